@@ -1,0 +1,1 @@
+"""The outside services; nothing in here knows of coordination."""
