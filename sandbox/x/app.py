@@ -1,0 +1,151 @@
+"""App: the ASGI application. API paths pass credentials, then limits, then their endpoint."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from sandbox.x import pages, rate_limits, snowflakes, views
+from sandbox.x.answers import NotFound, Problem, TooManyRequests, UnsupportedAuthentication
+from sandbox.x.auth import Caller, Gate
+from sandbox.x.endpoints import ENDPOINTS, Call, Endpoint
+from sandbox.x.parameters import Query
+from sandbox.x.rate_limits import Usage
+from sandbox.x.store import Span, Store
+
+MAX_BODY_BYTES = 65_536
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """What the application serves: a store behind a gate. It runs on one thread, like the store."""
+
+    store: Store
+    gate: Gate
+    tier: str
+    world: str
+
+    def application(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/_sandbox/writes", self.writes),
+                Route("/_sandbox/requests", self.requests),
+                Route("/_sandbox/health", self.health),
+                Route("/", self.timeline),
+                Route("/posts/{post_id}", self.post),
+                *[
+                    Route(endpoint.path, self.api(endpoint), methods=[endpoint.method])
+                    for endpoint in ENDPOINTS
+                ],
+                Route("/{path:path}", self.api(None), methods=METHODS),
+            ]
+        )
+
+    # X's API
+
+    def api(self, endpoint: Endpoint | None) -> Callable[[Request], Awaitable[Response]]:
+        """The handler of one endpoint, or of every path that has none."""
+
+        async def handle(request: Request) -> Response:
+            now_ms = time.time_ns() // 1_000_000
+            caller: Caller | None = None
+            usages: list[Usage] = []
+            try:
+                caller = self._caller(request, now_ms)
+                if endpoint is None:
+                    raise NotFound  # noqa: TRY301 - one place turns problems into answers
+                usages = self._take(endpoint, caller, now_ms)
+                body = endpoint.answer(self.store, await _call(request, now_ms))
+                status = 201 if endpoint.method == "POST" else 200
+                response = JSONResponse(body, status)
+            except Problem as problem:
+                response = JSONResponse(problem.body, problem.status, media_type="application/problem+json")
+            for usage in usages:
+                response.headers.update(usage.headers())
+            response.headers["x-access-level"] = "read-write" if endpoint else "read"
+            self.store.add_request(
+                at_ms=now_ms,
+                method=request.method,
+                path=request.url.path,
+                account=caller.name if caller else None,
+                endpoint=endpoint.name if endpoint else None,
+                status=response.status_code,
+            )
+            return response
+
+        return handle
+
+    def _caller(self, request: Request, now_ms: int) -> Caller:
+        query = request.url.query
+        return self.gate.check(
+            method=request.method,
+            origin=f"{request.url.scheme}://{request.url.netloc}",
+            target=request.url.path + (f"?{query}" if query else ""),
+            authorization=request.headers.get("authorization"),
+            now_s=now_ms // 1000,
+        )
+
+    def _take(self, endpoint: Endpoint, caller: Caller, now_ms: int) -> list[Usage]:
+        if endpoint.users_only and caller.context == "app":
+            raise UnsupportedAuthentication
+        return rate_limits.use(self.store, caller, endpoint.name, now_ms // 1000)
+
+    # The sandbox's own record, and pages for people
+
+    async def writes(self, _request: Request) -> Response:
+        """GET /_sandbox/writes: every accepted write, in order."""
+        return JSONResponse([_timed(row) for row in self.store.writes()])
+
+    async def requests(self, _request: Request) -> Response:
+        """GET /_sandbox/requests: every answered API request, in order."""
+        return JSONResponse([_timed(row) for row in self.store.requests()])
+
+    async def health(self, _request: Request) -> Response:
+        """GET /_sandbox/health: that this is a sandbox, and of what."""
+        return JSONResponse(
+            {
+                "sandbox": "x",
+                "world": self.world,
+                "posts": self.store.count_posts(),
+                "rejected_rows": int(self.store.meta("rejected_rows") or 0),
+                "tier": self.tier,
+            }
+        )
+
+    async def timeline(self, _request: Request) -> Response:
+        """GET /: the account's latest posts."""
+        posts = self.store.posts_of(self.store.account.id, Span(), 50)
+        return HTMLResponse(pages.timeline(self.store, posts, time.time_ns() // 1_000_000))
+
+    async def post(self, request: Request) -> Response:
+        """GET /posts/ID: one post."""
+        post_id = request.path_params["post_id"]
+        known = post_id.isascii() and post_id.isdigit() and int(post_id[:20]) <= snowflakes.MAX_ID
+        post = self.store.post(int(post_id)) if known else None
+        if post is None:
+            return HTMLResponse(pages.missing_page(), 404)
+        return HTMLResponse(pages.post_page(self.store, post, time.time_ns() // 1_000_000))
+
+
+async def _call(request: Request, now_ms: int) -> Call:
+    return Call(
+        query=Query(values=request.query_params.multi_items()),
+        user_id=request.path_params.get("user_id", ""),
+        body=await request.body(),
+        content_type=request.headers.get("content-type", ""),
+        now_ms=now_ms,
+    )
+
+
+def _timed(row: dict[str, object]) -> dict[str, object]:
+    """The row with its time as text under `at`, in its place."""
+    return {
+        ("at" if key == "at_ms" else key): (views.time(value) if key == "at_ms" else value)  # pyright: ignore[reportArgumentType] - at_ms is an int
+        for key, value in row.items()
+    }

@@ -1,0 +1,210 @@
+"""Parameters: what the query of a read may hold, checked as X checks it, with X's messages."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sandbox.x import snowflakes
+from sandbox.x.answers import Fault, InvalidRequest, not_one_of
+from sandbox.x.store import Span
+
+TWEET_FIELDS = (
+    "attachments",
+    "author_id",
+    "context_annotations",
+    "conversation_id",
+    "created_at",
+    "edit_history_tweet_ids",
+    "entities",
+    "geo",
+    "id",
+    "in_reply_to_user_id",
+    "lang",
+    "possibly_sensitive",
+    "public_metrics",
+    "referenced_tweets",
+    "reply_settings",
+    "source",
+    "text",
+    "withheld",
+)
+USER_FIELDS = (
+    "created_at",
+    "description",
+    "entities",
+    "id",
+    "location",
+    "name",
+    "pinned_tweet_id",
+    "profile_image_url",
+    "protected",
+    "public_metrics",
+    "url",
+    "username",
+    "verified",
+    "withheld",
+)
+EXPANSIONS = (
+    "attachments.media_keys",
+    "attachments.poll_ids",
+    "author_id",
+    "geo.place_id",
+    "in_reply_to_user_id",
+    "referenced_tweets.id",
+    "referenced_tweets.id.author_id",
+)
+FIELDS = ("tweet.fields", "post.fields", "user.fields", "expansions")
+LISTING = ("since_id", "until_id", "start_time", "end_time", "max_results", "pagination_token")
+
+_ID = re.compile(r"[0-9]{1,19}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+_TOKEN = re.compile(r"b26v89c19zqg([0-9a-z]{1,13})")
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """What an answer shall show of each post and user, besides the defaults."""
+
+    tweet: frozenset[str] = frozenset()
+    user: frozenset[str] = frozenset()
+    expansions: frozenset[str] = frozenset()
+
+
+@dataclass(kw_only=True)
+class Query:
+    """A request's parameters; every fault is kept, and `check` raises them all at once."""
+
+    values: Sequence[tuple[str, str]]
+    faults: list[Fault] = field(default_factory=list[Fault])
+
+    def check(self) -> None:
+        """Raises InvalidRequest with every fault found so far."""
+        if self.faults:
+            raise InvalidRequest(*self.faults)
+
+    def allow(self, *names: str) -> None:
+        """Refuses parameters outside `names`, and ones that stand twice."""
+        seen: set[str] = set()
+        for name, value in self.values:
+            if name not in names:
+                message = f"The query parameter [{name}] is not one of [{','.join(sorted(names))}]"
+                self._fault(name, value, message)
+            elif name in seen:
+                self._fault(name, value, f"The `{name}` query parameter is given more than once")
+            seen.add(name)
+
+    def get(self, name: str) -> str | None:
+        """The parameter's value."""
+        return next((value for key, value in self.values if key == name), None)
+
+    def required(self, name: str) -> str:
+        """The value of a parameter that must be there and not be empty."""
+        value = self.get(name)
+        if not value:
+            self._fault(name, value or "", f"The `{name}` query parameter can not be empty")
+        return value or ""
+
+    def ids(self, name: str, most: int = 100) -> list[int]:
+        """A list of 1 to `most` ids."""
+        values = self.required(name).split(",")
+        if len(values) > most:
+            message = f"The number of values in the `{name}` query parameter list [{len(values)}] is not between 1 and {most}"
+            self._fault(name, ",".join(values), message)
+        found = [self._id(name, value) for value in values if value or len(values) > 1]
+        return list(dict.fromkeys(found))
+
+    def fields(self) -> Fields:
+        """The field lists and expansions."""
+        tweet = self._list("tweet.fields", TWEET_FIELDS) | self._list("post.fields", TWEET_FIELDS)
+        return Fields(
+            tweet=tweet,
+            user=self._list("user.fields", USER_FIELDS),
+            expansions=self._list("expansions", EXPANSIONS),
+        )
+
+    def max_results(self, *, least: int, most: int) -> int:
+        """How many posts the answer may hold: 10 unless told."""
+        value = self.get("max_results")
+        if value is None:
+            return 10
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+            message = f"The `max_results` query parameter value [{value}] is not between {least} and {most}"
+            self._fault("max_results", value, message)
+            return least
+        return int(value)
+
+    def span(self, *tokens: str) -> Span:
+        """Which posts are asked for; `tokens` names the parameters that continue a list."""
+        since_id = self._optional("since_id", self._id) or 0
+        until_id = self._optional("until_id", self._id) or snowflakes.MAX_ID
+        for name in tokens:
+            until_id = min(until_id, self._optional(name, self._position) or snowflakes.MAX_ID)
+        start_ms = self._optional("start_time", self._time_ms)
+        end_ms = self._optional("end_time", self._time_ms)
+        start_ms = Span.start_ms if start_ms is None else start_ms
+        end_ms = Span.end_ms if end_ms is None else end_ms
+        if start_ms >= end_ms:
+            message = "Invalid 'start_time'. 'start_time' must be before 'end_time'"
+            self._fault("start_time", str(self.get("start_time")), message)
+        return Span(since_id=since_id, until_id=until_id, start_ms=start_ms, end_ms=end_ms)
+
+    def one_of(self, name: str, allowed: Sequence[str]) -> frozenset[str]:
+        """A list of values out of `allowed`."""
+        return self._list(name, allowed)
+
+    def fault(self, name: str, message: str) -> None:
+        """Keeps a fault that the caller found."""
+        self._fault(name, self.get(name) or "", message)
+
+    def _optional(self, name: str, read: Callable[[str, str], int]) -> int | None:
+        value = self.get(name)
+        return None if value is None else read(name, value)
+
+    def _list(self, name: str, allowed: Sequence[str]) -> frozenset[str]:
+        value = self.get(name)
+        given = [] if value is None else value.split(",")
+        self.faults += [not_one_of(name, one, allowed) for one in given if one not in allowed]
+        return frozenset(given)
+
+    def _id(self, name: str, value: str) -> int:
+        if not _ID.fullmatch(value) or int(value) > snowflakes.MAX_ID:
+            self._fault(
+                name,
+                value,
+                f"The `{name}` query parameter value [{value}] is not valid: expected 1 to 19 digits",
+            )
+            return 0
+        return int(value)
+
+    def _time_ms(self, name: str, value: str) -> int:
+        try:
+            at = datetime.fromisoformat(value) if _TIME.fullmatch(value) else None
+        except ValueError:
+            at = None
+        if at is None:
+            message = f"The `{name}` query parameter value [{value}] is not a valid RFC3339 timestamp: expected YYYY-MM-DDTHH:mm:ssZ"
+            self._fault(name, value, message)
+            return 0
+        return round(at.timestamp() * 1000)
+
+    def _position(self, name: str, value: str) -> int:
+        token = _TOKEN.fullmatch(value)
+        position = int(token[1], 36) if token else 0
+        if not 0 < position <= snowflakes.MAX_ID:
+            message = f"The `{name}` query parameter value [{value}] is not valid: expected a next_token of an answer"
+            self._fault(name, value, message)
+        return position
+
+    def _fault(self, name: str, value: str, message: str) -> None:
+        self.faults.append(Fault(parameter=name, value=value, message=message))
+
+
+def token(last_id: int) -> str:
+    """The `next_token` of a list that ended with this post: what follows is older than it."""
+    digits = ""
+    while last_id:
+        last_id, digit = divmod(last_id, 36)
+        digits = _DIGITS[digit] + digits
+    return f"b26v89c19zqg{digits}"

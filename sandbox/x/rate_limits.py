@@ -1,0 +1,87 @@
+"""Rate limits: fixed windows that begin with a caller's first request to an endpoint, as on X.
+
+The figures are X's published ones (docs/reference/sandbox.md). Every authenticated request counts,
+also one that is refused afterwards; one beyond the limit counts no further.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sandbox.x.auth import Caller
+from sandbox.x.store import Store
+
+WINDOW_S = 900
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """So many requests a window; `header` is the stem of the headers that report it."""
+
+    limit: int
+    window_s: int = WINDOW_S
+    header: str = "x-rate-limit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """A window after a request: what is left of it, and when it ends (seconds since 1970)."""
+
+    limit: Limit
+    allowed: bool
+    remaining: int
+    reset_s: int
+
+    def headers(self) -> dict[str, str]:
+        """The three response headers of this window."""
+        stem = self.limit.header
+        return {
+            f"{stem}-limit": str(self.limit.limit),
+            f"{stem}-remaining": str(self.remaining),
+            f"{stem}-reset": str(self.reset_s),
+        }
+
+
+LIMITS: dict[tuple[str, Literal["user", "app"]], tuple[Limit, ...]] = {
+    ("post_tweet", "user"): (
+        Limit(limit=100),
+        Limit(limit=10_000, window_s=DAY_S, header="x-app-limit-24hour"),
+    ),
+    ("users_me", "user"): (Limit(limit=75),),
+    ("user_tweets", "user"): (Limit(limit=900),),
+    ("user_tweets", "app"): (Limit(limit=900),),
+    ("fetch_mentions", "user"): (Limit(limit=300),),
+    ("fetch_mentions", "app"): (Limit(limit=450),),
+    ("search_tweets", "user"): (Limit(limit=300),),
+    ("search_tweets", "app"): (Limit(limit=450),),
+    ("get_tweets", "user"): (Limit(limit=5000),),
+    ("get_tweets", "app"): (Limit(limit=3500),),
+}
+
+
+def use(store: Store, caller: Caller, endpoint: str, now_s: int) -> list[Usage]:
+    """Takes one request from each of the caller's windows on the endpoint, or from none if one is empty."""
+    limits = LIMITS[endpoint, caller.context]
+    windows = [_window(store, caller, endpoint, limit, now_s) for limit in limits]
+    allowed = all(used < limit.limit for limit, (_, used) in zip(limits, windows, strict=True))
+    usages: list[Usage] = []
+    for limit, (started_s, used_before) in zip(limits, windows, strict=True):
+        used = used_before + allowed
+        store.set_window(caller.name, endpoint, limit.window_s, started_s=started_s, used=used)
+        usages.append(
+            Usage(
+                limit=limit,
+                allowed=allowed,
+                remaining=limit.limit - used,
+                reset_s=started_s + limit.window_s,
+            )
+        )
+    return usages
+
+
+def _window(store: Store, caller: Caller, endpoint: str, limit: Limit, now_s: int) -> tuple[int, int]:
+    """The start of the current window and what of it is used: a new one where the last has ended."""
+    window = store.window(caller.name, endpoint, limit.window_s)
+    if window is None or not window[0] <= now_s < window[0] + limit.window_s:
+        return now_s, 0
+    return window

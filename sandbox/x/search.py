@@ -1,0 +1,163 @@
+"""Search: X's query language, translated into an SQLite FTS5 expression.
+
+    query  = any ;  any = all { OR all } ;  all = { [-] term } ;
+    term   = ( any ) | "phrase" | word | #tag | @name | $CASH | from:name | is:retweet | lang:xx
+
+Every post is indexed in two columns: `body` (its text) and `marks`, one word for each fact that isn't
+text. A negation needs something to subtract from, so each post also has the mark `post`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sandbox.x import text as texts
+
+OPERATORS = ("from:", "is:", "lang:")
+MAX_QUERY = 4096
+_TOKEN = re.compile(
+    r'\s*(?:(?P<negation>-(?=\S))?(?:(?P<open>\()|(?P<phrase>"[^"]*")|(?P<word>[^\s()"]+))|(?P<close>\)))'
+)
+_NAME = re.compile(r"@?(\w{1,20})", re.ASCII)
+_OPERATOR = re.compile(r"([a-z_]+):(.*)", re.DOTALL)
+_LETTER = re.compile(r"[^\W_]")
+
+
+class QueryError(ValueError):
+    """The query can't be read; the text says which part, and what is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clause:
+    """An FTS5 expression; `alone` tells whether X would take it as a query of its own."""
+
+    match: str
+    alone: bool
+
+
+def marks(*, text: str, username: str, lang: str) -> str:
+    """The words of a post's `marks` column."""
+    words = ["post", f"from_{username}", f"lang_{lang}"]
+    words += [f"tag_{entity.name}" for entity in texts.entities(text, "hashtag")]
+    words += [f"at_{entity.name}" for entity in texts.entities(text, "mention")]
+    words += [f"cash_{re.sub(r'[._]', '_', entity.name)}" for entity in texts.entities(text, "cashtag")]
+    if texts.is_retweet(text):
+        words.append("is_retweet")
+    return " ".join(words)
+
+
+def mark(word: str) -> str:
+    """The expression for posts that have a mark."""
+    return f'marks : "{word}"'
+
+
+def expression(query: str) -> str:
+    """The FTS5 expression of a query; raises QueryError."""
+    if not query.strip():
+        raise QueryError("expected at least one word")
+    if len(query) > MAX_QUERY:
+        raise QueryError(f"has {len(query)} characters: expected at most {MAX_QUERY}")
+    return _Reader(query).read()
+
+
+class _Reader:
+    """Reads one query from left to right."""
+
+    _END: ClassVar[tuple[str, str, bool]] = ("end", "", False)
+
+    def __init__(self, query: str) -> None:
+        self._tokens = list(_split(query))
+        self._next = 0
+
+    def read(self) -> str:
+        clause = self._any()
+        if self._peek()[0] == "close":
+            raise QueryError("has a ')' without its '('")
+        if not clause.alone:
+            raise QueryError(
+                "expected at least one word, phrase, #tag, @name, $CASH or from: that isn't negated "
+                "(on each side of an OR): is:, lang: and negations only narrow"
+            )
+        return clause.match
+
+    def _peek(self) -> tuple[str, str, bool]:
+        return self._tokens[self._next] if self._next < len(self._tokens) else self._END
+
+    def _any(self) -> _Clause:
+        clauses = [self._all()]
+        while self._peek()[:2] == ("word", "OR"):
+            self._next += 1
+            clauses.append(self._all())
+        if len(clauses) == 1:
+            return clauses[0]
+        return _Clause(
+            match="(" + " OR ".join(clause.match for clause in clauses) + ")",
+            alone=all(clause.alone for clause in clauses),
+        )
+
+    def _all(self) -> _Clause:
+        wanted: list[_Clause] = []
+        unwanted: list[_Clause] = []
+        while (token := self._peek())[0] not in {"close", "end"} and token[:2] != ("word", "OR"):
+            self._next += 1
+            (unwanted if token[2] else wanted).append(self._term(*token[:2]))
+        if not wanted and not unwanted:
+            raise QueryError("has an empty group or an OR without something on both sides")
+        match = " AND ".join(clause.match for clause in wanted) or mark("post")
+        if unwanted:
+            match = f"({match}) NOT ({' OR '.join(clause.match for clause in unwanted)})"
+        return _Clause(match=f"({match})", alone=any(clause.alone for clause in wanted))
+
+    def _term(self, kind: str, value: str) -> _Clause:
+        if kind == "open":
+            clause = self._any()
+            if self._peek()[0] != "close":
+                raise QueryError("has a '(' without its ')'")
+            self._next += 1
+            return clause
+        if kind == "phrase":
+            return _Clause(match=_in_body(value[1:-1]), alone=True)
+        return _word(value)
+
+
+def _split(query: str) -> Iterator[tuple[str, str, bool]]:
+    """The query's tokens as kind, text and whether a minus stands before it."""
+    position, end = 0, len(query.rstrip())
+    while position < end:
+        match = _TOKEN.match(query, position)
+        if match is None:
+            raise QueryError(f"has a '\"' without its pair at character {position + 1}")
+        kind = next(name for name in ("open", "phrase", "word", "close") if match[name])
+        yield kind, match[kind], match["negation"] is not None
+        position = match.end()
+
+
+def _word(value: str) -> _Clause:
+    for kind, sign in (("hashtag", "tag"), ("mention", "at"), ("cashtag", "cash")):
+        found = texts.entities(value, kind)
+        if found and found[0].end == len(value):
+            name = found[0].name.replace(".", "_")
+            return _Clause(match=mark(f"{sign}_{name}"), alone=True)
+    operator = _OPERATOR.fullmatch(value)
+    if operator is None or operator[2].startswith("//"):
+        return _Clause(match=_in_body(value), alone=True)
+    name, argument = operator[1], operator[2]
+    if name == "from" and (user := _NAME.fullmatch(argument)):
+        return _Clause(match=mark(f"from_{user[1]}"), alone=True)
+    if name == "is" and argument == "retweet":
+        return _Clause(match=mark("is_retweet"), alone=False)
+    if name == "lang" and re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]{2,4})?", argument):
+        return _Clause(match=mark(f"lang_{argument.replace('-', '_')}"), alone=False)
+    raise QueryError(
+        f"has '{value}': expected a word, \"phrase\", #tag, @name, $CASH, from:NAME, is:retweet or lang:CODE "
+        f"(the sandbox serves no other operator)"
+    )
+
+
+def _in_body(words: str) -> str:
+    if not _LETTER.search(words):
+        raise QueryError(
+            f"has '{words}': expected a letter or a digit in it: the sandbox searches no symbols"
+        )
+    return 'body : "' + words.replace('"', '""') + '"'

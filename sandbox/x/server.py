@@ -1,0 +1,176 @@
+"""Server: the process. It takes its state directory and its port, loads the world, serves, and leaves.
+
+SandboxError     the sandbox can't start; the text says what to do
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import signal
+import socket
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from sandbox.x import builtin_world, credentials, snowflakes, worlds
+from sandbox.x.app import Sandbox
+from sandbox.x.auth import Gate
+from sandbox.x.credentials import CredentialsError
+from sandbox.x.posts import User
+from sandbox.x.store import Store
+from sandbox.x.worlds import WorldError
+
+HOST = "127.0.0.1"
+TIERS = ("free", "pay_per_use", "enterprise")
+MAX_PORT = 65_535
+
+# Long enough for an answer under way, short enough to be gone within the promised 2 s.
+SHUTDOWN_S = 1
+
+
+class SandboxError(Exception):
+    """The sandbox can't start."""
+
+
+def serve(*, port: int, world: Path | None, tier: str, state: Path | None) -> None:
+    """Serves until SIGTERM or SIGINT; raises SandboxError if it can't begin.
+
+    Args:
+        port: TCP port on loopback; 0 takes a free one.
+        world: A CSV or tweets.js; None for the built-in world.
+        tier: One of `TIERS`.
+        state: The directory that keeps the record; None for one that is removed at the end.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    with _listener(port) as listener, _state_directory(state) as directory:
+        address = f"http://{HOST}:{listener.getsockname()[1]}"
+        with contextlib.closing(_open_store(directory)) as store:
+            name = _load_world(store, world)
+            keys = credentials.load(directory)
+            sandbox = Sandbox(store=store, gate=Gate(keys), tier=tier, world=name)
+            kept = f"state in {directory}" if state else "state forgotten at exit"
+            line = f"sandbox: X at {address} (world {name}, {store.count_posts()} posts, tier {tier}, {kept})"
+            asyncio.run(_run(sandbox, listener, line))
+
+
+def _leave(_number: int, _frame: Any) -> None:
+    """Before the server listens there is nothing to drain: unwind, so that a temporary state goes."""
+    sys.exit(0)
+
+
+@contextlib.contextmanager
+def _listener(port: int) -> Iterator[socket.socket]:
+    if not 0 <= port <= MAX_PORT:
+        raise SandboxError(f"--port is {port}: expected 0 to {MAX_PORT}")
+    # The protocol is named, or asyncio leaves TCP_NODELAY off and each answer waits 40 ms for an ACK.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+            listener.listen(256)
+        except OSError as error:
+            raise SandboxError(
+                f"port {port} on {HOST} can't be used ({error.strerror}): stop what listens there, "
+                f"or choose another --port"
+            ) from error
+        yield listener
+
+
+@contextlib.contextmanager
+def _state_directory(state: Path | None) -> Iterator[Path]:
+    """The directory, locked: a second sandbox on the same record would break its order."""
+    if state is None:
+        with tempfile.TemporaryDirectory(prefix="sandbox-x-") as directory:
+            yield Path(directory)
+        return
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        with (state / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield state
+    except BlockingIOError as error:
+        raise SandboxError(
+            f"--state {state} is in use by another sandbox: stop it, or choose another directory"
+        ) from error
+    except OSError as error:
+        raise SandboxError(
+            f"--state {state} can't be used ({error.strerror}): choose a directory you may write to"
+        ) from error
+
+
+def _open_store(directory: Path) -> Store:
+    path = directory / "x.sqlite"
+    try:
+        keys = credentials.load(directory)
+        account = User(
+            id=int(keys.user_id),
+            username=keys.username,
+            name="Fleet",
+            created_ms=snowflakes.time_ms(int(keys.user_id)),
+        )
+        return Store(path, account)
+    except (CredentialsError, ValueError) as error:
+        raise SandboxError(str(error)) from error
+    except sqlite3.Error as error:
+        raise SandboxError(
+            f"{path} can't be opened ({error}): move it away, and the next start makes a new one"
+        ) from error
+
+
+def _load_world(store: Store, world: Path | None) -> str:
+    """Puts the world in place unless it is there already; reports skipped rows; gives the world's name."""
+    username = store.account.username
+    if world is None:
+        if store.meta("world") != builtin_world.digest():
+            store.replace_world(builtin_world.load(taken=username))
+        return builtin_world.NAME
+    try:
+        data = worlds.read_bytes(world)
+        if store.meta("world") != worlds.digest(data):
+            loaded = worlds.load(world, data, taken=username)
+            for report in loaded.reports:
+                print(report, file=sys.stderr)  # noqa: T201 - a command line reports
+            store.replace_world(loaded)
+    except WorldError as error:
+        raise SandboxError(str(error)) from error
+    return world.name
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling, which raises the signal again after the end."""
+
+    def __init__(self, config: uvicorn.Config, line: str) -> None:
+        super().__init__(config)
+        self._line = line
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self._line, flush=True)  # noqa: T201 - the one line that says it listens
+
+
+async def _run(sandbox: Sandbox, listener: socket.socket, line: str) -> None:
+    config = uvicorn.Config(
+        sandbox.application(),
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        server_header=False,
+    )
+    await _Server(config, line).serve(sockets=[listener])
