@@ -17,10 +17,17 @@ from urllib.parse import quote, urlencode
 from host import postgres_cluster as cluster
 from host.postgres_account import Account, failure
 from host.postgres_binaries import Binaries, find_binaries
-from host.postgres_errors import PasswordLost, PostgresFailed, from_os_error
+from host.postgres_errors import PasswordLost, PostgresError, PostgresFailed, PostgresNotFound, from_os_error
 from host.postgres_places import Places, write_whole
 
-__all__ = ["Binaries", "EmbeddedPostgres", "erase", "find_binaries"]
+__all__ = [
+    "Binaries",
+    "EmbeddedPostgres",
+    "PostgresError",
+    "PostgresNotFound",
+    "erase",
+    "find_binaries",
+]
 
 START_TIMEOUT_S = 120.0  # recovery after a crash may take its time
 IMMEDIATE_TIMEOUT_S = 5.0

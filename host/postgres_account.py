@@ -85,7 +85,7 @@ class Account:
             PostgresFailed: it ended with an error or took longer than `timeout_s`; with its last lines.
             PostgresDiskFull: its last lines say so.
         """
-        process = self.spawn(argv, on_orphaned=signal.SIGTERM, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = self.spawn(argv, on_orphaned=signal.SIGKILL, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         with process:
             try:
                 output = process.communicate(stdin.encode(), timeout_s)[0].decode(errors="replace")

@@ -3,7 +3,9 @@
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,7 @@ MIGRATOR = "fleet_migrator"
 SUPERUSER = "postgres"
 UNFINISHED = "initdb-"
 INITDB_TIMEOUT_S = 120.0
+POLL_S = 0.1
 READY_LINE = 7  # of postmaster.pid, counted from 0: the server's own word on its state
 
 # Fast shutdown, then without waiting for clients (the next start recovers), then the kernel's.
@@ -36,7 +39,10 @@ def initialise(
         sync: whether it is safely on the disk afterwards; only tests do without.
     """
     for leftover in data.parent.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(leftover)
+        for process in _working_in(leftover):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        shutil.rmtree(leftover, ignore_errors=True)  # what a dying process still wrote goes next time
     unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=data.parent))
     account.give(unfinished)
     # C.UTF-8 sorts by code point everywhere, so an index outlives an upgrade of the C library. Nobody
@@ -131,8 +137,9 @@ def free(data: Path, run: Path, say: Callable[[str], None]) -> None:
         for process in left:
             # Only the postmaster shuts down on SIGINT; its orphans end by themselves.
             if signum is not signal.SIGINT or _is_postmaster(process, pid_file):
-                process.send_signal(signum)
-        psutil.wait_procs(left, timeout=patience_s)
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signum)
+        _wait_until_free(data, patience_s)
     if left := _working_in(data):
         raise PostgresFailed(
             f"Processes {', '.join(str(process.pid) for process in left)} still work in {data}: end them, "
@@ -154,6 +161,14 @@ def _working_in(data: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue  # gone, or another user's, who could not work in a private directory
     return found
+
+
+def _wait_until_free(data: Path, patience_s: float) -> None:
+    """Wait until nobody works in `data`, but not longer than `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    # Asked anew each time: a zombie that nobody reaps works no more, but psutil would wait for it.
+    while (left := _working_in(data)) and time.monotonic() < deadline:
+        psutil.wait_procs(left, timeout=POLL_S)
 
 
 def _is_postmaster(process: psutil.Process, pid_file: Path) -> bool:

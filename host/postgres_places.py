@@ -11,6 +11,7 @@ HOME/                       what PostgreSQL's account must reach; usually STATE/
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -24,6 +25,7 @@ from host.postgres_account import Account
 from host.postgres_errors import OWN_SERVER, PostgresBusy, PostgresForbidden
 
 ELSEWHERE = Path("/var/lib/socialfleet")
+HOME_NAME = re.compile(r"[0-9a-f]{12}")
 SOCKET_ROOT = Path("/tmp")  # noqa: S108  a private directory in it; $TMPDIR may be as long as what it replaces
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7) without its final NUL
 LONGEST_SOCKET_NAME = ".s.PGSQL.65535"
@@ -41,9 +43,13 @@ class Places:
     @property
     def home(self) -> Path:
         """What PostgreSQL's account must reach: STATE/postgres, or the place chosen for it elsewhere."""
-        with suppress(FileNotFoundError):
-            return Path((self.keep / "home").read_text().strip())
-        return self.keep
+        name = self.keep / "home"
+        if not name.is_file():
+            return self.keep
+        # Root removes what this names, so it may only name what was made here.
+        if not HOME_NAME.fullmatch(token := name.read_text().strip()):
+            raise PostgresForbidden(f"{name} is '{token}': it must be 12 hexadecimal digits. Remove it.")
+        return ELSEWHERE / token
 
     @property
     def data(self) -> Path:
@@ -82,8 +88,9 @@ class Places:
         if not self._account.can_enter(self.home):
             if self.data.exists():
                 raise PostgresForbidden(
-                    f"{self.data} holds the cluster, but uid {self._account.uid} can't enter {self.home}. "
-                    f"Let others enter (chmod o+x) its parent directories again, {OWN_SERVER}."
+                    f"{self.data} holds the cluster, but uid {self._account.owner} can't enter {self.home}. "
+                    "Start the fleet as the user that made it, or let others enter its parent directories "
+                    f"again (chmod o+x), {OWN_SERVER}."
                 )
             self._choose_elsewhere(say)
         self._make_run()
@@ -136,6 +143,8 @@ class Places:
         for directory in (self.run, self.home, self.keep):
             with suppress(FileNotFoundError):
                 shutil.rmtree(directory)
+        with suppress(OSError):  # not there, or other fleets' homes are in it
+            ELSEWHERE.rmdir()
 
     def _choose_elsewhere(self, say: Callable[[str], None]) -> None:
         """Let HOME be a fresh directory that everyone may pass through, and remember it."""
@@ -150,7 +159,7 @@ class Places:
                 f"uid {self._account.uid}, which PostgreSQL runs as, enters neither {self.keep} nor {home}. "
                 f"Set SOCIALFLEET_STATE_DIR to a directory that everyone may enter, {OWN_SERVER}."
             )
-        self.put("home", str(home))
+        self.put("home", home.name)
         say(f"uid {self._account.uid} can't enter {self.keep}: PostgreSQL's data is in {home}")
 
     def _make_run(self) -> None:
