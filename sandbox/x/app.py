@@ -59,8 +59,10 @@ class Sandbox:
             try:
                 caller = self._caller(request, now_ms)
                 if endpoint is None:
-                    raise NotFound  # noqa: TRY301 - one place turns problems into answers
+                    raise NotFound
                 usages = self._take(endpoint, caller, now_ms)
+                if not all(usage.allowed for usage in usages):
+                    raise TooManyRequests
                 body = endpoint.answer(self.store, await _call(request, now_ms))
                 status = 201 if endpoint.method == "POST" else 200
                 response = JSONResponse(body, status)
@@ -82,11 +84,10 @@ class Sandbox:
         return handle
 
     def _caller(self, request: Request, now_ms: int) -> Caller:
-        query = request.url.query
+        path, query = request.scope["raw_path"].decode("latin-1"), request.url.query
         return self.gate.check(
             method=request.method,
-            origin=f"{request.url.scheme}://{request.url.netloc}",
-            target=request.url.path + (f"?{query}" if query else ""),
+            target=path + (f"?{query}" if query else ""),
             authorization=request.headers.get("authorization"),
             now_s=now_ms // 1000,
         )
@@ -137,10 +138,19 @@ async def _call(request: Request, now_ms: int) -> Call:
     return Call(
         query=Query(values=request.query_params.multi_items()),
         user_id=request.path_params.get("user_id", ""),
-        body=await request.body(),
+        body=await _body(request),
         content_type=request.headers.get("content-type", ""),
         now_ms=now_ms,
     )
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise Problem(413, "Payload Too Large", f"The body is longer than {MAX_BODY_BYTES} bytes.")
+    return body
 
 
 def _timed(row: dict[str, object]) -> dict[str, object]:

@@ -8,18 +8,20 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from oauthlib.common import Request as SignedRequest  # pyright: ignore[reportMissingTypeStubs]
-from oauthlib.oauth1.rfc5849 import signature as _signature  # pyright: ignore[reportMissingTypeStubs]
-from oauthlib.oauth1.rfc5849 import utils as _utils  # pyright: ignore[reportMissingTypeStubs]
+import oauthlib.common
+import oauthlib.oauth1.rfc5849.signature
+import oauthlib.oauth1.rfc5849.utils
 
 from sandbox.x.answers import Unauthorized
 from sandbox.x.credentials import Credentials
 
-signature: Any = _signature
-utils: Any = _utils
+# Without types of its own: what comes out is converted where it is used.
+SignedRequest: Any = oauthlib.common.Request
+signature: Any = oauthlib.oauth1.rfc5849.signature
+utils: Any = oauthlib.oauth1.rfc5849.utils
 
 MAX_SKEW_S = 300
-X_HOSTS = ("https://api.twitter.com", "https://api.x.com")
+X_ORIGINS = ("https://api.twitter.com", "https://api.x.com")
 _PARAMETERS = frozenset(
     {
         "oauth_consumer_key",
@@ -45,18 +47,17 @@ class Caller:
 class Gate:
     """Checks the Authorization header of each request; remembers nonces as long as they could be reused."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, port: int) -> None:
+        """A gate for these credentials, in a sandbox on this port."""
         self._credentials = credentials
+        self._origins = (*X_ORIGINS, f"http://127.0.0.1:{port}", f"http://localhost:{port}")
         self._nonces: dict[tuple[str, str], int] = {}
 
-    def check(
-        self, *, method: str, origin: str, target: str, authorization: str | None, now_s: int
-    ) -> Caller:
+    def check(self, *, method: str, target: str, authorization: str | None, now_s: int) -> Caller:
         """The caller; raises Unauthorized.
 
         Args:
             method: The HTTP method.
-            origin: The sandbox's own scheme, host and port.
             target: Path and query as they were sent.
             authorization: The header's value.
             now_s: The time in seconds since 1970.
@@ -68,12 +69,12 @@ class Gate:
                     raise Unauthorized("unknown bearer token")
                 return Caller(name="app", context="app")
             case "oauth":
-                self._check_signed(method, origin, target, str(authorization), now_s)
+                self._check_signed(method, target, str(authorization), now_s)
                 return Caller(name=self._credentials.username, context="user")
             case _:
                 raise Unauthorized("no OAuth 1.0a or bearer credentials")
 
-    def _check_signed(self, method: str, origin: str, target: str, authorization: str, now_s: int) -> None:
+    def _check_signed(self, method: str, target: str, authorization: str, now_s: int) -> None:
         values = _read_header(authorization)
         known = self._credentials
         if not _same(values["oauth_consumer_key"], known.x_consumer_key):
@@ -87,15 +88,18 @@ class Gate:
         timestamp_s = int(values["oauth_timestamp"][:20])
         if abs(now_s - timestamp_s) > MAX_SKEW_S:
             raise Unauthorized(f"timestamp is more than {MAX_SKEW_S} s away")
-        if not any(self._is_signed(method, host + target, authorization) for host in (*X_HOSTS, origin)):
+        if not any(self._is_signed(method, origin + target, authorization) for origin in self._origins):
             raise Unauthorized("wrong signature")
         self._use_nonce(values["oauth_timestamp"], values["oauth_nonce"], now_s)
 
     def _is_signed(self, method: str, uri: str, authorization: str) -> bool:
-        request: Any = SignedRequest(uri, method, "", {"Authorization": authorization})
-        request.params = signature.collect_parameters(
-            uri_query=request.uri_query, headers=request.headers, exclude_oauth_signature=True
-        )
+        try:
+            request = SignedRequest(uri, method, "", {"Authorization": authorization})
+            request.params = signature.collect_parameters(
+                uri_query=request.uri_query, headers=request.headers, exclude_oauth_signature=True
+            )
+        except ValueError as error:  # a query that isn't percent-encoded
+            raise Unauthorized("query can't be read") from error
         request.signature = _read_header(authorization)["oauth_signature"]
         known = self._credentials
         return bool(signature.verify_hmac_sha1(request, known.x_consumer_secret, known.x_access_token_secret))

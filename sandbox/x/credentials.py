@@ -39,7 +39,9 @@ def load(directory: Path) -> Credentials:
     try:
         return Credentials(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise CredentialsError(f"{path} is damaged: delete it, and the next start makes new ones") from error
+        raise CredentialsError(
+            f"{path} is damaged: put its copy back, or start with an empty --state directory"
+        ) from error
 
 
 def _make() -> Credentials:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sandbox.x import parameters, search, views
 from sandbox.x import text as texts
@@ -78,24 +78,21 @@ def _read_text(call: Call) -> str:
             Fault(message="Requests with bodies must have content-type of application/json.")
         )
     try:
-        body = json.loads(call.body)
+        given = json.loads(call.body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(Fault(message=f"Request body is not valid JSON: {error}")) from error
-    if not isinstance(body, dict):
+    if not isinstance(given, dict):
         raise InvalidRequest(Fault(message='$: expected an object such as {"text": "Hello"}'))
-    faults = [_refused(str(name)) for name in body if name != "text"]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON
-    text: Any = body.get("text")  # pyright: ignore[reportUnknownMemberType] - JSON
+    body = cast("dict[str, Any]", given)
+    faults = [_refused(name) for name in body if name != "text"]
+    text = body.get("text")
     if not isinstance(text, str):
         shown = "missing" if text is None else f"[{json.dumps(text)[:80]}]"
         faults.append(Fault(message=f"$.text: is {shown}, string expected"))
     elif not text.strip():
         faults.append(Fault(message="$.text: is empty: expected a text of 1 to 280 weighted characters"))
     elif texts.has_forbidden_character(text):
-        faults.append(
-            Fault(
-                message="$.text: has a character that is not allowed (U+FFFE, U+FEFF, U+FFFF or a lone surrogate)"
-            )
-        )
+        faults.append(Fault(message="$.text: has U+FFFE, U+FEFF, U+FFFF or half a surrogate: not allowed"))
     if faults or not isinstance(text, str):
         raise InvalidRequest(*faults)
     if texts.weight(text) > texts.MAX_WEIGHT:
@@ -104,6 +101,7 @@ def _read_text(call: Call) -> str:
 
 
 def _refused(name: str) -> Fault:
+    name = name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no UTF-8
     if name in UNSERVED:
         return Fault(message=f"$.{name}: is not served by this sandbox yet: expected text alone")
     return Fault(

@@ -110,7 +110,9 @@ class Query:
         """A list of 1 to `most` ids."""
         values = self.required(name).split(",")
         if len(values) > most:
-            message = f"The number of values in the `{name}` query parameter list [{len(values)}] is not between 1 and {most}"
+            message = (
+                f"The `{name}` query parameter has {len(values)} values, which is not between 1 and {most}"
+            )
             self._fault(name, ",".join(values), message)
         found = [self._id(name, value) for value in values if value or len(values) > 1]
         return list(dict.fromkeys(found))
@@ -184,7 +186,10 @@ class Query:
         except ValueError:
             at = None
         if at is None:
-            message = f"The `{name}` query parameter value [{value}] is not a valid RFC3339 timestamp: expected YYYY-MM-DDTHH:mm:ssZ"
+            message = (
+                f"The `{name}` query parameter value [{value}] is not a valid RFC3339 timestamp: "
+                "expected YYYY-MM-DDTHH:mm:ssZ"
+            )
             self._fault(name, value, message)
             return 0
         return round(at.timestamp() * 1000)
@@ -193,7 +198,10 @@ class Query:
         token = _TOKEN.fullmatch(value)
         position = int(token[1], 36) if token else 0
         if not 0 < position <= snowflakes.MAX_ID:
-            message = f"The `{name}` query parameter value [{value}] is not valid: expected a next_token of an answer"
+            message = (
+                f"The `{name}` query parameter value [{value}] is not valid: "
+                "expected the next_token of an answer"
+            )
             self._fault(name, value, message)
         return position
 

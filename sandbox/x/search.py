@@ -14,13 +14,14 @@ from typing import ClassVar
 
 from sandbox.x import text as texts
 
-OPERATORS = ("from:", "is:", "lang:")
-MAX_QUERY = 4096
+MAX_QUERY = 4096  # characters
+MAX_DEPTH = 20  # groups in groups; SQLite's own parser gives up at about a hundred
 _TOKEN = re.compile(
     r'\s*(?:(?P<negation>-(?=\S))?(?:(?P<open>\()|(?P<phrase>"[^"]*")|(?P<word>[^\s()"]+))|(?P<close>\)))'
 )
 _NAME = re.compile(r"@?(\w{1,20})", re.ASCII)
 _OPERATOR = re.compile(r"([a-z_]+):(.*)", re.DOTALL)
+_SIGNS: tuple[tuple[texts.Kind, str], ...] = (("hashtag", "tag"), ("mention", "at"), ("cashtag", "cash"))
 _LETTER = re.compile(r"[^\W_]")
 
 
@@ -69,6 +70,7 @@ class _Reader:
     def __init__(self, query: str) -> None:
         self._tokens = list(_split(query))
         self._next = 0
+        self._depth = 0
 
     def read(self) -> str:
         clause = self._any()
@@ -111,10 +113,14 @@ class _Reader:
 
     def _term(self, kind: str, value: str) -> _Clause:
         if kind == "open":
+            self._depth += 1
+            if self._depth > MAX_DEPTH:
+                raise QueryError(f"has groups in groups more than {MAX_DEPTH} deep")
             clause = self._any()
             if self._peek()[0] != "close":
                 raise QueryError("has a '(' without its ')'")
             self._next += 1
+            self._depth -= 1
             return clause
         if kind == "phrase":
             return _Clause(match=_in_body(value[1:-1]), alone=True)
@@ -134,7 +140,7 @@ def _split(query: str) -> Iterator[tuple[str, str, bool]]:
 
 
 def _word(value: str) -> _Clause:
-    for kind, sign in (("hashtag", "tag"), ("mention", "at"), ("cashtag", "cash")):
+    for kind, sign in _SIGNS:
         found = texts.entities(value, kind)
         if found and found[0].end == len(value):
             name = found[0].name.replace(".", "_")
@@ -160,4 +166,5 @@ def _in_body(words: str) -> str:
         raise QueryError(
             f"has '{words}': expected a letter or a digit in it: the sandbox searches no symbols"
         )
-    return 'body : "' + words.replace('"', '""') + '"'
+    # SQLite reads an expression up to its first NUL.
+    return 'body : "' + words.replace('"', '""').replace("\0", " ") + '"'

@@ -11,19 +11,19 @@ import socket
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from sandbox.x import builtin_world, credentials, snowflakes, worlds
+from sandbox.x import credentials, snowflakes, world_files, worlds
 from sandbox.x.app import Sandbox
 from sandbox.x.auth import Gate
-from sandbox.x.credentials import CredentialsError
+from sandbox.x.credentials import Credentials, CredentialsError
 from sandbox.x.posts import User
 from sandbox.x.store import Store
-from sandbox.x.worlds import WorldError
+from sandbox.x.world_files import WorldError
 
 HOST = "127.0.0.1"
 TIERS = ("free", "pay_per_use", "enterprise")
@@ -49,13 +49,15 @@ def serve(*, port: int, world: Path | None, tier: str, state: Path | None) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     with _listener(port) as listener, _state_directory(state) as directory:
-        address = f"http://{HOST}:{listener.getsockname()[1]}"
-        with contextlib.closing(_open_store(directory)) as store:
-            name = _load_world(store, world)
-            keys = credentials.load(directory)
-            sandbox = Sandbox(store=store, gate=Gate(keys), tier=tier, world=name)
+        keys = _load_credentials(directory)
+        bound = listener.getsockname()[1]
+        with contextlib.closing(_open_store(directory, keys)) as store:
+            _load_world(store, world or worlds.BUILT_IN)
+            name = world.name if world else "built-in"
+            sandbox = Sandbox(store=store, gate=Gate(keys, bound), tier=tier, world=name)
             kept = f"state in {directory}" if state else "state forgotten at exit"
-            line = f"sandbox: X at {address} (world {name}, {store.count_posts()} posts, tier {tier}, {kept})"
+            about = f"world {name}, {store.count_posts()} posts, tier {tier}, {kept}"
+            line = f"sandbox: X at http://{HOST}:{bound} ({about})"
             asyncio.run(_run(sandbox, listener, line))
 
 
@@ -65,7 +67,7 @@ def _leave(_number: int, _frame: Any) -> None:
 
 
 @contextlib.contextmanager
-def _listener(port: int) -> Iterator[socket.socket]:
+def _listener(port: int) -> Generator[socket.socket]:
     if not 0 <= port <= MAX_PORT:
         raise SandboxError(f"--port is {port}: expected 0 to {MAX_PORT}")
     # The protocol is named, or asyncio leaves TCP_NODELAY off and each answer waits 40 ms for an ACK.
@@ -83,7 +85,7 @@ def _listener(port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _state_directory(state: Path | None) -> Iterator[Path]:
+def _state_directory(state: Path | None) -> Generator[Path]:
     """The directory, locked: a second sandbox on the same record would break its order."""
     if state is None:
         with tempfile.TemporaryDirectory(prefix="sandbox-x-") as directory:
@@ -91,55 +93,62 @@ def _state_directory(state: Path | None) -> Iterator[Path]:
         return
     try:
         state.mkdir(parents=True, exist_ok=True)
-        with (state / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield state
-    except BlockingIOError as error:
-        raise SandboxError(
-            f"--state {state} is in use by another sandbox: stop it, or choose another directory"
-        ) from error
+        lock = (state / "lock").open("a", encoding="utf-8")
     except OSError as error:
-        raise SandboxError(
-            f"--state {state} can't be used ({error.strerror}): choose a directory you may write to"
-        ) from error
+        raise _unusable(state, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SandboxError(
+                f"--state {state} is in use by another sandbox: stop it, or choose another directory"
+            ) from error
+        yield state
 
 
-def _open_store(directory: Path) -> Store:
-    path = directory / "x.sqlite"
+def _unusable(directory: Path, error: OSError) -> SandboxError:
+    return SandboxError(
+        f"the state directory {directory} can't be used ({error.strerror}): choose one you may write to"
+    )
+
+
+def _load_credentials(directory: Path) -> Credentials:
     try:
-        keys = credentials.load(directory)
-        account = User(
-            id=int(keys.user_id),
-            username=keys.username,
-            name="Fleet",
-            created_ms=snowflakes.time_ms(int(keys.user_id)),
-        )
-        return Store(path, account)
-    except (CredentialsError, ValueError) as error:
+        return credentials.load(directory)
+    except OSError as error:
+        raise _unusable(directory, error) from error
+    except CredentialsError as error:
         raise SandboxError(str(error)) from error
+
+
+def _open_store(directory: Path, keys: Credentials) -> Store:
+    path = directory / "x.sqlite"
+    account = User(
+        id=int(keys.user_id),
+        username=keys.username,
+        name="Fleet",
+        created_ms=snowflakes.time_ms(int(keys.user_id)),
+    )
+    try:
+        return Store(path, account)
     except sqlite3.Error as error:
         raise SandboxError(
-            f"{path} can't be opened ({error}): move it away, and the next start makes a new one"
+            f"{path} can't be used ({error}): move it away, and the next start makes a new one"
         ) from error
 
 
-def _load_world(store: Store, world: Path | None) -> str:
-    """Puts the world in place unless it is there already; reports skipped rows; gives the world's name."""
-    username = store.account.username
-    if world is None:
-        if store.meta("world") != builtin_world.digest():
-            store.replace_world(builtin_world.load(taken=username))
-        return builtin_world.NAME
+def _load_world(store: Store, path: Path) -> None:
+    """Puts the world in place unless it is there already, and reports the rows it skips."""
     try:
-        data = worlds.read_bytes(world)
-        if store.meta("world") != worlds.digest(data):
-            loaded = worlds.load(world, data, taken=username)
-            for report in loaded.reports:
-                print(report, file=sys.stderr)  # noqa: T201 - a command line reports
-            store.replace_world(loaded)
+        data = world_files.read_bytes(path)
+        if store.meta("world") == worlds.digest(data):
+            return
+        world = worlds.load(path, data, taken=store.account.username)
     except WorldError as error:
         raise SandboxError(str(error)) from error
-    return world.name
+    for report in world.reports:
+        print(report, file=sys.stderr)  # noqa: T201 - a command line reports
+    store.replace_world(world)
 
 
 class _Server(uvicorn.Server):
@@ -150,7 +159,7 @@ class _Server(uvicorn.Server):
         self._line = line
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)

@@ -8,7 +8,7 @@ committed without waiting for the disk, which a killed process doesn't lose eith
 import importlib.resources
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ DAY_MS = 86_400_000
 
 
 def _read_statements() -> dict[str, str]:
-    script = importlib.resources.files(__package__).joinpath("store.sql").read_text(encoding="utf-8")
+    script = importlib.resources.files("sandbox.x").joinpath("store.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)$", script, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -64,7 +64,7 @@ class Store:
         return int(self._run(statement, **values).fetchone()[0] or 0)
 
     @contextmanager
-    def _transaction(self, *, durable: bool) -> Iterator[None]:
+    def _transaction(self, *, durable: bool) -> Generator[None]:
         """One transaction; a durable one is on the disk when the block ends."""
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._connection.execute("BEGIN IMMEDIATE")
@@ -93,7 +93,7 @@ class Store:
             for post in world.posts:
                 self._add_post(post, names[post.author_id])
             self._run("set_meta", key="world", value=world.digest)
-            self._run("set_meta", key="rejected_rows", value=str(world.rejected_rows))
+            self._run("set_meta", key="rejected_rows", value=str(len(world.reports)))
 
     def _add_post(self, post: Post, username: str) -> None:
         values = asdict(post)
@@ -113,8 +113,12 @@ class Store:
     def accept_post(self, text: str, *, lang: str, at_ms: int) -> Post:
         """Keeps a post of the account and its line in the record; both are on the disk on return."""
         with self._transaction(durable=True):
+            last_id = self._number("get_last_id", author_id=self.account.id)
+            post_id = snowflakes.following(last_id, at_ms)
+            while self.post(post_id):  # a world may hold any id
+                post_id += 1
             post = Post(
-                id=snowflakes.following(self._number("get_last_id"), at_ms),
+                id=post_id,
                 author_id=self.account.id,
                 text=text,
                 created_ms=at_ms,

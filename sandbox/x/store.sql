@@ -80,7 +80,7 @@ SELECT * FROM posts WHERE id = :id;
 -- name: count_posts
 SELECT count(*) FROM posts;
 -- name: get_last_id
-SELECT max(id) FROM posts;
+SELECT max(id) FROM posts WHERE author_id = :author_id;
 -- name: list_posts_of
 -- Reads along posts_by_author: costs as many rows as it returns.
 SELECT * FROM posts

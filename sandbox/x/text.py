@@ -13,8 +13,10 @@ Kind = Literal["hashtag", "mention", "cashtag"]
 
 # A mark opens an entity only at a word's start: `a@b.c` mentions nobody, `x#y` tags nothing.
 _MARKS: dict[Kind, re.Pattern[str]] = {
-    "mention": re.compile(r"(?<![\w@＠#$%&*!/])[@＠]([A-Za-z0-9_]{1,20})(?![A-Za-z0-9_@＠]|://)"),
-    "hashtag": re.compile(r"(?<![\w&/#＃])[#＃](?!\ufe0f|\u20e3)(\w*[^\W\d_]\w*)(?![#＃]|://)"),
+    "mention": re.compile(
+        r"(?<![A-Za-z0-9_@\uff20#$%&*!/])[@\uff20]([A-Za-z0-9_]{1,20})(?![A-Za-z0-9_@\uff20]|://)"
+    ),
+    "hashtag": re.compile(r"(?<![\w&/#\uff03])[#\uff03](?!\ufe0f|\u20e3)(\w*[^\W\d_]\w*)(?![#\uff03]|://)"),
     "cashtag": re.compile(r"(?<![\w$#@])\$([A-Za-z]{1,6}(?:[._][A-Za-z]{1,2})?)(?![\w$])"),
 }
 _RETWEET = re.compile(r"RT @\w{1,20}:? ")

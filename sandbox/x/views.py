@@ -84,7 +84,8 @@ def metrics_view(found: Metrics) -> dict[str, int]:
 def entities_view(store: Store, text: str) -> dict[str, Any]:
     """The entities in an (escaped) text; positions count its code points."""
     view: dict[str, Any] = {}
-    for key, kind in (("hashtags", "hashtag"), ("cashtags", "cashtag")):
+    tags: tuple[tuple[str, texts.Kind], ...] = (("hashtags", "hashtag"), ("cashtags", "cashtag"))
+    for key, kind in tags:
         if found := texts.entities(text, kind):
             view[key] = [{"start": one.start, "end": one.end, "tag": one.name} for one in found]
     mentions: list[dict[str, Any]] = []
