@@ -1,6 +1,7 @@
 """The account that PostgreSQL's programs run as: oneself, or the unprivileged one when started as root."""
 
 import os
+import pwd
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -9,9 +10,16 @@ from pathlib import Path
 from typing import IO
 
 from host.lifeline import bound_to_parent
-from host.postgres_errors import NO_SPACE, PostgresError, PostgresFailed, disk_full
+from host.postgres_errors import (
+    NO_SPACE,
+    OWN_SERVER,
+    PostgresError,
+    PostgresFailed,
+    PostgresForbidden,
+    disk_full,
+)
 
-UNPRIVILEGED = 65534  # `nobody` on Linux; needs no entry in /etc/passwd, so none is made
+UNPRIVILEGED = 65534  # `nobody` on Linux
 TAIL_LINES = 6
 
 # Nothing of the caller's: PG* and LC_* variables would change what the programs do.
@@ -37,6 +45,21 @@ class Account:
     def owner(self) -> int:
         """The uid that the account's files belong to."""
         return os.geteuid() if self.uid is None else self.uid
+
+    def check_name(self) -> None:
+        """Refuse a uid without a name: PostgreSQL's initdb looks it up and has no way around it.
+
+        Raises:
+            PostgresForbidden: as in a container that runs under a bare uid.
+        """
+        try:
+            pwd.getpwuid(self.owner)
+        except KeyError:
+            raise PostgresForbidden(
+                f"uid {self.owner}, which PostgreSQL would run as, has no name on this machine, and initdb wants "
+                f"one. Add a line such as 'fleet:x:{self.owner}:{self.owner}::/:/bin/false' to /etc/passwd, "
+                f"{OWN_SERVER}."
+            ) from None
 
     def give(self, path: Path) -> None:
         """Make a new file or directory the account's."""

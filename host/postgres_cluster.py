@@ -37,7 +37,12 @@ def initialise(
         account: who owns and runs it.
         passwords: those of the superuser and the migrator, by role.
         sync: whether it is safely on the disk afterwards; only tests do without.
+
+    Raises:
+        PostgresForbidden: the account has no name.
+        PostgresFailed: a program failed; `data` is not there then.
     """
+    account.check_name()
     for leftover in data.parent.glob(f"{UNFINISHED}*"):
         for process in _working_in(leftover):
             with suppress(psutil.NoSuchProcess):
