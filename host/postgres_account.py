@@ -56,8 +56,8 @@ class Account:
             pwd.getpwuid(self.owner)
         except KeyError:
             raise PostgresForbidden(
-                f"uid {self.owner}, which PostgreSQL would run as, has no name on this machine, and initdb wants "
-                f"one. Add a line such as 'fleet:x:{self.owner}:{self.owner}::/:/bin/false' to /etc/passwd, "
+                f"uid {self.owner}, which PostgreSQL would run as, has no name here, and initdb wants one. "
+                f"Add a line such as 'fleet:x:{self.owner}:{self.owner}::/:/bin/false' to /etc/passwd, "
                 f"{OWN_SERVER}."
             ) from None
 
