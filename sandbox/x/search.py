@@ -142,7 +142,7 @@ def _split(query: str) -> Iterator[tuple[str, str, bool]]:
 def _word(value: str) -> _Clause:
     for kind, sign in _SIGNS:
         found = texts.entities(value, kind)
-        if found and found[0].end == len(value):
+        if found and (found[0].start, found[0].end) == (0, len(value)):
             name = found[0].name.replace(".", "_")
             return _Clause(match=mark(f"{sign}_{name}"), alone=True)
     operator = _OPERATOR.fullmatch(value)

@@ -97,7 +97,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row | BadRow]:
     if missing := [name for name in NEEDED if name not in names]:
         raise WorldError(
             f"the world {path} has no column {' and no column '.join(missing)}: expected a CSV whose first "
-            f"line names at least {', '.join(NEEDED)}; it is '{text.splitlines()[0][:MAX_SHOWN]}'"
+            f"line names at least {', '.join(NEEDED)}; it is '{','.join(names)[:MAX_SHOWN]}'"
         )
     return _cells(reader, names)
 

@@ -1,0 +1,118 @@
+"""The laws that need no server: ids, limits' windows, reactions, the store's order."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.x import parameters, rate_limits, reactions, search, snowflakes
+from sandbox.x.auth import Caller
+from sandbox.x.parameters import Query
+from sandbox.x.posts import Post, User
+from sandbox.x.store import DAY_MS, Span, Store
+
+NOW_MS = 1_800_000_000_000
+ACCOUNT = User(id=12, username="fleet", name="Fleet", created_ms=0)
+CALLER = Caller(name="fleet", context="user")
+
+
+def post(post_id: int = 5) -> Post:
+    return Post(id=post_id, author_id=12, text="Hi", created_ms=NOW_MS, lang="en")
+
+
+@given(
+    st.integers(min_value=snowflakes.FIRST_POST_MS, max_value=2**41),
+    st.integers(min_value=1, max_value=10**9),
+)
+def test_a_later_post_has_a_greater_id(at_ms: int, later_ms: int) -> None:
+    # Before the scheme of 2010 ids were given out one after the other: a millisecond is no step there.
+    step = later_ms if at_ms >= snowflakes.EPOCH_MS else later_ms + 10_000
+    assert snowflakes.from_time(at_ms) < snowflakes.from_time(at_ms + step)
+
+
+@given(st.integers(min_value=snowflakes.EPOCH_MS, max_value=2**41))
+def test_an_id_tells_its_time(at_ms: int) -> None:
+    assert snowflakes.time_ms(snowflakes.from_time(at_ms)) == at_ms
+
+
+@given(st.integers(min_value=1, max_value=snowflakes.MAX_ID))
+def test_a_token_continues_before_the_post_it_was_made_for(post_id: int) -> None:
+    query = Query(values=[("pagination_token", parameters.token(post_id))])
+    assert query.span("pagination_token").until_id == post_id
+    assert not query.faults
+
+
+@given(st.integers(min_value=1), st.lists(st.integers(min_value=-1000, max_value=10**9), min_size=2))
+def test_reactions_never_fall_and_never_pass_their_ceiling(post_id: int, ages_ms: list[int]) -> None:
+    readings = [reactions.of(post(post_id), NOW_MS + age_ms) for age_ms in sorted(ages_ms)]
+    for name, pace in reactions.PACES.items():
+        counts = [getattr(reading, name) for reading in readings]
+        assert counts == sorted(counts)
+        assert counts[0] >= 0
+        assert counts[-1] <= pace.most
+
+
+def test_reactions_start_at_nothing_and_rise_within_a_minute() -> None:
+    for post_id in range(1, 200):
+        assert reactions.of(post(post_id), NOW_MS).impressions == 0
+        early = reactions.of(post(post_id), NOW_MS + 20_000)
+        late = reactions.of(post(post_id), NOW_MS + 60_000)
+        assert 0 < early.impressions < late.impressions
+        assert late.likes > early.likes
+        assert late == reactions.of(post(post_id), NOW_MS + 60_000)
+
+
+def test_a_window_counts_down_ends_and_begins_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite", ACCOUNT)
+    for used in range(1, 76):
+        (usage,) = rate_limits.use(store, CALLER, "users_me", 1000 + used)
+        assert (usage.allowed, usage.remaining, usage.reset_s) == (True, 75 - used, 1001 + 900)
+    (refused,) = rate_limits.use(store, CALLER, "users_me", 1900)
+    assert (refused.allowed, refused.remaining) == (False, 0)
+    (anew,) = rate_limits.use(store, CALLER, "users_me", 1901)
+    assert (anew.allowed, anew.remaining, anew.reset_s) == (True, 74, 2801)
+    store.close()
+
+
+def test_an_empty_window_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite", ACCOUNT)
+    for _ in range(100):
+        rate_limits.use(store, CALLER, "post_tweet", 1000)
+    short, day = rate_limits.use(store, CALLER, "post_tweet", 1000)
+    assert (short.allowed, short.remaining) == (False, 0)
+    assert day.remaining == 10_000 - 100
+    assert day.headers()["x-app-limit-24hour-limit"] == "10000"
+    store.close()
+
+
+def test_windows_survive_a_restart(tmp_path: Path) -> None:
+    for remaining in (74, 73):
+        store = Store(tmp_path / "x.sqlite", ACCOUNT)
+        assert rate_limits.use(store, CALLER, "users_me", 1000)[0].remaining == remaining
+        store.close()
+
+
+def test_ids_rise_even_when_the_clock_goes_back(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite", ACCOUNT)
+    ids = [store.accept_post(str(at), lang="en", at_ms=NOW_MS - at * 1000).id for at in range(5)]
+    assert ids == sorted(set(ids))
+    assert [write["id"] for write in store.writes()] == [str(post_id) for post_id in ids]
+    store.close()
+
+
+def test_a_text_counts_as_a_duplicate_for_a_day(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite", ACCOUNT)
+    store.accept_post("Hi", lang="en", at_ms=NOW_MS)
+    assert store.has_recent_text("Hi", NOW_MS + DAY_MS - 1)
+    assert not store.has_recent_text("Hi", NOW_MS + DAY_MS + 1)
+    assert not store.has_recent_text("hi", NOW_MS)
+    store.close()
+
+
+def test_a_post_is_found_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite", ACCOUNT)
+    accepted = store.accept_post("Tea time", lang="en", at_ms=NOW_MS)
+    assert store.search(search.expression("tea from:fleet"), Span(), 10) == [accepted]
+    assert store.search(search.expression("tea"), Span(end_ms=NOW_MS), 10) == []
+    assert store.posts_of(12, Span(since_id=accepted.id), 10) == []
+    store.close()
