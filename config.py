@@ -57,7 +57,9 @@ class Config(BaseSettings):
     def _credentials_are_whole(self) -> Self:
         missing = [name.upper() for name in X_CREDENTIALS if getattr(self, name) is None]
         if 0 < len(missing) < len(X_CREDENTIALS):
-            raise ValueError(f"{', '.join(missing)}: needed as well: X's four OAuth 1.0a values come together")
+            raise ValueError(
+                f"{', '.join(missing)}: needed as well: X's four OAuth 1.0a values come together"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,8 @@
+"""Everything processes share; the only door to PostgreSQL."""
+
+from coordination.engagement import Lease
+from coordination.fleet import Fleet, connect
+from coordination.ledger import Intent
+from coordination.rate_limits import Grant
+
+__all__ = ["Fleet", "Grant", "Intent", "Lease", "connect"]

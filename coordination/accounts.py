@@ -1,0 +1,73 @@
+"""Accounts: on whose behalf the fleet acts. Limits, ledger and topics are an account's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from coordination.database import Database
+from coordination.errors import InvalidValueError
+from coordination.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """An account's row; `sandbox` never changes."""
+
+    name: str
+    platform: str
+    api_url: str
+    sandbox: bool
+    topics: tuple[str, ...]
+    platform_user_id: str | None
+    handle: str | None
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        """Read what the SQL functions return."""
+        known = {field.name: row[field.name] for field in fields(cls)}
+        return cls(**{**known, "topics": tuple(row["topics"])})
+
+
+class Accounts:
+    """What workers ask of accounts. One round trip a call."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, name: str) -> Account:
+        """Give the account; raise `InvalidValueError` when there is none of that name."""
+        row = self._session.database.call("get_account", name=name)
+        if row is None:
+            raise InvalidValueError(
+                f"account {name!r} is not there: the manager makes it at its start",
+                field="account",
+                value=name,
+            )
+        return Account.from_row(row)
+
+    def confirm_identity(self, name: str, platform_user_id: str, handle: str) -> Account:
+        """Keep who the platform says the credentials belong to.
+
+        Raises:
+            InvalidValueError: they belong to somebody else than before.
+        """
+        row = self._session.call(
+            "confirm_identity", account=name, platform_user_id=platform_user_id, handle=handle
+        )
+        return Account.from_row(row)
+
+
+def ensure_account(
+    database: Database, name: str, *, platform: str, api_url: str, sandbox: bool, topics: Sequence[str]
+) -> Account:
+    """Make the account's row, or renew its address; `topics` are its first ones. For the manager."""
+    row = database.call(
+        "ensure_account", name=name, platform=platform, api_url=api_url, sandbox=sandbox, topics=list(topics)
+    )
+    return Account.from_row(row)
+
+
+def set_topics(database: Database, name: str, topics: Sequence[str], *, actor: str, reason: str) -> Account:
+    """A person says what the account talks about; audited."""
+    row = database.call("set_topics", account=name, topics=list(topics), actor=actor, reason=reason)
+    return Account.from_row(row)

@@ -1,0 +1,204 @@
+"""The one door to PostgreSQL: a connection in autocommit that calls `fleet.*` functions, one round trip each."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from coordination import errors
+
+Json = Jsonb
+"""Marks a value that a function takes as jsonb."""
+
+SESSION: Mapping[str, str] = {
+    "client_connection_check_interval": "250ms",  # a backend notices that its process is gone
+    "tcp_keepalives_idle": "5",  # a lost host is noticed within 5 + 2 x 3 s
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "1s",  # a worker never thinks inside a transaction
+}
+_BUSY = {"55P03", "40P01", "40001", "57014"}
+_MISSING = {"42883", "42P01", "3F000"}
+_GONE = {"57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006"}
+
+
+class Database:
+    """One connection for one thread; opened at first use and again after it was lost.
+
+    Raises the errors of `coordination.errors`, never psycopg's own.
+    """
+
+    def __init__(self, dsn: str, *, name: str, reconnect: bool = True, connect_timeout_s: int = 5) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._reconnect = reconnect
+        self._connect_timeout_s = connect_timeout_s
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._warned = False
+
+    def open(self) -> None:
+        """Connect now instead of at first use; two round trips (the login, the session's settings)."""
+        self._connect()
+
+    def close(self) -> None:
+        """Close the connection; safe at any time, any number of times."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def call(self, function: LiteralString, *, acknowledged: bool = False, **arguments: object) -> Any:
+        """Call `fleet.<function>` with named arguments and give what it returns. One round trip.
+
+        With `acknowledged`, a commit that came with a warning (a standby that did not confirm) raises
+        `NotAcknowledgedError`.
+        """
+        statement = _call_statement(function, tuple(arguments))
+        self._warned = False
+        for row in self._run(statement, arguments):
+            if acknowledged and self._warned:
+                raise errors.NotAcknowledgedError(f"{function}: the commit came with a warning")
+            return row["result"]
+        return None
+
+    def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
+        """Run a named query of `coordination/queries` and give all its rows. One round trip."""
+        return self._run(sql.SQL(cast("LiteralString", queries()[query])), parameters)
+
+    def select(self, statement: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+        """Run a SELECT that SQLAlchemy built (see `coordination.lists`) and give all its rows."""
+        return self._run(sql.SQL(cast("LiteralString", statement)), parameters)
+
+    def listen(self, channel: LiteralString) -> None:
+        """Ask for wake-ups on this connection."""
+        self._run(sql.SQL("LISTEN {}").format(sql.Identifier(channel)), {})
+
+    def notifications(self, timeout_s: float) -> Iterator[str]:
+        """Give the payloads that arrive within `timeout_s`, ending early after the first burst of them."""
+        connection = self._connect()
+        try:
+            for note in connection.notifies(timeout=timeout_s, stop_after=1):
+                yield note.payload
+        except psycopg.Error as error:
+            raise self._translated(error) from None
+
+    def backend_pids(self) -> tuple[int, int, int]:
+        """The server process as the login told it, and as two transactions see it: equal without a pooler."""
+        connection = self._connect()
+        first, second = (
+            self._run(sql.SQL("SELECT pg_backend_pid() AS pid"), {})[0]["pid"],
+            self._run(sql.SQL("SELECT pg_backend_pid() AS pid"), {})[0]["pid"],
+        )
+        return connection.info.backend_pid, first, second
+
+    def _connect(self) -> psycopg.Connection[dict[str, Any]]:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        if self._connection is not None and not self._reconnect:
+            raise errors.DatabaseUnavailableError("the connection was lost")
+        options = " ".join(f"-c {key}={value}" for key, value in SESSION.items())
+        try:
+            connection = psycopg.connect(
+                self._dsn,
+                autocommit=True,
+                row_factory=dict_row,
+                application_name=f"socialfleet {self._name}"[:63],
+                connect_timeout=self._connect_timeout_s,
+                options=options,
+            )
+        except psycopg.Error as error:
+            raise self._translated(error) from None
+        connection.add_notice_handler(self._notice)
+        self._connection = connection
+        return connection
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            self._warned = True
+
+    def _run(
+        self, statement: sql.Composed | sql.SQL, parameters: Mapping[str, object]
+    ) -> list[dict[str, Any]]:
+        connection = self._connect()
+        try:
+            cursor = connection.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: psycopg.Error) -> errors.FleetError:
+        """Say in the fleet's words what PostgreSQL said."""
+        diagnostic = error.diag
+        state = error.sqlstate or ""
+        message = diagnostic.message_primary or str(error).strip().split("\n", 1)[0]
+        detail = _detail(diagnostic.message_detail)
+        gone = self._connection is None or self._connection.closed or state in _GONE
+        translated: errors.FleetError
+        if state == "FL001":
+            translated = errors.InvalidValueError(
+                message,
+                field=str(detail.get("field", "")),
+                value=detail.get("value"),
+                allowed=str(detail.get("allowed", "")),
+            )
+        elif state == "FL002":
+            translated = errors.LockLostError(message)
+        elif state == "FL003":
+            translated = errors.IncarnationLostError(message)
+        elif state == "FL005":
+            translated = errors.TransitionRefusedError(message, state=str(detail.get("state", "")))
+        elif state == "42501":
+            translated = errors.PermissionRefusedError(f"{message}: this login's role may not do that")
+        elif state.startswith("28"):
+            translated = errors.PermissionRefusedError(
+                f"{message}: if the logins' passwords are out of date, run: socialfleet migrate --reset-logins"
+            )
+        elif state in _MISSING:
+            translated = errors.SchemaMismatchError(f"{message}: run: socialfleet migrate")
+        elif state in _BUSY:
+            translated = errors.DatabaseBusyError(f"{message}: nothing was changed; try again")
+        elif state.startswith("22") or isinstance(error, psycopg.DataError):
+            translated = errors.InvalidValueError(message)
+        elif gone or isinstance(error, psycopg.OperationalError):
+            translated = errors.DatabaseUnavailableError(f"PostgreSQL can't be reached: {message}")
+        else:
+            translated = errors.DatabaseError(message)
+        return translated
+
+
+@cache
+def _call_statement(function: LiteralString, names: tuple[str, ...]) -> sql.Composed:
+    return sql.SQL("SELECT fleet.{}({}) AS result").format(
+        sql.Identifier(function),
+        sql.SQL(", ").join(
+            sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in names
+        ),
+    )
+
+
+@cache
+def queries() -> dict[str, str]:
+    """Every named query of `coordination/queries/*.sql`: `-- name: verb_noun`, then a line on locks and cost."""
+    found: dict[str, str] = {}
+    for entry in (files("coordination") / "queries").iterdir():
+        if entry.name.endswith(".sql"):
+            for part in re.split(r"^-- name: ", entry.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+                name, _, body = part.partition("\n")
+                found[name.strip()] = body.strip()
+    return found
+
+
+def _detail(text: str | None) -> dict[str, Any]:
+    if not text or not text.startswith("{"):
+        return {}
+    try:
+        parsed: object = json.loads(text)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}

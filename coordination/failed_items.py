@@ -1,0 +1,31 @@
+"""Failed items: what a worker could not do is kept with the item, and set aside after too many tries."""
+
+from collections.abc import Iterable
+
+from coordination.session import Session
+
+
+class FailedItems:
+    """The calling worker's failed items and dead letters. One round trip a call."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def fail(self, item: str, error: Exception, *, max_attempts: int) -> bool:
+        """Count one more failure; say whether the item is dead now."""
+        answer = self._session.call(
+            "fail_item",
+            item=item,
+            error_class=type(error).__name__,
+            error=str(error) or type(error).__name__,
+            max_attempts=max_attempts,
+        )
+        return bool(answer["dead"])
+
+    def dead(self, items: Iterable[str]) -> frozenset[str]:
+        """Give which of the items are dead letters."""
+        return frozenset(self._session.call("dead_items", items=list(items)))
+
+    def clear(self, item: str) -> None:
+        """Forget the failures of an item that works."""
+        self._session.call("clear_item", item=item)

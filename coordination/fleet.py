@@ -1,0 +1,73 @@
+"""Fleet: one process's place in the fleet, with one attribute a primitive."""
+
+from typing import Self
+
+from coordination.accounts import Accounts
+from coordination.audits import Audits
+from coordination.database import Database
+from coordination.engagement import Engagement
+from coordination.failed_items import FailedItems
+from coordination.flags import Flags
+from coordination.heartbeats import Heartbeats
+from coordination.incarnation import Incarnation
+from coordination.jobs import Jobs
+from coordination.ledger import Ledger
+from coordination.rate_limits import RateLimits
+from coordination.readings import Readings
+from coordination.runs import Runs
+from coordination.schedules import Schedules
+from coordination.session import Session
+from coordination.settings import Settings
+
+
+class Fleet:
+    """One incarnation and its primitives. Two connections: the incarnation's (liveness, beats) and the work's.
+
+    The work connection belongs to one thread; `heartbeats` and `incarnation` to one other at most.
+    """
+
+    def __init__(self, dsn: str, incarnation: Incarnation) -> None:
+        self.incarnation = incarnation
+        self.database = Database(dsn, name=f"{incarnation.worker}/{incarnation.slot}")
+        session = Session(self.database, incarnation.id)
+        self.engagement = Engagement(session)
+        self.rate_limits = RateLimits(session)
+        self.jobs = Jobs(session)
+        self.schedules = Schedules(session)
+        self.ledger = Ledger(session)
+        self.settings = Settings(session)
+        self.flags = Flags(session)
+        self.audit = Audits(session)
+        self.accounts = Accounts(session)
+        self.readings = Readings(session)
+        self.runs = Runs(session)
+        self.failed_items = FailedItems(session)
+        self.heartbeats = Heartbeats(incarnation)
+
+    def close(self, reason: str = "closed") -> None:
+        """End the incarnation in good order; leases that it held are free for others at once."""
+        self.database.close()
+        self.incarnation.close(reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(dsn: str, name: str, *, slot: int = 1) -> Fleet:
+    """Join the fleet as a new incarnation of worker `name`.
+
+    Raises:
+        DatabaseUnavailableError: no connection to PostgreSQL.
+        PoolerInBetweenError: a pooler is in between; session locks need a direct connection.
+        InvalidValueError: a name that is not 1 to 63 lower-case letters, digits, _ or -.
+    """
+    incarnation = Incarnation(dsn, worker=name, slot=slot)
+    try:
+        incarnation.open()
+    except BaseException:
+        incarnation.database.close()
+        raise
+    return Fleet(dsn, incarnation)

@@ -1,0 +1,291 @@
+"""The ledger: every act on the outside world is an intent that happens once, or is parked for a person.
+
+Protocol: docs/architecture.md, "The life of one post". The states and who may change them are enforced by
+`coordination/sql/ledger.sql`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from coordination.database import Database, Json
+from coordination.rate_limits import limit_headers
+from coordination.session import Session
+
+Outcome = Literal["posted", "rejected", "retry_at", "unknown", "not_written"]
+Decision = Literal["approve", "cancel", "resume", "mark_posted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """What a proposal became; `created` is False when the same act was there already."""
+
+    id: str
+    state: str
+    created: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A due intent in this incarnation's hands, with the lock on its content."""
+
+    intent: str
+    account: str
+    text: str
+    attempt: int
+    content: str
+    fencing_token: int
+    lease_expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clearance:
+    """begin_send's answer: when `sending`, the commit is durable and the clock for the socket runs.
+
+    Attributes:
+        sending: whether the request may be written.
+        reason: why not.
+        attempt: its number, from 1.
+        text: the exact bytes to send.
+        fence: the database's highest fencing token, for the state directory's `fence`.
+        first_sent_at: real time of the intent's first attempt.
+    """
+
+    sending: bool
+    reason: str | None = None
+    attempt: int = 0
+    text: str = ""
+    fence: int = 0
+    first_sent_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """What waits to be sent. Times are fleet time; `texts` are the account's of the last 30 days."""
+
+    waiting: int
+    planned_until: datetime | None
+    last_posted_at: datetime | None
+    now: datetime
+    texts: frozenset[str]
+
+
+class Ledger:
+    """The ledger's calls for workers. Each is one round trip and one flushed transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def propose(
+        self,
+        account: str,
+        action: str,
+        target: str,
+        text: str,
+        at: datetime | None = None,
+        deadline: datetime | None = None,
+        *,
+        origin: Mapping[str, Any] | None = None,
+    ) -> Intent:
+        """Propose an act, to be sent at `at` (fleet time), not after `deadline`.
+
+        The same (account, action, target) again gives the intent that is there. For an account that is not
+        the sandbox's it waits for a person's approval. A due one wakes the poster.
+
+        Raises:
+            InvalidValueError: names the field and what is allowed.
+        """
+        answer = self._session.call(
+            "propose",
+            account=account,
+            action=action,
+            target=target,
+            text=text,
+            at=at,
+            deadline=deadline,
+            origin=Json(dict(origin or {})),
+        )
+        return _proposed(self._session.database, answer)
+
+    def get(self, intent_id: str) -> dict[str, Any] | None:
+        """Give one intent as a dict; None when there is none."""
+        return self._session.database.call("get_intent", intent=int(intent_id))
+
+    def queue(self, account: str) -> Queue:
+        """Say what waits, until when it is planned, and which texts not to repeat."""
+        answer = self._session.database.call("get_queue", account=account)
+        moments = {
+            name: datetime.fromisoformat(answer[name]) if answer[name] else None
+            for name in ("planned_until", "last_posted_at")
+        }
+        return Queue(
+            waiting=answer["waiting"],
+            now=datetime.fromisoformat(answer["now"]),
+            texts=frozenset(answer["texts"]),
+            **moments,
+        )
+
+    def tidy(self, account: str) -> int:
+        """Expire what is overdue; make due retries and claims of the dead ready. Gives how many moved."""
+        return int(self._session.call("tidy_intents", account=account))
+
+    def claim(self, account: str, worker_id: str, lease_s: float = 60) -> Claim | None:
+        """Take the next due intent and the lock on its content, or None."""
+        answer = self._session.call(
+            "claim_intent", account=account, worker_id=worker_id, lease_s=float(lease_s)
+        )
+        intent = answer["intent"]
+        if intent is None:
+            return None
+        return Claim(
+            intent=intent["id"],
+            account=intent["account"],
+            text=intent["text"],
+            attempt=intent["attempt"],
+            content=answer["content"],
+            fencing_token=answer["fencing_token"],
+            lease_expires_at=datetime.fromisoformat(answer["lease_expires_at"]),
+        )
+
+    def unclaim(
+        self,
+        claim: Claim,
+        worker_id: str,
+        reason: str,
+        *,
+        retry_after_s: float | None = None,
+        grant_id: str | None = None,
+    ) -> None:
+        """Give a claim back before anything was sent: ready again, or after `retry_after_s`; grant returned."""
+        self._session.call(
+            "unclaim_intent",
+            intent=int(claim.intent),
+            token=claim.fencing_token,
+            worker_id=worker_id,
+            reason=reason,
+            retry_after_s=retry_after_s,
+            grant_id=None if grant_id is None else int(grant_id),
+        )
+
+    def begin_send(
+        self, claim: Claim, grant_id: str, worker_id: str, *, http_deadline_s: float, fence_seen: int
+    ) -> Clearance:
+        """Pass the last gate. Write to the socket only if it says `sending`, and within 500 ms of this call.
+
+        Raises:
+            NotAcknowledgedError, DatabaseUnavailableError: the intent may stand as sending: write nothing,
+                settle it as not written.
+            LockLostError, IncarnationLostError, TransitionRefusedError: not ours any more: write nothing.
+        """
+        answer = self._session.call(
+            "begin_send",
+            acknowledged=True,
+            intent=int(claim.intent),
+            token=claim.fencing_token,
+            grant_id=int(grant_id),
+            worker_id=worker_id,
+            http_deadline_s=float(http_deadline_s),
+            fence_seen=fence_seen,
+        )
+        if not answer["sending"]:
+            return Clearance(sending=False, reason=answer["reason"])
+        return Clearance(
+            sending=True,
+            attempt=answer["attempt"],
+            text=answer["text"],
+            fence=answer["fence"],
+            first_sent_at=datetime.fromisoformat(answer["first_sent_at"]),
+        )
+
+    def settle(
+        self,
+        intent: str,
+        attempt: int,
+        outcome: Outcome,
+        worker_id: str,
+        *,
+        platform_id: str | None = None,
+        status: int | None = None,
+        reason: str | None = None,
+        response_headers: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Report what came of a send; give the intent as it is then. The same report twice changes nothing."""
+        return dict(
+            self._session.call(
+                "settle",
+                intent=int(intent),
+                attempt=attempt,
+                outcome=outcome,
+                worker_id=worker_id,
+                platform_id=platform_id,
+                status=status,
+                reason=reason,
+                response_headers=Json(limit_headers(response_headers)),
+                retry_after_s=retry_after_s,
+            )
+        )
+
+    def park_orphan(self, account: str, *, grace_s: float) -> str | None:
+        """Park one act whose sender died in mid-send; give its id, or None when there is none."""
+        return self._session.call("park_orphan", account=account, grace_s=float(grace_s))
+
+
+def propose_by_person(
+    database: Database,
+    account: str,
+    action: str,
+    target: str,
+    text: str,
+    *,
+    actor: str,
+    at: datetime | None = None,
+    deadline: datetime | None = None,
+) -> Intent:
+    """A person proposes an act by hand, which is its approval too; audited. For the console role."""
+    answer = database.call(
+        "propose_by_person",
+        actor=actor,
+        account=account,
+        action=action,
+        target=target,
+        text=text,
+        at=at,
+        deadline=deadline,
+    )
+    return _proposed(database, answer)
+
+
+def decide(
+    database: Database,
+    intent_id: str,
+    decision: Decision,
+    *,
+    actor: str,
+    reason: str,
+    platform_id: str | None = None,
+) -> dict[str, Any]:
+    """A person approves, cancels, resumes or marks an intent as posted; audited. Gives the intent.
+
+    Raises:
+        TransitionRefusedError: its present state doesn't allow that.
+    """
+    answer = database.call(
+        "decide_intent",
+        intent=int(intent_id),
+        decision=decision,
+        actor=actor,
+        reason=reason,
+        platform_id=platform_id,
+    )
+    if answer["state"] == "ready":
+        database.call("wake", worker="poster")
+    return dict(answer)
+
+
+def _proposed(database: Database, answer: dict[str, Any]) -> Intent:
+    # The wake-up stands outside the proposal's transaction: NOTIFY inside would serialise every commit.
+    if answer["created"] and answer["state"] == "ready" and answer["due"]:
+        database.call("wake", worker="poster")
+    return Intent(id=answer["id"], state=answer["state"], created=answer["created"])

@@ -1,0 +1,47 @@
+-- What the page, the CLI and the metrics show. Every query reads a snapshot and locks nothing.
+
+-- name: list_worker_status
+-- One row a slot that runs or should; reads slots, heartbeats and the last 100 runs of each worker.
+SELECT w.name, coalesce(s.slot, 1) AS slot, s.host, w.description,
+    w.enabled AND w.replicas > 0 AND coalesce(f.enabled, true) AS enabled,
+    CASE WHEN s.worker IS NULL THEN CASE WHEN w.enabled THEN 'LOST' ELSE 'STOPPED' END
+        WHEN s.seen_at < clock_timestamp() - interval '15 seconds' AND s.state <> 'STOPPED' THEN 'LOST'
+        WHEN s.state = 'READY' THEN coalesce(h.state, 'STARTING')
+        ELSE s.state END AS state,
+    CASE WHEN s.worker IS NULL THEN 'no manager runs it'
+        WHEN s.seen_at < clock_timestamp() - interval '15 seconds' AND s.state <> 'STOPPED' THEN 'its manager is silent'
+        WHEN s.state = 'READY' THEN coalesce(h.reason, '')
+        ELSE s.reason END AS reason,
+    s.since, s.pid, coalesce(s.restart_count, 0) AS restart_count,
+    h.healthy AS heartbeat_healthy, h.health, h.step, h.progress, h.memory_bytes,
+    extract(epoch FROM clock_timestamp() - h.beat_at)::double precision AS beat_age_s,
+    r.last_run_at, r.last_outcome, coalesce(r.error_rate, 0)::double precision AS error_rate, r.runs,
+    r.items_per_minute, r.last_error
+FROM fleet.workers w
+LEFT JOIN fleet.slots s ON s.worker = w.name AND s.slot <= greatest(w.replicas, 1)
+LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled'
+LEFT JOIN LATERAL (
+    SELECT h.* FROM fleet.heartbeats h JOIN fleet.incarnations i ON i.id = h.incarnation
+    WHERE i.worker = w.name AND i.slot = s.slot AND i.pid = s.pid AND i.ended_at IS NULL
+    ORDER BY i.started_at DESC LIMIT 1
+) h ON s.state IN ('READY', 'DRAINING', 'STARTING')
+LEFT JOIN LATERAL (
+    SELECT max(l.ended_real_at) AS last_run_at, (array_agg(l.outcome ORDER BY l.id DESC))[1] AS last_outcome,
+        avg((l.outcome <> 'done')::integer) AS error_rate, count(*) AS runs,
+        (array_agg(l.items_per_minute ORDER BY l.id DESC))[1] AS items_per_minute,
+        (array_agg(l.error ORDER BY l.id DESC) FILTER (WHERE l.error IS NOT NULL))[1] AS last_error
+    FROM (SELECT * FROM fleet.runs l WHERE l.worker = w.name AND l.outcome <> 'running' ORDER BY l.id DESC LIMIT 100) l
+) r ON true
+ORDER BY w.name, slot;
+
+-- name: list_events_after
+-- Events newer than an id, oldest first.
+SELECT id, at, severity, kind, source, message, data FROM fleet.events WHERE id > %(last_id)s ORDER BY id LIMIT 200;
+
+-- name: get_last_event_id
+-- The newest event's id; 0 when there is none.
+SELECT coalesce(max(id), 0) AS id FROM fleet.events;
+
+-- name: count_intents
+-- How many intents each account has in each state.
+SELECT account, state, count(*) AS number FROM fleet.intents GROUP BY account, state ORDER BY account, state;

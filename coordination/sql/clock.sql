@@ -1,0 +1,35 @@
+-- Time. Real time is the server's clock; fleet time follows fleet.clock, in rehearsals only (ADR-0005).
+
+-- Locks nothing; reads no table.
+CREATE OR REPLACE FUNCTION fleet.real_now() RETURNS timestamptz
+LANGUAGE sql VOLATILE PARALLEL SAFE
+RETURN clock_timestamp();
+
+-- Locks nothing; one row read. With no fleet.clock row fleet time is real time.
+CREATE OR REPLACE FUNCTION fleet.now() RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    clock fleet.clock;
+BEGIN
+    SELECT * INTO clock FROM fleet.clock;
+    IF NOT FOUND THEN
+        RETURN clock_timestamp();
+    END IF;
+    RETURN clock.fleet0 + (clock_timestamp() - clock.real0) * clock.rate;
+END $$;
+
+-- Owner only. Moves fleet time on by `advance` and lets it run at `rate` from here; it never runs backwards.
+CREATE OR REPLACE FUNCTION fleet.move_clock(advance interval, rate double precision DEFAULT 1) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    moved timestamptz;
+BEGIN
+    IF advance < interval '0' THEN
+        PERFORM fleet.refuse('advance', advance::text, 'an interval of zero or more: fleet time never runs backwards');
+    END IF;
+    LOCK TABLE fleet.clock IN EXCLUSIVE MODE;
+    moved := fleet.now() + advance;
+    INSERT INTO fleet.clock (real0, fleet0, rate) VALUES (clock_timestamp(), moved, move_clock.rate)
+    ON CONFLICT (only_row) DO UPDATE SET real0 = excluded.real0, fleet0 = excluded.fleet0, rate = excluded.rate;
+    RETURN moved;
+END $$;

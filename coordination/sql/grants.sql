@@ -1,0 +1,43 @@
+-- Who may call what. Nobody may call anything that is not named here; workers touch no table.
+
+DO $$
+DECLARE
+    -- For each login role: the functions it may call.
+    allowed constant jsonb := '{
+        "fleet_worker": ["open_incarnation", "close_incarnation", "beat", "report_event", "wake", "get_settings",
+            "flag_enabled", "request_lock", "renew_lock", "release_lock", "has_recent_engagement", "get_engagement_stats",
+            "configure_rate_limit", "can_make_request", "record_usage", "get_remaining_capacity", "get_system_status",
+            "get_account", "confirm_identity", "fire_slot", "start_run", "finish_run", "fail_item", "dead_items",
+            "clear_item", "propose", "tidy_intents", "claim_intent", "unclaim_intent", "begin_send", "settle", "park_orphan",
+            "get_intent", "get_queue", "get_kill_switch", "enqueue_job", "claim_jobs", "complete_job", "fail_job",
+            "snooze_job", "cancel_job", "replay_job", "claim_readings", "append_reading", "miss_reading"],
+        "fleet_console": ["wake", "get_settings", "set_setting", "set_flag", "flag_enabled", "set_kill_switch",
+            "get_kill_switch", "propose_by_person", "decide_intent", "request_command", "get_command", "set_topics",
+            "configure_rate_limit", "get_remaining_capacity", "get_system_status", "get_engagement_stats", "get_account",
+            "get_intent", "get_queue", "has_recent_engagement", "cancel_job", "replay_job"],
+        "fleet_reader": ["get_settings", "flag_enabled", "get_kill_switch", "get_system_status", "get_engagement_stats",
+            "get_intent"],
+        "fleet_maintainer": ["ensure_account", "ensure_worker", "get_desired", "report_slots", "take_commands",
+            "finish_command", "seed_setting", "get_kill_switch", "get_system_status", "wake"]
+    }';
+    open_to_all constant text[] := ARRAY['now', 'real_now', 'lock_key'];
+    reads_tables constant text[] := ARRAY['fleet_console', 'fleet_reader', 'fleet_maintainer'];
+    found regprocedure;
+    role text;
+BEGIN
+    FOR found IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'fleet'::regnamespace LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', found);
+    END LOOP;
+    FOR role IN SELECT jsonb_object_keys(allowed) LOOP
+        EXECUTE format('GRANT USAGE ON SCHEMA fleet TO %I', role);
+        FOR found IN
+            SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'fleet'::regnamespace
+              AND (allowed->role ? p.proname OR p.proname = ANY(open_to_all))
+        LOOP
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', found, role);
+        END LOOP;
+        IF role = ANY(reads_tables) THEN
+            EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA fleet TO %I', role);
+        END IF;
+    END LOOP;
+END $$;

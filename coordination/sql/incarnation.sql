@@ -1,0 +1,56 @@
+-- Incarnations: one life of one process. Liveness is a session advisory lock, not a row.
+
+-- The one place where text becomes an advisory-lock key: the first 8 bytes of sha256. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.lock_key(namespace text, value text) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ('x' || encode(substr(sha256(convert_to(namespace || ':' || value, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint;
+
+-- Takes the session lock (waits up to 5 s), then publishes the row. Call once, on the incarnation's own connection.
+CREATE OR REPLACE FUNCTION fleet.open_incarnation(
+    incarnation uuid, worker text, slot integer, host text, pid integer, pid_started text, boot_id text, pid_namespace text
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+BEGIN
+    IF open_incarnation.worker !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
+        PERFORM fleet.refuse('worker', open_incarnation.worker, 'a lower-case name of 1 to 63 letters, digits, _ or -');
+    END IF;
+    PERFORM pg_advisory_lock(fleet.lock_key('incarnation', incarnation::text));
+    INSERT INTO fleet.incarnations (id, worker, slot, host, pid, pid_started, boot_id, pid_namespace, started_at)
+    VALUES (incarnation, open_incarnation.worker, open_incarnation.slot, open_incarnation.host, open_incarnation.pid,
+        open_incarnation.pid_started, open_incarnation.boot_id, open_incarnation.pid_namespace, clock_timestamp());
+    RETURN jsonb_build_object('incarnation', incarnation, 'backend_pid', pg_backend_pid());
+END $$;
+
+-- Ends a life in good order: the row is closed and the session lock given back.
+CREATE OR REPLACE FUNCTION fleet.close_incarnation(incarnation uuid, reason text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE fleet.incarnations SET ended_at = clock_timestamp(), end_reason = left(reason, 500)
+    WHERE id = incarnation AND ended_at IS NULL;
+    PERFORM pg_advisory_unlock(fleet.lock_key('incarnation', incarnation::text));
+END $$;
+
+-- FL003 unless the incarnation is registered and not ended. One row read; it does not prove that its lock is held.
+CREATE OR REPLACE FUNCTION fleet.require_incarnation(incarnation uuid) RETURNS fleet.incarnations
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    life fleet.incarnations;
+BEGIN
+    SELECT * INTO life FROM fleet.incarnations i WHERE i.id = require_incarnation.incarnation AND i.ended_at IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'incarnation % is not registered or has ended', incarnation
+            USING ERRCODE = 'FL003', HINT = 'stop acting and connect again as a new incarnation';
+    END IF;
+    RETURN life;
+END $$;
+
+-- Whether the process behind an incarnation lost its session lock. Takes the lock shared until the transaction's end, so it
+-- must be a statement of its own, and never be asked from the incarnation's own session (which always gets its own lock).
+CREATE OR REPLACE FUNCTION fleet.is_suspected(incarnation uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    free boolean;
+BEGIN
+    SELECT pg_try_advisory_xact_lock_shared(fleet.lock_key('incarnation', incarnation::text)) INTO free;
+    RETURN free;
+END $$;
