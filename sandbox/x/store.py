@@ -96,9 +96,8 @@ class Store:
             self._run("set_meta", key="rejected_rows", value=str(len(world.reports)))
 
     def _add_post(self, post: Post, username: str) -> None:
-        values = asdict(post)
-        values |= values.pop("metrics")
-        self._run("add_post", **values)
+        # vars, not asdict: a world has many posts, and nothing here needs a deep copy.
+        self._run("add_post", **{**vars(post), **vars(post.metrics)})
         marks = search.marks(text=post.text, username=username, lang=post.lang)
         self._run("add_words", id=post.id, body=post.text, marks=marks)
 

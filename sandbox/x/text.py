@@ -19,6 +19,7 @@ _MARKS: dict[Kind, re.Pattern[str]] = {
     "hashtag": re.compile(r"(?<![\w&/#\uff03])[#\uff03](?!\ufe0f|\u20e3)(\w*[^\W\d_]\w*)(?![#\uff03]|://)"),
     "cashtag": re.compile(r"(?<![\w$#@])\$([A-Za-z]{1,6}(?:[._][A-Za-z]{1,2})?)(?![\w$])"),
 }
+_BASIC_LETTERS = re.compile("[A-Za-z]")
 _RETWEET = re.compile(r"RT @\w{1,20}:? ")
 
 
@@ -95,9 +96,9 @@ def is_retweet(text: str) -> bool:
 
 def language(text: str) -> str:
     """A post's language where its source names none: `en` for mostly basic Latin letters, else `und`."""
-    letters = [character for character in text if character.isalpha()]
-    basic = sum(character.isascii() for character in letters)
-    return "en" if letters and basic * 10 >= len(letters) * 9 else "und"
+    basic = len(_BASIC_LETTERS.findall(text))
+    others = 0 if text.isascii() else sum(one.isalpha() and not one.isascii() for one in text)
+    return "en" if basic > others * 9 else "und"
 
 
 def escaped(text: str) -> str:

@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,8 @@ class Sandbox:
         """tweepy's own client, sent here instead of to X."""
 
         class Redirected(requests.Session):
-            def request(self, method: str | bytes, url: str | bytes, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-                return super().request(method, str(url).replace("https://api.twitter.com", here), **options)
+            def request(self, method: str, url: str, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+                return super().request(method, url.replace("https://api.twitter.com", here), **options)
 
         here = self.url
         client: Any = tweepy.Client(
@@ -76,7 +76,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 @contextmanager
-def running(state: Path, *arguments: str | Path) -> Iterator[Sandbox]:
+def running(state: Path, *arguments: str | Path) -> Generator[Sandbox]:
     process = subprocess.Popen(
         command("--port", "0", "--state", state, *arguments),
         stdout=subprocess.PIPE,
