@@ -9,35 +9,26 @@ once and must be known to have left or not to have left; so this module does one
     └── Unanswered   the request may have left and no answer came: never repeat a write by itself
 """
 
-import io
-import queue
-import select
 import socket
 import ssl
-import struct
-import threading
-import time
-from base64 import b64encode
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
-from typing import TYPE_CHECKING, cast
-from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from workers.platforms.connection import (
+    Deadline,
+    abort,
+    begin_response,
+    dial,
+    is_closed_by_peer,
+    open_connection,
+    port_of,
+    write,
+)
 
 BODY_CAP_BYTES = 10_000_000
 CHUNK_BYTES = 65_536
-DEFAULT_PORTS = {"http": 80, "https": 443}
-POLL_RDHUP = getattr(select, "POLLRDHUP", 0)  # Linux only: the peer will write no more
-TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
-
-Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]
 
 
 class ExchangeError(Exception):
@@ -66,7 +57,7 @@ class Request:
     body: bytes = b""
 
     def encoded(self) -> bytes:
-        """The request's bytes as they go to the socket."""
+        """The request's bytes as they go to the socket; raises ValueError for a broken header."""
         parts = urlsplit(self.url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"{self.method} {path} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}"]
@@ -74,6 +65,8 @@ class Request:
         lines += ["Accept-Encoding: identity", "Connection: close"]
         if self.body or self.method not in {"GET", "HEAD"}:
             lines.append(f"Content-Length: {len(self.body)}")
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ValueError("a header holds a line break")
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
 
 
@@ -90,36 +83,7 @@ class Answer:
     fault: str | None = None
 
 
-class Deadline:
-    """A point on the monotonic clock after which an exchange is over."""
-
-    def __init__(self, after_s: float) -> None:
-        self._at_s = time.monotonic() + after_s
-
-    def remaining_s(self) -> float:
-        """Seconds left, more than zero; raises TimeoutError when none are."""
-        left_s = self._at_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("the deadline has passed")
-        return left_s
-
-
-def trust() -> ssl.SSLContext:
-    """Verify certificates and names against the system's authorities and the bundled ones."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-    return context
-
-
-def proxy_for(url: str) -> str | None:
-    """The environment's proxy for an https `url`, or None; plain http goes directly."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" or proxy_bypass(parts.hostname or ""):
-        return None
-    return getproxies().get("https")
-
-
-def exchange(  # noqa: PLR0913  each is a separate promise
+def exchange(
     request: Request,
     *,
     deadline_s: float,
@@ -145,21 +109,23 @@ def exchange(  # noqa: PLR0913  each is a separate promise
         Unanswered: The request may have left, and no answer came.
     """
     deadline = Deadline(deadline_s)
-    payload = request.encoded()
     try:
-        sock = _connect(urlsplit(request.url), deadline, tls, proxy, user_timeout_s)
+        payload = request.encoded()
+        sock = open_connection(urlsplit(request.url), deadline, tls, proxy, user_timeout_s)
     except (OSError, HTTPException, ValueError) as error:
         raise NotSent(_said(error)) from error
     with sock:
-        if _is_closed_by_peer(sock):
+        if is_closed_by_peer(sock):
             raise NotSent("the server closed the connection before the request")
         if before_write is not None and not before_write():
             raise NotSent("too late")
+        if deadline.has_passed():
+            raise NotSent("the deadline passed before the request")
         try:
-            _write(sock, payload, deadline)
+            write(sock, payload, deadline)
             return _read(sock, request.method, deadline)
         except BaseException as error:
-            _abort(sock)
+            abort(sock)
             # Whatever the parser makes of hostile bytes, the request has left.
             if isinstance(error, Exception):
                 raise Unanswered(_said(error)) from error
@@ -170,96 +136,13 @@ def connect(url: str, *, deadline_s: float) -> None:
     """Open a TCP connection to `url`'s host and close it; raises NotSent when that fails."""
     parts = urlsplit(url)
     try:
-        _dial(parts.hostname or "", _port(parts), Deadline(deadline_s), None).close()
+        dial(parts.hostname or "", port_of(parts), Deadline(deadline_s), None).close()
     except (OSError, ValueError) as error:
         raise NotSent(_said(error)) from error
 
 
-def _connect(
-    url: SplitResult,
-    deadline: Deadline,
-    tls: ssl.SSLContext | None,
-    proxy: str | None,
-    user_timeout_s: float | None,
-) -> socket.socket:
-    """Open the connection as far as the first byte of the request."""
-    host, port = url.hostname or "", _port(url)
-    via = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
-    sock = _dial(via.hostname or "", _port(via), deadline, user_timeout_s) if via else None
-    sock = sock or _dial(host, port, deadline, user_timeout_s)
-    try:
-        if via:
-            _tunnel(sock, via, f"{host}:{port}", deadline)
-        if url.scheme == "https":
-            sock.settimeout(deadline.remaining_s())
-            sock = (tls or trust()).wrap_socket(sock, server_hostname=host)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _dial(host: str, port: int, deadline: Deadline, user_timeout_s: float | None) -> socket.socket:
-    """Connect to the first of the host's addresses that answers; each gets a share of the time."""
-    addresses = _resolve(host, port, deadline)
-    failure: OSError = OSError(f"{host} has no address")
-    for position, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            if user_timeout_s is not None and TCP_USER_TIMEOUT is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(user_timeout_s * 1000))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(deadline.remaining_s() / (len(addresses) - position))
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failure = error
-        else:
-            return sock
-    raise failure
-
-
-def _resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
-    """Look the name up in a thread of its own: the system's resolver can't be given a time-out."""
-    found: queue.SimpleQueue[list[Address] | Exception] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found.put(cast("list[Address]", socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
-        except (OSError, UnicodeError) as error:
-            found.put(error)
-
-    threading.Thread(target=look_up, name="resolve", daemon=True).start()
-    try:
-        answer = found.get(timeout=deadline.remaining_s())
-    except queue.Empty:
-        raise TimeoutError(f"the name {host} was not resolved in time") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _tunnel(sock: socket.socket, proxy: SplitResult, target: str, deadline: Deadline) -> None:
-    """Ask an http proxy for a connection to `target`; nothing of the request is in it."""
-    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
-    if proxy.username:
-        login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
-        lines.append(f"Proxy-Authorization: Basic {b64encode(login).decode()}")
-    _write(sock, "\r\n".join([*lines, "", ""]).encode("latin-1"), deadline)
-    response = _begin(sock, "CONNECT", deadline)
-    if response.status != 200:  # noqa: PLR2004  the only answer that opens a tunnel
-        raise ConnectionError(f"the proxy {proxy.hostname} answered {response.status}")
-
-
-def _write(sock: socket.socket, payload: bytes, deadline: Deadline) -> None:
-    left = memoryview(payload)
-    while left:
-        sock.settimeout(deadline.remaining_s())
-        left = left[sock.send(left) :]
-
-
 def _read(sock: socket.socket, method: str, deadline: Deadline) -> Answer:
-    response = _begin(sock, method, deadline)
+    response = begin_response(sock, method, deadline)
     headers: dict[str, str] = {}
     for name, value in response.getheaders():
         key = name.lower()
@@ -269,12 +152,6 @@ def _read(sock: socket.socket, method: str, deadline: Deadline) -> Answer:
     if fault is None and headers.get("content-encoding", "identity").lower() != "identity":
         fault = f"it is encoded as {headers['content-encoding']}, which was not asked for"
     return Answer(status=response.status, headers=headers, body=body, fault=fault)
-
-
-def _begin(sock: socket.socket, method: str, deadline: Deadline) -> HTTPResponse:
-    response = HTTPResponse(cast("socket.socket", _Readable(sock, deadline)), method=method)
-    response.begin()
-    return response
 
 
 def _read_body(response: HTTPResponse) -> tuple[bytes, str | None]:
@@ -292,46 +169,5 @@ def _read_body(response: HTTPResponse) -> tuple[bytes, str | None]:
     return bytes(body), None
 
 
-def _is_closed_by_peer(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, POLL_RDHUP)
-    return bool(poll.poll(0))
-
-
-def _abort(sock: socket.socket) -> None:
-    """Let the coming close throw away what the kernel has not delivered yet."""
-    with suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def _port(url: SplitResult) -> int:
-    return url.port or DEFAULT_PORTS[url.scheme]
-
-
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-class _Readable:
-    """What HTTPResponse wants of a socket: a file, here one that keeps the deadline."""
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._incoming = _Incoming(sock, deadline)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        del mode
-        return io.BufferedReader(self._incoming)
-
-
-class _Incoming(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        super().__init__()
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        self._sock.settimeout(self._deadline.remaining_s())
-        return self._sock.recv_into(buffer)

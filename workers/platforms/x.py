@@ -11,9 +11,11 @@ from ssl import SSLContext
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+import requests
 from pydantic import ValidationError
 
-from workers.platforms.exchange import Answer, ExchangeError, NotSent, Unanswered, connect, trust
+from workers.platforms.connection import trust
+from workers.platforms.exchange import Answer, ExchangeError, NotSent, Unanswered, connect
 from workers.platforms.x_answers import ID, Outcome, Sent, read_body, sort_write
 from workers.platforms.x_client import client_for
 from workers.platforms.x_credentials import XCredentials
@@ -91,8 +93,7 @@ class X:
     def __init__(
         self, base_url: str, credentials: XCredentials, *, deadline_s: float = DEADLINE_CAP_S
     ) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not _is_address(base_url):
             raise ValueError(f"base_url is {base_url!r}: must be an http or https URL with a host")
         if not 0 < deadline_s <= DEADLINE_CAP_S:
             raise ValueError(f"deadline_s is {deadline_s}: must be more than 0 and at most {DEADLINE_CAP_S}")
@@ -203,6 +204,14 @@ class X:
     @cached_property
     def _tls(self) -> SSLContext | None:
         return trust() if urlsplit(self.base_url).scheme == "https" else None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(requests.Request("GET", url).prepare().url or "")
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _id(field: str, value: str) -> str:

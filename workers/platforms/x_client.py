@@ -13,7 +13,8 @@ from typing import Any
 import requests
 import tweepy
 
-from workers.platforms.exchange import Answer, Request, exchange, proxy_for
+from workers.platforms.connection import proxy_for
+from workers.platforms.exchange import Answer, Request, exchange
 from workers.platforms.x_credentials import XCredentials
 
 USER_TIMEOUT_S = 10.0  # after this the kernel stops delivering a dead sender's bytes
