@@ -6,7 +6,6 @@ survives a kill of everything at any moment and starts again. The errors are in 
 
 import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -15,10 +14,11 @@ from typing import IO
 from urllib.parse import quote, urlencode
 
 from host import postgres_cluster as cluster
+from host import postgres_settings as settings
 from host.postgres_account import Account, failure
 from host.postgres_binaries import Binaries, find_binaries
 from host.postgres_errors import PasswordLost, PostgresError, PostgresFailed, PostgresNotFound, from_os_error
-from host.postgres_places import Places, write_whole
+from host.postgres_places import Places
 
 __all__ = [
     "Binaries",
@@ -34,29 +34,6 @@ IMMEDIATE_TIMEOUT_S = 5.0
 POLL_S = 0.05
 PORT_ATTEMPTS = 5
 PASSWORD_BYTES = 24
-LOOPBACK = "127.0.0.1"
-
-# A small host's: a fleet's connections are many and idle, its tables fit into memory.
-SETTINGS: Mapping[str, str] = {
-    "listen_addresses": LOOPBACK,
-    "password_encryption": "scram-sha-256",
-    "max_connections": "200",
-    "shared_buffers": "64MB",
-    "max_wal_size": "256MB",
-    "wal_level": "minimal",  # nothing replicates from here; recovery needs no more
-    "max_wal_senders": "0",
-    "jit": "off",  # every statement is short
-    "max_parallel_workers_per_gather": "0",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "log_line_prefix": "%m [%p] %q%u@%d %a ",
-    "lc_messages": "C",
-}
-
-HBA = """\
-local all all scram-sha-256
-host  all all 127.0.0.1/32 scram-sha-256
-"""
 
 
 class EmbeddedPostgres:
@@ -192,7 +169,7 @@ class EmbeddedPostgres:
         self._check_passwords()
         self._say(f"starting PostgreSQL {binaries.version} ({binaries.source})")
         for _ in range(PORT_ATTEMPTS):
-            self._configure(self._choose_port())
+            settings.write(places, self._choose_port(), self._options)
             if process := self._launch(binaries):
                 return process
         raise PostgresFailed(f"{PORT_ATTEMPTS} ports in a row were taken by other programs. Try again.")
@@ -211,29 +188,13 @@ class EmbeddedPostgres:
 
     def _choose_port(self) -> int:
         """The kept port while it is free, else a new one."""
-        kept = int(self._places.kept("port", lambda: str(_free_port())))
-        if _is_free(kept):
+        kept = int(self._places.kept("port", lambda: str(settings.free_port())))
+        if settings.is_free(kept):
             return kept
-        port = _free_port()
+        port = settings.free_port()
         self._say(f"port {kept} is taken by another program: PostgreSQL listens on {port} now")
         self._places.put("port", str(port))
         return port
-
-    def _configure(self, port: int) -> None:
-        """Write the configuration: initdb's findings about this machine, then the fleet's settings."""
-        home = self._places.home
-        settings = {
-            **SETTINGS,
-            "port": str(port),
-            "unix_socket_directories": f'"{self._places.run}"',
-            "hba_file": str(home / "pg_hba.conf"),
-            **self._options,
-        }
-        lines = [f"include {_quoted(str(self._places.data / 'postgresql.conf'))}"]
-        lines += [f"{name} = {_quoted(value)}" for name, value in settings.items()]
-        # Not in the data directory: this process may be root and writes only where nobody else can.
-        write_whole(home / "postgresql.conf", "\n".join(lines) + "\n", mode=0o644)
-        write_whole(home / "pg_hba.conf", HBA, mode=0o644)
 
     def _launch(self, binaries: Binaries) -> subprocess.Popen[bytes] | None:
         """Start the postmaster and wait for its word; None when its port was taken meanwhile."""
@@ -264,7 +225,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not cluster.is_ready(self.data, process.pid):
             if _ends_within(process, POLL_S):
-                if not _is_free(self.port):
+                if not settings.is_free(self.port):
                     return False
                 raise failure(f"PostgreSQL did not start (log: {self.log})", self._said(said_from))
             if time.monotonic() > deadline:
@@ -304,26 +265,3 @@ def _ends_within(process: subprocess.Popen[bytes], patience_s: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
-
-
-def _quoted(value: str) -> str:
-    """A value as postgresql.conf wants it."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _is_free(port: int) -> bool:
-    """Whether PostgreSQL could listen on the port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL does
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

@@ -3,6 +3,7 @@
 PostgresError
 ├── PostgresNotFound        no usable binaries anywhere
 │   └── BadPgBin            SOCIALFLEET_PG_BIN names a directory that can't be used
+├── BadStateDir             a path that PostgreSQL's programs can't handle
 ├── PostgresBusy            another process runs this state directory's PostgreSQL
 ├── PostgresForbidden       a directory or a change of user is not permitted
 ├── PostgresDiskFull        no space (or quota) left
@@ -28,6 +29,10 @@ class PostgresNotFound(PostgresError):  # noqa: N818  it names a state
 
 class BadPgBin(PostgresNotFound):
     """SOCIALFLEET_PG_BIN names a directory that can't be used."""
+
+
+class BadStateDir(PostgresError):  # noqa: N818  it names a state
+    """The state directory's path has characters that PostgreSQL's programs can't handle."""
 
 
 class PostgresBusy(PostgresError):  # noqa: N818  it names a state

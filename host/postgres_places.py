@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import IO
 
 from host.postgres_account import Account
-from host.postgres_errors import OWN_SERVER, PostgresBusy, PostgresForbidden
+from host.postgres_errors import OWN_SERVER, BadStateDir, PostgresBusy, PostgresForbidden
 
 ELSEWHERE = Path("/var/lib/socialfleet")
 HOME_NAME = re.compile(r"[0-9a-f]{12}")
 SOCKET_ROOT = Path("/tmp")  # noqa: S108  a private directory in it; $TMPDIR may be as long as what it replaces
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7) without its final NUL
 LONGEST_SOCKET_NAME = ".s.PGSQL.65535"
+READ_BY_SHELLS = '"$`\\\n'  # initdb gives paths in double quotes to a shell
 LOG_BYTES = 20 * 1024 * 1024
 
 
@@ -60,7 +61,8 @@ class Places:
     def run(self) -> Path:
         """The socket's directory, short enough for every port's socket name."""
         run = self.home / "run"
-        if len(os.fsencode(run / LONGEST_SOCKET_NAME)) <= SOCKET_PATH_BYTES:
+        fits = len(os.fsencode(run / LONGEST_SOCKET_NAME)) <= SOCKET_PATH_BYTES
+        if fits and "," not in str(run):  # clients take a comma for the beginning of another host
             return run
         return SOCKET_ROOT / f"socialfleet-{hashlib.sha256(os.fsencode(run)).hexdigest()[:12]}"
 
@@ -70,7 +72,16 @@ class Places:
         return self.state_dir / "logs" / "postgresql.log"
 
     def make_keep(self) -> None:
-        """Make the state directory's own parts; its parents' modes stay as they are."""
+        """Make the state directory's own parts; its parents' modes stay as they are.
+
+        Raises:
+            BadStateDir: its path has a character that a shell would read.
+        """
+        if any(character in str(self.state_dir) for character in READ_BY_SHELLS):
+            raise BadStateDir(
+                f"SOCIALFLEET_STATE_DIR is '{self.state_dir}': PostgreSQL's programs can't handle a path "
+                'with ", $, `, \\ or a line break in it. Choose another one.'
+            )
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if not self.keep.is_dir():
             self.keep.mkdir()

@@ -19,6 +19,7 @@ from host.postgres import EmbeddedPostgres, erase, find_binaries
 from host.postgres_account import Account, failure
 from host.postgres_errors import (
     NO_SPACE,
+    BadStateDir,
     PasswordLost,
     PostgresDiskFull,
     PostgresFailed,
@@ -224,8 +225,31 @@ def test_when_the_kept_port_is_taken_another_one_is_chosen(server: EmbeddedPostg
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_path_too_long_for_a_socket_gets_a_short_private_directory(house: House) -> None:
-    house.state_dir = house.state_dir / ("é" * 50) / "state"
+@pytest.mark.parametrize("awkward", ["with space and %20", "it's", "ünï"])
+def test_a_state_directory_may_have_an_awkward_name(house: House, awkward: str) -> None:
+    house.state_dir = house.state_dir.parent / awkward
+    server = house.server()
+    server.start()
+    try:
+        with psycopg.connect(server.migrator_dsn) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("name", ['say "no"', "$HOME", "`id`", "back\\slash", "two\nlines"])
+def test_a_state_directory_that_a_shell_would_misread_is_refused(house: House, name: str) -> None:
+    house.state_dir = house.state_dir.parent / name
+
+    with pytest.raises(BadStateDir, match="SOCIALFLEET_STATE_DIR is"):
+        house.server().start()
+
+    assert not house.state_dir.exists()
+
+
+@pytest.mark.parametrize("unfit", ["é" * 50, "a,b"])
+def test_a_path_unfit_for_a_socket_gets_a_short_private_directory(house: House, unfit: str) -> None:
+    house.state_dir = house.state_dir / unfit / "state"
     server = house.server()
     server.start()
     try:
