@@ -5,8 +5,9 @@ what a process must know before it can reach the database. Everything has a defa
 variable the fleet runs on its own PostgreSQL against the sandbox.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
@@ -96,13 +97,12 @@ def load() -> Config:
     try:
         return Config()
     except ValidationError as error:
-        raise ConfigError("\n".join(_fault(dict(item)) for item in error.errors())) from None
+        raise ConfigError("\n".join(_fault(item) for item in error.errors())) from None
 
 
-def _fault(item: dict[str, object]) -> str:
+def _fault(item: Mapping[str, Any]) -> str:
     """Name the variable, its value (unless secret) and what is allowed."""
-    location = item["loc"]
-    name = str(location[0]).upper() if isinstance(location, tuple) and location else ""
+    name = str(item["loc"][0]).upper() if item["loc"] else ""
     message = str(item["msg"]).removeprefix("Value error, ")
     field = Config.model_fields.get(name.lower())
     secret = field is None or "Secret" in str(field.annotation)

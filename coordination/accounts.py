@@ -25,7 +25,8 @@ class Account:
     def from_row(cls, row: dict[str, Any]) -> Self:
         """Read what the SQL functions return."""
         known = {field.name: row[field.name] for field in fields(cls)}
-        return cls(**{**known, "topics": tuple(row["topics"])})
+        known["topics"] = tuple(row["topics"])
+        return cls(**known)
 
 
 class Accounts:

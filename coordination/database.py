@@ -104,7 +104,7 @@ class Database:
             raise errors.DatabaseUnavailableError("the connection was lost")
         options = " ".join(f"-c {key}={value}" for key, value in SESSION.items())
         try:
-            connection = psycopg.connect(
+            connection = psycopg.Connection[dict[str, Any]].connect(
                 self._dsn,
                 autocommit=True,
                 row_factory=dict_row,

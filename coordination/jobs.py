@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from coordination.answers import with_moments
 from coordination.database import Json
 from coordination.engagement import Priority
 from coordination.session import Session
@@ -62,10 +63,7 @@ class Jobs:
     def claim(self, kind: str, n: int = 1, lease_s: float = 300) -> list[Job]:
         """Take up to `n` due jobs of a kind: higher priority first, then older."""
         answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
-        return [
-            Job(**{**job, "lease_expires_at": datetime.fromisoformat(job["lease_expires_at"])})
-            for job in answer
-        ]
+        return [Job(**with_moments(job, "lease_expires_at")) for job in answer]
 
     def complete(self, job: Job, result: Mapping[str, Any] | None = None) -> None:
         """Report success."""

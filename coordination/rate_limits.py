@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from coordination.answers import with_moments
 from coordination.database import Json
 from coordination.engagement import Priority
 from coordination.errors import InvalidValueError
@@ -91,7 +92,7 @@ class RateLimits:
     def get_remaining_capacity(self, endpoint: str, account: str = "default") -> Capacity:
         """Say what is left of the endpoint's window and when the next unit frees."""
         answer = self._session.database.call("get_remaining_capacity", endpoint=endpoint, account=account)
-        return Capacity(**{**answer, "resets_at": datetime.fromisoformat(answer["resets_at"])})
+        return Capacity(**with_moments(answer, "resets_at"))
 
     def get_system_status(self) -> list[dict[str, object]]:
         """Every endpoint in use: limit, used, utilization_percent, health, active_workers and more."""

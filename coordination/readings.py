@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from coordination.answers import with_moments
 from coordination.database import Json
 from coordination.session import Session
 
@@ -26,9 +27,7 @@ class Readings:
     def claim_due(self, account: str, n: int, lease_s: float = 60) -> list[TrackedPost]:
         """Take up to `n` posts whose reading is due; nobody else gets them within `lease_s`."""
         answer = self._session.call("claim_readings", account=account, n=n, lease_s=float(lease_s))
-        return [
-            TrackedPost(**{**row, "posted_at": datetime.fromisoformat(row["posted_at"])}) for row in answer
-        ]
+        return [TrackedPost(**with_moments(row, "posted_at")) for row in answer]
 
     def append(self, account: str, platform_id: str, metrics: Mapping[str, int], *, next_in_s: float) -> int:
         """Add one reading; give its number, from 1."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from coordination.answers import with_moments
 from coordination.session import Session
 
 
@@ -41,13 +42,7 @@ class Schedules:
         answer = self._session.call(
             "fire_slot", name=name, interval_s=float(interval_s), stagger_s=stagger_s(name, interval_s)
         )
-        return Slot(
-            fired=answer["fired"],
-            slot_at=datetime.fromisoformat(answer["slot_at"]),
-            skipped=answer["skipped"],
-            next_at=datetime.fromisoformat(answer["next_at"]),
-            wait_s=float(answer["wait_s"]),
-        )
+        return Slot(**with_moments(answer, "slot_at", "next_at"))
 
 
 def stagger_s(name: str, interval_s: float) -> float:

@@ -78,11 +78,7 @@ def _slot(row: dict[str, Any]) -> SlotStatus:
     beats = row["beat_age_s"] is not None and row["beat_age_s"] < BEAT_LATE_S
     stopped_on_purpose = row["state"] == "STOPPED" and not row["enabled"]
     known = {name: row[name] for name in SlotStatus.__dataclass_fields__ if name in row}
-    return SlotStatus(
-        **{
-            **known,
-            "healthy": stopped_on_purpose or bool(runs and beats and row["heartbeat_healthy"]),
-            "reason": row["reason"] or "",
-            "health": row["health"] or {},
-        }
-    )
+    known["healthy"] = stopped_on_purpose or bool(runs and beats and row["heartbeat_healthy"])
+    known["reason"] = row["reason"] or ""
+    known["health"] = row["health"] or {}
+    return SlotStatus(**known)

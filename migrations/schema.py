@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROLES = ("fleet_owner", "fleet_worker", "fleet_console", "fleet_reader", "fleet_maintainer")
 OLDEST_POSTGRESQL = 14
+FIRST_WITH_INHERIT_OPTION = 160000
 # 'fleet' in ASCII: one advisory lock for every migrator, before lock_key exists.
 MIGRATION_LOCK = 0x666C656574
 
@@ -149,7 +150,7 @@ def _ensure_roles(connection: Connection, passwords: Mapping[str, str], *, reset
                 if getattr(error.orig, "sqlstate", None) not in {"42710", "23505"}:
                     raise
     number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
-    inherits = " WITH INHERIT TRUE, SET TRUE" if number >= 160000 else ""
+    inherits = " WITH INHERIT TRUE, SET TRUE" if number >= FIRST_WITH_INHERIT_OPTION else ""
     is_member = text(
         "SELECT rolsuper OR pg_has_role(current_user, 'fleet_owner', 'USAGE') FROM pg_roles "
         "WHERE rolname = current_user"

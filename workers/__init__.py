@@ -1,1 +1,1 @@
-"""The fleet: what a worker is, the workers, and the outside services they use."""
+"""Workers: each its own OS process, one file each under `fleet/`; outside services under `platforms/`."""

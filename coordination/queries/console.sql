@@ -1,0 +1,63 @@
+-- What the console's page and metrics show beside status.sql. Every query reads a snapshot and locks nothing.
+
+-- name: get_console_clock
+-- Real and fleet time; reads the clock's row at most. Asked first on a connection, it tells whether one answers.
+SELECT clock_timestamp() AS real_now, fleet.now() AS fleet_now, current_setting('server_version') AS server_version;
+
+-- name: get_manager_age
+-- Seconds since any manager reported a slot, null when none ever did; reads all slots.
+SELECT extract(epoch FROM clock_timestamp() - max(s.seen_at))::double precision AS age_s FROM fleet.slots s;
+
+-- name: list_accounts
+-- Every account; reads a table of a few rows.
+SELECT name, platform, api_url, sandbox, handle FROM fleet.accounts ORDER BY name;
+
+-- name: list_latest_intents
+-- The intents that changed last; reads `number` rows along intents_updated.
+SELECT id::text, account, action, target, state, text, platform_id, attempt, reason, not_before, retry_at, updated_at
+FROM fleet.intents ORDER BY updated_at DESC, id DESC LIMIT %(number)s;
+
+-- name: list_latest_posts
+-- What was posted last, with its latest reading; reads as many intents along intents_updated as it takes to find `number`
+-- posted ones, and one reading by key for each.
+SELECT i.id::text AS intent, i.account, i.platform_id, i.text, i.updated_at AS posted_at, a.api_url, a.sandbox,
+    coalesce(t.readings, 0) AS readings, t.gone_at, r.metrics, r.read_at
+FROM fleet.intents i
+JOIN fleet.accounts a ON a.name = i.account
+LEFT JOIN fleet.tracked_posts t ON t.account = i.account AND t.platform_id = i.platform_id
+LEFT JOIN fleet.readings r ON r.account = t.account AND r.platform_id = t.platform_id AND r.number = t.readings
+WHERE i.state = 'posted' ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s;
+
+-- name: count_posts
+-- How many posts and readings each account has; reads tracked_posts once, not the readings.
+SELECT a.name AS account, count(t.platform_id) AS posts, coalesce(sum(t.readings), 0)::bigint AS readings
+FROM fleet.accounts a LEFT JOIN fleet.tracked_posts t ON t.account = a.name GROUP BY a.name ORDER BY a.name;
+
+-- name: list_latest_events
+-- The newest events, newest first; reads `number` rows along the primary key.
+SELECT id::text, at, severity, kind, source, message FROM fleet.events ORDER BY id DESC LIMIT %(number)s;
+
+-- name: count_events_after
+-- How many events of each severity came after an id, and the newest id; reads those rows along the primary key.
+SELECT severity, count(*) AS number, max(id) AS last_id FROM fleet.events WHERE id > %(last_id)s GROUP BY severity;
+
+-- name: list_latest_errors
+-- Steps that failed last and items that fail, newest first, at most `number`; reads the last 500 runs and failed_items.
+SELECT * FROM (
+    SELECT 'step' AS kind, r.worker || '/' || r.slot AS source, r.step AS what, r.error_class, r.error,
+        r.ended_real_at AS at, true AS real_time, 1 AS attempts, false AS dead
+    FROM (SELECT * FROM fleet.runs ORDER BY id DESC LIMIT 500) r WHERE r.outcome IN ('failed', 'cut')
+    UNION ALL
+    SELECT 'item', f.worker, f.item, f.error_class, f.error, f.last_failed_at, false, f.attempts, f.dead_at IS NOT NULL
+    FROM fleet.failed_items f
+) e ORDER BY e.at DESC LIMIT %(number)s;
+
+-- name: list_transitions
+-- Every state that an intent was in, oldest first; reads along intent_transitions_intent.
+SELECT from_state AS "from", to_state AS "to", at, real_at, actor, reason, attempt, incarnation::text, fencing_token
+FROM fleet.intent_transitions WHERE intent = %(intent)s ORDER BY id;
+
+-- name: list_attempts
+-- Every attempt to send an intent, first one first; reads along the primary key.
+SELECT attempt, worker_id, incarnation::text, fencing_token, began_at, settled_at, outcome, status, reason
+FROM fleet.attempts WHERE intent = %(intent)s ORDER BY attempt;

@@ -1,0 +1,167 @@
+"""Worker: what a fleet file subclasses. The lifecycle around it is `workers.lifecycle`."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from threading import Event
+from time import perf_counter
+from typing import Any, ClassVar, TypeVar
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from coordination import Fleet
+from coordination.errors import DatabaseUnavailableError, FleetError, IncarnationLostError
+from workers.context import Context, Platform
+from workers.intervals import Interval, hours
+from workers.logs import Log
+from workers.progress import Progress
+
+Item = TypeVar("Item")
+
+
+class WorkerSettings(BaseModel):
+    """A worker's live settings; `<worker>_<field>` is the key in the database.
+
+    Attributes:
+        interval_s: seconds of fleet time between steps; None: the worker's own `every`.
+        batch_size: items that one step takes at most.
+        max_item_attempts: failures after which an item is a dead letter.
+        memory_limit_mb: above it the worker's health check fails.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interval_s: float | None = Field(default=None, ge=1, le=31_622_400)
+    batch_size: int = Field(default=10, ge=1, le=1000)
+    max_item_attempts: int = Field(default=5, ge=1, le=1000)
+    memory_limit_mb: int = Field(default=512, ge=32, le=1_048_576)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What a health check found; `reason` says what is wrong, empty when healthy."""
+
+    healthy: bool
+    reason: str = ""
+    details: dict[str, object] = field(default_factory=dict[str, object])
+
+
+class Worker:
+    """One kind of work. Subclass it in a file under `workers/fleet/`; being there registers it.
+
+    The docstring's first line is the description that persons see. `step` is one unit of work: it raises to
+    fail and returns to finish; it is called every `every` (live: `<name>_interval_s`), and when the worker
+    is woken. Each call leaves a run record. One item's error doesn't end a step: see `each`.
+
+    Attributes:
+        name: the worker's name: lower-case letters, digits, `_` and `-`.
+        every: the default interval of `step`.
+        needs: outside services without which it can't work.
+        settings_model: the class of its live settings.
+        settings: the live settings, read again before a step when they changed.
+        fleet: coordination, as this incarnation.
+        context: configuration and outside services.
+        worker_id: `<name>/<slot>`, the label in locks and grants.
+    """
+
+    name: ClassVar[str]
+    every: ClassVar[Interval] = hours(1)
+    needs: ClassVar[tuple[Platform, ...]] = ()
+    settings_model: ClassVar[type[WorkerSettings]] = WorkerSettings
+
+    def __init__(self, *, context: Context, fleet: Fleet, progress: Progress, draining: Event) -> None:
+        self.context = context
+        self.fleet = fleet
+        self.progress = progress
+        self.draining = draining
+        self.settings = self.settings_model()
+        self.worker_id = f"{self.name}/{context.slot}"
+        self.log = Log(self.name)
+
+    def first_run(self) -> None:
+        """Do what must be done once when the process starts, before the first step."""
+
+    def step(self) -> None:
+        """Do one unit of work."""
+        raise NotImplementedError(f"worker {self.name} has no step()")
+
+    def each(self, items: Iterable[Item], key: Callable[[Item], str], handle: Callable[[Item], None]) -> None:
+        """Handle items one by one; an item's error is kept with the item and the others go on.
+
+        After `max_item_attempts` failures an item is a dead letter and passed over. Stops early on drain.
+
+        Args:
+            items: at most a batch.
+            key: names an item for good.
+            handle: does the work; raises to fail.
+
+        Raises:
+            IncarnationLostError, DatabaseUnavailableError: nothing can go on.
+        """
+        batch = list(items)
+        dead = self.fleet.failed_items.dead(key(item) for item in batch) if batch else frozenset[str]()
+        for item in batch:
+            if self.draining.is_set():
+                return
+            name = key(item)
+            if name in dead:
+                continue
+            try:
+                handle(item)
+            except (IncarnationLostError, DatabaseUnavailableError):
+                raise
+            except Exception as error:  # noqa: BLE001  one item must not end the others
+                is_dead = self.fleet.failed_items.fail(
+                    name, error, max_attempts=self.settings.max_item_attempts
+                )
+                self.progress.item_failed()
+                self.log.error("item failed", error=error, item=name, dead_letter=is_dead)
+            else:
+                self.progress.item_done()
+
+    def pause(self, seconds: float) -> bool:
+        """Wait within a step; give False at once when the worker drains."""
+        return not self.draining.wait(seconds)
+
+    def health_check(self) -> Health:
+        """Check database, platform and memory; costs one round trip and one connection to each platform."""
+        details: dict[str, object] = {}
+        faults: list[str] = []
+        started = perf_counter()
+        try:
+            self.fleet.flags.enabled(f"{self.name}_enabled")
+            details["database_ms"] = round((perf_counter() - started) * 1000, 2)
+        except FleetError as error:
+            faults.append(f"database: {error}")
+        if Platform.X in self.needs:
+            fault = self._x_fault()
+            details["x"] = fault or "reachable"
+            faults += [fault] if fault else []
+        memory_mb = psutil.Process().memory_info().rss / 1_048_576
+        details["memory_mb"] = round(memory_mb, 1)
+        if memory_mb > self.settings.memory_limit_mb:
+            faults.append(f"memory: {memory_mb:.0f} MB, allowed are {self.settings.memory_limit_mb} MB")
+        return Health(healthy=not faults, reason="; ".join(faults), details=details)
+
+    def _x_fault(self) -> str:
+        from workers.platforms.x import XError  # noqa: PLC0415  only for workers that need X
+
+        try:
+            self.context.x.reachable()
+        except XError as error:
+            return f"X: {error}"
+        return ""
+
+
+def read_settings(worker: type[Worker], stored: dict[str, Any]) -> WorkerSettings:
+    """Give a worker's settings from what the database holds under its prefix.
+
+    Keys that name no field are left alone: they may belong to a worker whose name is longer.
+
+    Raises:
+        pydantic.ValidationError: a stored value is not allowed.
+    """
+    prefix = f"{worker.name}_"
+    known = worker.settings_model.model_fields
+    fields = {key.removeprefix(prefix): value for key, value in stored.items()}
+    return worker.settings_model.model_validate({k: v for k, v in fields.items() if k in known})

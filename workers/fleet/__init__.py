@@ -1,0 +1,1 @@
+"""The fleet's workers, one file each. A file here is registered by being here."""

@@ -1,0 +1,103 @@
+"""Structured logs: a JSON object a line, or a short line for a person on a terminal. No secrets."""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+_context: ContextVar[dict[str, Any]] = ContextVar("log_context", default={})  # noqa: B039  replaced, never changed
+
+
+class Log:
+    """A logger that takes fields by name: `log.info("posted", intent="7")`."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(f"socialfleet.{name}")
+
+    def debug(self, message: str, **fields: object) -> None:
+        """Details, shown with DEBUG=true."""
+        self._logger.debug(message, extra={"fields": fields})
+
+    def info(self, message: str, **fields: object) -> None:
+        """What was done."""
+        self._logger.info(message, extra={"fields": fields})
+
+    def warning(self, message: str, **fields: object) -> None:
+        """What may need a look."""
+        self._logger.warning(message, extra={"fields": fields})
+
+    def error(self, message: str, *, error: BaseException | None = None, **fields: object) -> None:
+        """What went wrong; with `error` its traceback is kept."""
+        self._logger.error(message, exc_info=error, extra={"fields": fields})
+
+
+@contextmanager
+def log_context(**fields: object) -> Generator[None]:
+    """Add fields to every line that is logged inside: worker, incarnation, step, trace."""
+    token = _context.set({**_context.get(), **fields})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def add_context(**fields: object) -> None:
+    """Add fields to every line from here on, in this thread."""
+    _context.set({**_context.get(), **fields})
+
+
+def set_up(*, debug: bool, secrets: Iterable[str], stream: TextIO | None = None) -> None:
+    """Send this process's logs to `stream` (stdout): readable on a terminal, else JSON lines.
+
+    Args:
+        debug: whether debug lines show.
+        secrets: values that are replaced wherever a line would hold one.
+        stream: where the lines go.
+    """
+    out = stream or sys.stdout
+    handler = logging.StreamHandler(out)
+    hidden = tuple(sorted({value for value in secrets if len(value) > 3}, key=len, reverse=True))  # noqa: PLR2004  shorter ones are no secrets
+    handler.setFormatter(_Readable(hidden) if out.isatty() else _JsonLines(hidden))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("socialfleet").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def redacted(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+class _JsonLines(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            **_context.get(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info and record.exc_info[1]:
+            line["error"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return self.redacted(json.dumps(line, default=str, ensure_ascii=False))
+
+
+class _Readable(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
+        fields = " ".join(f"{name}={value}" for name, value in getattr(record, "fields", {}).items())
+        where = _context.get().get("worker", "")
+        line = f"{at} {record.levelname.lower():7} {where}: {record.getMessage()} {fields}".rstrip()
+        if record.exc_info and record.exc_info[1]:
+            line += "\n" + "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+        return self.redacted(line)
