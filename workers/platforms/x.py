@@ -5,7 +5,7 @@ the outside world needs. The errors are drawn in `x_errors`, a write's outcomes 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from ssl import SSLContext
 from typing import Any, Generic, TypeVar
@@ -114,12 +114,11 @@ class X:
         except UnicodeEncodeError as error:
             return Sent(outcome=Outcome.REJECTED, reason=f"text: {error}", headers={})
         try:
-            sent = sort_write(self._client(before_write).create_tweet(text=text))
+            return sort_write(self._client(before_write).create_tweet(text=text))
         except NotSent as error:
-            sent = Sent(outcome=Outcome.NOT_SENT, reason=error.reason, headers={})
+            return Sent(outcome=Outcome.NOT_SENT, reason=error.reason, headers={})
         except Unanswered as error:
-            sent = Sent(outcome=Outcome.UNKNOWN, reason=error.reason, headers={})
-        return replace(sent, reason=self._credentials.redact(sent.reason))
+            return Sent(outcome=Outcome.UNKNOWN, reason=error.reason, headers={})
 
     def me(self) -> Read[User]:
         """The account itself."""
@@ -189,7 +188,7 @@ class X:
         try:
             answer = call(self._client())
         except ExchangeError as error:
-            raise XUnreachable(self._credentials.redact(error.reason)) from error
+            raise XUnreachable(error.reason) from error
         return read_body(answer), answer.headers
 
     def _client(self, before_write: Callable[[], bool] | None = None) -> Any:

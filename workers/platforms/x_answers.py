@@ -84,7 +84,11 @@ def sort_write(answer: Answer) -> Sent:
     if OK <= answer.status < MULTIPLE_CHOICES:
         platform_id = _posted_id(answer)
         outcome = Outcome.POSTED if platform_id else Outcome.UNKNOWN
-        reason = "" if platform_id else f"{answer.status} without a post's id: {answer.fault or reason}"
+        reason = (
+            ""
+            if platform_id
+            else f"{answer.status} without a post's id: {answer.fault or 'its body has none'}"
+        )
     elif answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         outcome = Outcome.RATE_LIMITED
         limit = _limit(answer)

@@ -7,6 +7,7 @@ one method that does all this is replaced.
 import json as jsons
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from ssl import SSLContext
 from typing import Any
 
@@ -17,6 +18,7 @@ from workers.platforms.connection import proxy_for
 from workers.platforms.exchange import Answer, Request, exchange
 from workers.platforms.x_credentials import XCredentials
 
+REDIRECT = 300  # from here on a body is words about the request, which may echo it
 USER_TIMEOUT_S = 10.0  # after this the kernel stops delivering a dead sender's bytes
 
 for _library in ("oauthlib", "requests_oauthlib", "tweepy"):
@@ -44,7 +46,7 @@ def client_for(
 
     def carry(request: requests.PreparedRequest, body: bytes) -> Answer:
         method, url = request.method or "", request.url or ""
-        return exchange(
+        answer = exchange(
             Request(method=method, url=url, headers=_latin(request.headers), body=body),
             deadline_s=deadline_s,
             tls=tls,
@@ -53,6 +55,7 @@ def client_for(
             before_write=before_write,
             user_timeout_s=USER_TIMEOUT_S,
         )
+        return answer if answer.status < REDIRECT else replace(answer, body=credentials.redact(answer.body))
 
     return _Client(base_url, oauth.apply_auth(), carry)
 

@@ -28,10 +28,10 @@ class XCredentials(BaseModel):
         """Read a JSON object with `x_consumer_key` and so on; raises OSError, ValidationError."""
         return cls.model_validate_json(path.read_bytes())
 
-    def redact(self, text: str) -> str:
-        """`text` without any of the secrets, should a server have echoed one."""
+    def redact(self, body: bytes) -> bytes:
+        """`body` without any of the secrets, should a server have echoed one."""
         for name in type(self).model_fields:
             secret: SecretStr | None = getattr(self, name)
             if secret and secret.get_secret_value():
-                text = text.replace(secret.get_secret_value(), "***")
-        return text
+                body = body.replace(secret.get_secret_value().encode(), b"***")
+        return body
