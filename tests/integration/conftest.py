@@ -1,0 +1,114 @@
+"""A migrated database for each test, cloned from a template that is migrated once for each server."""
+
+import contextlib
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from coordination import Fleet, accounts, connect
+from coordination.database import Database
+from migrations import schema
+from tests.postgres_servers import Server
+
+PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
+TEMPLATE = "fleet_template"
+
+
+def as_role(dsn: str, role: str, password: str, database: str | None = None) -> str:
+    """The same server with another login, and another database where one is named."""
+    parts = urlsplit(dsn)
+    host = parts.netloc.rpartition("@")[2]
+    path = f"/{database}" if database else parts.path
+    return urlunsplit(parts._replace(netloc=f"{role}:{password}@{host}", path=path))
+
+
+@dataclass(frozen=True)
+class FleetDatabase:
+    """One test's own database, migrated; every role has a login."""
+
+    migrator_dsn: str
+    superuser_dsn: str
+    server: Server
+
+    def dsn(self, role: str) -> str:
+        """The connection string of owner, worker, console, reader, maintainer or migrator."""
+        if role == "migrator":
+            return self.migrator_dsn
+        return as_role(self.migrator_dsn, f"fleet_{role}", PASSWORDS[f"fleet_{role}"])
+
+    def database(self, role: str) -> Database:
+        """A connection as that role; the caller closes it."""
+        return Database(self.dsn(role), name=f"test {role}")
+
+    def connect(self, name: str = "tester", slot: int = 1) -> Fleet:
+        """Join the fleet as a worker."""
+        return connect(self.dsn("worker"), name, slot=slot)
+
+    @contextlib.contextmanager
+    def owner(self) -> Iterator[psycopg.Connection]:
+        """An owner's connection in autocommit, to look at tables and to move time."""
+        with psycopg.connect(self.dsn("owner"), autocommit=True) as connection:
+            yield connection
+
+    def advance(self, seconds: float, rate: float = 1) -> None:
+        """Move fleet time on."""
+        with self.owner() as connection:
+            connection.execute(
+                "SELECT fleet.move_clock(make_interval(secs => %s), %s)", (float(seconds), float(rate))
+            )
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Server) -> str:
+    """The migrated template's migrator DSN."""
+    dsn = postgres.create_database(TEMPLATE)
+    schema.upgrade(dsn, PASSWORDS)
+    return dsn
+
+
+@pytest.fixture
+def fleet_database(postgres: Server, template: str) -> Iterator[FleetDatabase]:
+    """A fresh migrated database, with the sandbox's account and a real one."""
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    migrator = re.sub(rf"/{TEMPLATE}(?=$|\?)", f"/{name}", template)
+    admin = postgres.superuser_dsn
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER fleet_migrator")
+    own = FleetDatabase(
+        migrator_dsn=migrator, superuser_dsn=re.sub(r"/postgres(?=$|\?)", f"/{name}", admin), server=postgres
+    )
+    maintainer = own.database("maintainer")
+    accounts.ensure_account(
+        maintainer,
+        "sandbox",
+        platform="x",
+        api_url="http://127.0.0.1:1",
+        sandbox=True,
+        topics=["gardens", "databases"],
+    )
+    accounts.ensure_account(
+        maintainer,
+        "default",
+        platform="x",
+        api_url="https://api.x.com",
+        sandbox=False,
+        topics=["gardens", "databases"],
+    )
+    maintainer.close()
+    try:
+        yield own
+    finally:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def fleet(fleet_database: FleetDatabase) -> Iterator[Fleet]:
+    """One incarnation, worker `tester`."""
+    with fleet_database.connect() as joined:
+        yield joined
