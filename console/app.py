@@ -1,0 +1,240 @@
+"""App: the console's addresses and what each of them answers. docs/reference/http-api.md describes them."""
+
+import hmac
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, StrictBool, StringConstraints, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from console import metrics
+from console.answers import Json, RefusedError, bad_value
+from console.connection import Connection, UnreachableError
+from console.guard import Guard
+from console.intent_parameters import parse
+from console.overview import overview, stale_since
+from console.snapshots import Snapshots
+from coordination.database import Database
+from coordination.errors import FleetError, InvalidValueError
+from coordination.kill_switch import set_kill_switch
+from coordination.lists import list_intents
+
+ANSWER_TIMEOUT_S = 3.0
+# set_kill_switch itself waits up to 5 s for sends that are being begun.
+KILL_SWITCH_TIMEOUT_S = 8.0
+MANAGER_SILENT_S = 15.0
+MAX_BODY_BYTES = 16_384
+STATIC = {
+    "/": ("index.html", "text/html"),
+    "/static/console.css": ("console.css", "text/css"),
+    "/static/console.js": ("console.js", "text/javascript"),
+    "/static/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+class KillSwitchOrder(BaseModel):
+    """The body of `POST /api/kill-switch`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    on: StrictBool
+    reason: Annotated[
+        str, StringConstraints(strict=True, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")
+    ]
+
+
+ALLOWED = {
+    "on": "true or false",
+    "reason": "a sentence of 1 to 1000 characters, without control characters, that says why",
+    "body": "a JSON object with on and reason",
+}
+
+
+class Console:
+    """What the application serves: a connection to the database and the token of its writers."""
+
+    def __init__(self, connection: Connection, *, token_file: Path) -> None:
+        self._connection = connection
+        self._snapshots = Snapshots(connection)
+        self._token_file = token_file
+
+    def application(self) -> Starlette:
+        """Give the ASGI application."""
+        return Starlette(
+            routes=[
+                *[_static(path, *entry) for path, entry in STATIC.items()],
+                Route("/health/live", self.live),
+                Route("/health/ready", self.ready),
+                Route("/metrics", self.metrics),
+                Route("/api/overview", self.overview),
+                Route("/api/workers/status", self.workers),
+                Route("/api/intents", self.intents),
+                Route("/api/intents/{intent}", self.intent),
+                Route("/api/kill-switch", self.kill_switch, methods=["POST"]),
+            ],
+            middleware=[Middleware(Guard)],
+            exception_handlers={
+                RefusedError: _refused,
+                UnreachableError: _unreachable,
+                FleetError: _failed,
+                HTTPException: _http_error,
+            },
+        )
+
+    async def live(self, _request: Request) -> Response:
+        """GET /health/live: this process answers; no database is asked."""
+        return Json({"status": "live"})
+
+    async def ready(self, _request: Request) -> Response:
+        """GET /health/ready: 200 when the database answers and a manager reports, else 503 with reasons."""
+        sight = await self._snapshots.sight()
+        reasons: list[str] = []
+        if sight.fault is not None or sight.snapshot is None:
+            reasons.append(f"database: {sight.fault}")
+        elif sight.snapshot.manager_age_s is None:
+            reasons.append("manager: none has reported its slots yet")
+        elif sight.snapshot.manager_age_s > MANAGER_SILENT_S:
+            reasons.append(f"manager: silent for {sight.snapshot.manager_age_s:.0f} s")
+        if reasons:
+            return Json({"status": "not ready", "reasons": reasons}, 503)
+        return Json({"status": "ready"})
+
+    async def metrics(self, _request: Request) -> Response:
+        """GET /metrics: for Prometheus; answers also while the database is away."""
+        text = metrics.exposition(await self._snapshots.sight())
+        return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def overview(self, _request: Request) -> Response:
+        """GET /api/overview: what the page shows; the last known state while the database is away."""
+        return Json(overview(await self._snapshots.sight()))
+
+    async def workers(self, _request: Request) -> Response:
+        """GET /api/workers/status: a list, one item a slot."""
+        sight = await self._snapshots.sight()
+        known = [slot.as_json() for slot in sight.snapshot.slots] if sight.snapshot else []
+        if sight.fault is not None:
+            error = {"message": sight.fault}
+            return Json({"error": error, "stale_since": stale_since(sight), "last_known": known}, 503)
+        return Json(known)
+
+    async def intents(self, request: Request) -> Response:
+        """GET /api/intents: filtered, newest change first, a page at a time."""
+        wanted = parse(request.query_params.multi_items())
+        page = await self._connection.run(
+            lambda database: list_intents(database, wanted), timeout_s=ANSWER_TIMEOUT_S
+        )
+        return Json({"items": page.items, "next": str(page.next) if page.next else None})
+
+    async def intent(self, request: Request) -> Response:
+        """GET /api/intents/ID: one intent with its transitions and attempts."""
+        number = str(request.path_params["intent"])
+        found = None
+        if re.fullmatch("[0-9]{1,18}", number, re.ASCII):
+            found = await self._connection.run(
+                lambda database: _intent(database, int(number)), timeout_s=ANSWER_TIMEOUT_S
+            )
+        if found is None:
+            raise RefusedError(404, f"there is no intent {number[:50]!r}: GET /api/intents lists them")
+        return Json(found)
+
+    async def kill_switch(self, request: Request) -> Response:
+        """POST /api/kill-switch: throws or lifts it, for whoever holds the console's token."""
+        self._require_token(request)
+        order = await _order(request)
+        try:
+            answer = await self._connection.run(
+                lambda database: set_kill_switch(database, on=order.on, actor="console", reason=order.reason),
+                timeout_s=KILL_SWITCH_TIMEOUT_S,
+            )
+        finally:
+            self._snapshots.forget_freshness()
+        return Json(answer)
+
+    def _require_token(self, request: Request) -> None:
+        try:
+            token = self._token_file.read_bytes().strip()
+        except OSError:
+            token = b""
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode(), token)
+        if not (token and same and scheme.lower() == "bearer"):
+            raise RefusedError(
+                401,
+                "Authorization is missing or wrong: send 'Bearer ' and what the state directory's console.token "
+                "holds",
+                headers={"www-authenticate": "Bearer"},
+            )
+
+
+def _static(path: str, name: str, media_type: str) -> Route:
+    content = (files("console") / "static" / name).read_bytes()
+
+    async def serve(_request: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return Route(path, serve)
+
+
+def _intent(database: Database, number: int) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = database.call("get_intent", intent=number)
+    return found and {
+        **found,
+        "transitions": database.rows("list_transitions", intent=number),
+        "attempts": database.rows("list_attempts", intent=number),
+    }
+
+
+async def _order(request: Request) -> KillSwitchOrder:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise RefusedError(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
+    try:
+        return KillSwitchOrder.model_validate_json(body)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        field = str(fault["loc"][0]) if fault["loc"] else "body"
+        if fault["type"] == "extra_forbidden":
+            raise bad_value("field", field, "on and reason") from None
+        missing = fault["type"] == "missing"
+        raise bad_value(field, None if missing else fault["input"], ALLOWED[field]) from None
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)  # noqa: S101  starlette's type is wider than what it is called with
+    return Json(error.body, error.status, headers=error.headers)
+
+
+async def _unreachable(_request: Request, error: Exception) -> Response:
+    begun = isinstance(error, UnreachableError) and error.begun
+    outcome = "whether anything was changed is not known: look at GET /api/overview" if begun else ""
+    return Json(
+        {"error": {"message": f"{error}; {outcome or 'nothing was changed'}"}},
+        503,
+        headers={"retry-after": "2"},
+    )
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    if isinstance(error, InvalidValueError):
+        refused = bad_value(error.field or "value", error.value, error.allowed or str(error))
+        return Json(refused.body, refused.status)
+    return await _unreachable(request, error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  as above
+    known = {
+        404: f"there is nothing at {request.url.path[:100]!r}",
+        405: f"{request.method} is not possible here",
+    }
+    message = known.get(error.status_code, error.detail)
+    return Json({"error": {"message": message}}, error.status_code, headers=dict(error.headers or {}))

@@ -1,0 +1,135 @@
+"""Metrics: a sight of the fleet as Prometheus reads it; docs/reference/http-api.md lists the names."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from console.snapshots import Sight, Snapshot
+from coordination.lists import INTENT_STATES
+from coordination.status import SlotStatus
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+SEVERITIES = ("debug", "info", "warning", "error")
+
+
+def exposition(sight: Sight) -> bytes:
+    """Give the text of `/metrics`. While the database is away it says that, and repeats no old value."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_SightCollector(sight))
+    return generate_latest(registry)
+
+
+class _SightCollector(Collector):
+    def __init__(self, sight: Sight) -> None:
+        self._sight = sight
+
+    def describe(self) -> Iterator[Metric]:
+        """Name nothing: one registry holds one collector once."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        sight = self._sight
+        yield _gauge("fleet_database_up", "1 while the database answers the console.", sight.fault is None)
+        if sight.snapshot is None:
+            return
+        yield _gauge(
+            "fleet_snapshot_age_seconds", "Seconds since the database last answered the console.", sight.age_s
+        )
+        if sight.fault is None:
+            yield from _workers(_one_a_slot(sight.snapshot.slots))
+            yield from _ledger(sight.snapshot)
+            yield from _guards(sight.snapshot)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _one_a_slot(slots: list[SlotStatus]) -> list[SlotStatus]:
+    """A slot that moved to another host leaves its row behind: the healthy and the younger one counts."""
+    chosen: dict[tuple[str, int], SlotStatus] = {}
+    for slot in sorted(slots, key=lambda slot: (slot.healthy, slot.since.timestamp() if slot.since else 0.0)):
+        chosen[slot.name, slot.slot] = slot
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def _workers(slots: list[SlotStatus]) -> Iterator[Metric]:
+    labels = ("worker", "slot")
+    healthy = GaugeMetricFamily("fleet_worker_healthy", "1 while the slot is as it should be.", labels=labels)
+    enabled = GaugeMetricFamily("fleet_worker_enabled", "1 while the slot should run.", labels=labels)
+    state = GaugeMetricFamily("fleet_worker_state", "1 for the slot's state.", labels=(*labels, "state"))
+    restarts = CounterMetricFamily("fleet_worker_restarts", "Restarts by the manager.", labels=labels)
+    errors = GaugeMetricFamily(
+        "fleet_worker_error_ratio", "Share of failed steps among the last 100, 0 to 1.", labels=labels
+    )
+    rate = GaugeMetricFamily("fleet_worker_items_per_minute", "Items a minute, last step.", labels=labels)
+    beat = GaugeMetricFamily(
+        "fleet_worker_beat_age_seconds", "Seconds since the last heartbeat.", labels=labels
+    )
+    memory = GaugeMetricFamily("fleet_worker_memory_bytes", "Memory, as the worker tells.", labels=labels)
+    run = GaugeMetricFamily(
+        "fleet_worker_last_run_timestamp_seconds", "Real time at which the last step ended.", labels=labels
+    )
+    for slot in slots:
+        key = (slot.name, str(slot.slot))
+        healthy.add_metric(key, slot.healthy)
+        enabled.add_metric(key, slot.enabled)
+        state.add_metric((*key, slot.state), 1)
+        restarts.add_metric(key, slot.restart_count)
+        errors.add_metric(key, slot.error_rate)
+        measured = (
+            (rate, slot.items_per_minute),
+            (beat, slot.beat_age_s),
+            (memory, slot.memory_bytes),
+            (run, slot.last_run_at.timestamp() if slot.last_run_at else None),
+        )
+        for family, value in measured:
+            if value is not None:
+                family.add_metric(key, value)
+    yield from (healthy, enabled, state, restarts, errors, rate, beat, memory, run)
+
+
+def _ledger(snapshot: Snapshot) -> Iterator[Metric]:
+    intents = GaugeMetricFamily("fleet_intents", "Intents in each state.", labels=("account", "state"))
+    counted = {(row["account"], row["state"]): row["number"] for row in snapshot.intent_counts}
+    for account in snapshot.accounts:
+        for state in INTENT_STATES:
+            intents.add_metric((account["name"], state), counted.get((account["name"], state), 0))
+    posts = CounterMetricFamily("fleet_posts", "Posts on the platform.", labels=("account",))
+    readings = CounterMetricFamily("fleet_readings", "Readings of their metrics.", labels=("account",))
+    for row in snapshot.post_counts:
+        posts.add_metric((row["account"],), row["posts"])
+        readings.add_metric((row["account"],), row["readings"])
+    yield from (intents, posts, readings)
+
+
+def _guards(snapshot: Snapshot) -> Iterator[Metric]:
+    switch = snapshot.kill_switch
+    thrown = GaugeMetricFamily(
+        "fleet_kill_switch", "1 while the kill switch is on: nothing is sent.", labels=("scope",)
+    )
+    thrown.add_metric((switch["scope"],), switch["on"])
+    labels = ("account", "endpoint")
+    used = GaugeMetricFamily("fleet_rate_limit_used", "Requests used in the window.", labels=labels)
+    limit = GaugeMetricFamily("fleet_rate_limit_limit", "Requests allowed in the window.", labels=labels)
+    refused = CounterMetricFamily(
+        "fleet_rate_limit_violations", "Requests that the platform answered with 429.", labels=labels
+    )
+    for row in snapshot.limits:
+        key = (row["account"], row["endpoint"])
+        used.add_metric(key, row["used"])
+        limit.add_metric(key, row["limit"])
+        refused.add_metric(key, row["violations"])
+    events = CounterMetricFamily("fleet_events", "Events that happened.", labels=("severity",))
+    for severity in SEVERITIES:
+        events.add_metric((severity,), snapshot.event_counts.get(severity, 0))
+    yield from (thrown, used, limit, refused, events)
+    if snapshot.manager_age_s is not None:
+        yield _gauge(
+            "fleet_manager_report_age_seconds",
+            "Seconds since a manager told its slots.",
+            snapshot.manager_age_s,
+        )

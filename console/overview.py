@@ -1,0 +1,71 @@
+"""Overview: a sight of the fleet as the page's JSON."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from console.snapshots import Row, Sight, Snapshot
+
+
+def overview(sight: Sight) -> dict[str, Any]:
+    """Give what `GET /api/overview` answers; without any snapshot only `database` is filled."""
+    snapshot = sight.snapshot
+    database = {
+        "up": sight.fault is None,
+        "reason": sight.fault,
+        "stale_since": snapshot.real_now if snapshot and sight.fault else None,
+        "stale_for_s": round(sight.age_s, 1) if snapshot and sight.fault else None,
+        "version": snapshot.server_version if snapshot else None,
+    }
+    return {"database": database, **(_fleet(snapshot) if snapshot else {})}
+
+
+def stale_since(sight: Sight) -> datetime | None:
+    """Say when the last snapshot was read, if there is no newer one."""
+    return sight.snapshot.real_now if sight.snapshot and sight.fault else None
+
+
+def _fleet(snapshot: Snapshot) -> dict[str, Any]:
+    states: Counter[str] = Counter()
+    for row in snapshot.intent_counts:
+        states[row["state"]] += row["number"]
+    return {
+        "now": snapshot.real_now,
+        "fleet_now": snapshot.fleet_now,
+        "manager_age_s": snapshot.manager_age_s,
+        "kill_switch": dict(snapshot.kill_switch),
+        "accounts": snapshot.accounts,
+        "workers": [slot.as_json() for slot in snapshot.slots],
+        "intents": {"states": states, "latest": snapshot.intents},
+        "posts": {
+            "number": sum(row["posts"] for row in snapshot.post_counts),
+            "readings": sum(row["readings"] for row in snapshot.post_counts),
+            "latest": [_post(row) for row in snapshot.posts],
+        },
+        "limits": snapshot.limits,
+        "errors": [_error(row, snapshot) for row in snapshot.errors],
+        "events": snapshot.events,
+    }
+
+
+def _post(row: Row) -> dict[str, Any]:
+    hidden = {"api_url"}
+    return {**{name: value for name, value in row.items() if name not in hidden}, "url": _post_url(row)}
+
+
+def _post_url(row: Row) -> str | None:
+    """Where a person sees the post: in the sandbox, or on X."""
+    post = quote(str(row["platform_id"]), safe="")
+    if not row["sandbox"]:
+        return f"https://x.com/i/web/status/{post}"
+    base = str(row["api_url"]).rstrip("/")
+    return f"{base}/posts/{post}" if urlsplit(base).scheme in {"http", "https"} else None
+
+
+def _error(row: Row, snapshot: Snapshot) -> dict[str, Any]:
+    """Steps end in real time, items fail in fleet time: both are told as an age."""
+    now = snapshot.real_now if row["real_time"] else snapshot.fleet_now
+    age = now - row["at"] if row["at"] else timedelta()
+    shown = {name: value for name, value in row.items() if name != "real_time"}
+    return {**shown, "age_s": round(max(0.0, age.total_seconds()), 1)}

@@ -1,0 +1,138 @@
+"""Snapshots: what page, metrics and readiness show, read together and kept while the database is away."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from console.connection import Connection
+from coordination.database import Database
+from coordination.errors import FleetError
+from coordination.kill_switch import get_kill_switch
+from coordination.status import SlotStatus, list_slots
+
+# Pages ask every 2 s; several of them share one reading.
+FRESH_S = 1.0
+# A page waits no longer than this before it shows what was last known.
+PATIENCE_S = 2.0
+INTENTS = 25
+POSTS = 15
+EVENTS = 40
+ERRORS = 15
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The fleet as the database told it. Rows are those of the named queries.
+
+    Attributes:
+        real_now: the server's clock when it was read.
+        fleet_now: fleet time at that moment.
+        manager_age_s: seconds since a manager reported its slots, None when none ever did.
+        event_counts: events a severity since the first one there is.
+    """
+
+    real_now: datetime
+    fleet_now: datetime
+    server_version: str
+    manager_age_s: float | None
+    kill_switch: Row
+    slots: list[SlotStatus]
+    accounts: list[Row]
+    intent_counts: list[Row]
+    intents: list[Row]
+    post_counts: list[Row]
+    posts: list[Row]
+    limits: list[Row]
+    events: list[Row]
+    event_counts: Mapping[str, int]
+    errors: list[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What is known now.
+
+    Attributes:
+        snapshot: the last one read; None before the first.
+        fault: why there is no newer one; None while the database answers.
+        age_s: seconds since it was read.
+    """
+
+    snapshot: Snapshot | None
+    fault: str | None
+    age_s: float
+
+
+@dataclass
+class _EventCounts:
+    """Counted on from the newest event seen: a table of events is read in full once a process."""
+
+    last_id: int = 0
+    by_severity: Counter[str] = field(default_factory=Counter[str])
+
+    def read(self, database: Database) -> dict[str, int]:
+        for row in database.rows("count_events_after", last_id=self.last_id):
+            self.by_severity[row["severity"]] += row["number"]
+            self.last_id = max(self.last_id, row["last_id"])
+        return dict(self.by_severity)
+
+
+class Snapshots:
+    """Reads a snapshot when somebody asks and the last one isn't fresh; one reading at a time, for all."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._events = _EventCounts()
+        self._reading: asyncio.Task[None] | None = None
+        self._last: Snapshot | None = None
+        self._fault: str | None = "nothing was read yet"
+        self._read_at_s = -FRESH_S
+        self._tried_at_s = -FRESH_S
+
+    async def sight(self) -> Sight:
+        """Give what is known, at most `FRESH_S` old while the database answers; wait `PATIENCE_S` at most."""
+        if time.monotonic() - self._tried_at_s >= FRESH_S and self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+        return Sight(snapshot=self._last, fault=self._fault, age_s=time.monotonic() - self._read_at_s)
+
+    def forget_freshness(self) -> None:
+        """After a change of our own the next sight reads anew."""
+        self._tried_at_s = -FRESH_S
+
+    async def _read(self) -> None:
+        try:
+            self._last = await self._connection.run(self._read_snapshot, timeout_s=PATIENCE_S)
+            self._fault, self._read_at_s = None, time.monotonic()
+        except FleetError as error:
+            self._fault = str(error)
+        finally:
+            self._tried_at_s = time.monotonic()
+            self._reading = None
+
+    def _read_snapshot(self, database: Database) -> Snapshot:
+        clock = database.rows("get_console_clock")[0]
+        return Snapshot(
+            real_now=clock["real_now"],
+            fleet_now=clock["fleet_now"],
+            server_version=clock["server_version"],
+            manager_age_s=database.rows("get_manager_age")[0]["age_s"],
+            kill_switch=get_kill_switch(database),
+            slots=list_slots(database),
+            accounts=[*database.rows("list_accounts")],
+            intent_counts=[*database.rows("count_intents")],
+            intents=[*database.rows("list_latest_intents", number=INTENTS)],
+            post_counts=[*database.rows("count_posts")],
+            posts=[*database.rows("list_latest_posts", number=POSTS)],
+            limits=[*database.call("get_system_status")],
+            events=[*database.rows("list_latest_events", number=EVENTS)],
+            event_counts=self._events.read(database),
+            errors=[*database.rows("list_latest_errors", number=ERRORS)],
+        )
