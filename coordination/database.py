@@ -1,4 +1,4 @@
-"""The one door to PostgreSQL: a connection in autocommit that calls `fleet.*` functions, one round trip each."""
+"""The one door to PostgreSQL: a connection in autocommit; a call is one round trip."""
 
 import json
 import re
@@ -132,7 +132,7 @@ class Database:
         except psycopg.Error as error:
             raise self._translated(error) from None
 
-    def _translated(self, error: psycopg.Error) -> errors.FleetError:
+    def _translated(self, error: psycopg.Error) -> errors.FleetError:  # noqa: C901  one line a kind
         """Say in the fleet's words what PostgreSQL said."""
         diagnostic = error.diag
         state = error.sqlstate or ""
@@ -157,7 +157,7 @@ class Database:
             translated = errors.PermissionRefusedError(f"{message}: this login's role may not do that")
         elif state.startswith("28"):
             translated = errors.PermissionRefusedError(
-                f"{message}: if the logins' passwords are out of date, run: socialfleet migrate --reset-logins"
+                f"{message}: where the passwords are out of date, run: socialfleet migrate --reset-logins"
             )
         elif state in _MISSING:
             translated = errors.SchemaMismatchError(f"{message}: run: socialfleet migrate")
@@ -184,7 +184,7 @@ def _call_statement(function: LiteralString, names: tuple[str, ...]) -> sql.Comp
 
 @cache
 def queries() -> dict[str, str]:
-    """Every named query of `coordination/queries/*.sql`: `-- name: verb_noun`, then a line on locks and cost."""
+    """Every query of `coordination/queries/*.sql`: `-- name: verb_noun`, then what it reads and costs."""
     found: dict[str, str] = {}
     for entry in (files("coordination") / "queries").iterdir():
         if entry.name.endswith(".sql"):

@@ -21,7 +21,7 @@ from coordination.settings import Settings
 
 
 class Fleet:
-    """One incarnation and its primitives. Two connections: the incarnation's (liveness, beats) and the work's.
+    """One incarnation and its primitives, on two connections: its own (liveness, beats) and the work's.
 
     The work connection belongs to one thread; `heartbeats` and `incarnation` to one other at most.
     """

@@ -83,7 +83,7 @@ class Incarnation:
         if len(set(self.database.backend_pids())) != 1:
             self.database.close()
             raise PoolerInBetweenError(
-                "a connection pooler is between this process and PostgreSQL: session locks need a direct one; "
+                "a pooler is between this process and PostgreSQL: session locks need a direct connection; "
                 "let DATABASE_URL name the server itself"
             )
         who = ProcessIdentity.of_this_process()
@@ -101,7 +101,7 @@ class Incarnation:
         self.database.listen(WAKE_CHANNEL)
 
     def wake_ups(self, timeout_s: float) -> Iterator[str]:
-        """Give the names of workers that are woken within `timeout_s`; a lost one costs a poll, nothing more."""
+        """Give the names of workers woken within `timeout_s`; a lost wake-up costs a poll, nothing more."""
         return self.database.notifications(timeout_s)
 
     def close(self, reason: str) -> None:

@@ -157,7 +157,7 @@ class Ledger:
         retry_after_s: float | None = None,
         grant_id: str | None = None,
     ) -> None:
-        """Give a claim back before anything was sent: ready again, or after `retry_after_s`; grant returned."""
+        """Give a claim back before anything was sent: ready now or after `retry_after_s`; grant returned."""
         self._session.call(
             "unclaim_intent",
             intent=int(claim.intent),
@@ -211,7 +211,7 @@ class Ledger:
         response_headers: Mapping[str, str] | None = None,
         retry_after_s: float | None = None,
     ) -> dict[str, Any]:
-        """Report what came of a send; give the intent as it is then. The same report twice changes nothing."""
+        """Report what came of a send; give the intent as it is then. Reporting it twice changes nothing."""
         return dict(
             self._session.call(
                 "settle",

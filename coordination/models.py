@@ -1,6 +1,7 @@
-"""The schema as SQLAlchemy sees it: what Alembic compares with the database, and what the console's lists select from.
+"""The schema as SQLAlchemy sees it: what Alembic compares, and what the console's lists select from.
 
-The rules (checks, transitions, who may do what) live in the migrations and in `coordination/sql`; here are names and types.
+The rules (checks, transitions, who may do what) live in the migrations and in `coordination/sql`; here are
+names and types.
 Columns ending in `_at` hold fleet time unless the migration says real time.
 """
 
@@ -285,7 +286,7 @@ jobs = Table(
         "unique_key",
         unique=True,
         postgresql_where=text(
-            "((unique_key IS NOT NULL) AND (state = ANY (ARRAY['available'::text, 'running'::text, 'retryable'::text])))"
+            "unique_key IS NOT NULL AND (state = ANY (ARRAY['available'::text, 'running'::text, 'retryable'::text]))"
         ),
     ),
 )

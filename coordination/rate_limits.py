@@ -42,7 +42,7 @@ class RateLimits:
         """Set an endpoint's limit as [(requests, window_s)]; this form of the limiter keeps one window.
 
         Raises:
-            InvalidValueError: not exactly one window, a number out of range, or a worker that loosens a limit.
+            InvalidValueError: not one window, a number out of range, or a worker that loosens a limit.
         """
         if len(windows) != 1:
             raise InvalidValueError(

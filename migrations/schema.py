@@ -1,4 +1,4 @@
-"""Bring the schema `fleet` up to the program's revision, under a lock, so that several hosts may start at once."""
+"""Bring the schema up to the program's revision, under a lock, so that several hosts may start at once."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +81,7 @@ def upgrade(dsn: str, passwords: Mapping[str, str], *, reset_logins: bool = Fals
                 return _upgrade(connection, passwords, reset_logins=reset_logins)
     except OperationalError as error:
         raise DatabaseUnreachableError(
-            f"no connection to the database ({_first_line(error)}): check DATABASE_URL and that PostgreSQL runs"
+            f"no connection to the database ({_first_line(error)}): check DATABASE_URL, and that it runs"
         ) from None
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "42501":

@@ -169,7 +169,7 @@ class Life:
             self._worker.settings = read_settings(type(self._worker), stored)
         except ValidationError as error:
             faults = "; ".join(
-                f"{self._worker.name}_{'.'.join(map(str, fault['loc']))} is {fault['input']!r}: {fault['msg']}"
+                f"{self._worker.name}_{fault['loc'][0]} is {fault['input']!r}: {fault['msg']}"
                 for fault in error.errors()
             )
             log.error("settings are not allowed: those before stay", faults=faults)

@@ -73,7 +73,8 @@ def check_setting(key: str, value: object) -> None:
     owners = [kind for name, kind in find().items() if key.startswith(f"{name}_")]
     if not owners:
         raise ValueError(
-            f"{key} belongs to no worker: allowed are keys that begin with {', '.join(f'{n}_' for n in find())}, "
+            f"{key} belongs to no worker: allowed are keys that begin with "
+            f"{', '.join(f'{name}_' for name in find())}, "
             f"and {', '.join(FLEET_SETTINGS)}"
         )
     owner = max(owners, key=lambda kind: len(kind.name))
