@@ -10,10 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    HttpUrl,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 X_API_URL = "https://api.x.com"
+CONSOLE_PORT = 8780
+SANDBOX_PORT = 8790
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 X_CREDENTIALS = ("x_consumer_key", "x_consumer_secret", "x_access_token", "x_access_token_secret")
 
@@ -34,8 +44,8 @@ class Config(BaseSettings):
     database_url: SecretStr | None = None
     socialfleet_state_dir: Path = Path(".socialfleet")
     socialfleet_pg_bin: Path | None = None
-    socialfleet_console_port: Port = 8780
-    socialfleet_sandbox_port: Port = 8790
+    socialfleet_console_port: Port = CONSOLE_PORT
+    socialfleet_sandbox_port: Port = SANDBOX_PORT
     x_api_url: HttpUrl | None = None
     x_consumer_key: SecretStr | None = None
     x_consumer_secret: SecretStr | None = None
@@ -54,20 +64,19 @@ class Config(BaseSettings):
             raise ValueError("must be a URL that starts with postgresql://")
         return value
 
-    @model_validator(mode="after")
-    def _credentials_are_whole(self) -> Self:
-        missing = [name.upper() for name in X_CREDENTIALS if getattr(self, name) is None]
-        if 0 < len(missing) < len(X_CREDENTIALS):
-            raise ValueError(
-                f"{', '.join(missing)}: needed as well: X's four OAuth 1.0a values come together"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
-        if self.socialfleet_console_port == self.socialfleet_sandbox_port:
-            raise ValueError("SOCIALFLEET_CONSOLE_PORT and SOCIALFLEET_SANDBOX_PORT must differ")
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_faults_at_once(cls, values: dict[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Check each field and all together; a person should not meet the faults one by one."""
+        faults = _faults_between_fields(values)
+        try:
+            config = handler(values)
+        except ValidationError as error:
+            faults = [_fault(item) for item in error.errors()] + faults
+        else:
+            if not faults:
+                return config
+        raise ConfigError("\n".join(faults)) from None
 
     @property
     def state_dir(self) -> Path:
@@ -94,17 +103,27 @@ class Config(BaseSettings):
 
 def load() -> Config:
     """Read the environment and `.env`; raise `ConfigError` with every fault at once, a line each."""
-    try:
-        return Config()
-    except ValidationError as error:
-        raise ConfigError("\n".join(_fault(item) for item in error.errors())) from None
+    return Config()
+
+
+def _faults_between_fields(values: Mapping[str, Any]) -> list[str]:
+    faults: list[str] = []
+    missing = [name.upper() for name in X_CREDENTIALS if not values.get(name)]
+    if 0 < len(missing) < len(X_CREDENTIALS):
+        faults.append(f"{', '.join(missing)}: needed as well: X's four OAuth 1.0a values come together")
+    console = values.get("socialfleet_console_port", CONSOLE_PORT)
+    if str(console) == str(values.get("socialfleet_sandbox_port", SANDBOX_PORT)):
+        faults.append(
+            f"SOCIALFLEET_CONSOLE_PORT and SOCIALFLEET_SANDBOX_PORT are both {console}: they must differ"
+        )
+    return faults
 
 
 def _fault(item: Mapping[str, Any]) -> str:
     """Name the variable, its value (unless secret) and what is allowed."""
-    name = str(item["loc"][0]).upper() if item["loc"] else ""
+    name = str(item["loc"][0]).upper()
     message = str(item["msg"]).removeprefix("Value error, ")
     field = Config.model_fields.get(name.lower())
     secret = field is None or "Secret" in str(field.annotation)
-    value = "" if secret else f" is {str(item.get('input'))!r}"
-    return f"{name}{value}: {message}" if name else message
+    value = "" if secret else f" is {str(item['input'])!r}"
+    return f"{name}{value}: {message}"

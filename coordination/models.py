@@ -286,7 +286,7 @@ jobs = Table(
         "unique_key",
         unique=True,
         postgresql_where=text(
-            "unique_key IS NOT NULL AND (state = ANY (ARRAY['available'::text, 'running'::text, 'retryable'::text]))"
+            "unique_key IS NOT NULL AND (state IN ('available', 'running', 'retryable'))"
         ),
     ),
 )

@@ -3,12 +3,13 @@
 import contextlib
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from coordination import Fleet, accounts, connect
 from coordination.database import Database
@@ -50,7 +51,7 @@ class FleetDatabase:
         return connect(self.dsn("worker"), name, slot=slot)
 
     @contextlib.contextmanager
-    def owner(self) -> Iterator[psycopg.Connection]:
+    def owner(self) -> Generator[psycopg.Connection]:
         """An owner's connection in autocommit, to look at tables and to move time."""
         with psycopg.connect(self.dsn("owner"), autocommit=True) as connection:
             yield connection
@@ -78,7 +79,11 @@ def fleet_database(postgres: Server, template: str) -> Iterator[FleetDatabase]:
     migrator = re.sub(rf"/{TEMPLATE}(?=$|\?)", f"/{name}", template)
     admin = postgres.superuser_dsn
     with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER fleet_migrator")
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER fleet_migrator").format(
+                sql.Identifier(name), sql.Identifier(TEMPLATE)
+            )
+        )
     own = FleetDatabase(
         migrator_dsn=migrator, superuser_dsn=re.sub(r"/postgres(?=$|\?)", f"/{name}", admin), server=postgres
     )
@@ -104,7 +109,9 @@ def fleet_database(postgres: Server, template: str) -> Iterator[FleetDatabase]:
         yield own
     finally:
         with psycopg.connect(admin, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.postgres_servers import Server
 
@@ -18,4 +19,6 @@ def empty_database(postgres: Server) -> Iterator[str]:
         yield dsn
     finally:
         with psycopg.connect(postgres.superuser_dsn, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )

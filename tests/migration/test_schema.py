@@ -17,6 +17,10 @@ from tests.postgres_servers import Server
 PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
 
 
+def only_the_fleets(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "schema" or name == SCHEMA
+
+
 def test_models_and_migrations_describe_the_same_schema(empty_database: str) -> None:
     schema.upgrade(empty_database, PASSWORDS)
     engine = create_engine(empty_database.replace("postgresql://", "postgresql+psycopg://", 1))
@@ -29,7 +33,7 @@ def test_models_and_migrations_describe_the_same_schema(empty_database: str) -> 
                 "compare_server_default": True,
                 "version_table": "schema_revision",
                 "version_table_schema": SCHEMA,
-                "include_name": lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+                "include_name": only_the_fleets,
             },
         )
         differences = compare_metadata(context, metadata)
@@ -48,8 +52,8 @@ def test_upgrading_again_changes_nothing(empty_database: str) -> None:
 
 def test_several_hosts_may_upgrade_at_once(empty_database: str) -> None:
     with ThreadPoolExecutor(4) as hosts:
-        reached = list(hosts.map(lambda _: schema.upgrade(empty_database, PASSWORDS), range(4)))
-    assert set(reached) == {schema.head()}
+        upgrades = [hosts.submit(schema.upgrade, empty_database, PASSWORDS) for _ in range(4)]
+    assert {upgrade.result() for upgrade in upgrades} == {schema.head()}
 
 
 def test_a_database_newer_than_the_program_is_refused_and_left_alone(empty_database: str) -> None:
@@ -75,7 +79,8 @@ def test_each_role_logs_in_by_itself_and_owns_nothing_but_the_owner_does(empty_d
         owners = connection.execute(
             "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class "
             "WHERE relnamespace = 'fleet'::regnamespace AND relkind IN ('r', 'S') UNION "
-            "SELECT DISTINCT pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace"
+            "SELECT DISTINCT pg_get_userbyid(proowner) FROM pg_proc "
+            "WHERE pronamespace = 'fleet'::regnamespace"
         ).fetchall()
     assert owners == [("fleet_owner",)]
 
@@ -119,4 +124,6 @@ def test_the_newest_revision_states_the_functions_digest() -> None:
         for node in ast.parse(Path(newest.path).read_text("utf-8")).body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     }
-    assert stated["functions"] == functions.digest(), f"state functions = {functions.digest()!r} in {newest.path}"
+    assert stated["functions"] == functions.digest(), (
+        f"state functions = {functions.digest()!r} in {newest.path}"
+    )

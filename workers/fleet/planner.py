@@ -24,7 +24,7 @@ class PlannerSettings(WorkerSettings):
 
     check_interval_s: float | None = Field(default=None, ge=1, le=31_622_400)
     queue_target: int = Field(default=4, ge=1, le=500)
-    spacing_s: float = Field(default=10_800, ge=1, le=31_622_400)
+    spacing_s: int = Field(default=10_800, ge=1, le=31_622_400)
     deadline_s: float = Field(default=86_400, ge=1, le=31_622_400)
 
 
@@ -97,13 +97,13 @@ class Planner(Worker):
         return with_fallback(model, BuiltinWriter())
 
 
-def plan_slots(queue: Queue, *, target: int, spacing_s: float) -> list[datetime]:
+def plan_slots(queue: Queue, *, target: int, spacing_s: int) -> list[datetime]:
     """The times of the posts that are missing, on a grid of `spacing_s`, after all that is planned.
 
     The grid makes a plan that was cut off, or made twice, come to the same slots.
     """
     start = max(queue.now, queue.planned_until or queue.now, queue.last_posted_at or queue.now)
-    first = int(start.timestamp() // spacing_s) + 1
+    first = int(start.timestamp()) // spacing_s + 1
     return [
         datetime.fromtimestamp((first + number) * spacing_s, UTC)
         for number in range(max(0, target - queue.waiting))
