@@ -176,7 +176,7 @@ class Store:
 
     # Requests and limits
 
-    def add_request(  # noqa: PLR0913 - one argument a column
+    def add_request(
         self, *, at_ms: int, method: str, path: str, account: str | None, endpoint: str | None, status: int
     ) -> None:
         """Logs one answered request."""

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 MAX_WEIGHT = 280
+MAX_PARSED = 4096  # characters: X takes no longer URL, and a post of several stays below
 
 Kind = Literal["hashtag", "mention", "cashtag"]
 
@@ -20,6 +21,7 @@ _MARKS: dict[Kind, re.Pattern[str]] = {
     "cashtag": re.compile(r"(?<![\w$#@])\$([A-Za-z]{1,6}(?:[._][A-Za-z]{1,2})?)(?![\w$])"),
 }
 _BASIC_LETTERS = re.compile("[A-Za-z]")
+_CHAIN = re.compile(r"(?:[^\s./]{1,63}\.){60}")
 _RETWEET = re.compile(r"RT @\w{1,20}:? ")
 
 
@@ -65,9 +67,17 @@ def _load_twitter_text() -> Any:
 _twitter_text = _load_twitter_text()
 
 
+def _defies_parsing(text: str) -> bool:
+    """Whether the parser would need seconds: its time grows with the cube of a chain like `a.a.a.a`.
+
+    Such a text beyond 280 characters is none that X would take: no host has so many labels.
+    """
+    return len(text) > MAX_WEIGHT and (len(text) > MAX_PARSED or _CHAIN.search(text) is not None)
+
+
 def weight(text: str) -> int:
     """The length that X counts against `MAX_WEIGHT`: 23 a URL, 2 a wide character or emoji, 1 otherwise."""
-    return int(_twitter_text.parse_tweet(text).weightedLength)
+    return len(text) if _defies_parsing(text) else int(_twitter_text.parse_tweet(text).weightedLength)
 
 
 def has_forbidden_character(text: str) -> bool:
@@ -77,7 +87,7 @@ def has_forbidden_character(text: str) -> bool:
 
 def links(text: str) -> list[Link]:
     """The URLs in a text, in order."""
-    found = _twitter_text.extract_urls_with_indices(text)
+    found = [] if _defies_parsing(text) else _twitter_text.extract_urls_with_indices(text)
     return [Link(url=str(u["url"]), start=u["indices"][0], end=u["indices"][1]) for u in found]
 
 
