@@ -87,7 +87,9 @@ def has_forbidden_character(text: str) -> bool:
 
 def links(text: str) -> list[Link]:
     """The URLs in a text, in order."""
-    found = [] if _defies_parsing(text) else _twitter_text.extract_urls_with_indices(text)
+    if _defies_parsing(text):
+        return []
+    found = _twitter_text.extract_urls_with_indices(text)
     return [Link(url=str(u["url"]), start=u["indices"][0], end=u["indices"][1]) for u in found]
 
 
