@@ -1,0 +1,24 @@
+-- What the command line shows. Every query reads a snapshot and locks nothing.
+
+-- name: list_worker_names
+-- The workers that the fleet knows; a few rows.
+SELECT name FROM fleet.workers ORDER BY name;
+
+-- name: list_intents
+-- The newest intents, of one state or of all; the index on updated_at, backwards.
+SELECT i.id::text AS id, i.account, i.action, i.target, i.state, i.text, i.platform_id, i.attempt, i.reason, i.not_before,
+    i.deadline, i.proposed_by, i.approved_by, i.created_at, i.updated_at
+FROM fleet.intents i WHERE %(state)s::text IS NULL OR i.state = %(state)s::text
+ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s::bigint;
+
+-- name: list_settings
+-- Every live setting that was set; tens of rows.
+SELECT key, value, version, changed_by, reason, changed_at FROM fleet.settings ORDER BY key;
+
+-- name: list_flags
+-- Every flag that was set; tens of rows.
+SELECT name, enabled, version, changed_by, reason, changed_at FROM fleet.flags ORDER BY name;
+
+-- name: list_account_topics
+-- Every account with what it talks about; a few rows.
+SELECT name, platform, api_url, sandbox, platform_user_id, handle, topics FROM fleet.accounts ORDER BY name;

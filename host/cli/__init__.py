@@ -1,0 +1,122 @@
+"""The command line `socialfleet`: one module a group of commands, imported only when its command is given.
+
+Exit codes: 0 done, 1 failed, 2 usage, 4 the database can't be reached, 5 timed out.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+
+import config
+from config import ConfigError
+from coordination.errors import (
+    DatabaseBusyError,
+    DatabaseUnavailableError,
+    InvalidValueError,
+)
+from host.cli.fault import FAILED, TIMED_OUT, UNREACHABLE, USAGE
+from host.cli.person import Person
+
+__all__ = ["FAILED", "TIMED_OUT", "UNREACHABLE", "USAGE", "main"]
+
+
+INTERRUPTED = 130  # as shells say it: 128 and SIGINT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Where a command is, and its line in the help."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Group] = {
+    "up": Group(module="up", summary="run the fleet in the foreground; Ctrl-C stops it"),
+    "status": Group(module="status", summary="how every worker is"),
+    "start": Group(module="steering", summary="let a worker run"),
+    "stop": Group(module="steering", summary="let a worker drain and not run again"),
+    "restart": Group(module="steering", summary="let a worker drain and start anew"),
+    "logs": Group(module="logs", summary="what a worker, the console, the sandbox or PostgreSQL logged"),
+    "post": Group(module="post", summary="propose a post by hand"),
+    "ledger": Group(module="ledger", summary="list, show, approve, cancel, resume, mark-posted"),
+    "kill-switch": Group(module="kill_switch", summary="stop all sending at once: on, off, status"),
+    "settings": Group(module="settings", summary="live settings: list, set"),
+    "flags": Group(module="flags", summary="feature flags: list, set"),
+    "account": Group(module="account", summary="accounts: list, topics"),
+    "worker": Group(module="worker", summary="list the program's workers; run one here"),
+    "migrate": Group(module="migrate", summary="bring the database's schema up to date"),
+    "clean": Group(module="clean", summary="remove the state directory of a stopped fleet"),
+}
+
+
+def main(arguments: Sequence[str], *, manage: object) -> int:
+    """Run one command; errors are a sentence on stderr (with DEBUG=true a traceback too).
+
+    Args:
+        arguments: what was typed after `socialfleet`.
+        manage: how `up` makes its worker manager (see `host.up.Manage`).
+    """
+    debug = False
+    try:
+        name, rest = _command(arguments)
+        module = import_module(f"host.cli.{COMMANDS[name].module}")
+        parser = argparse.ArgumentParser(
+            prog=f"socialfleet {name}", description=COMMANDS[name].summary, allow_abbrev=False
+        )
+        module.declare(parser)
+        options = parser.parse_args(rest)
+        settings = config.load()
+        debug = settings.debug
+        with Person(settings, command=name, manage=manage) as person:
+            code = int(module.run(options, person))
+    except SystemExit as end:  # argparse's
+        code = end.code if isinstance(end.code, int) else USAGE
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left; Python must not try to flush the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # noqa: BLE001  the border to the person
+        if debug:
+            traceback.print_exc()
+        for line in (str(error) or repr(error)).splitlines():
+            print(f"socialfleet: {line}", file=sys.stderr)
+        code = exit_code(error)
+    return code
+
+
+def exit_code(error: Exception) -> int:
+    """What the shell gets for an error."""
+    if isinstance(error, DatabaseUnavailableError | DatabaseBusyError):
+        return UNREACHABLE
+    if isinstance(error, InvalidValueError | ConfigError):
+        return USAGE
+    return int(getattr(error, "exit_code", FAILED))
+
+
+def _command(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Take the command's name; what follows is the command's own."""
+    width = max(map(len, COMMANDS)) + 2
+    listing = "\n".join(f"  {name:<{width}}{group.summary}" for name, group in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="socialfleet",
+        description="A fleet of social-media workers, coordinated only through PostgreSQL.",
+        epilog=f"commands:\n{listing}\n\n`socialfleet COMMAND --help` tells a command's own.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args(list(arguments))
+    if options.command not in COMMANDS:
+        near = get_close_matches(str(options.command), list(COMMANDS), 1)
+        hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(COMMANDS)}"
+        parser.error(f"command is '{options.command}': {hint}")
+    return str(options.command), list(options.rest)

@@ -1,0 +1,129 @@
+"""`socialfleet ledger`: what the fleet did and means to do, and a person's decisions about it."""
+
+import argparse
+from typing import cast
+
+from coordination.ledger import Decision, decide
+from host.cli.fault import FAILED, CliError
+from host.cli.person import Person, require_known
+
+STATES = (
+    "draft",
+    "awaiting_approval",
+    "ready",
+    "claimed",
+    "sending",
+    "posted",
+    "rejected",
+    "retry_at",
+    "unknown",
+    "parked",
+    "expired",
+    "cancelled",
+    "dry_run",
+)
+DECISIONS = {
+    "approve": "let a post that waits for approval be sent",
+    "cancel": "never send it",
+    "resume": "let a parked post be sent again: it is certainly not on the platform",
+    "mark-posted": "a parked post is on the platform",
+}
+LONGEST_ID = 18
+TEXT_SHOWN = 60
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="the newest intents", allow_abbrev=False)
+    listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(STATES)}")
+    listing.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
+    show = actions.add_parser("show", help="one intent with its transitions", allow_abbrev=False)
+    show.add_argument("id", type=_id, metavar="ID")
+    for action, summary in DECISIONS.items():
+        decision = actions.add_parser(action, help=summary, allow_abbrev=False)
+        decision.add_argument("id", type=_id, metavar="ID")
+        decision.add_argument("--reason", required=True, help="why; it is kept in the audit")
+        if action == "mark-posted":
+            decision.add_argument("--platform-id", required=True, metavar="P", help="the post's id there")
+        decision.add_argument("--json", action="store_true", help="print the intent")
+    for action in (listing, show):
+        action.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(options: argparse.Namespace, person: Person) -> int:
+    """List, show or decide."""
+    if options.action == "list":
+        return _list(options, person)
+    if options.action == "show":
+        return _show(options, person)
+    intent = decide(
+        person.database,
+        options.id,
+        cast("Decision", options.action.replace("-", "_")),
+        actor=person.actor,
+        reason=options.reason,
+        platform_id=getattr(options, "platform_id", None),
+    )
+    if options.json:
+        person.print_json(intent)
+    else:
+        print(f"post {intent['id']} is {intent['state']}")
+    return 0
+
+
+def _list(options: argparse.Namespace, person: Person) -> int:
+    if options.state is not None:
+        require_known("--state", options.state, list(STATES))
+    rows = person.database.rows("list_intents", state=options.state, number=max(0, options.limit))
+    if options.json:
+        person.print_json(rows)
+        return 0
+    person.print_table(
+        ["ID", "STATE", "ACCOUNT", "FOR", "TEXT", "WHY"],
+        [
+            [
+                row["id"],
+                row["state"],
+                row["account"],
+                f"{row['not_before'].astimezone():%Y-%m-%d %H:%M:%S}",
+                row["text"][:TEXT_SHOWN],
+                row["reason"],
+            ]
+            for row in rows
+        ],
+    )
+    return 0
+
+
+def _show(options: argparse.Namespace, person: Person) -> int:
+    intent = person.database.call("get_intent", intent=int(options.id))
+    if intent is None:
+        raise CliError(f"there is no intent {options.id}: see socialfleet ledger list", exit_code=FAILED)
+    transitions = person.database.rows("list_transitions", intent=int(options.id))
+    if options.json:
+        person.print_json({**intent, "transitions": transitions})
+        return 0
+    for name, value in intent.items():
+        if value not in (None, "", {}):
+            print(f"{name:<12} {value}")
+    person.print_table(
+        ["AT", "FROM", "TO", "BY", "WHY"],
+        [
+            [
+                f"{row['at'].astimezone():%Y-%m-%d %H:%M:%S}",
+                row["from"],
+                row["to"],
+                row["actor"],
+                row["reason"],
+            ]
+            for row in transitions
+        ],
+    )
+    return 0
+
+
+def _id(text: str) -> str:
+    if not (text.isascii() and text.isdecimal()) or len(text) > LONGEST_ID:
+        raise argparse.ArgumentTypeError(f"is '{text}': allowed is an intent's number")
+    return text

@@ -1,0 +1,54 @@
+"""`socialfleet settings`: live values; workers take them up within a heartbeat."""
+
+import argparse
+import json
+
+from coordination.settings import set_setting
+from host.cli.fault import USAGE, CliError
+from host.cli.person import Person
+from workers import registry
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="what was set, by whom and why", allow_abbrev=False)
+    listing.add_argument("--json", action="store_true", help="for programs")
+    setting = actions.add_parser("set", help="set one", allow_abbrev=False)
+    setting.add_argument("key", metavar="KEY", help="such as poster_interval_s")
+    setting.add_argument("value", metavar="VALUE", help="JSON, or a plain word")
+    setting.add_argument("--reason", required=True, help="why; it is kept in the audit")
+
+
+def run(options: argparse.Namespace, person: Person) -> int:
+    """List or set."""
+    if options.action == "list":
+        rows = person.database.rows("list_settings")
+        if options.json:
+            person.print_json(rows)
+        else:
+            person.print_table(
+                ["KEY", "VALUE", "BY", "WHY"],
+                [[row["key"], json.dumps(row["value"]), row["changed_by"], row["reason"]] for row in rows],
+            )
+        return 0
+    value = _value(options.value)
+    try:
+        registry.check_setting(options.key, value)
+    except ValueError as error:
+        raise CliError(str(error), exit_code=USAGE) from error
+    set_setting(person.database, options.key, value, actor=person.actor, reason=options.reason)
+    print(f"{options.key} is {json.dumps(value)}")
+    return 0
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return text
+
+
+def _no_constant(name: str) -> object:
+    """NaN and Infinity are no JSON, though Python reads them."""
+    raise CliError(f"VALUE is {name}: allowed is JSON, or a plain word", exit_code=USAGE)
