@@ -1,0 +1,378 @@
+"""One send, against a server that does exactly what a test says, and a real ledger."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordination import Fleet, kill_switch
+from coordination.errors import DatabaseUnavailableError, IncarnationLostError
+from coordination.ledger import Claim, Clearance, decide
+from tests.integration.conftest import FleetDatabase
+from tests.integration.platforms.scripted import Scripted, credentials, read_request, reply, reset
+from workers.platforms.x import X
+from workers.sending import Fence, Sending
+
+ACCOUNT = "sandbox"
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    scripted = Scripted()
+    yield scripted
+    scripted.close()
+
+
+@pytest.fixture
+def sending(fleet: Fleet, server: Scripted, tmp_path: Path) -> Sending:
+    fleet.accounts.confirm_identity(ACCOUNT, "42", "fleet")
+    return Sending(
+        fleet=fleet,
+        x=X(server.url, credentials(), deadline_s=1),
+        worker_id="tester/1",
+        fence=Fence(tmp_path / "fence"),
+        pause=lambda _seconds: True,
+    )
+
+
+def claimed(fleet: Fleet, text: str = "Hello, world", target: str = "plan:1") -> Claim:
+    fleet.ledger.propose(ACCOUNT, "post", target, text)
+    claim = fleet.ledger.claim(ACCOUNT, "tester/1")
+    assert claim is not None
+    return claim
+
+
+def state(fleet: Fleet, claim: Claim) -> dict[str, Any]:
+    intent = fleet.ledger.get(claim.intent)
+    assert intent is not None
+    return intent
+
+
+def created(post_id: str = "1234567890123456789") -> bytes:
+    return reply(201, {"data": {"id": post_id, "text": "Hello, world"}}, "Content-Type: application/json")
+
+
+def posts_on_timeline(text: str, post_id: str) -> bytes:
+    return reply(200, {"data": [{"id": post_id, "text": text}], "meta": {"result_count": 1}})
+
+
+def snowflake_of_now(fleet: Fleet) -> str:
+    row = fleet.database.call("real_now")
+    return str((int(row.timestamp() * 1000) - 1288834974657) << 22)
+
+
+def free_content(fleet: Fleet, claim: Claim) -> bool:
+    lease = fleet.engagement.request_lock(claim.content, "other", "analysis")
+    if lease:
+        fleet.engagement.release_lock(lease)
+    return lease is not None
+
+
+def test_a_post_is_sent_once_and_its_text_is_the_frozen_one(
+    fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    text = "Fish & chips <b> é 日本語 😷\nsecond line"
+    claim = claimed(fleet, text)
+    server.answers(created())
+    assert sending.post(claim)
+    intent = state(fleet, claim)
+    assert (intent["state"], intent["platform_id"], intent["attempt"]) == ("posted", "1234567890123456789", 1)
+    assert [json.loads(request.partition(b"\r\n\r\n")[2]) for request in server.requests] == [{"text": text}]
+    assert free_content(fleet, claim)
+    assert fleet.engagement.get_engagement_stats().posts == 1
+
+
+def test_sending_is_committed_before_the_first_byte(
+    fleet_database: FleetDatabase, fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    """I6: no outside write without an earlier committed `sending`."""
+    claim = claimed(fleet)
+    seen: list[tuple[str, int]] = []
+
+    def act(connection: socket.socket) -> None:
+        assert read_request(connection)
+        with fleet_database.owner() as owner:
+            row = owner.execute("SELECT state, attempt FROM fleet.intents").fetchone()
+        assert row is not None
+        seen.append(row)
+        connection.sendall(created())
+
+    server.act = act
+    assert sending.post(claim)
+    assert seen == [("sending", 1)]
+
+
+@pytest.mark.parametrize("fault", ["hangs up", "resets", "500", "503", "garbled 201", "says nothing"])
+def test_an_outcome_that_nobody_knows_is_parked_and_never_sent_again_by_itself(
+    fleet: Fleet, server: Scripted, sending: Sending, fault: str
+) -> None:
+    claim = claimed(fleet)
+
+    def act(connection: socket.socket) -> None:
+        server.requests.append(read_request(connection))
+        match fault:
+            case "resets":
+                reset(connection)
+            case "500" | "503":
+                connection.sendall(reply(int(fault), {"title": "no"}))
+            case "garbled 201":
+                connection.sendall(reply(201, b"{not json"))
+            case "says nothing":
+                server.over.wait(3)
+            case _:
+                pass
+
+    server.act = act
+    assert not sending.post(claim)
+    intent = state(fleet, claim)
+    assert intent["state"] == "parked"
+    assert "nobody knows" in intent["reason"]
+    fleet.ledger.tidy(ACCOUNT)
+    assert fleet.ledger.claim(ACCOUNT, "tester/1") is None
+    assert len(server.requests) == 1
+
+
+def test_where_nothing_left_the_machine_the_gate_is_never_asked(
+    fleet: Fleet, fleet_database: FleetDatabase, sending: Sending, server: Scripted
+) -> None:
+    claim = claimed(fleet)
+    server.close()
+    assert not sending.post(claim)
+    intent = state(fleet, claim)
+    assert (intent["state"], intent["attempt"]) == ("retry_at", 0)
+    assert fleet.rate_limits.get_remaining_capacity("post_tweet", ACCOUNT).used == 0
+    assert free_content(fleet, claim)
+    fleet_database.advance(120)
+    fleet.ledger.tidy(ACCOUNT)
+    again = fleet.ledger.claim(ACCOUNT, "tester/1")
+    assert again is not None
+    assert again.intent == claim.intent
+
+
+def test_an_answer_of_the_gate_that_is_too_old_sends_nothing(
+    fleet: Fleet, server: Scripted, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was stopped between `begin_send` and the first byte."""
+    clock = iter([100.0, 100.6])
+    monkeypatch.setattr("workers.sending._boot_time_s", lambda: next(clock))
+    claim = claimed(fleet)
+    server.answers(created())
+    assert sending.post(claim)
+    intent = state(fleet, claim)
+    assert intent["state"] == "ready"
+    assert "not written" in intent["reason"]
+    assert server.requests == [b""]
+    assert fleet.rate_limits.get_remaining_capacity("post_tweet", ACCOUNT).used == 0
+
+
+def test_a_429_waits_for_its_reset_and_closes_the_endpoint(
+    fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed(fleet)
+    server.answers(
+        reply(
+            429,
+            {"title": "Too Many Requests", "status": 429, "type": "about:blank"},
+            "Date: Sun, 01 Mar 2026 12:00:00 GMT",
+            "x-rate-limit-limit: 100",
+            "x-rate-limit-remaining: 0",
+            "x-rate-limit-reset: 1772366700",
+        )
+    )
+    assert not sending.post(claim)
+    assert state(fleet, claim)["state"] == "retry_at"
+    refused = fleet.rate_limits.can_make_request("post_tweet", "tester/1", account=ACCOUNT)
+    assert not refused.allowed
+    assert refused.retry_after_seconds is not None
+    assert 290 <= refused.retry_after_seconds <= 300
+
+
+def test_a_definite_no_is_rejected_with_the_platforms_reason(
+    fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed(fleet)
+    server.answers(reply(400, {"title": "Invalid Request", "detail": "One cashtag at most."}))
+    assert sending.post(claim)
+    intent = state(fleet, claim)
+    assert intent["state"] == "rejected"
+    assert "One cashtag at most." in intent["reason"]
+
+
+DUPLICATE = {
+    "detail": "You are not allowed to create a Tweet with duplicate content.",
+    "type": "about:blank",
+    "title": "Forbidden",
+    "status": 403,
+}
+
+
+def duplicate_then_timeline(server: Scripted, timeline: bytes) -> None:
+    def act(connection: socket.socket) -> None:
+        request = read_request(connection)
+        server.requests.append(request)
+        connection.sendall(reply(403, DUPLICATE) if request.startswith(b"POST") else timeline)
+
+    server.act = act
+
+
+def test_a_duplicate_that_is_our_own_post_is_posted(fleet: Fleet, server: Scripted, sending: Sending) -> None:
+    claim = claimed(fleet, "Fish & chips")
+    post_id = snowflake_of_now(fleet)
+    duplicate_then_timeline(server, posts_on_timeline("Fish &amp; chips", post_id))
+    assert sending.post(claim)
+    intent = state(fleet, claim)
+    assert (intent["state"], intent["platform_id"]) == ("posted", post_id)
+
+
+def test_a_duplicate_of_an_old_post_is_rejected_not_adopted(
+    fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed(fleet, "Fish & chips")
+    duplicate_then_timeline(server, posts_on_timeline("Fish &amp; chips", "1234567890"))
+    assert sending.post(claim)
+    assert state(fleet, claim)["state"] == "rejected"
+
+
+def test_a_duplicate_whose_timeline_can_not_be_read_is_parked(
+    fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed(fleet)
+    duplicate_then_timeline(server, reply(503, {}))
+    sending.post(claim)
+    assert state(fleet, claim)["state"] == "parked"
+
+
+def test_after_an_attempt_that_may_have_posted_a_duplicate_not_found_is_parked(
+    fleet: Fleet, fleet_database: FleetDatabase, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed(fleet)
+    server.answers(reply(500, {}))
+    sending.post(claim)
+    person = fleet_database.database("console")
+    decide(person, claim.intent, "resume", actor="me", reason="try once more")
+    person.close()
+    again = fleet.ledger.claim(ACCOUNT, "tester/1")
+    assert again is not None
+    duplicate_then_timeline(server, reply(200, {"meta": {"result_count": 0}}))
+    sending.post(again)
+    intent = state(fleet, claim)
+    assert (intent["state"], intent["attempt"]) == ("parked", 2)
+
+
+def test_with_the_kill_switch_on_not_one_byte_leaves(
+    fleet: Fleet, fleet_database: FleetDatabase, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed(fleet)
+    person = fleet_database.database("console")
+    kill_switch.set_kill_switch(person, on=True, actor="me", reason="stop")
+    server.answers(created())
+    assert sending.post(claim)
+    assert state(fleet, claim)["state"] == "ready"
+    assert fleet.ledger.claim(ACCOUNT, "tester/1") is None
+    assert server.requests == [b""]
+    kill_switch.set_kill_switch(person, on=False, actor="me", reason="go on")
+    person.close()
+    assert fleet.ledger.claim(ACCOUNT, "tester/1") is not None
+
+
+def test_a_lost_acknowledgement_of_begin_send_sends_nothing_and_is_taken_back(
+    fleet: Fleet, server: Scripted, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit arrived, its acknowledgement did not: the ledger says sending, and nothing was written."""
+    claim = claimed(fleet)
+    real = fleet.ledger.begin_send
+
+    def committed_but_unheard(*arguments: Any, **named: Any) -> Clearance:
+        assert real(*arguments, **named).sending
+        raise DatabaseUnavailableError("the connection was lost")
+
+    monkeypatch.setattr(fleet.ledger, "begin_send", committed_but_unheard)
+    server.answers(created())
+    with pytest.raises(DatabaseUnavailableError):
+        sending.post(claim)
+    assert state(fleet, claim)["state"] == "ready"
+    assert server.requests == [b""]
+    assert free_content(fleet, claim)
+
+
+def test_a_process_that_lost_its_session_lock_sends_nothing(
+    fleet: Fleet, fleet_database: FleetDatabase, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed(fleet)
+    backend = fleet.incarnation.database.backend_pids()[0]
+    with fleet_database.owner() as owner:
+        owner.execute("SELECT 1")
+    import psycopg  # noqa: PLC0415  the superuser ends the session
+
+    with psycopg.connect(fleet_database.superuser_dsn, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
+    server.answers(created())
+    with pytest.raises(IncarnationLostError):
+        sending.post(claim)
+    assert server.requests == [b""]
+    assert state(fleet, claim)["state"] == "ready"
+
+
+def test_the_answer_is_kept_while_the_database_is_away(
+    fleet: Fleet, server: Scripted, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claimed(fleet)
+    real = fleet.ledger.settle
+    away = iter([True, True, True, False])
+
+    def settle(*arguments: Any, **named: Any) -> dict[str, Any]:
+        if next(away):
+            raise DatabaseUnavailableError("away")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(fleet.ledger, "settle", settle)
+    server.answers(created())
+    assert sending.post(claim)
+    assert state(fleet, claim)["state"] == "posted"
+    assert len(server.requests) == 1
+
+
+def test_a_database_restored_from_a_backup_is_not_acted_on(
+    fleet: Fleet, server: Scripted, sending: Sending, tmp_path: Path
+) -> None:
+    (tmp_path / "fence").write_text("1000000000\n")
+    claim = claimed(fleet)
+    server.answers(created())
+    assert sending.post(claim)
+    intent = state(fleet, claim)
+    assert intent["state"] == "ready"
+    assert "restored from a backup" in intent["reason"]
+    assert server.requests == [b""]
+
+
+def test_the_fence_only_rises_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    fence = Fence(tmp_path / "fence")
+    assert fence.read() == 0
+    fence.keep(7)
+    fence.keep(3)
+    assert fence.read() == 7
+    (tmp_path / "fence").write_text("seven")
+    with pytest.raises(ValueError, match="a whole number"):
+        fence.read()
+
+
+def test_one_act_costs_five_round_trips_at_most(
+    fleet: Fleet, server: Scripted, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.ledger.propose(ACCOUNT, "post", "plan:1", "Hello, world")
+    server.answers(created())
+    calls: list[str] = []
+    real = fleet.database.call
+
+    def counted(function: Any, **named: Any) -> Any:
+        calls.append(function)
+        return real(function, **named)
+
+    monkeypatch.setattr(fleet.database, "call", counted)
+    claim = fleet.ledger.claim(ACCOUNT, "tester/1")
+    assert claim is not None
+    sending.post(claim)
+    assert calls == ["claim_intent", "can_make_request", "begin_send", "settle"]
