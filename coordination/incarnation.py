@@ -11,7 +11,7 @@ from typing import Self
 import psutil
 
 from coordination.database import Database
-from coordination.errors import PoolerInBetweenError
+from coordination.errors import DatabaseUnavailableError, PoolerInBetweenError
 
 WAKE_CHANNEL = "fleet_wake"
 
@@ -108,5 +108,7 @@ class Incarnation:
         """End this life in good order; safe when the connection is gone already."""
         try:
             self.database.call("close_incarnation", incarnation=self.id, reason=reason)
+        except DatabaseUnavailableError:
+            pass  # the lock went with the connection: this life is over already
         finally:
             self.database.close()
