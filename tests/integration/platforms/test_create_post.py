@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import threading
 import time
 from typing import Any
 
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.platforms.scripted import SECRETS, Scripted, credentials, read_request, reply, reset
+from tests.integration.platforms.scripted import (
+    SECRETS,
+    Act,
+    Scripted,
+    credentials,
+    read_request,
+    reply,
+    reset,
+)
 from workers.platforms import exchange
 from workers.platforms.x import Limit, Outcome, Sent, X
 
@@ -96,24 +105,72 @@ def test_a_connection_that_is_never_accepted_is_not_sent() -> None:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         port = listener.getsockname()[1]
+        begun_s = time.monotonic()
         sent = X(f"http://127.0.0.1:{port}", credentials(), deadline_s=0.3).create_post("Test")
     assert sent.outcome is Outcome.NOT_SENT
+    assert time.monotonic() - begun_s < 0.8
 
 
+def test_a_name_that_is_never_resolved_is_not_sent_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def resolve_never(*_arguments: Any, **_options: Any) -> list[Any]:
+        over.wait(5)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_never)
+    begun_s = time.monotonic()
+    sent = X("http://x.example", credentials(), deadline_s=0.3).create_post("Test")
+    over.set()
+    assert (sent.outcome, sent.reason) == (
+        Outcome.NOT_SENT,
+        "TimeoutError: the name x.example was not resolved in time",
+    )
+    assert time.monotonic() - begun_s < 0.8
+
+
+@pytest.mark.parametrize("end", [reset, socket.socket.close])
 def test_a_connection_closed_before_the_request_is_not_sent(
-    server: Scripted, x: X, monkeypatch: pytest.MonkeyPatch
+    server: Scripted, x: X, monkeypatch: pytest.MonkeyPatch, end: Act
 ) -> None:
     opened = exchange.open_connection
+    stands = threading.Event()
 
-    def opened_and_reset(*arguments: Any) -> socket.socket:
+    def closed_when_it_stands(connection: socket.socket) -> None:
+        stands.wait(5)
+        end(connection)
+
+    def opened_and_closed(*arguments: Any) -> socket.socket:
         connection = opened(*arguments)
+        stands.set()
         server.finished(1)
         return connection
 
-    monkeypatch.setattr(exchange, "open_connection", opened_and_reset)
-    server.act = reset
+    monkeypatch.setattr(exchange, "open_connection", opened_and_closed)
+    server.act = closed_when_it_stands
     sent = x.create_post("Test", lambda: pytest.fail("a closed connection was offered for writing"))
-    assert sent.outcome is Outcome.NOT_SENT
+    assert (sent.outcome, sent.reason) == (
+        Outcome.NOT_SENT,
+        "the server closed the connection before the request",
+    )
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no TCP_USER_TIMEOUT")
+def test_a_dead_senders_bytes_are_delivered_for_ten_seconds_at_most(
+    server: Scripted, x: X, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = exchange.open_connection
+    timeouts_ms: list[int] = []
+
+    def opened_and_asked(*arguments: Any) -> socket.socket:
+        connection = opened(*arguments)
+        timeouts_ms.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+        return connection
+
+    monkeypatch.setattr(exchange, "open_connection", opened_and_asked)
+    server.answers(reply(201, CREATED))
+    assert x.create_post("Test").outcome is Outcome.POSTED
+    assert timeouts_ms == [10_000]
 
 
 def test_a_reset_after_the_request_is_unknown(server: Scripted, x: X) -> None:

@@ -95,7 +95,7 @@ def test_a_text_cut_off_is_refused(server: Scripted, writer: ModelWriter) -> Non
         reply(200, b"[" * 100_000),
         reply(200, {}),
         reply(200, {"choices": []}),
-        reply(200, {"choices": [{}]}),
+        reply(200, b'{"choices": [{}]}'),
         reply(200, completion(None)),
         reply(200, completion(5)),
         reply(200, completion("a"))[:-5],
