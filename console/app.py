@@ -167,8 +167,8 @@ class Console:
         if not (token and same and scheme.lower() == "bearer"):
             raise RefusedError(
                 401,
-                "Authorization is missing or wrong: send 'Bearer ' and what the state directory's console.token "
-                "holds",
+                "Authorization is missing or wrong: send 'Bearer ' and what console.token "
+                "in the state directory holds",
                 headers={"www-authenticate": "Bearer"},
             )
 
@@ -204,8 +204,8 @@ async def _order(request: Request) -> KillSwitchOrder:
         field = str(fault["loc"][0]) if fault["loc"] else "body"
         if fault["type"] == "extra_forbidden":
             raise bad_value("field", field, "on and reason") from None
-        missing = fault["type"] == "missing"
-        raise bad_value(field, None if missing else fault["input"], ALLOWED[field]) from None
+        given = body.decode(errors="replace") if field == "body" else fault["input"]
+        raise bad_value(field, None if fault["type"] == "missing" else given, ALLOWED[field]) from None
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

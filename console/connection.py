@@ -22,7 +22,7 @@ from coordination.errors import DatabaseError, FleetError, PermissionRefusedErro
 # More waiting calls than this mean that nobody is served in time anyway.
 MAX_WAITING = 32
 CONNECT_TIMEOUT_S = 3
-_URL = re.compile(r"postgres(ql)?://([^\s@/?#]*@)?[^\s@/?#]*(/[^\s?#]*)?(\?\S*)?")
+_URL = re.compile(r"postgres(ql)?://([^\s@/?#]*@)?[^\s@/?#]*(/[^\s?#@]*)?(\?\S*)?")
 
 
 T = TypeVar("T")

@@ -18,10 +18,10 @@ from coordination.status import SlotStatus, list_slots
 FRESH_S = 1.0
 # A page waits no longer than this before it shows what was last known.
 PATIENCE_S = 2.0
-INTENTS = 25
-POSTS = 15
-EVENTS = 40
-ERRORS = 15
+INTENTS = 15
+POSTS = 10
+EVENTS = 30
+ERRORS = 10
 
 Row = Mapping[str, Any]
 
@@ -77,6 +77,9 @@ class _EventCounts:
     by_severity: Counter[str] = field(default_factory=Counter[str])
 
     def read(self, database: Database) -> dict[str, int]:
+        if database.rows("get_last_event_id")[0]["id"] < self.last_id:
+            # Another database, or a restored one: what was counted is not its.
+            self.last_id, self.by_severity = 0, Counter[str]()
         for row in database.rows("count_events_after", last_id=self.last_id):
             self.by_severity[row["severity"]] += row["number"]
             self.last_id = max(self.last_id, row["last_id"])

@@ -91,7 +91,7 @@ function showWorkers(seen) {
       cell("Process", worker.pid === null ? "" : String(worker.pid), true),
       cell("Restarts", count(worker.restartCount), true),
       cell("Last run", distance(worker.lastRun, seen.now), true),
-      cell("Items a minute", worker.itemsPerMinute === null ? "" : worker.itemsPerMinute.toFixed(1), true),
+      cell("Items a minute", worker.itemsPerMinute === null ? "" : worker.itemsPerMinute.toLocaleString("en", { maximumFractionDigits: 1 }), true),
       cell("Failed steps", `${Math.round(worker.errorRate * 100)}%`, true),
       cell("Heartbeat", worker.beatAgeSeconds === null ? "" : `${span(worker.beatAgeSeconds)} ago`, true),
       cell("Memory", worker.memoryBytes === null ? "" : `${Math.round(worker.memoryBytes / 1048576)} MB`, true),
@@ -107,7 +107,7 @@ function showIntents(seen) {
   show(at("intents"), seen.intents.latest.map((intent) => row(
     head(make("a", { href: `/api/intents/${encodeURIComponent(intent.id)}` }, `#${intent.id}`)),
     cell("State", tag(label(intent.state), INTENT_TONES[intent.state] ?? "still")),
-    cell("Text", [make("span", { class: "text" }, clip(intent.text)), note(intent.reason),
+    cell("Text", [make("span", { class: "text clipped" }, clip(intent.text)), note(intent.reason),
       note(intent.state === "ready" && Date.parse(intent.not_before) > Date.parse(seen.fleet_now)
         ? `to be sent ${distance(intent.not_before, seen.fleet_now)}` : "")].filter(Boolean)),
     cell("Changed", distance(intent.updated_at, seen.fleet_now), true),
@@ -119,18 +119,24 @@ const clip = (text) => {
   return characters.length > 280 ? `${characters.slice(0, 280).join("")} …` : text;
 };
 
+/** A platform's field as a word: reply_count is "replies", or "reply" when it is one. */
+function metric(name, value) {
+  const one = label(name).replace(/ count$/, "");
+  return value === 1 ? one : one.replace(/([^aeiou])y$/, "$1ie").replace(/s?$/, "s");
+}
+
 function showPosts(seen) {
   write(at("posts-count"), `${count(seen.posts.number)} posts, ${count(seen.posts.readings)} readings`);
   show(at("posts"), seen.posts.latest.map((post) => {
-    const facts = [link(post.url, distance(post.posted_at, seen.fleet_now) || "open")];
+    const facts = [link(post.url, `posted ${distance(post.posted_at, seen.fleet_now)}`)];
     for (const [name, value] of Object.entries(post.metrics ?? {}).slice(0, 8)) {
-      if (typeof value === "number") facts.push(make("span", {}, `${count(value)} ${label(name).replace(/ count$/, "s")}`));
+      if (typeof value === "number") facts.push(make("span", {}, `${count(value)} ${metric(name, value)}`));
     }
     facts.push(make("span", {}, post.readings
       ? `${count(post.readings)} reading${post.readings === 1 ? "" : "s"}, last ${distance(post.read_at, seen.fleet_now)}`
       : "not read yet"));
     if (post.gone_at) facts.push(tag("gone", "warn"));
-    return make("li", {}, make("p", { class: "text" }, clip(post.text)), make("div", { class: "facts" }, ...facts));
+    return make("li", {}, make("p", { class: "text clipped" }, clip(post.text)), make("div", { class: "facts" }, ...facts));
   }));
 }
 

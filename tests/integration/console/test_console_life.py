@@ -1,0 +1,231 @@
+"""The console's process: up before the database, up without it, and gone when it is told to."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from console.__main__ import main
+from coordination import Fleet
+from tests.integration.conftest import FleetDatabase
+from tests.integration.console.conftest import ConsoleProcess, until
+from tests.postgres_servers import LocalServer
+
+STOP_S = 2
+
+
+def test_it_is_up_before_the_database_and_finds_it_when_it_comes(
+    early: ConsoleProcess, fleet_database: FleetDatabase
+) -> None:
+    assert early.json("/health/live") == {"status": "live"}
+    assert early.get("/").status_code == 200
+    assert early.get("/health/ready").status_code == 503
+    assert "fleet_database_up 0.0" in early.get("/metrics").text
+    seen = early.json("/api/overview")
+    assert seen == {"database": seen["database"]}
+    assert seen["database"].items() >= {"up": False, "stale_since": None}.items()
+    assert "written when the fleet starts" in seen["database"]["reason"]
+    workers = early.get("/api/workers/status")
+    assert workers.status_code == 503
+    assert workers.json()["last_known"] == []
+    assert early.get("/api/intents").status_code == 503
+
+    early.point_to(fleet_database.dsn("console"))
+    until(lambda: early.json("/api/overview")["database"]["up"])
+    assert early.json("/api/workers/status") == []
+
+
+def test_an_empty_database_is_told_to_be_migrated(
+    early: ConsoleProcess, fleet_database: FleetDatabase
+) -> None:
+    with fleet_database.owner() as owner:
+        owner.execute("DROP SCHEMA fleet CASCADE")
+    early.point_to(fleet_database.dsn("console"))
+    until(lambda: "socialfleet migrate" in early.json("/api/overview")["database"]["reason"])
+    assert early.get("/health/ready").status_code == 503
+
+
+def test_a_wrong_password_is_said_and_not_shown(early: ConsoleProcess, fleet_database: FleetDatabase) -> None:
+    early.point_to(fleet_database.dsn("console").replace("password-of-", "wr0ng-"))
+    until(lambda: "password authentication failed" in early.json("/api/overview")["database"]["reason"])
+    shown = [early.get(path).text for path in ("/api/overview", "/health/ready", "/metrics", "/api/intents")]
+    assert "wr0ng" not in "".join(shown)
+    early.point_to(fleet_database.dsn("console"))
+    until(lambda: early.json("/api/overview")["database"]["up"])
+
+
+def test_while_the_database_is_away_the_last_known_state_stands_with_its_age(
+    lone: ConsoleProcess, fleet_database: FleetDatabase
+) -> None:
+    fleet = fleet_database.connect()
+    fleet.ledger.propose("sandbox", "post", "plan:1", "one")
+    until(lambda: lone.json("/api/overview")["intents"]["states"] == {"ready": 1})
+    fleet.close()
+    fleet_database.server.immediate_stop()
+    try:
+        until(lambda: not lone.json("/api/overview")["database"]["up"])
+        seen = lone.json("/api/overview")
+        assert seen["intents"]["states"] == {"ready": 1}
+        assert seen["database"]["stale_since"] == seen["now"]
+        workers = lone.get("/api/workers/status")
+        assert workers.status_code == 503
+        assert workers.json()["stale_since"] == seen["now"]
+        assert lone.json("/health/live") == {"status": "live"}
+        assert "fleet_database_up 0.0" in lone.get("/metrics").text
+        assert lone.get("/health/ready").json()["reasons"][0].startswith("database: ")
+        refused = lone.order('{"on": true, "reason": "x"}')
+        assert refused.status_code == 503
+        assert "nothing was changed" in refused.json()["error"]["message"]
+    finally:
+        fleet_database.server.start()
+    until(lambda: lone.json("/api/overview")["database"]["up"])
+    assert lone.order('{"on": true, "reason": "x"}').status_code == 200
+
+
+def test_a_call_right_after_the_connection_was_cut_works(
+    lone: ConsoleProcess, fleet_database: FleetDatabase
+) -> None:
+    backend = _backend(fleet_database)
+    with psycopg.connect(fleet_database.superuser_dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
+    assert lone.get("/api/intents").status_code == 200
+
+
+def test_a_database_that_hangs_blocks_nobody_for_long(
+    lone: ConsoleProcess, fleet_database: FleetDatabase
+) -> None:
+    if not isinstance(fleet_database.server, LocalServer):
+        pytest.skip("stopping a server process needs one on this machine")
+    backend = _backend(fleet_database)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        until(lambda: not lone.json("/api/overview")["database"]["up"])
+        before = psutil.Process(lone.process.pid).num_threads()
+        took: list[float] = []
+
+        def ask() -> None:
+            began = time.monotonic()
+            lone.get("/api/intents")
+            took.append(time.monotonic() - began)
+
+        asking = [threading.Thread(target=ask) for _ in range(50)]
+        for thread in asking:
+            thread.start()
+        began = time.monotonic()
+        assert lone.json("/health/live") == {"status": "live"}
+        assert time.monotonic() - began < 1
+        for thread in asking:
+            thread.join()
+        assert len(took) == 50
+        assert max(took) < 6
+        assert psutil.Process(lone.process.pid).num_threads() <= before
+        began = time.monotonic()
+        assert lone.json("/api/overview")["database"]["stale_since"]
+        assert time.monotonic() - began < 4
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    until(lambda: lone.json("/api/overview")["database"]["up"])
+    assert lone.get("/api/intents").status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_in_time_and_in_silence(early: ConsoleProcess, number: signal.Signals) -> None:
+    early.json("/health/live")
+    early.process.send_signal(number)
+    assert early.process.wait(STOP_S) == 0
+    assert early.process.stdout
+    assert early.process.stderr
+    assert early.process.stdout.read() + early.process.stderr.read() == ""
+
+
+def test_it_stops_in_time_while_the_database_hangs(
+    lone: ConsoleProcess, fleet_database: FleetDatabase
+) -> None:
+    if not isinstance(fleet_database.server, LocalServer):
+        pytest.skip("stopping a server process needs one on this machine")
+    backend = _backend(fleet_database)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        until(lambda: not lone.json("/api/overview")["database"]["up"])
+        lone.process.terminate()
+        assert lone.process.wait(STOP_S) == 0
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
+def test_a_port_that_is_taken_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = subprocess.run(
+            [sys.executable, "-m", "console", "--port", str(port), "--state", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert found.stderr.startswith(f"console: port {port} on 127.0.0.1 can't be had")
+    assert found.stderr.count("\n") == 1
+
+
+def test_a_port_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--port", "65536", "--state", str(tmp_path)]) == 2
+    assert "--port is 65536: allowed is a whole number from 0 to 65535" in capsys.readouterr().err
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="a browser shows the page: install chromium")
+def test_a_browser_shows_hostile_texts_as_texts(lone: ConsoleProcess, fleet: Fleet) -> None:
+    hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    fleet.ledger.propose("sandbox", "post", "plan:1", hostile)
+    until(lambda: lone.json("/api/overview")["intents"]["states"] == {"ready": 1})
+    with tempfile.TemporaryDirectory() as profile:
+        found = subprocess.run(
+            [
+                str(CHROMIUM),
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={profile}",
+                "--virtual-time-budget=5000",
+                "--dump-dom",
+                lone.url,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    assert "&lt;img src=x onerror=" in found.stdout
+    assert "<title>SocialFleet</title>" in found.stdout
+    assert "owned'\"&gt;" in found.stdout
+
+
+def _backend(fleet_database: FleetDatabase) -> int:
+    """The server process that serves the console."""
+    with psycopg.connect(fleet_database.superuser_dsn, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE application_name = 'socialfleet console' AND datname = current_database()"
+        ).fetchone()
+    assert row
+    return int(row[0])

@@ -1,0 +1,118 @@
+"""/metrics as text that Prometheus' own parser reads."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from console.metrics import exposition
+from console.snapshots import Sight, Snapshot
+from coordination.status import SlotStatus
+
+NOW = datetime(2026, 8, 1, 9, 30, tzinfo=UTC)
+SLOT = SlotStatus(
+    name="poster",
+    slot=1,
+    host="here",
+    description="",
+    enabled=True,
+    healthy=True,
+    state="READY",
+    reason="",
+    since=NOW,
+    pid=4,
+    restart_count=2,
+    step=None,
+    memory_bytes=57_000_000,
+    beat_age_s=1.5,
+    last_run_at=NOW,
+    last_outcome="done",
+    error_rate=0.25,
+    items_per_minute=12.0,
+    last_error=None,
+    health={},
+)
+
+
+def snapshot(**changed: Any) -> Snapshot:
+    known = Snapshot(
+        real_now=NOW,
+        fleet_now=NOW,
+        server_version="18",
+        manager_age_s=1.0,
+        kill_switch={"on": True, "scope": "global"},
+        slots=[SLOT],
+        accounts=[{"name": "default"}],
+        intent_counts=[{"account": "default", "state": "posted", "number": 3}],
+        intents=[],
+        post_counts=[{"account": "default", "posts": 3, "readings": 7}],
+        posts=[],
+        limits=[{"account": "default", "endpoint": "post_tweet", "used": 3, "limit": 50, "violations": 1}],
+        events=[],
+        event_counts={"error": 2},
+        errors=[],
+    )
+    return replace(known, **changed)
+
+
+def samples(sight: Sight) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for family in text_string_to_metric_families(exposition(sight).decode()):
+        assert family.name.startswith("fleet_")
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found, f"{key} stands twice"
+            found[key] = sample.value
+    return found
+
+
+def labelled(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return name, frozenset(labels.items())
+
+
+def test_what_a_snapshot_holds_is_told() -> None:
+    found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
+    expected = {
+        labelled("fleet_database_up"): 1,
+        labelled("fleet_worker_healthy", worker="poster", slot="1"): 1,
+        labelled("fleet_worker_state", worker="poster", slot="1", state="READY"): 1,
+        labelled("fleet_worker_restarts_total", worker="poster", slot="1"): 2,
+        labelled("fleet_worker_error_ratio", worker="poster", slot="1"): 0.25,
+        labelled("fleet_worker_beat_age_seconds", worker="poster", slot="1"): 1.5,
+        labelled("fleet_worker_memory_bytes", worker="poster", slot="1"): 57_000_000,
+        labelled("fleet_worker_last_run_timestamp_seconds", worker="poster", slot="1"): NOW.timestamp(),
+        labelled("fleet_intents", account="default", state="posted"): 3,
+        labelled("fleet_intents", account="default", state="parked"): 0,
+        labelled("fleet_posts_total", account="default"): 3,
+        labelled("fleet_readings_total", account="default"): 7,
+        labelled("fleet_rate_limit_used", account="default", endpoint="post_tweet"): 3,
+        labelled("fleet_rate_limit_limit", account="default", endpoint="post_tweet"): 50,
+        labelled("fleet_kill_switch", scope="global"): 1,
+        labelled("fleet_events_total", severity="error"): 2,
+        labelled("fleet_events_total", severity="info"): 0,
+    }
+    assert expected.items() <= found.items()
+
+
+def test_while_the_database_is_away_no_old_value_is_repeated() -> None:
+    found = samples(Sight(snapshot=snapshot(), fault="away", age_s=61.0))
+    assert found == {labelled("fleet_database_up"): 0, labelled("fleet_snapshot_age_seconds"): 61}
+
+
+def test_before_the_first_snapshot_it_answers() -> None:
+    assert samples(Sight(snapshot=None, fault="not yet", age_s=1.0)) == {labelled("fleet_database_up"): 0}
+
+
+def test_a_slot_that_moved_to_another_host_counts_once() -> None:
+    left = replace(SLOT, host="there", healthy=False, state="LOST")
+    found = samples(Sight(snapshot=snapshot(slots=[SLOT, left]), fault=None, age_s=0.0))
+    assert found[labelled("fleet_worker_healthy", worker="poster", slot="1")] == 1
+
+
+def test_hostile_names_stay_inside_their_label() -> None:
+    hostile = 'a"} 1\nfleet_database_up 0\\'
+    row = {"account": hostile, "endpoint": "e", "used": 1, "limit": 2, "violations": 0}
+    found = samples(Sight(snapshot=snapshot(limits=[row]), fault=None, age_s=0.0))
+    assert found[labelled("fleet_rate_limit_used", account=hostile, endpoint="e")] == 1
+    assert found[labelled("fleet_database_up")] == 1
