@@ -18,7 +18,8 @@ BEGIN
     RETURN clock.fleet0 + (clock_timestamp() - clock.real0) * clock.rate;
 END $$;
 
--- Owner only. Moves fleet time on by `advance` and lets it run at `rate` from here; it never runs backwards.
+-- Owner only. Moves fleet time on by `advance` and lets it run at `rate` from here; it never runs backwards. Readers wait for
+-- the move: one who still saw a faster clock while it was made would be ahead of the time that follows.
 CREATE OR REPLACE FUNCTION fleet.move_clock(advance interval, rate double precision DEFAULT 1) RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -27,7 +28,7 @@ BEGIN
     IF advance < interval '0' THEN
         PERFORM fleet.refuse('advance', advance::text, 'an interval of zero or more: fleet time never runs backwards');
     END IF;
-    LOCK TABLE fleet.clock IN EXCLUSIVE MODE;
+    LOCK TABLE fleet.clock IN ACCESS EXCLUSIVE MODE;
     moved := fleet.now() + advance;
     INSERT INTO fleet.clock (real0, fleet0, rate) VALUES (clock_timestamp(), moved, move_clock.rate)
     ON CONFLICT (only_row) DO UPDATE SET real0 = excluded.real0, fleet0 = excluded.fleet0, rate = excluded.rate;
