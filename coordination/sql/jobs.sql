@@ -16,24 +16,34 @@ BEGIN
     IF kind IS NULL OR kind !~ '^[a-z][a-z0-9_.-]{0,62}$' THEN
         PERFORM fleet.refuse('kind', kind, 'a lower-case name of 1 to 63 letters, digits, _, . or -');
     END IF;
+    IF length(unique_key) NOT BETWEEN 1 AND 500 THEN
+        PERFORM fleet.refuse('unique_key', unique_key, 'no value, or a text of 1 to 500 characters');
+    END IF;
     IF max_attempts IS NULL OR max_attempts NOT BETWEEN 1 AND 1000 THEN
         PERFORM fleet.refuse('max_attempts', max_attempts::text, 'a whole number from 1 to 1000');
     END IF;
-    INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, state, max_attempts, unique_key, created_at)
-    VALUES (enqueue_job.kind, coalesce(enqueue_job.payload, '{}'), enqueue_job.priority,
-        fleet.priority_rank(enqueue_job.priority), coalesce(enqueue_job.run_at, at), 'available', enqueue_job.max_attempts,
-        enqueue_job.unique_key, at)
-    ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL AND state IN ('available', 'running', 'retryable') DO NOTHING
-    RETURNING * INTO added;
-    IF added.id IS NULL THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+    LOOP
+        INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, state, max_attempts, unique_key, created_at)
+        VALUES (enqueue_job.kind, coalesce(enqueue_job.payload, '{}'), enqueue_job.priority,
+            fleet.priority_rank(enqueue_job.priority), coalesce(enqueue_job.run_at, at), 'available', enqueue_job.max_attempts,
+            enqueue_job.unique_key, at)
+        ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL AND state IN ('available', 'running', 'retryable') DO NOTHING
+        RETURNING * INTO added;
+        IF FOUND THEN
+            RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', true);
+        END IF;
         SELECT * INTO added FROM fleet.jobs j WHERE j.kind = enqueue_job.kind AND j.unique_key = enqueue_job.unique_key
           AND j.state IN ('available', 'running', 'retryable');
-        RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', false);
-    END IF;
-    RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', true);
+        IF FOUND THEN
+            RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', false);
+        END IF;
+        -- The job that stood in the way ended between the two statements: now there is room.
+    END LOOP;
 END $$;
 
--- Takes up to n due jobs of a kind, by priority, then time; first the ones whose holder died or ran out of its lease.
+-- Takes up to n due jobs of a kind, by priority, then time. First it frees those whose holder died, or whose lease is over,
+-- its own among them: a fleet of one worker has nobody else to notice.
 CREATE OR REPLACE FUNCTION fleet.claim_jobs(incarnation uuid, kind text, n integer DEFAULT 1, lease_s double precision DEFAULT 300)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
@@ -50,11 +60,14 @@ BEGIN
     IF lease_s IS NULL OR NOT (lease_s > 0 AND lease_s <= 86400) THEN
         PERFORM fleet.refuse('lease_s', lease_s::text, 'more than 0, at most 86400 seconds');
     END IF;
+    PERFORM set_config('synchronous_commit', 'on', true);
     FOR held IN
-        SELECT * FROM fleet.jobs j WHERE j.kind = claim_jobs.kind AND j.state = 'running' AND j.incarnation <> claim_jobs.incarnation
+        SELECT * FROM fleet.jobs j WHERE j.kind = claim_jobs.kind AND j.state = 'running'
+          AND (j.incarnation <> claim_jobs.incarnation OR j.lease_expires_at < clock_timestamp())
         ORDER BY j.lease_expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
     LOOP
-        IF held.lease_expires_at < clock_timestamp() OR fleet.is_suspected(held.incarnation) THEN
+        IF held.lease_expires_at < clock_timestamp() OR (held.incarnation <> claim_jobs.incarnation
+            AND fleet.is_suspected(held.incarnation)) THEN
             PERFORM fleet.end_attempt(held, 'its worker ended or ran out of its lease', 0);
         END IF;
     END LOOP;
@@ -100,6 +113,7 @@ DECLARE
     held fleet.jobs;
 BEGIN
     PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
     SELECT * INTO held FROM fleet.jobs j WHERE j.id = held_job.job AND j.state = 'running'
       AND j.incarnation = held_job.incarnation AND j.lease = held_job.lease FOR UPDATE;
     IF NOT FOUND THEN
@@ -147,11 +161,13 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- A dead or cancelled job starts anew, its errors kept; true if it did.
+-- A dead or cancelled job starts anew, its errors kept; true if it did. Not while another one holds its unique key.
 CREATE OR REPLACE FUNCTION fleet.replay_job(job bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     UPDATE fleet.jobs j SET state = 'available', attempts = 0, run_at = fleet.now(), finished_at = NULL
-    WHERE j.id = replay_job.job AND j.state IN ('dead', 'cancelled');
+    WHERE j.id = replay_job.job AND j.state IN ('dead', 'cancelled') AND NOT EXISTS (
+        SELECT 1 FROM fleet.jobs o WHERE o.kind = j.kind AND o.unique_key = j.unique_key
+          AND o.state IN ('available', 'running', 'retryable'));
     RETURN FOUND;
 END $$;
