@@ -82,19 +82,24 @@ BEGIN
         PERFORM fleet.refuse('deadline', add_intent.deadline::text, 'a time after both now and the time of the act');
     END IF;
     first_state := CASE WHEN owner.sandbox OR add_intent.by_person THEN 'ready' ELSE 'awaiting_approval' END;
-    INSERT INTO fleet.intents (account, action, target, content, text, state, not_before, deadline, proposed_by, by_person,
-        origin, created_at, updated_at)
-    VALUES (owner.name, add_intent.action, add_intent.target, 'slot:' || owner.name || ':' || add_intent.target, add_intent.text,
-        first_state, coalesce(add_intent.at, now_at), add_intent.deadline, add_intent.proposed_by, add_intent.by_person,
-        add_intent.origin, now_at, now_at)
-    ON CONFLICT (account, action, target) WHERE state NOT IN ('rejected', 'expired', 'cancelled', 'dry_run') DO NOTHING
-    RETURNING * INTO added;
-    IF added.id IS NULL THEN
-        SELECT * INTO STRICT added FROM fleet.intents i
+    PERFORM set_config('synchronous_commit', 'on', true);
+    LOOP
+        INSERT INTO fleet.intents (account, action, target, content, text, state, not_before, deadline, proposed_by, by_person,
+            origin, created_at, updated_at)
+        VALUES (owner.name, add_intent.action, add_intent.target, 'slot:' || owner.name || ':' || add_intent.target, add_intent.text,
+            first_state, coalesce(add_intent.at, now_at), add_intent.deadline, add_intent.proposed_by, add_intent.by_person,
+            add_intent.origin, now_at, now_at)
+        ON CONFLICT (account, action, target) WHERE state NOT IN ('rejected', 'expired', 'cancelled', 'dry_run') DO NOTHING
+        RETURNING * INTO added;
+        EXIT WHEN FOUND;
+        SELECT * INTO added FROM fleet.intents i
         WHERE i.account = owner.name AND i.action = add_intent.action AND i.target = add_intent.target
           AND i.state NOT IN ('rejected', 'expired', 'cancelled', 'dry_run');
-        RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', false, 'due', false);
-    END IF;
+        IF FOUND THEN
+            RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', false, 'due', false);
+        END IF;
+        -- The act that stood in the way ended unsent between the two statements: now there is room.
+    END LOOP;
     INSERT INTO fleet.intent_transitions (intent, from_state, to_state, at, real_at, attempt, actor, reason)
     VALUES (added.id, NULL, first_state, now_at, clock_timestamp(), 0, add_intent.proposed_by,
         CASE first_state WHEN 'awaiting_approval' THEN 'a worker proposed it for an account that is not the sandbox''s' END);
@@ -138,8 +143,10 @@ CREATE OR REPLACE FUNCTION fleet.decide_intent(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     known fleet.intents;
+    other bigint;
 BEGIN
     PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
     IF decision IS NULL OR decision NOT IN ('approve', 'cancel', 'resume', 'mark_posted') THEN
         PERFORM fleet.refuse('decision', decision, 'approve, cancel, resume or mark_posted');
     END IF;
@@ -162,6 +169,7 @@ BEGIN
         UPDATE fleet.intents i SET approved_by = actor WHERE i.id = known.id;
     ELSIF decision = 'cancel' THEN
         PERFORM fleet.move_intent(known.id, 'cancelled', actor, decide_intent.reason);
+        DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = known.fencing_token;
     ELSIF known.state <> 'parked' THEN
         RAISE EXCEPTION 'intent % is %: only a parked one can be decided so', known.id, known.state
             USING ERRCODE = 'FL005', DETAIL = json_build_object('intent', known.id::text, 'state', known.state);
@@ -172,9 +180,21 @@ BEGIN
         IF decide_intent.platform_id IS NULL OR decide_intent.platform_id !~ '^[0-9A-Za-z_:-]{1,128}$' THEN
             PERFORM fleet.refuse('platform_id', decide_intent.platform_id, 'the id that the platform gave the post');
         END IF;
+        other := fleet.intent_posted_as(known, decide_intent.platform_id);
+        IF other IS NOT NULL THEN
+            PERFORM fleet.refuse('platform_id', decide_intent.platform_id, 'an id that intent ' || other || ' doesn''t have');
+        END IF;
         PERFORM fleet.mark_posted(known, decide_intent.platform_id, actor, decide_intent.reason, NULL, NULL);
     END IF;
     RETURN fleet.get_intent(known.id);
+END $$;
+
+-- The other intent of the account that has this platform id already; null when there is none. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.intent_posted_as(known fleet.intents, platform_id text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT i.id FROM fleet.intents i WHERE i.account = known.account
+        AND i.platform_id = intent_posted_as.platform_id AND i.id <> known.id);
 END $$;
 
 -- posted: with the platform's id, the engagement's history and the post to measure, in the caller's transaction.
@@ -245,6 +265,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     candidate fleet.intents;
     lease jsonb;
+    at timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -254,8 +275,9 @@ BEGIN
     IF (fleet.get_kill_switch()->>'on')::boolean THEN
         RETURN jsonb_build_object('intent', NULL, 'blocked', 'the kill switch is on');
     END IF;
+    at := fleet.now();
     SELECT * INTO candidate FROM fleet.intents i
-    WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= fleet.now()
+    WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at
       AND NOT EXISTS (SELECT 1 FROM fleet.engagement_locks l
           WHERE l.content = i.content AND l.lease_expires_at > clock_timestamp())
     ORDER BY i.not_before, i.id LIMIT 1;
@@ -302,7 +324,9 @@ BEGIN
         DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = token;
     END IF;
     DELETE FROM fleet.rate_grants g
-    WHERE g.id = grant_id AND g.incarnation = unclaim_intent.incarnation AND g.settled_at IS NULL;
+    WHERE g.id = grant_id AND g.incarnation = unclaim_intent.incarnation AND g.settled_at IS NULL
+      -- An attempt that began with it may have used it: that one is the settlement's.
+      AND NOT EXISTS (SELECT 1 FROM fleet.attempts a WHERE a.intent = unclaim_intent.intent AND a.grant_id = g.id);
     RETURN fleet.get_intent(unclaim_intent.intent);
 END $$;
 
@@ -321,10 +345,17 @@ DECLARE
     switch jsonb;
     identity text[];
     fence bigint;
+    since timestamptz;
     at timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'on', true);
+    IF http_deadline_s IS NULL OR NOT (http_deadline_s > 0 AND http_deadline_s <= 60) THEN
+        PERFORM fleet.refuse('http_deadline_s', http_deadline_s::text, 'more than 0, at most 60 seconds');
+    END IF;
+    IF fence_seen IS NULL THEN
+        PERFORM fleet.refuse('fence_seen', NULL, 'the highest fencing token kept, 0 when there is none');
+    END IF;
     SELECT * INTO known FROM fleet.intents i WHERE i.id = begin_send.intent;
     IF NOT FOUND THEN
         PERFORM fleet.refuse('intent', begin_send.intent::text, 'the id of an intent that is there');
@@ -332,12 +363,13 @@ BEGIN
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', known.content));
     SELECT * INTO owner FROM fleet.accounts a WHERE a.name = known.account FOR UPDATE;
     SELECT * INTO known FROM fleet.intents i WHERE i.id = begin_send.intent FOR UPDATE;
-    IF known.state <> 'claimed' OR known.incarnation <> begin_send.incarnation OR known.fencing_token <> token THEN
+    IF known.state <> 'claimed' OR known.incarnation IS DISTINCT FROM begin_send.incarnation
+        OR known.fencing_token IS DISTINCT FROM token THEN
         RAISE EXCEPTION 'intent % is %: it is not claimed by this incarnation with token %', known.id, known.state, token
             USING ERRCODE = 'FL005', DETAIL = json_build_object('intent', known.id::text, 'state', known.state);
     END IF;
     SELECT * INTO lease FROM fleet.engagement_locks l WHERE l.content = known.content FOR UPDATE;
-    IF NOT FOUND OR lease.incarnation <> begin_send.incarnation OR lease.fencing_token <> token
+    IF NOT FOUND OR lease.incarnation IS DISTINCT FROM begin_send.incarnation OR lease.fencing_token IS DISTINCT FROM token
         OR lease.lease_expires_at < clock_timestamp() + make_interval(secs => http_deadline_s + 2) THEN
         PERFORM fleet.lock_lost(known.content, token);
     END IF;
@@ -361,20 +393,27 @@ BEGIN
         RETURN fleet.refuse_send(known, 'ready', worker_id, format(
             'the database''s fence %s is below %s, seen before: it was restored from a backup', fence, fence_seen), grant_id);
     END IF;
-    IF NOT owner.sandbox AND NOT known.by_person AND known.approved_by IS NULL THEN
+    IF owner.sandbox IS NOT TRUE AND NOT known.by_person AND known.approved_by IS NULL THEN
         RETURN fleet.refuse_send(known, 'awaiting_approval', worker_id,
             'the account is not the sandbox''s: a person approves what a worker proposed', grant_id);
     END IF;
-    IF EXISTS (SELECT 1 FROM fleet.engagements e WHERE e.content = known.content AND e.success AND e.intent <> known.id
+    since := fleet.hours_ago(fleet.setting_number('engagement_window_hours', 24));
+    IF EXISTS (SELECT 1 FROM fleet.engagements e WHERE e.content = known.content AND e.success
+            AND e.intent IS DISTINCT FROM known.id
             AND e.action <> 'analysis'
-            AND e.engaged_at > fleet.now() - make_interval(secs => 3600 * fleet.setting_number('engagement_window_hours', 24)))
+            AND e.engaged_at > since)
     THEN
         RETURN fleet.refuse_send(known, 'rejected', worker_id, 'recent_engagement', grant_id);
     END IF;
     PERFORM 1 FROM fleet.rate_grants g
-    WHERE g.id = grant_id AND g.incarnation = begin_send.incarnation AND g.settled_at IS NULL AND g.account = known.account;
+    WHERE g.id = grant_id AND g.incarnation = begin_send.incarnation AND g.settled_at IS NULL AND g.account = known.account
+      AND g.endpoint = 'post_tweet'
+      -- One grant is one request: no other send may stand on it.
+      AND NOT EXISTS (SELECT 1 FROM fleet.intents i JOIN fleet.attempts a ON a.intent = i.id AND a.settled_at IS NULL
+          WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id);
     IF NOT FOUND THEN
-        PERFORM fleet.refuse('grant_id', grant_id::text, 'an open grant of this incarnation for account ' || known.account);
+        PERFORM fleet.refuse('grant_id', grant_id::text,
+            'an open, unused post_tweet grant of this incarnation for account ' || known.account);
     END IF;
     at := fleet.now();
     IF known.deadline <= at THEN
@@ -415,6 +454,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     known fleet.intents;
     tried fleet.attempts;
+    other bigint;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'on', true);
@@ -441,15 +481,23 @@ BEGIN
     END IF;
     IF settle.outcome = 'not_written' OR (settle.outcome = 'retry_at' AND settle.status IS NULL) THEN
         DELETE FROM fleet.rate_grants g WHERE g.id = tried.grant_id AND g.settled_at IS NULL;
-    ELSE
+    ELSIF EXISTS (SELECT 1 FROM fleet.rate_grants g WHERE g.id = tried.grant_id) THEN
         PERFORM fleet.settle_grant(settle.incarnation, tried.grant_id, settle.outcome = 'posted',
             coalesce(settle.response_headers, '{}'), settle.status);
     END IF;
-    IF known.state <> 'sending' OR known.attempt <> settle.attempt THEN
+    IF known.state <> 'sending' OR known.attempt IS DISTINCT FROM settle.attempt THEN
         PERFORM fleet.emit('error', 'late_report', worker_id, format(
             'post %s is %s, and its sender reports late: %s %s', known.id, known.state, settle.outcome,
             coalesce(settle.platform_id, settle.reason, '')), jsonb_build_object('intent', known.id::text));
         RETURN fleet.get_intent(known.id);
+    END IF;
+    IF settle.outcome = 'posted' THEN
+        -- A post that is another intent's already is not this one's; the truth is not known, and never adopted.
+        other := fleet.intent_posted_as(known, settle.platform_id);
+        IF other IS NOT NULL THEN
+            outcome := 'unknown';
+            reason := format('the platform''s answer names post %s, which is intent %s''s', settle.platform_id, other);
+        END IF;
     END IF;
     CASE settle.outcome
     WHEN 'posted' THEN
@@ -532,13 +580,16 @@ END $$;
 -- What the planner asks: how much waits, until when it reaches, and which texts not to repeat. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_queue(account text, texts_of_days double precision DEFAULT 30) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now_at timestamptz;
 BEGIN
+    now_at := fleet.now();
     RETURN (SELECT jsonb_build_object(
         'waiting', count(*) FILTER (WHERE i.state IN ('draft', 'awaiting_approval', 'ready', 'claimed', 'retry_at')),
         'planned_until', max(i.not_before) FILTER (WHERE i.state IN ('draft', 'awaiting_approval', 'ready', 'claimed')),
         'last_posted_at', max(i.updated_at) FILTER (WHERE i.state = 'posted'),
-        'now', fleet.now(),
+        'now', now_at,
         'texts', coalesce(jsonb_agg(i.text), '[]'))
         FROM fleet.intents i
-        WHERE i.account = get_queue.account AND i.created_at > fleet.now() - make_interval(secs => texts_of_days * 86400));
+        WHERE i.account = get_queue.account AND i.created_at > now_at - make_interval(secs => texts_of_days * 86400));
 END $$;
