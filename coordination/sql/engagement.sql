@@ -1,14 +1,25 @@
 -- Engagement locks: one worker at a time on one piece of content. The mutex is a transaction advisory lock on the content's
 -- key; the lease is a row; every grant takes a new fencing token.
 
+-- The fleet time so many hours ago, read once: asked for each row it would keep every query from its index. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.hours_ago(hours double precision) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF hours IS NULL OR NOT (hours >= 0 AND hours <= 1000000) THEN
+        PERFORM fleet.refuse('hours', hours::text, 'from 0 to 1000000');
+    END IF;
+    RETURN fleet.now() - make_interval(secs => hours * 3600);
+END $$;
+
 -- Whether the content was engaged within the window; also while an act on it is under way or undecided. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.has_recent_engagement(tweet_id text, hours double precision DEFAULT 24) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    since timestamptz := fleet.hours_ago(hours);
 BEGIN
     RETURN EXISTS (
         SELECT 1 FROM fleet.engagements e
-        WHERE e.content = has_recent_engagement.tweet_id AND e.success AND e.action <> 'analysis'
-          AND e.engaged_at > fleet.now() - make_interval(secs => hours * 3600)
+        WHERE e.content = has_recent_engagement.tweet_id AND e.success AND e.action <> 'analysis' AND e.engaged_at > since
     ) OR EXISTS (
         SELECT 1 FROM fleet.intents i
         WHERE i.content = has_recent_engagement.tweet_id AND i.state IN ('sending', 'unknown', 'parked')
@@ -25,6 +36,8 @@ DECLARE
     real timestamptz;
     leased boolean;
 BEGIN
+    -- Flushed whatever the server's default is: a crash that forgot a grant would give its token out again.
+    PERFORM set_config('synchronous_commit', 'on', true);
     SELECT * INTO lease FROM fleet.engagement_locks l WHERE l.content = grant_lock.content FOR UPDATE;
     leased := FOUND;
     real := clock_timestamp();
@@ -59,6 +72,9 @@ BEGIN
     PERFORM fleet.priority_rank(priority);
     IF coalesce(length(tweet_id), 0) NOT BETWEEN 1 AND 512 THEN
         PERFORM fleet.refuse('tweet_id', tweet_id, 'a text of 1 to 512 characters');
+    END IF;
+    IF coalesce(length(worker_id), 0) NOT BETWEEN 1 AND 200 THEN
+        PERFORM fleet.refuse('worker_id', worker_id, 'a text of 1 to 200 characters');
     END IF;
     IF lock_type IS NULL OR lock_type NOT IN ('quote', 'reply', 'like', 'analysis', 'post', 'follow') THEN
         PERFORM fleet.refuse('lock_type', lock_type, 'quote, reply, like, analysis, post or follow');
@@ -135,6 +151,8 @@ END $$;
 -- Counts over the last hours of fleet time. Locks nothing; one range read.
 CREATE OR REPLACE FUNCTION fleet.get_engagement_stats(hours double precision DEFAULT 24) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    since timestamptz := fleet.hours_ago(hours);
 BEGIN
     RETURN (
         SELECT jsonb_build_object(
@@ -147,5 +165,5 @@ BEGIN
             'success_rate', CASE WHEN count(*) = 0 THEN NULL
                 ELSE round(count(*) FILTER (WHERE e.success)::numeric / count(*), 4) END)
         FROM fleet.engagements e
-        WHERE e.action <> 'analysis' AND e.engaged_at > fleet.now() - make_interval(secs => hours * 3600));
+        WHERE e.action <> 'analysis' AND e.engaged_at > since);
 END $$;
