@@ -37,9 +37,11 @@ BEGIN
     IF configure_rate_limit.window_s IS NULL OR configure_rate_limit.window_s NOT BETWEEN 1 AND 604800 THEN
         PERFORM fleet.refuse('window_s', configure_rate_limit.window_s::text, 'a whole number of seconds from 1 to 604800');
     END IF;
-    IF configure_rate_limit.endpoint !~ '^[a-z][a-z0-9_]{0,62}$' THEN
+    IF configure_rate_limit.endpoint IS NULL OR configure_rate_limit.endpoint !~ '^[a-z][a-z0-9_]{0,62}$' THEN
         PERFORM fleet.refuse('endpoint', configure_rate_limit.endpoint, 'lower-case letters, digits and _');
     END IF;
+    PERFORM 1 FROM fleet.rate_limits r
+    WHERE r.account = configure_rate_limit.account AND r.endpoint = configure_rate_limit.endpoint FOR UPDATE;
     -- A worker tightens, a person loosens: a bug in a worker must not lift what protects the account.
     IF session_user = 'fleet_worker' AND EXISTS (
         SELECT 1 FROM fleet.rate_limits r WHERE r.endpoint = configure_rate_limit.endpoint
@@ -97,6 +99,7 @@ DECLARE
     quiet interval := make_interval(secs => fleet.setting_number('quiet_time_s', 120));
 BEGIN
     PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM fleet.priority_rank(priority);
     rate_limit := fleet.lock_rate_limit(account, endpoint);
@@ -223,8 +226,9 @@ BEGIN
     END IF;
     IF status = 429 THEN
         UPDATE fleet.rate_limits r SET violations = r.violations + 1,
-            blocked_until = at + make_interval(secs => coalesce(
-                CASE WHEN told_remaining = 0 THEN reset_in END, rate_limit.window_s))
+            -- An older refusal that arrives late doesn't shorten what a newer one said.
+            blocked_until = greatest(r.blocked_until, at + make_interval(secs => coalesce(
+                CASE WHEN told_remaining = 0 THEN reset_in END, rate_limit.window_s)))
         WHERE r.account = held.account AND r.endpoint = held.endpoint;
         PERFORM fleet.emit('error', 'rate_limit', held.worker_id,
             format('%s was refused with 429: no more requests for a while', held.endpoint),
