@@ -66,16 +66,19 @@ BEGIN
     RETURN jsonb_build_object('attempts', failed.attempts, 'dead', failed.dead_at IS NOT NULL);
 END $$;
 
--- An item that works again is forgotten; gives back which of the given items are dead.
+-- Which of the given items are dead. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.dead_items(incarnation uuid, items text[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     life fleet.incarnations := fleet.require_incarnation(incarnation);
 BEGIN
-    RETURN coalesce((SELECT jsonb_agg(f.item) FROM fleet.failed_items f
-        WHERE f.worker = life.worker AND f.item = ANY(dead_items.items) AND f.dead_at IS NOT NULL), '[]');
+    -- An item is kept under its first 500 characters; the caller gets back what it asked for.
+    RETURN coalesce((SELECT jsonb_agg(asked.item) FROM unnest(dead_items.items) AS asked(item)
+        JOIN fleet.failed_items f ON f.worker = life.worker AND f.item = left(asked.item, 500)
+        WHERE f.dead_at IS NOT NULL), '[]');
 END $$;
 
+-- An item that works again is forgotten. One delete.
 CREATE OR REPLACE FUNCTION fleet.clear_item(incarnation uuid, item text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
