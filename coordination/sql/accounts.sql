@@ -8,7 +8,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     account fleet.accounts;
 BEGIN
-    IF ensure_account.name !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
+    IF ensure_account.name IS NULL OR ensure_account.name !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         PERFORM fleet.refuse('account', ensure_account.name, 'a lower-case name of 1 to 63 letters, digits, _ or -');
     END IF;
     INSERT INTO fleet.accounts AS a (name, platform, api_url, sandbox, topics, changed_at)
@@ -66,6 +66,9 @@ BEGIN
     SELECT * INTO known FROM fleet.accounts a WHERE a.name = confirm_identity.account FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM fleet.refuse('account', confirm_identity.account, 'the name of an account that is there');
+    END IF;
+    IF coalesce(confirm_identity.platform_user_id, '') = '' THEN
+        PERFORM fleet.refuse('platform_user_id', confirm_identity.platform_user_id, 'the id that the platform gave the account');
     END IF;
     IF known.platform_user_id IS NOT NULL AND known.platform_user_id <> confirm_identity.platform_user_id THEN
         PERFORM fleet.refuse('credentials of account ' || known.name, confirm_identity.handle || ' (' ||

@@ -34,7 +34,7 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     life := fleet.require_incarnation(incarnation);
-    IF report_event.severity NOT IN ('debug', 'info', 'warning', 'error') THEN
+    IF report_event.severity IS NULL OR report_event.severity NOT IN ('debug', 'info', 'warning', 'error') THEN
         PERFORM fleet.refuse('severity', report_event.severity, 'debug, info, warning or error');
     END IF;
     PERFORM fleet.emit(report_event.severity, report_event.kind, life.worker || '/' || life.slot, report_event.message,

@@ -11,7 +11,7 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     life := fleet.require_incarnation(incarnation);
-    IF beat.state NOT IN ('STARTING', 'READY', 'BUSY', 'PAUSED', 'DRAINING') THEN
+    IF beat.state IS NULL OR beat.state NOT IN ('STARTING', 'READY', 'BUSY', 'PAUSED', 'DRAINING') THEN
         PERFORM fleet.refuse('state', beat.state, 'STARTING, READY, BUSY, PAUSED or DRAINING');
     END IF;
     INSERT INTO fleet.heartbeats AS h

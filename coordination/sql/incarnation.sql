@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION fleet.open_incarnation(
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
-    IF open_incarnation.worker !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
+    IF open_incarnation.worker IS NULL OR open_incarnation.worker !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         PERFORM fleet.refuse('worker', open_incarnation.worker, 'a lower-case name of 1 to 63 letters, digits, _ or -');
     END IF;
     PERFORM pg_advisory_lock(fleet.lock_key('incarnation', incarnation::text));

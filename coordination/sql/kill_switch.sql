@@ -8,6 +8,7 @@ DECLARE
     switch fleet.kill_switch;
 BEGIN
     PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
     IF set_kill_switch.is_on IS NULL THEN
         PERFORM fleet.refuse('kill switch', NULL, 'on or off');
     END IF;

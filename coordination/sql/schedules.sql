@@ -16,8 +16,14 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
+    IF coalesce(length(fire_slot.name), 0) NOT BETWEEN 1 AND 200 THEN
+        PERFORM fleet.refuse('name', fire_slot.name, 'a text of 1 to 200 characters');
+    END IF;
     IF fire_slot.interval_s IS NULL OR NOT (fire_slot.interval_s >= 1 AND fire_slot.interval_s <= 31622400) THEN
         PERFORM fleet.refuse('interval_s', fire_slot.interval_s::text, 'from 1 second to 366 days');
+    END IF;
+    IF stagger_s IS NULL OR NOT (stagger_s >= 0 AND stagger_s <= fire_slot.interval_s) THEN
+        PERFORM fleet.refuse('stagger_s', stagger_s::text, 'from 0 to the interval');
     END IF;
     INSERT INTO fleet.schedules (name, interval_s) VALUES (fire_slot.name, fire_slot.interval_s)
     ON CONFLICT ON CONSTRAINT schedules_pkey DO NOTHING;
