@@ -26,7 +26,9 @@ DECLARE
     role text;
 BEGIN
     FOR found IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'fleet'::regnamespace LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', found);
+        -- The roles too: what an earlier release granted and this one doesn't must go.
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, %s', found,
+            (SELECT string_agg(quote_ident(r), ', ') FROM jsonb_object_keys(allowed) r));
     END LOOP;
     FOR role IN SELECT jsonb_object_keys(allowed) LOOP
         EXECUTE format('GRANT USAGE ON SCHEMA fleet TO %I', role);
