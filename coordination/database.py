@@ -9,6 +9,7 @@ from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.adapt import Dumper
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -29,6 +30,16 @@ _MISSING = {"42883", "42P01", "3F000"}
 _GONE = {"57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006"}
 
 
+class _Number(Dumper):
+    """Sends a number without a type, so that the function's parameter decides.
+
+    With psycopg's own choice a number out of a parameter's range names a function that does not exist.
+    """
+
+    def dump(self, obj: float) -> bytes:
+        return str(obj).encode()
+
+
 class Database:
     """One connection for one thread; opened at first use and again after it was lost.
 
@@ -41,6 +52,7 @@ class Database:
         self._reconnect = reconnect
         self._connect_timeout_s = connect_timeout_s
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._opened = False
         self._warned = False
 
     def open(self) -> None:
@@ -100,7 +112,8 @@ class Database:
     def _connect(self) -> psycopg.Connection[dict[str, Any]]:
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        if self._connection is not None and not self._reconnect:
+        # Also after close(): a session whose locks mean something must not come back as another session.
+        if self._opened and not self._reconnect:
             raise errors.DatabaseUnavailableError("the connection was lost")
         options = " ".join(f"-c {key}={value}" for key, value in SESSION.items())
         try:
@@ -115,7 +128,10 @@ class Database:
         except psycopg.Error as error:
             raise self._translated(error) from None
         connection.add_notice_handler(self._notice)
+        connection.adapters.register_dumper(int, _Number)
+        connection.adapters.register_dumper(float, _Number)
         self._connection = connection
+        self._opened = True
         return connection
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
@@ -155,7 +171,7 @@ class Database:
             translated = errors.TransitionRefusedError(message, state=str(detail.get("state", "")))
         elif state == "42501":
             translated = errors.PermissionRefusedError(f"{message}: this login's role may not do that")
-        elif state.startswith("28"):
+        elif state.startswith("28") or "authentication failed" in message:  # a refused login has no SQLSTATE
             translated = errors.PermissionRefusedError(
                 f"{message}: where the passwords are out of date, run: socialfleet migrate --reset-logins"
             )
@@ -163,8 +179,11 @@ class Database:
             translated = errors.SchemaMismatchError(f"{message}: run: socialfleet migrate")
         elif state in _BUSY:
             translated = errors.DatabaseBusyError(f"{message}: nothing was changed; try again")
-        elif state.startswith("22") or isinstance(error, psycopg.DataError):
-            translated = errors.InvalidValueError(message)
+        elif state.startswith(("22", "23")) or isinstance(error, psycopg.DataError):
+            # What no function refuses itself, the column's type and the table's own rules do.
+            translated = errors.InvalidValueError(
+                message, field=diagnostic.column_name or diagnostic.constraint_name or ""
+            )
         elif gone or isinstance(error, psycopg.OperationalError):
             translated = errors.DatabaseUnavailableError(f"PostgreSQL can't be reached: {message}")
         else:
