@@ -124,6 +124,10 @@ class Database:
                 application_name=f"socialfleet {self._name}"[:63],
                 connect_timeout=self._connect_timeout_s,
                 options=options,
+                keepalives_idle=5,  # this side too notices within 5 + 3 x 2 s that the server's host is gone
+                keepalives_interval=2,
+                keepalives_count=3,
+                tcp_user_timeout=10_000,
             )
         except psycopg.Error as error:
             raise self._translated(error) from None

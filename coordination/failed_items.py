@@ -22,9 +22,9 @@ class FailedItems:
         )
         return bool(answer["dead"])
 
-    def dead(self, items: Iterable[str]) -> frozenset[str]:
-        """Give which of the items are dead letters."""
-        return frozenset(self._session.call("dead_items", items=list(items)))
+    def among(self, items: Iterable[str]) -> dict[str, str]:
+        """Give those of the items that failed before: each is `failing` or `dead`."""
+        return dict(self._session.call("failed_among", items=list(items)))
 
     def clear(self, item: str) -> None:
         """Forget the failures of an item that works."""

@@ -99,12 +99,12 @@ class Worker:
             IncarnationLostError, DatabaseUnavailableError: nothing can go on.
         """
         batch = list(items)
-        dead = self.fleet.failed_items.dead(key(item) for item in batch) if batch else frozenset[str]()
+        failed = self.fleet.failed_items.among(key(item) for item in batch) if batch else {}
         for item in batch:
             if self.draining.is_set():
                 return
             name = key(item)
-            if name in dead:
+            if failed.get(name) == "dead":
                 continue
             try:
                 handle(item)
@@ -117,6 +117,8 @@ class Worker:
                 self.progress.item_failed()
                 self.log.error("item failed", error=error, item=name, dead_letter=is_dead)
             else:
+                if name in failed:
+                    self.fleet.failed_items.clear(name)
                 self.progress.item_done()
 
     def pause(self, seconds: float) -> bool:

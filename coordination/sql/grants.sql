@@ -7,7 +7,7 @@ DECLARE
         "fleet_worker": ["open_incarnation", "close_incarnation", "beat", "report_event", "wake", "get_settings",
             "flag_enabled", "request_lock", "renew_lock", "release_lock", "has_recent_engagement", "get_engagement_stats",
             "configure_rate_limit", "can_make_request", "record_usage", "get_remaining_capacity", "get_system_status",
-            "get_account", "confirm_identity", "fire_slot", "start_run", "finish_run", "fail_item", "dead_items",
+            "get_account", "confirm_identity", "fire_slot", "start_run", "finish_run", "fail_item", "failed_among",
             "clear_item", "propose", "tidy_intents", "claim_intent", "unclaim_intent", "begin_send", "settle", "park_orphan",
             "get_intent", "get_queue", "get_kill_switch", "enqueue_job", "claim_jobs", "complete_job", "fail_job",
             "snooze_job", "cancel_job", "replay_job", "claim_readings", "append_reading", "miss_reading"],

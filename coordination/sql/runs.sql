@@ -66,19 +66,18 @@ BEGIN
     RETURN jsonb_build_object('attempts', failed.attempts, 'dead', failed.dead_at IS NOT NULL);
 END $$;
 
--- Which of the given items are dead. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.dead_items(incarnation uuid, items text[]) RETURNS jsonb
+-- Which of the given items failed before, as {item: failing | dead}. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.failed_among(incarnation uuid, items text[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     life fleet.incarnations := fleet.require_incarnation(incarnation);
 BEGIN
-    -- An item is kept under its first 500 characters; the caller gets back what it asked for.
-    RETURN coalesce((SELECT jsonb_agg(asked.item) FROM unnest(dead_items.items) AS asked(item)
-        JOIN fleet.failed_items f ON f.worker = life.worker AND f.item = left(asked.item, 500)
-        WHERE f.dead_at IS NOT NULL), '[]');
+    RETURN coalesce((
+        SELECT jsonb_object_agg(given, CASE WHEN f.dead_at IS NULL THEN 'failing' ELSE 'dead' END)
+        FROM unnest(items) given JOIN fleet.failed_items f ON f.worker = life.worker AND f.item = left(given, 500)), '{}');
 END $$;
 
--- An item that works again is forgotten. One delete.
+-- An item that works again is forgotten.
 CREATE OR REPLACE FUNCTION fleet.clear_item(incarnation uuid, item text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -65,6 +65,13 @@ class Metrics(Worker):
             key=lambda tracked: tracked.platform_id,
             handle=lambda tracked: self._keep(tracked, seen, missing),
         )
+        read = [post.metrics for post in seen.values() if post.metrics]
+        self.fleet.audit.event(
+            "info",
+            "read",
+            f"read {len(read)} of {len(due)} posts: {sum(counts.impressions or 0 for counts in read)} impressions, "
+            f"{sum(counts.likes or 0 for counts in read)} likes",
+        )
         return True
 
     def _keep(self, tracked: TrackedPost, seen: dict[str, Post], missing: dict[str | None, str]) -> None:
