@@ -179,7 +179,8 @@ class Child:
     def _drain(self, reason: str) -> None:
         self._enter("DRAINING", reason, due=self._clock() + self.program.stop_timeout_s)
         if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
+            # Not Popen.send_signal: that would reap it, and `tick` wants to see its end first.
+            os.kill(self._process.pid, signal.SIGTERM)
 
     @staticmethod
     def _has_ended(process: subprocess.Popen[bytes]) -> bool:

@@ -1,0 +1,279 @@
+"""The commands of `socialfleet` on a real fleet's database, as a person at the shell meets them."""
+
+import json
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from coordination import desired
+from host import cli
+from host.cli import steering
+from host.state_directory import StateDirectory
+from tests.integration.conftest import FleetDatabase
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDirectory:
+    """An empty state directory that the environment names, away from any `.env`."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATABASE_URL", "DEBUG", "X_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SOCIALFLEET_STATE_DIR", str(tmp_path / "state"))
+    directory = StateDirectory(tmp_path / "state")
+    directory.make()
+    return directory
+
+
+@pytest.fixture
+def fleet_state(state: StateDirectory, fleet_database: FleetDatabase) -> StateDirectory:
+    """A state directory as a fleet leaves it, with two workers in the database."""
+    state.put("dsn/console", fleet_database.dsn("console"))
+    state.put("account", "sandbox")
+    maintainer = fleet_database.database("maintainer")
+    for name in ("planner", "poster"):
+        desired.ensure_worker(maintainer, name, f"The {name}.")
+    maintainer.close()
+    return state
+
+
+@pytest.fixture
+def run() -> Run:
+    def command(*arguments: str) -> int:
+        return cli.main(arguments, manage=None)
+
+    return command
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
+def printed_json(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(printed(capsys))
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence on stderr."""
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("socialfleet: ")
+    return line
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("stop", "poster"), ("post", "hello"), ("ledger", "list"), ("kill-switch", "status")],
+)
+def test_without_a_fleet_every_command_says_what_to_run(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments) == 1
+    assert "no fleet here yet" in (said := complaint(capsys))
+    assert "run make up" in said
+
+
+def test_an_unreachable_database_is_exit_code_4(
+    run: Run, state: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.put("dsn/console", "postgresql://me:secret@127.0.0.1:1/none")
+    assert run("status") == 4
+    assert "PostgreSQL can't be reached" in (said := complaint(capsys))
+    assert "secret" not in said
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("stauts",), "did you mean status?"),
+        (("frobnicate",), "allowed: up, status,"),
+        (("kill-switch", "on", "--reason", "r", "--account", "a"), "--account"),
+        (("kill-switch", "on"), "--reason"),
+        (("ledger", "show", "x1"), "an intent's number"),
+        (("worker", "run", "poster", "--slot", "0"), "from 1 to 1000"),
+        (("post", "hi", "--at", "soon"), "--at is 'soon'"),
+        (("post", "x" * 300), "weighted length 300"),
+        (("settings", "set", "poster_interval_s", "often", "--reason", "r"), "poster_interval_s is 'often'"),
+        (("settings", "set", "postr_interval_s", "1", "--reason", "r"), "belongs to no worker"),
+    ],
+)
+def test_mistakes_are_usage_errors_that_say_what_is_allowed(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], hint: str
+) -> None:
+    assert run(*arguments) == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fleet_state")
+class TestWithAFleet:
+    def test_status_lists_each_slot(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("status", "--json") == 0
+        slots = printed_json(capsys)
+        assert [slot["name"] for slot in slots] == ["planner", "poster"]
+        assert {"healthy", "enabled", "lastRun", "errorRate", "restartCount", "pid"} <= slots[0].keys()
+        assert run("status") == 0
+        assert "poster/1" in printed(capsys)
+        assert run("status", "--check") == 1
+
+    def test_a_mistyped_worker_is_asked_about(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("restart", "postr") == 2
+        assert "worker is 'postr': did you mean poster?" in complaint(capsys)
+
+    def test_a_post_is_proposed_once_and_again_when_asked(
+        self, run: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("post", "hello", "--json") == 0
+        first = printed_json(capsys)
+        assert first == {"id": first["id"], "state": "ready", "created": True}
+        assert run("post", "hello", "--json") == 0
+        assert printed_json(capsys) == {**first, "created": False}
+        assert run("post", "hello", "--again", "--json") == 0
+        assert printed_json(capsys)["created"]
+
+    def test_the_ledger_is_listed_shown_and_decided(
+        self, run: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run("post", "hello", "--json")
+        number = printed_json(capsys)["id"]
+        assert run("ledger", "list", "--state", "ready", "--json") == 0
+        assert [row["id"] for row in printed_json(capsys)] == [number]
+        assert run("ledger", "cancel", number, "--reason", "a typo") == 0
+        assert printed(capsys) == f"post {number} is cancelled\n"
+        assert run("ledger", "show", number, "--json") == 0
+        shown = printed_json(capsys)
+        assert (shown["state"], [row["to"] for row in shown["transitions"]]) == (
+            "cancelled",
+            ["ready", "cancelled"],
+        )
+        assert run("ledger", "show", number) == 0
+        assert "cancelled" in printed(capsys)
+        assert run("ledger", "resume", number, "--reason", "no") == 1
+        assert f"intent {number} is cancelled" in complaint(capsys)
+        assert run("ledger", "list", "--state", "redy") == 2
+        assert "did you mean ready?" in complaint(capsys)
+
+    def test_the_kill_switch_answers_as_agreed(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("kill-switch", "on", "--reason", "drill", "--json") == 0
+        answer = printed_json(capsys)
+        assert list(answer) == ["on", "scope", "acknowledged_at", "in_flight"]
+        assert (answer["on"], answer["scope"], answer["in_flight"]) == (True, "global", [])
+        assert run("kill-switch", "status") == 0
+        assert "drill" in printed(capsys)
+        assert run("kill-switch", "off", "--reason", "done") == 0
+        assert run("kill-switch", "on", "--reason", " ") == 2
+
+    def test_settings_and_flags_are_set_and_listed(
+        self, run: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("settings", "set", "poster_interval_s", "30", "--reason", "calmer") == 0
+        assert run("flags", "set", "planner_enabled", "off", "--reason", "holiday") == 0
+        capsys.readouterr()
+        run("settings", "list", "--json")
+        (setting,) = [row for row in printed_json(capsys) if row["key"] == "poster_interval_s"]
+        assert (setting["value"], setting["reason"]) == (30, "calmer")
+        run("flags", "list", "--json")
+        (flag,) = printed_json(capsys)
+        assert (flag["name"], flag["enabled"], flag["reason"]) == ("planner_enabled", False, "holiday")
+
+    def test_topics_are_an_accounts_own(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("account", "topics", "sandbox", "tea", "open data") == 0
+        capsys.readouterr()
+        run("account", "list", "--json")
+        topics = {row["name"]: row["topics"] for row in printed_json(capsys)}
+        assert topics["sandbox"] == ["tea", "open data"]
+        assert topics["default"] == ["gardens", "databases"]
+        assert run("account", "topics", "sandbax", "tea") == 2
+        assert "did you mean sandbox?" in complaint(capsys)
+
+    def test_a_command_waits_for_the_managers_answer(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        with answering(fleet_database, succeeded=True, text="poster/1 is READY (pid 7)"):
+            assert run("restart", "poster", "--reason", "new key") == 0
+        assert printed(capsys) == "poster/1 is READY (pid 7)\n"
+        with answering(fleet_database, succeeded=False, text="poster is stopped"):
+            assert run("restart", "poster") == 1
+
+    def test_without_a_manager_it_times_out_with_exit_code_5(
+        self, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(steering, "PATIENCE_S", 0.3)
+        assert run("stop", "poster") == 5
+        assert "is a manager running?" in complaint(capsys)
+
+
+def test_logs_are_readable_without_a_database(
+    run: Run, state: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {
+        "at": "2030-01-01T00:00:00+00:00",
+        "level": "info",
+        "worker": "poster",
+        "message": "posted",
+        "intent": "7",
+    }
+    (state.logs / "poster-1.jsonl").write_text(f"{json.dumps(line)}\nnot JSON \x1b[2J\n")
+    (state.logs / "console.log").write_text("one\ntwo\nthree\n")
+    assert run("logs", "poster") == 0
+    first, second = printed(capsys).splitlines()
+    assert first.endswith("info    posted intent=7")
+    assert second.startswith("not JSON")
+    assert "\x1b" not in second
+    assert run("logs", "console", "-n", "2") == 0
+    assert printed(capsys) == "two\nthree\n"
+    assert run("logs", "postr") == 2
+    assert "did you mean poster?" in complaint(capsys)
+
+
+@pytest.mark.usefixtures("state")
+def test_the_programs_workers_are_listed_without_a_fleet(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("worker", "list") == 0
+    assert {"planner", "poster", "metrics"} <= {line.split()[0] for line in printed(capsys).splitlines()}
+
+
+def test_migrate_works_on_a_given_database_and_keeps_its_logins(
+    run: Run, state: StateDirectory, fleet_database: FleetDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", fleet_database.migrator_dsn)
+    assert run("migrate") == 0
+    assert state.dsn("migrator") == fleet_database.migrator_dsn
+    assert "fleet_console" in state.dsn("console")
+
+
+@pytest.mark.usefixtures("state")
+def test_clean_removes_the_directory_and_is_content_without_one(
+    run: Run, state: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.ensure_token("console")
+    assert run("clean") == 0
+    assert not state.path.exists()
+    assert run("clean") == 0
+    assert "nothing to remove" in printed(capsys)
+
+
+@contextmanager
+def answering(fleet_database: FleetDatabase, *, succeeded: bool, text: str) -> Generator[None]:
+    """A manager that answers every command while inside."""
+    database, leaving = fleet_database.database("maintainer"), Event()
+
+    def answer() -> None:
+        while not leaving.wait(0.05):
+            for command in desired.take_commands(database):
+                desired.finish_command(database, command.id, succeeded=succeeded, result=text)
+
+    thread = Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        thread.join()
+        database.close()

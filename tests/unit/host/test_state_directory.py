@@ -1,0 +1,80 @@
+"""The state directory: locked, private, and removed without what isn't the fleet's."""
+
+from pathlib import Path
+
+import pytest
+
+from host.state_directory import FleetRunsError, NoFleetError, StateDirectory, StateUnusableError
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDirectory:
+    directory = StateDirectory(tmp_path / "state")
+    directory.make()
+    return directory
+
+
+def test_one_fleet_at_a_time(state: StateDirectory) -> None:
+    with state.locked():
+        assert state.is_running
+        with pytest.raises(FleetRunsError, match=r"process \d+.*SOCIALFLEET_STATE_DIR"), state.locked():
+            pass
+    assert not state.is_running
+
+
+def test_it_knows_whether_the_last_fleet_ended_in_order(state: StateDirectory) -> None:
+    with state.locked() as crashed:
+        assert not crashed
+    with state.locked() as crashed:
+        assert not crashed
+    (state.path / "lock").write_text("4711\n")
+    with state.locked() as crashed:
+        assert crashed
+
+
+def test_a_path_that_can_not_be_a_directory_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateUnusableError, match=r"SOCIALFLEET_STATE_DIR is .*can't be written"):
+        StateDirectory(tmp_path / "file" / "state").make()
+
+
+def test_no_fleet_yet_says_what_to_run(state: StateDirectory) -> None:
+    with pytest.raises(NoFleetError, match=r"no fleet here yet .*run make up"):
+        state.dsn("console")
+    with pytest.raises(NoFleetError, match="run make up"):
+        _ = state.account
+
+
+def test_a_token_is_made_once_and_private(state: StateDirectory) -> None:
+    state.ensure_token("console")
+    file = state.path / "console.token"
+    token = file.read_text()
+    assert len(token.strip()) == 43
+    assert file.stat().st_mode & 0o777 == 0o600
+    state.ensure_token("console")
+    assert file.read_text() == token
+
+
+def test_erase_leaves_what_is_not_the_fleets(state: StateDirectory) -> None:
+    state.ensure_token("console")
+    state.put("dsn/worker", "postgresql://x")
+    (state.path / "holiday.jpg").write_text("mine")
+    assert state.erase() == ["holiday.jpg"]
+    (state.path / "holiday.jpg").unlink()
+    assert state.erase() == []
+    assert not state.path.exists()
+
+
+def test_erase_follows_no_link(state: StateDirectory, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    (state.path / "sandbox").symlink_to(precious)
+    state.erase()
+    assert (precious / "file").read_text() == "mine"
+
+
+def test_a_running_fleets_directory_is_not_erased(state: StateDirectory) -> None:
+    with state.locked(), pytest.raises(FleetRunsError, match="stop it first"):
+        state.erase()
+    assert state.logs.is_dir()
