@@ -65,14 +65,15 @@ class Metrics(Worker):
             key=lambda tracked: tracked.platform_id,
             handle=lambda tracked: self._keep(tracked, seen, missing),
         )
-        read = [post.metrics for post in seen.values() if post.metrics]
-        self.fleet.audit.event(
-            "info",
-            "read",
-            f"read {len(read)} of {len(due)} posts: {sum(counts.impressions or 0 for counts in read)} impressions, "
-            f"{sum(counts.likes or 0 for counts in read)} likes",
-        )
+        self._tell(due, answer.value)
         return True
+
+    def _tell(self, due: Sequence[TrackedPost], posts: Sequence[Post]) -> None:
+        counts = [post.metrics for post in posts if post.metrics]
+        impressions = sum(count.impressions or 0 for count in counts)
+        likes = sum(count.likes or 0 for count in counts)
+        message = f"read {len(counts)} of {len(due)} posts: {impressions} impressions, {likes} likes"
+        self.fleet.audit.event("info", "read", message)
 
     def _keep(self, tracked: TrackedPost, seen: dict[str, Post], missing: dict[str | None, str]) -> None:
         account, number = self.context.account, tracked.readings
