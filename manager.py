@@ -94,11 +94,6 @@ class WorkerManager:
         """Every slot's child by worker and number."""
         return self._slots
 
-    @property
-    def has_orders(self) -> bool:
-        """Whether the database has ever said what should run."""
-        return bool(self._slots)
-
     def run(self, until: Callable[[], bool]) -> None:
         """Attend until `until()`, which is asked after everything that happens and once a second."""
         while not until():

@@ -20,7 +20,7 @@ from coordination.incarnation import WAKE_CHANNEL, ProcessIdentity
 INTERVAL_S = 1.0
 GLANCE_S = 0.1  # how soon a change that the main thread tells is on its way
 RETRY_S = 1.0
-LEAVE_S = 2.0
+LEAVE_S = 1.0
 WOKEN_AS = "manager"
 
 
@@ -58,7 +58,7 @@ class Control:
     """Exchanges orders and reports with the database every second, or at once when woken.
 
     `take`, `report`, `finish`, `follow` and `stop` are the main thread's side; none of them waits for the
-    database, but `stop` for its last report (2 s at most).
+    database, but `stop` for its last report (1 s at most).
     """
 
     def __init__(

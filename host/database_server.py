@@ -6,14 +6,17 @@ and because a server's life hangs on the thread that started it.
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
 
 from host.backoff import Backoff
 from host.postgres import EmbeddedPostgres
 
 GLANCE_S = 0.2
 STABLE_S = 60.0
-STOP_FAST_S = 2.5  # then an immediate shutdown: a restart recovers, and the fleet promises to end in 15 s
-LEAVE_S = 14.0
+FAST_SHARE = 0.6  # of a stop's patience is for the fast shutdown, the rest for an immediate one
+KILL_S = 1.0  # how long the kernel may take when neither helped
 
 
 class DatabaseServer:
@@ -45,6 +48,8 @@ class DatabaseServer:
         self._wake = wake
         self._backoff = Backoff()
         self._leaving = threading.Event()
+        self._patience_s = 10.0
+        self._pid: int | None = None
         self._first = threading.Event()
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="database-server", daemon=True)
@@ -58,16 +63,26 @@ class DatabaseServer:
         """Whether the first start has ended; look at `error` then."""
         return self._first.is_set()
 
-    def stop(self) -> None:
-        """Stop the server; returns when it ended. Safe before `start` and twice."""
+    def stop(self, patience_s: float) -> None:
+        """Stop the server; returns when it ended. Safe before `start` and twice.
+
+        Args:
+            patience_s: how long it may take in all; one that hangs is killed then, and the next start
+                recovers what was committed.
+        """
+        self._patience_s = max(1.0, patience_s - KILL_S)
         self._leaving.set()
         if self._thread.is_alive():
-            self._thread.join(LEAVE_S)
+            self._thread.join(self._patience_s)
+        if self._thread.is_alive() and self._pid is not None:
+            _kill(self._pid)
+            self._thread.join(KILL_S)
 
     def _run(self) -> None:
         while not self._leaving.is_set():
             try:
                 self._postgres.start()
+                self._pid = self._postgres.pid
                 self._started()
             except Exception as error:  # noqa: BLE001  a thread's error would be lost
                 if not self._first.is_set():
@@ -78,7 +93,7 @@ class DatabaseServer:
                 self._first.set()
                 self._wake()
                 self._watch()
-        self._postgres.stop(STOP_FAST_S)
+        self._postgres.stop(self._patience_s * FAST_SHARE)
         self._first.set()
         self._wake()
 
@@ -96,3 +111,12 @@ class DatabaseServer:
         wait_s = self._backoff.next_s()
         self._say(f"{reason}; starts again in {wait_s:.1f} s", "error")
         self._leaving.wait(wait_s)
+
+
+def _kill(postmaster: int) -> None:
+    """End a server that doesn't answer, with its backends: those that hang would outlive it."""
+    with suppress(psutil.NoSuchProcess):
+        server = psutil.Process(postmaster)
+        for process in [server, *server.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()

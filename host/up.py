@@ -33,6 +33,8 @@ STEPS = 6
 SERVICE_START_S = 30.0
 SERVICE_STOP_S = 1.5
 FIRST_ORDERS_S = 10.0
+STOP_S = 14.0  # the fleet promises to have ended 15 s after it was asked to
+LEAST_STOP_S = 2.0  # for PostgreSQL, even when workers took their whole time
 DYING_SERVER_S = 3.0
 REFUSED = 2
 UNREACHABLE = 4
@@ -109,6 +111,9 @@ class Up:
         self._state = StateDirectory(config.state_dir)
         self._supervisor = Supervisor()
         self._undo = ExitStack()
+        self._services: list[Child] = []
+        self._stop_by: float | None = None
+        self._is_ready = False
 
     def run(self) -> int:
         """Start, stay until asked to stop, and stop everything.
@@ -123,12 +128,14 @@ class Up:
                     self._state.make()
                     crashed = self._undo.enter_context(self._state.locked())
                     manager, control = self._start(crashed=crashed)
+                self._is_ready = True
                 self._terminal.say(f"ready: {self._console_url} ({time.monotonic() - began:.1f} s)", "ready")
                 self._terminal.say(f"       X: {self._x.api_url}; Ctrl-C stops the fleet")
                 control.follow()
                 manager.run(lambda: self._supervisor.stopping)
             except StopRequested:
                 pass
+            self._stop_by = time.monotonic() + STOP_S
             self._terminal.say("draining: the workers finish what they do (Ctrl-C again kills at once)")
         self._terminal.say("stopped")
         return 0
@@ -178,7 +185,7 @@ class Up:
         postgres = EmbeddedPostgres(
             self._config.state_dir,
             find_binaries(self._config.socialfleet_pg_bin),
-            lambda line: self._step(2, line),
+            lambda line: self._terminal.say(line) if self._is_ready else self._step(2, line),
         )
         server = DatabaseServer(
             postgres,
@@ -186,7 +193,7 @@ class Up:
             say=self._terminal.say,
             wake=self._supervisor.wake,
         )
-        self._undo.callback(server.stop)
+        self._undo.callback(lambda: server.stop(self._left_s))
         server.start()
         while not server.has_begun:
             self._supervisor.wait(1.0)
@@ -258,7 +265,8 @@ class Up:
             logs=self._state.logs,
             environment={"SOCIALFLEET_ACCOUNT": self._x.name},
         )
-        # In reverse: the workers drain first, and their end is reported before the line is closed.
+        # Undone in reverse: the workers drain first, their end is reported, the services go, then PostgreSQL.
+        self._undo.callback(self._stop_services)
         self._undo.callback(control.stop)
         self._undo.callback(manager.stop)
         control.start()
@@ -289,19 +297,32 @@ class Up:
             )
         )
         self._supervisor.children.append(child)
-        self._undo.callback(self._supervisor.stop, [child], "")
+        if not self._services:
+            self._undo.callback(self._stop_services)
+        self._services.append(child)
         child.start()
         deadline = time.monotonic() + SERVICE_START_S
         while (said := x_account.get_json(url, path)) is None:
             self._supervisor.wait(0.05)
             if child.state == "BACKOFF":
                 words = child.last_words() or child.reason
-                raise UpError(f"{words} (log: {child.program.log})", exit_code=child.exit_code or 1)
+                raise UpError(
+                    f"{words} (log: {child.program.log})",
+                    exit_code=REFUSED if child.exit_code == REFUSED else 1,
+                )
             if time.monotonic() > deadline:
                 raise UpError(
                     f"the {name} did not answer within {SERVICE_START_S:g} s: see {child.program.log}"
                 )
         return said
+
+    def _stop_services(self) -> None:
+        self._supervisor.stop(self._services, "")
+
+    @property
+    def _left_s(self) -> float:
+        """What is left of the time in which everything must have ended."""
+        return STOP_S if self._stop_by is None else max(LEAST_STOP_S, self._stop_by - time.monotonic())
 
     @property
     def _console_url(self) -> str:
