@@ -61,13 +61,17 @@ def fleet_database(
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     tables = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'fleet'").fetchall()
-    with owner.transaction():
-        for (table,) in tables:
-            if table not in STAYS:
-                owner.execute(sql.SQL("DELETE FROM fleet.{}").format(sql.Identifier(table)))
-        owner.execute("DELETE FROM fleet.rate_limits WHERE account <> '*'")
-        owner.execute("UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL")
-        owner.execute("SELECT fleet.accept_cluster('test')")
+    empty = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
+    owner.execute(
+        " ".join(
+            [
+                *empty,
+                "DELETE FROM fleet.rate_limits WHERE account <> '*';",
+                "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL;",
+                "SELECT fleet.accept_cluster('test')",
+            ]
+        ).encode()
+    )
 
 
 @pytest.fixture

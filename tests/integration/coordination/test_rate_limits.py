@@ -1,0 +1,352 @@
+"""Rate limits: never above N requests in any rolling window, by the platform's own count."""
+
+import time
+from collections.abc import Callable, Mapping
+from email.utils import format_datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from coordination import Fleet, connect
+from coordination.database import Database
+from coordination.errors import InvalidValueError
+from coordination.rate_limits import Grant
+from coordination.settings import set_setting
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.crowd import together
+from tests.integration.coordination.tables import assert_refused, kill_session, planted, rows, value
+
+Owner = psycopg.Connection[Any]
+N, WINDOW_S = 20, 60
+
+
+def configure(console: Database, requests: int, window_s: int, endpoint: str = "search_tweets") -> None:
+    console.call(
+        "configure_rate_limit", account="default", endpoint=endpoint, requests=requests, window_s=window_s
+    )
+
+
+def ask(fleet: Fleet, endpoint: str = "search_tweets") -> Grant:
+    return fleet.rate_limits.can_make_request(endpoint, "tester/1")
+
+
+def spend(fleet: Fleet, **answer: Any) -> None:
+    grant = ask(fleet)
+    assert grant.grant_id is not None, grant
+    fleet.rate_limits.record_usage(grant.grant_id, True, **answer)
+
+
+def _ask_and_settle(start: Callable[[], int], dsn: str, duration_s: float) -> int:
+    granted = 0
+    with connect(dsn, "asker") as fleet:
+        start()
+        end = time.monotonic() + duration_s
+        while time.monotonic() < end:
+            grant = ask(fleet)
+            if grant.grant_id is not None:
+                granted += 1
+                fleet.rate_limits.record_usage(grant.grant_id, True)
+    return granted
+
+
+def most_in_a_window(owner: Owner) -> int:
+    """How many requests the platform may have counted in the fullest window that ends with a grant."""
+    return value(
+        owner,
+        "SELECT max((SELECT count(*) FROM fleet.rate_grants o WHERE o.granted_at <= g.granted_at "
+        "AND o.id <= g.id AND coalesce(o.settled_at, 'infinity') + make_interval(secs => %s) > g.granted_at)) "
+        "FROM fleet.rate_grants g",
+        WINDOW_S,
+    )
+
+
+def test_8_processes_never_get_more_than_n_in_any_rolling_window_and_hardly_less_i9(
+    fleet_database: FleetDatabase, owner: Owner, console: Database
+) -> None:
+    configure(console, N, WINDOW_S)
+    fleet_database.advance(0, rate=200)
+    granted = sum(together(_ask_and_settle, 8, fleet_database.dsn("worker"), 1.5))
+    assert most_in_a_window(owner) == N
+    span = value(owner, "SELECT extract(epoch FROM max(granted_at) - min(granted_at)) FROM fleet.rate_grants")
+    assert granted > 0.6 * N * float(span) / WINDOW_S
+
+
+def test_without_the_row_lock_the_test_above_would_fail(
+    fleet_database: FleetDatabase, owner: Owner, console: Database
+) -> None:
+    configure(console, N, WINDOW_S)
+    fleet_database.advance(0, rate=200)
+    with (
+        planted(
+            owner,
+            "can_make_request",
+            ("rate_limit := fleet.lock_rate_limit(account, endpoint);",
+             "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = can_make_request.account "
+             "AND r.endpoint = can_make_request.endpoint;"),
+            ("INSERT INTO fleet.rate_grants", "PERFORM pg_sleep(0.005); INSERT INTO fleet.rate_grants"),
+        ),
+    ):
+        together(_ask_and_settle, 8, fleet_database.dsn("worker"), 0.5)
+    assert most_in_a_window(owner) > N
+
+
+def test_a_unit_frees_one_window_after_its_request_was_settled(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    configure(console, 1, WINDOW_S)
+    grant = ask(fleet)
+    assert grant.grant_id is not None
+    fleet_database.advance(50)
+    fleet.rate_limits.record_usage(grant.grant_id, True)
+    fleet_database.advance(58)
+    refused = ask(fleet)
+    assert (refused.allowed, refused.grant_id) == (False, None)
+    assert refused.reason == "1 of 1 requests of search_tweets used"
+    assert refused.retry_after_seconds is not None
+    assert 1 <= refused.retry_after_seconds <= 2
+    fleet_database.advance(2)
+    assert ask(fleet).allowed
+
+
+def test_an_unsettled_grant_of_a_live_holder_occupies_its_unit_for_ever(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    set_setting(console, "quiet_time_s", 0, actor="me", reason="test")
+    configure(console, 1, WINDOW_S)
+    with fleet_database.connect("slow") as slow:
+        assert ask(slow).allowed
+        fleet_database.advance(3600)
+        refused = ask(fleet)
+        assert not refused.allowed
+        assert refused.retry_after_seconds == 15
+
+
+def test_a_dead_holders_grant_frees_after_the_quiet_time_and_a_window(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 1, WINDOW_S)
+    victim = fleet_database.connect("dead")
+    assert ask(victim).allowed
+    kill_session(owner, "dead/1 incarnation")
+    fleet_database.advance(3600)
+    assert ask(fleet).retry_after_seconds == 15
+    assert value(owner, "SELECT settled_at FROM fleet.rate_grants") is None  # quiet time: real, 120 s
+    owner.execute("UPDATE fleet.rate_grants SET granted_real_at = granted_real_at - interval '121 seconds'")
+    refused = ask(fleet)  # counted as used at the last possible moment: now
+    assert not refused.allowed
+    assert refused.retry_after_seconds is not None
+    assert 58 <= refused.retry_after_seconds <= WINDOW_S
+    fleet_database.advance(WINDOW_S)
+    assert ask(fleet).allowed
+    victim.close()
+
+
+def headers(owner: Owner, limit: object, remaining: object, reset_in_s: float | None = 600) -> dict[str, str]:
+    """An answer's headers; the reset stands in the platform's time, which is an hour behind."""
+    answered = value(owner, "SELECT date_trunc('second', clock_timestamp() - interval '1 hour')")
+    found = {"Date": format_datetime(answered), "X-Rate-Limit-Limit": str(limit)}
+    found["x-rate-limit-remaining"] = str(remaining)
+    if reset_in_s is not None:
+        found["x-rate-limit-reset"] = str(int(answered.timestamp() + reset_in_s))
+    return found
+
+
+def learned(owner: Owner) -> tuple[int | None, int]:
+    return rows(owner, "SELECT header_limit, header_used FROM fleet.rate_limits WHERE account = 'default'")[0]
+
+
+def test_headers_lower_the_limit_at_once_and_count_what_others_use(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    spend(fleet, response_headers=headers(owner, 50, 40))
+    capacity = fleet.rate_limits.get_remaining_capacity("search_tweets")
+    assert (capacity.limit, capacity.used, capacity.remaining) == (50, 10, 40)
+    assert ask(fleet).allowed  # unsettled: counts on top of what the headers say
+    assert fleet.rate_limits.get_remaining_capacity("search_tweets").used == 11
+
+
+def test_within_an_epoch_the_use_only_rises_whatever_order_answers_come_in(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    now, late = headers(owner, 50, 30), headers(owner, 50, 35)
+    now["x-rate-limit-reset"] = late["x-rate-limit-reset"] = str(int(late["x-rate-limit-reset"]) + 5)
+    spend(fleet, response_headers=now)
+    spend(fleet, response_headers=late)
+    assert learned(owner) == (50, 20)
+    older = headers(owner, 80, 79, reset_in_s=5)
+    spend(fleet, response_headers=older)  # an answer of the epoch before
+    assert learned(owner) == (50, 20)
+    newer = headers(owner, 50, 49, reset_in_s=1500)
+    spend(fleet, response_headers=newer)
+    assert learned(owner) == (50, 1)
+    fleet_database.advance(1600)  # the epoch is over: its count says nothing any more, our own does
+    assert fleet.rate_limits.get_remaining_capacity("search_tweets").used == 0
+
+
+def test_headers_out_of_range_teach_nothing(fleet: Fleet, owner: Owner, console: Database) -> None:
+    configure(console, 100, 900)
+    answer = {name.lower(): text for name, text in headers(owner, 50, 40).items()}
+    for change in (
+        {"x-rate-limit-limit": "many"},
+        {"x-rate-limit-limit": "0"},
+        {"x-rate-limit-limit": "99999999999999999999"},
+        {"x-rate-limit-remaining": "-3"},
+        {"x-rate-limit-remaining": "51"},
+        {"x-rate-limit-remaining": "1.5"},
+        {"x-rate-limit-reset": "soon"},
+        {"x-rate-limit-reset": "99999999999"},
+        {"date": "yesterday-ish", "x-rate-limit-reset": "12"},
+        {"date": "infinity"},
+        {"x-rate-limit-limit": ""},
+    ):
+        spend(fleet, response_headers={**answer, **change})
+        assert learned(owner) == (None, 0), change
+
+
+def test_a_settled_request_without_headers_counts_as_one_more(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    spend(fleet, response_headers=headers(owner, 50, 40))
+    spend(fleet)
+    spend(fleet, response_headers={"x-rate-limit-limit": "garbage"})
+    assert learned(owner) == (50, 12)
+
+
+def test_remaining_0_closes_the_endpoint_until_the_reset_relative_to_the_answers_own_date(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    spend(fleet, response_headers=headers(owner, 50, 0, reset_in_s=300))
+    refused = ask(fleet)
+    assert not refused.allowed
+    assert refused.retry_after_seconds is not None
+    assert 297 <= refused.retry_after_seconds <= 300
+    fleet_database.advance(301)
+    assert ask(fleet).allowed
+
+
+def test_a_429_closes_the_endpoint_until_its_reset_and_an_older_one_shortens_nothing(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    first, second = ask(fleet), ask(fleet)
+    assert first.grant_id is not None
+    assert second.grant_id is not None
+    fleet.rate_limits.record_usage(first.grant_id, False, headers(owner, 50, 0, reset_in_s=300), status=429)
+    fleet.rate_limits.record_usage(second.grant_id, False, headers(owner, 50, 0, reset_in_s=10), status=429)
+    refused = ask(fleet)
+    assert refused.reason == "the platform refused an earlier request"
+    assert refused.retry_after_seconds is not None
+    assert 297 <= refused.retry_after_seconds <= 300
+    assert value(owner, "SELECT count(*) FROM fleet.events WHERE kind = 'rate_limit'") == 2
+    fleet_database.advance(301)
+    assert ask(fleet).allowed
+
+
+def test_a_429_without_headers_closes_the_endpoint_for_a_window(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    configure(console, 100, 900)
+    grant = ask(fleet)
+    assert grant.grant_id is not None
+    fleet.rate_limits.record_usage(grant.grant_id, False, status=429)
+    refused = ask(fleet)
+    assert refused.retry_after_seconds is not None
+    assert 898 <= refused.retry_after_seconds <= 900
+    fleet_database.advance(901)
+    assert ask(fleet).allowed
+
+
+def test_a_worker_tightens_a_limit_and_never_loosens_it(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    fleet.rate_limits.configure("post_tweet", [(10, 900)])
+    fleet.rate_limits.configure("post_tweet", [(10, 1800)])
+    for window in ((11, 1800), (10, 1799), (50, 900)):
+        with pytest.raises(InvalidValueError) as refusal:
+            fleet.rate_limits.configure("post_tweet", [window])
+        assert_refused(refusal, "limit", f"{window[0]} in {window[1]} s")
+    configure(console, 60, 900, "post_tweet")  # a person may
+    assert rows(owner, "SELECT requests, window_s FROM fleet.rate_limits WHERE account = 'default'") == [(60, 900)]
+
+
+def test_a_longer_window_keeps_past_requests_for_longer(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    configure(console, 1, 60)
+    spend(fleet)
+    configure(console, 1, 600)
+    fleet_database.advance(500)
+    assert not ask(fleet).allowed
+    fleet_database.advance(101)
+    assert ask(fleet).allowed
+
+
+def test_crossing_80_95_and_100_percent_is_an_event_each(fleet: Fleet, owner: Owner, console: Database) -> None:
+    configure(console, N, WINDOW_S)
+    crossed: list[int] = []
+    for used in range(1, N + 1):
+        assert ask(fleet).allowed
+        marks = rows(owner, "SELECT data->>'percent' FROM fleet.events WHERE kind = 'rate_limit' ORDER BY id")
+        crossed += [used] * (len(marks) - len(crossed))
+    assert crossed == [16, 19, 20]
+    assert [mark for (mark,) in marks] == ["80", "95", "100"]
+    assert fleet.rate_limits.get_system_status()[0]["health"] == "critical"
+
+
+def test_a_grant_belongs_to_its_incarnation_and_is_settled_once(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    grant = ask(fleet)
+    assert grant.grant_id is not None
+    with fleet_database.connect("other") as other:
+        for foreign in (grant.grant_id, "999999999"):
+            with pytest.raises(InvalidValueError) as refusal:
+                other.rate_limits.record_usage(foreign, True)
+            assert_refused(refusal, "grant_id", foreign)
+    fleet.rate_limits.record_usage(grant.grant_id, True)
+    fleet.rate_limits.record_usage(grant.grant_id, False, headers(owner, 50, 0), status=429)
+    assert learned(owner) == (None, 0)
+    assert ask(fleet).allowed
+
+
+def test_an_unknown_endpoint_is_refused_with_the_known_ones(fleet: Fleet) -> None:
+    with pytest.raises(InvalidValueError, match=r"fetch_mentions, .*post_tweet.*configure_rate_limit") as refusal:
+        ask(fleet, "retweet")
+    assert_refused(refusal, "endpoint", "retweet")
+    with pytest.raises(InvalidValueError) as refusal:
+        fleet.rate_limits.get_remaining_capacity("retweet")
+    assert_refused(refusal, "endpoint", "retweet")
+
+
+def test_bad_limits_are_refused_by_name(fleet: Fleet) -> None:
+    set_limit: Any = fleet.rate_limits.configure
+    for windows, field, given in (
+        ([(0, 900)], "limit", "0"),
+        ([(1_000_001, 900)], "limit", "1000001"),
+        ([(10, 0)], "window_s", "0"),
+        ([(10, 604801)], "window_s", "604801"),
+        ([(None, 900)], "limit", None),
+        ([], "windows", "[]"),
+        ([(1, 1), (2, 2)], "windows", "[(1, 1), (2, 2)]"),
+    ):
+        with pytest.raises(InvalidValueError) as refusal:
+            set_limit("search_tweets", windows)
+        assert_refused(refusal, field, given)
+    with pytest.raises(InvalidValueError, match="out of range"):
+        fleet.rate_limits.configure("search_tweets", [(10**12, 900)])
+    with pytest.raises(InvalidValueError, match="priority"):
+        fleet.rate_limits.can_make_request("search_tweets", "w", "urgent")  # pyright: ignore[reportArgumentType]
+
+
+def test_an_accounts_limits_are_its_own(fleet: Fleet, console: Database) -> None:
+    configure(console, 1, 900)
+    assert ask(fleet).allowed
+    assert not ask(fleet).allowed
+    assert fleet.rate_limits.can_make_request("search_tweets", "w", account="sandbox").allowed
+    assert fleet.rate_limits.get_remaining_capacity("search_tweets", "sandbox").limit == 180
