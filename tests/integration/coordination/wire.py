@@ -53,6 +53,7 @@ class Wire:
             while True:
                 client, _ = self._listener.accept()
                 server = self._connect()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._sockets += [client, server]
                 for target, source, sink in (
                     (self._requests, client, server),
