@@ -157,6 +157,8 @@ class Database:
         diagnostic = error.diag
         state = error.sqlstate or ""
         message = diagnostic.message_primary or str(error).strip().split("\n", 1)[0]
+        if state.startswith("FL") and diagnostic.message_hint:
+            message = f"{message}: {diagnostic.message_hint}"  # what to do next
         detail = _detail(diagnostic.message_detail)
         gone = self._connection is None or self._connection.closed or state in _GONE
         translated: errors.FleetError
