@@ -122,6 +122,7 @@ commands = Table(
     Column("requested_at", MOMENT, nullable=False),
     Column("state", Text, nullable=False),
     Column("result", Text),
+    Column("taken_at", MOMENT),
     Column("finished_at", MOMENT),
     Index(
         "commands_open",

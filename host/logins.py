@@ -1,15 +1,14 @@
 """Logins: the connection string of each role, derived from the migrator's.
 
 Every host of a fleet is given the same DATABASE_URL, so every host finds the same passwords without asking
-another: each is HMAC-SHA-256 of the role's name, keyed with the migrator's password. A DATABASE_URL without
-a password (trust, a password file, a client certificate) gives nothing to derive from: then the passwords
+another: each is scrypt (RFC 7914) of the migrator's password, salted with the role's name, so that whoever
+holds one login can't cheaply guess the password that it came from. A DATABASE_URL without a password (trust, a password file, a client certificate) gives nothing to derive from: then the passwords
 are random and kept in this state directory's `dsn/` files only, and a second host needs a copy of those.
 
 Changing the migrator's password changes all others: `socialfleet migrate --reset-logins` sets them.
 """
 
 import hashlib
-import hmac
 import re
 import secrets
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ from urllib.parse import quote, unquote
 from host.state_directory import NoFleetError, Role, StateDirectory
 
 PASSWORD_LENGTH = 40
+SCRYPT: Mapping[str, int] = {"n": 2**14, "r": 8, "p": 1}
+"""16 MB and some 50 ms a guess."""
 LOGINS: Mapping[str, Role] = {
     "fleet_owner": "owner",
     "fleet_worker": "worker",
@@ -118,7 +119,7 @@ def derive(migrator_dsn: str, state: StateDirectory) -> Logins:
 
 def _password(role: str, key: str | None, state: StateDirectory) -> str:
     if key is not None:
-        return hmac.new(key.encode(), role.encode(), hashlib.sha256).hexdigest()[:PASSWORD_LENGTH]
+        return hashlib.scrypt(key.encode(), salt=role.encode(), dklen=PASSWORD_LENGTH // 2, **SCRYPT).hex()
     try:
         kept = parse(state.dsn(LOGINS[role])).password
     except (NoFleetError, DsnError):

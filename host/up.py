@@ -43,7 +43,7 @@ REHEARSAL = "a rehearsal in the sandbox shows posts and readings within a minute
 REHEARSAL_SETTINGS: Mapping[str, int] = {
     "planner_interval_s": 60,
     "planner_check_interval_s": 30,
-    "planner_spacing_s": 20,
+    "planner_spacing_s": 25,
     "poster_interval_s": 15,
     "metrics_interval_s": 10,
     "metrics_first_reading_s": 10,

@@ -68,9 +68,9 @@ def upgrade(dsn: str, passwords: Mapping[str, str], *, reset_logins: bool = Fals
         MigratorTooWeakError: the login lacks CREATEROLE, or CREATE on the database.
         DatabaseUnreachableError: no connection.
     """
-    url = dsn.replace("postgres://", "postgresql://", 1).replace("postgresql://", "postgresql+psycopg://", 1)
     engine = create_engine(
-        url, connect_args={"connect_timeout": 10, "application_name": "socialfleet migrate"}
+        "postgresql+psycopg://",  # the driver alone: libpq reads the URL, with several hosts where it has them
+        connect_args={"conninfo": dsn, "connect_timeout": 10, "application_name": "socialfleet migrate"},
     )
     try:
         with engine.connect() as connection:

@@ -74,16 +74,18 @@ BEGIN
     RETURN jsonb_build_object('id', asked.id::text, 'state', asked.state);
 END $$;
 
--- The manager takes what is pending, oldest first.
+-- The manager takes what is pending, oldest first; and again, after a minute, what a manager took that ended since.
 CREATE OR REPLACE FUNCTION fleet.take_commands() RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     taken jsonb;
 BEGIN
     WITH picked AS MATERIALIZED (
-        SELECT c.id FROM fleet.commands c WHERE c.state = 'pending' ORDER BY c.id LIMIT 50 FOR UPDATE SKIP LOCKED
+        SELECT c.id FROM fleet.commands c
+        WHERE c.state = 'pending' OR (c.state = 'running' AND c.taken_at < clock_timestamp() - interval '1 minute')
+        ORDER BY c.id LIMIT 50 FOR UPDATE SKIP LOCKED
     ), moved AS (
-        UPDATE fleet.commands c SET state = 'running' FROM picked WHERE c.id = picked.id RETURNING c.*
+        UPDATE fleet.commands c SET state = 'running', taken_at = clock_timestamp() FROM picked WHERE c.id = picked.id RETURNING c.*
     )
     SELECT coalesce(jsonb_agg(jsonb_build_object('id', m.id::text, 'action', m.action, 'worker', m.worker, 'slot', m.slot)
         ORDER BY m.id), '[]') INTO taken FROM moved m;

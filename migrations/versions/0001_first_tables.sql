@@ -83,6 +83,7 @@ CREATE TABLE fleet.commands (
     requested_at timestamptz NOT NULL,    -- real time
     state text NOT NULL CHECK (state IN ('pending', 'running', 'done', 'failed')),
     result text,
+    taken_at timestamptz,                 -- real time
     finished_at timestamptz               -- real time
 );
 CREATE INDEX commands_open ON fleet.commands (id) WHERE state IN ('pending', 'running');

@@ -1,7 +1,6 @@
 """Every role's connection string, from the migrator's."""
 
 import hashlib
-import hmac
 from pathlib import Path
 
 import pytest
@@ -24,9 +23,9 @@ def test_every_role_of_the_schema_has_a_login_and_a_file() -> None:
     assert {*LOGINS.values(), "migrator"} == set(ROLES)
 
 
-def test_passwords_are_the_hmac_of_the_roles_name_keyed_with_the_migrators(state: StateDirectory) -> None:
+def test_passwords_are_derived_from_the_migrators_slowly_and_differ_by_role(state: StateDirectory) -> None:
     found = derive("postgresql://me:s3cret@db/fleet", state)
-    expected = hmac.new(b"s3cret", b"fleet_worker", hashlib.sha256).hexdigest()[:40]
+    expected = hashlib.scrypt(b"s3cret", salt=b"fleet_worker", n=2**14, r=8, p=1, dklen=20).hex()
     assert found.passwords["fleet_worker"] == expected
     assert found.dsns["worker"] == f"postgresql://fleet_worker:{expected}@db/fleet"
     assert len(set(found.passwords.values())) == len(LOGINS)
@@ -59,7 +58,7 @@ def test_the_place_is_kept_whatever_form_it_has(
     found = derive(given, state)
     read = conninfo_to_dict(found.dsns["reader"])
     assert read["user"] == "fleet_reader"
-    assert read["password"] == hmac.new(b"p", b"fleet_reader", hashlib.sha256).hexdigest()[:40]
+    assert read["password"] == hashlib.scrypt(b"p", salt=b"fleet_reader", n=2**14, r=8, p=1, dklen=20).hex()
     assert {name: read.get(name) for name in kept} == kept
 
 
