@@ -2,8 +2,9 @@
 
 Every host of a fleet is given the same DATABASE_URL, so every host finds the same passwords without asking
 another: each is scrypt (RFC 7914) of the migrator's password, salted with the role's name, so that whoever
-holds one login can't cheaply guess the password that it came from. A DATABASE_URL without a password (trust, a password file, a client certificate) gives nothing to derive from: then the passwords
-are random and kept in this state directory's `dsn/` files only, and a second host needs a copy of those.
+holds one login can't cheaply guess the password that it came from. A DATABASE_URL without a password
+(trust, a password file, a client certificate) gives nothing to derive from: then the passwords are random
+and kept in this state directory's `dsn/` files only, and a second host needs a copy of those.
 
 Changing the migrator's password changes all others: `socialfleet migrate --reset-logins` sets them.
 """

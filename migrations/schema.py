@@ -69,7 +69,7 @@ def upgrade(dsn: str, passwords: Mapping[str, str], *, reset_logins: bool = Fals
         DatabaseUnreachableError: no connection.
     """
     engine = create_engine(
-        "postgresql+psycopg://",  # the driver alone: libpq reads the URL, with several hosts where it has them
+        "postgresql+psycopg://",  # the driver alone: libpq reads the URL, also one with several hosts
         connect_args={"conninfo": dsn, "connect_timeout": 10, "application_name": "socialfleet migrate"},
     )
     try:
