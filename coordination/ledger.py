@@ -112,9 +112,9 @@ class Ledger:
         """Give one intent as a dict; None when there is none."""
         return self._session.database.call("get_intent", intent=int(intent_id))
 
-    def queue(self, account: str) -> Queue:
-        """Say what waits, until when it is planned, and which texts not to repeat."""
-        answer = self._session.database.call("get_queue", account=account)
+    def queue(self, account: str, targets: str = "") -> Queue:
+        """Say what waits among the targets that begin so, until when; and which texts not to repeat."""
+        answer = self._session.database.call("get_queue", account=account, targets=targets)
         moments = {
             name: datetime.fromisoformat(answer[name]) if answer[name] else None
             for name in ("planned_until", "last_posted_at")

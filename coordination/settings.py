@@ -22,6 +22,11 @@ def set_setting(database: Database, key: str, value: object, *, actor: str, reas
     database.call("set_setting", key=key, value=Json(value), actor=actor, reason=reason)
 
 
+def unseed_settings(database: Database, *, actor: str, reason: str) -> int:
+    """Take back what `actor` seeded and nobody changed since; give how many. For the manager."""
+    return int(database.call("unseed_settings", actor=actor, reason=reason))
+
+
 def seed_setting(database: Database, key: str, value: object, *, actor: str, reason: str) -> bool:
     """Give a setting its first value; leave one that is there alone and say False."""
     return bool(database.call("seed_setting", key=key, value=Json(value), actor=actor, reason=reason))

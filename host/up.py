@@ -40,6 +40,7 @@ REFUSED = 2
 UNREACHABLE = 4
 SEEDED_BY = "sandbox"
 REHEARSAL = "a rehearsal in the sandbox shows posts and readings within a minute"
+NO_REHEARSAL = "the account is not the sandbox's: a rehearsal's pace is not for it"
 REHEARSAL_SETTINGS: Mapping[str, int] = {
     "planner_interval_s": 60,
     "planner_check_interval_s": 30,
@@ -222,6 +223,8 @@ class Up:
             if self._config.runs_sandbox:
                 for key, value in REHEARSAL_SETTINGS.items():
                     settings.seed_setting(database, key, value, actor=SEEDED_BY, reason=REHEARSAL)
+            elif settings.unseed_settings(database, actor=SEEDED_BY, reason=NO_REHEARSAL):
+                self._step(4, "the rehearsal's short intervals are taken back: workers go at their own pace")
         except DatabaseError as error:
             raise UpError(str(error), exit_code=UNREACHABLE) from error
         finally:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import psycopg
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
@@ -12,9 +13,6 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from coordination.models import SCHEMA
 from migrations import functions
-
-if TYPE_CHECKING:
-    from psycopg import Connection as PsycopgConnection
 
 ROLES = ("fleet_owner", "fleet_worker", "fleet_console", "fleet_reader", "fleet_maintainer")
 OLDEST_POSTGRESQL = 14
@@ -68,9 +66,10 @@ def upgrade(dsn: str, passwords: Mapping[str, str], *, reset_logins: bool = Fals
         MigratorTooWeakError: the login lacks CREATEROLE, or CREATE on the database.
         DatabaseUnreachableError: no connection.
     """
+    # libpq reads the URL, also one with several hosts, which SQLAlchemy's own parser would not.
     engine = create_engine(
-        "postgresql+psycopg://",  # the driver alone: libpq reads the URL, also one with several hosts
-        connect_args={"conninfo": dsn, "connect_timeout": 10, "application_name": "socialfleet migrate"},
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(dsn, connect_timeout=10, application_name="socialfleet migrate"),
     )
     try:
         with engine.connect() as connection:
@@ -113,9 +112,9 @@ def _upgrade(connection: Connection, passwords: Mapping[str, str], *, reset_logi
     return head()
 
 
-def _driver(connection: Connection) -> "PsycopgConnection[Any]":
+def _driver(connection: Connection) -> psycopg.Connection[Any]:
     """Psycopg's own connection: whole files of SQL go through it as they are, without placeholders."""
-    return cast("PsycopgConnection[Any]", connection.connection.driver_connection)
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
 
 def _current(connection: Connection) -> str | None:

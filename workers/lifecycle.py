@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from coordination import Fleet
 from coordination.errors import DatabaseUnavailableError, IncarnationLostError
-from workers.base import Worker, read_settings
+from workers.base import Health, Worker, read_settings
 from workers.context import Context, Platform
 from workers.errors import NeedNotMetError
 from workers.intervals import further_duties
@@ -57,6 +57,8 @@ class Life:
         self._worker = kind(context=context, fleet=fleet, progress=self._progress, draining=draining)
         self._configuration = -1
         self._checked_at = float("-inf")
+        self._health = Health(healthy=True)
+        self._failing: dict[str, str] = {}
 
     def live(self) -> None:
         """Work until the drain.
@@ -147,6 +149,10 @@ class Life:
                 failure = error
                 log.error("step failed", error=error)
                 self._fleet.audit.event("error", "step_failed", f"{step} failed: {error}", {"trace": trace})
+                self._failing[step] = f"{step} failed: {error}"
+            else:
+                self._failing.pop(step, None)
+            self._tell_health()
             self._finish(run, failure)
             self._progress.enter("READY")
 
@@ -186,11 +192,20 @@ class Life:
     def _check_health(self) -> None:
         if monotonic() - self._checked_at < HEALTH_CHECK_S:
             return
-        found = self._worker.health_check()
+        self._health = self._worker.health_check()
         self._checked_at = monotonic()
-        self._progress.checked(healthy=found.healthy, reason=found.reason, health=found.details)
-        if not found.healthy:
-            log.warning("not healthy", reason=found.reason)
+        self._tell_health()
+        if not self._health.healthy:
+            log.warning("not healthy", reason=self._health.reason)
+
+    def _tell_health(self) -> None:
+        """A worker is healthy when its check says so and none of its steps failed the last time."""
+        faults = [self._health.reason, *self._failing.values()]
+        self._progress.checked(
+            healthy=self._health.healthy and not self._failing,
+            reason="; ".join(filter(None, faults)),
+            health=self._health.details,
+        )
 
     def _wait(self, seconds: float) -> None:
         self._stir.wait(max(0.05, seconds))

@@ -122,7 +122,7 @@ const clip = (text) => {
 /** A platform's field as a word: reply_count is "replies", or "reply" when it is one. */
 function metric(name, value) {
   const one = label(name).replace(/ count$/, "");
-  return value === 1 ? one : one.replace(/([^aeiou])y$/, "$1ie").replace(/s?$/, "s");
+  return value === 1 ? one.replace(/ies$/, "y").replace(/s$/, "") : one.replace(/([^aeiou])y$/, "$1ie").replace(/s?$/, "s");
 }
 
 function showPosts(seen) {

@@ -15,7 +15,7 @@ SELECT name, platform, api_url, sandbox, handle FROM fleet.accounts ORDER BY nam
 -- name: list_latest_intents
 -- The intents that changed last; reads `number` rows along intents_updated.
 SELECT id::text, account, action, target, state, text, platform_id, attempt, reason, not_before, retry_at, updated_at
-FROM fleet.intents ORDER BY updated_at DESC, id DESC LIMIT %(number)s;
+FROM fleet.intents i ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s;
 
 -- name: list_latest_posts
 -- What was posted last, with its latest reading; reads as many intents along intents_updated as it takes to find `number`
@@ -35,7 +35,7 @@ FROM fleet.accounts a LEFT JOIN fleet.tracked_posts t ON t.account = a.name GROU
 
 -- name: list_latest_events
 -- The newest events, newest first; reads `number` rows along the primary key.
-SELECT id::text, at, severity, kind, source, message FROM fleet.events ORDER BY id DESC LIMIT %(number)s;
+SELECT id::text, at, severity, kind, source, message FROM fleet.events e ORDER BY e.id DESC LIMIT %(number)s;
 
 -- name: count_events_after
 -- How many events of each severity came after an id, and the newest id; reads those rows along the primary key.

@@ -10,7 +10,7 @@ SELECT w.name, coalesce(s.slot, 1) AS slot, s.host, w.description,
         ELSE s.state END AS state,
     CASE WHEN s.worker IS NULL THEN 'no manager runs it'
         WHEN s.seen_at < clock_timestamp() - interval '15 seconds' AND s.state <> 'STOPPED' THEN 'its manager is silent'
-        WHEN s.state = 'READY' THEN coalesce(h.reason, '')
+        WHEN s.state = 'READY' THEN coalesce(nullif(h.reason, ''), h.health->>'reason', '')
         ELSE s.reason END AS reason,
     s.since, s.pid, coalesce(s.restart_count, 0) AS restart_count,
     h.healthy AS heartbeat_healthy, h.health, h.step, h.progress, h.memory_bytes,
@@ -28,7 +28,8 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT max(l.ended_real_at) AS last_run_at, (array_agg(l.outcome ORDER BY l.id DESC))[1] AS last_outcome,
         avg((l.outcome <> 'done')::integer) AS error_rate, count(*) AS runs,
-        (array_agg(l.items_per_minute ORDER BY l.id DESC))[1] AS items_per_minute,
+        sum(l.items) * 60 / greatest(60, extract(epoch FROM max(l.ended_real_at) - min(l.started_real_at)))::double precision
+            AS items_per_minute,
         (array_agg(l.error ORDER BY l.id DESC) FILTER (WHERE l.error IS NOT NULL))[1] AS last_error
     FROM (SELECT * FROM fleet.runs l WHERE l.worker = w.name AND l.outcome <> 'running' ORDER BY l.id DESC LIMIT 100) l
 ) r ON true

@@ -16,6 +16,11 @@ BEGIN
         left(write_audit.reason, 1000), write_audit.details);
 END $$;
 
+-- A text cut to n characters with an ellipsis, for one line to a person. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.shorten(text text, n integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN length(text) > n THEN left(text, n - 1) || '…' ELSE text END;
+
 -- Inside a writer's own transaction; not granted to any role.
 CREATE OR REPLACE FUNCTION fleet.emit(severity text, kind text, source text, message text, data jsonb DEFAULT '{}')
 RETURNS void

@@ -18,7 +18,7 @@ DECLARE
         "fleet_reader": ["get_settings", "flag_enabled", "get_kill_switch", "get_system_status", "get_engagement_stats",
             "get_intent"],
         "fleet_maintainer": ["ensure_account", "ensure_worker", "get_desired", "report_slots", "take_commands",
-            "finish_command", "seed_setting", "get_kill_switch", "get_system_status", "wake"]
+            "finish_command", "seed_setting", "unseed_settings", "get_kill_switch", "get_system_status", "wake"]
     }';
     open_to_all constant text[] := ARRAY['now', 'real_now', 'lock_key'];
     reads_tables constant text[] := ARRAY['fleet_console', 'fleet_reader', 'fleet_maintainer'];

@@ -105,7 +105,7 @@ BEGIN
         CASE first_state WHEN 'awaiting_approval' THEN 'a worker proposed it for an account that is not the sandbox''s' END);
     PERFORM fleet.emit('info', 'intent_' || first_state, add_intent.proposed_by,
         format('%s %s for %s: %s', CASE first_state WHEN 'ready' THEN 'planned' ELSE 'waits for approval:' END, 'post ' || added.id,
-            to_char(added.not_before, 'HH24:MI:SS'), left(added.text, 120)),
+            to_char(added.not_before, 'HH24:MI:SS "UTC"'), fleet.shorten(added.text, 160)),
         jsonb_build_object('intent', added.id::text, 'account', added.account));
     RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', true, 'due', added.not_before <= now_at);
 END $$;
@@ -503,7 +503,7 @@ BEGIN
     WHEN 'posted' THEN
         PERFORM fleet.mark_posted(known, settle.platform_id, worker_id, settle.reason, settle.incarnation, tried.fencing_token);
         PERFORM fleet.emit('info', 'posted', worker_id, format('posted %s as %s: %s', known.id, settle.platform_id,
-            left(known.text, 120)), jsonb_build_object('intent', known.id::text, 'platform_id', settle.platform_id));
+            fleet.shorten(known.text, 160)), jsonb_build_object('intent', known.id::text, 'platform_id', settle.platform_id));
     WHEN 'rejected' THEN
         PERFORM fleet.move_intent(known.id, 'rejected', worker_id, settle.reason, settle.incarnation, tried.fencing_token);
         PERFORM fleet.emit('warning', 'rejected', worker_id, format('post %s was rejected: %s', known.id, settle.reason),
@@ -577,17 +577,22 @@ BEGIN
         FROM fleet.intents i WHERE i.id = get_intent.intent);
 END $$;
 
--- What the planner asks: how much waits, until when it reaches, and which texts not to repeat. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.get_queue(account text, texts_of_days double precision DEFAULT 30) RETURNS jsonb
+-- What a planner asks of its own targets (those that begin with `targets`): how many wait, until when they reach; and of the
+-- whole account: which texts not to repeat. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.get_queue(
+    account text, targets text DEFAULT '', texts_of_days double precision DEFAULT 30
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now_at timestamptz;
 BEGIN
     now_at := fleet.now();
     RETURN (SELECT jsonb_build_object(
-        'waiting', count(*) FILTER (WHERE i.state IN ('draft', 'awaiting_approval', 'ready', 'claimed', 'retry_at')),
-        'planned_until', max(i.not_before) FILTER (WHERE i.state IN ('draft', 'awaiting_approval', 'ready', 'claimed')),
-        'last_posted_at', max(i.updated_at) FILTER (WHERE i.state = 'posted'),
+        'waiting', count(*) FILTER (WHERE starts_with(i.target, targets)
+            AND i.state IN ('draft', 'awaiting_approval', 'ready', 'claimed', 'retry_at')),
+        'planned_until', max(i.not_before) FILTER (WHERE starts_with(i.target, targets)
+            AND i.state IN ('draft', 'awaiting_approval', 'ready', 'claimed')),
+        'last_posted_at', max(i.updated_at) FILTER (WHERE starts_with(i.target, targets) AND i.state = 'posted'),
         'now', now_at,
         'texts', coalesce(jsonb_agg(i.text), '[]'))
         FROM fleet.intents i

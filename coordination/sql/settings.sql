@@ -46,6 +46,22 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Takes back what an actor seeded and nobody changed since; gives how many.
+CREATE OR REPLACE FUNCTION fleet.unseed_settings(actor text, reason text) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    seeded fleet.settings;
+    taken integer := 0;
+BEGIN
+    FOR seeded IN SELECT * FROM fleet.settings s WHERE s.changed_by = unseed_settings.actor ORDER BY s.key FOR UPDATE LOOP
+        PERFORM fleet.write_audit(actor, 'unseed_setting', seeded.key, unseed_settings.reason,
+            jsonb_build_object('before', seeded.value));
+        DELETE FROM fleet.settings s WHERE s.key = seeded.key;
+        taken := taken + 1;
+    END LOOP;
+    RETURN taken;
+END $$;
+
 -- All settings under a prefix as one object. Locks nothing; one range read.
 CREATE OR REPLACE FUNCTION fleet.get_settings(prefix text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -113,10 +113,9 @@ def _command(arguments: Sequence[str]) -> tuple[str, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    options = parser.parse_args(list(arguments))
+    options, rest = parser.parse_args(list(arguments[:1])), list(arguments[1:])
     if options.command not in COMMANDS:
         near = get_close_matches(str(options.command), list(COMMANDS), 1)
         hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(COMMANDS)}"
         parser.error(f"command is '{options.command}': {hint}")
-    return str(options.command), list(options.rest)
+    return str(options.command), rest

@@ -15,7 +15,9 @@ POLL_S = 0.1
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", metavar="NAME", help="the worker, or one slot of it: poster/1")
+    parser.add_argument(
+        "name", metavar="NAME", help="the worker; restart also takes one slot of it: poster/1"
+    )
     parser.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
 
 

@@ -11,6 +11,9 @@ from workers.base import Worker, WorkerSettings
 from workers.intervals import also, hours, minutes
 from workers.platforms.writers import Brief, BuiltinWriter, Draft, Writer, with_fallback
 
+PLAN = "plan:"
+"""How the planner's targets begin; the rest is the slot's time."""
+
 
 class PlannerSettings(WorkerSettings):
     """The planner's live settings.
@@ -38,15 +41,19 @@ class Planner(Worker):
 
     def step(self) -> None:
         """Fill the queue up to its target."""
-        self._fill(self.fleet.ledger.queue(self.context.account))
+        self._fill(self._queue())
 
     @also(every=minutes(30))
     def check(self) -> None:
         """Fill the queue when nothing waits any more."""
-        queue = self.fleet.ledger.queue(self.context.account)
+        queue = self._queue()
         if queue.waiting == 0:
             self.log.info("the queue is empty")
             self._fill(queue)
+
+    def _queue(self) -> Queue:
+        # Its own plans only: a post that a person put far ahead must not silence the planner until then.
+        return self.fleet.ledger.queue(self.context.account, PLAN)
 
     def _fill(self, queue: Queue) -> None:
         account = self.fleet.accounts.get(self.context.account)
@@ -55,7 +62,7 @@ class Planner(Worker):
 
         def plan(at: datetime) -> None:
             # The slot is the target: two planners that plan the same slot make one intent.
-            target = f"plan:{at:%Y-%m-%dT%H:%M:%SZ}"
+            target = f"{PLAN}{at:%Y-%m-%dT%H:%M:%SZ}"
             seed = int.from_bytes(sha256(f"{account.name} {target}".encode()).digest()[:8], "big")
             draft = self._writer.write(Brief(topics=account.topics, avoid=frozenset(avoid), at=at, seed=seed))
             self._tell_fallback(draft)
@@ -71,7 +78,7 @@ class Planner(Worker):
             avoid.add(draft.text)
             self.log.info("planned", intent=intent.id, state=intent.state, for_=at.isoformat())
 
-        self.each(slots, key=lambda at: f"plan:{at.isoformat()}", handle=plan)
+        self.each(slots, key=lambda at: f"{PLAN}{at.isoformat()}", handle=plan)
 
     def _tell_fallback(self, draft: Draft) -> None:
         if draft.fallback_reason:

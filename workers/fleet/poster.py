@@ -34,6 +34,10 @@ class Poster(Worker):
     settings_model = PosterSettings
     settings: PosterSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 
+    def first_run(self) -> None:
+        """Ask whose credentials these are; where they are refused, end at once and say so."""
+        self._identify()
+
     def step(self) -> None:
         """Park what dead senders left, then send up to a batch of what is due, in order."""
         ledger, account = self.fleet.ledger, self.context.account

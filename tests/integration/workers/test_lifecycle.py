@@ -334,3 +334,22 @@ def test_each_slot_of_a_duty_is_one_workers_alone(fleet_database: FleetDatabase,
     with living(fleet_database), living(fleet_database):
         eventually(lambda: len(finished_runs(fleet_database)) >= 4, what="both lives' steps")
     assert Greeter.steps.count(name) <= 1
+
+
+def test_a_worker_whose_step_failed_is_not_healthy_until_one_works(fleet_database: FleetDatabase) -> None:
+    def fail_once(_worker: Greeter) -> None:
+        if Greeter.steps.count("step") == 1:
+            raise ValueError("nothing works")
+
+    with living(fleet_database, fail_once):
+        unhealthy = eventually(
+            lambda: rows(fleet_database, "SELECT health->>'reason' FROM fleet.heartbeats WHERE NOT healthy"),
+            what="an unhealthy beat",
+        )
+        assert "step failed: nothing works" in unhealthy[0][0]
+        person = fleet_database.database("console")
+        person.call("wake", worker="tester")
+        person.close()
+        eventually(
+            lambda: rows(fleet_database, "SELECT 1 FROM fleet.heartbeats WHERE healthy"), what="healthy again"
+        )
