@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import psycopg
-
 from coordination import Fleet
 from coordination.database import Database
 from coordination.ledger import Claim, Clearance
-from tests.integration.coordination.tables import rows, value
+from tests.integration.coordination.tables import Owner, rows, value
 
 DEADLINE_S = 13.0
 _numbers = count(1)
@@ -74,17 +72,20 @@ def state(fleet: Fleet, intent: str) -> str:
     return str(found["state"])
 
 
-def transitions(owner: "psycopg.Connection[Any]", intent: str) -> list[str]:
+def transitions(owner: Owner, intent: str) -> list[str]:
     return [
-        to for (to,) in rows(owner, "SELECT to_state FROM fleet.intent_transitions WHERE intent = %s ORDER BY id", intent)
+        to
+        for (to,) in rows(
+            owner, "SELECT to_state FROM fleet.intent_transitions WHERE intent = %s ORDER BY id", intent
+        )
     ]
 
 
-def is_locked(owner: "psycopg.Connection[Any]", act: Act) -> bool:
+def is_locked(owner: Owner, act: Act) -> bool:
     return bool(
         value(owner, "SELECT count(*) FROM fleet.engagement_locks WHERE content = %s", act.claim.content)
     )
 
 
-def open_grants(owner: "psycopg.Connection[Any]") -> int:
+def open_grants(owner: Owner) -> int:
     return int(value(owner, "SELECT count(*) FROM fleet.rate_grants WHERE settled_at IS NULL"))

@@ -1,8 +1,7 @@
-"""One database for all these tests, emptied for each; who else looks at it: a person at the console, and the owner."""
+"""One database for all these tests, emptied after each, and who else looks at it."""
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +10,7 @@ from psycopg import sql
 from coordination import accounts
 from coordination.database import Database
 from tests.integration.conftest import TEMPLATE, FleetDatabase
+from tests.integration.coordination.tables import Owner
 from tests.postgres_servers import Server
 
 NAME = "fleet_coordination"
@@ -44,34 +44,33 @@ def coordination_database(postgres: Server, template: str) -> FleetDatabase:
 
 
 @pytest.fixture
-def owner(coordination_database: FleetDatabase) -> Iterator["psycopg.Connection[Any]"]:
+def owner(coordination_database: FleetDatabase) -> Iterator[Owner]:
     """A superuser's connection in autocommit, which sees and may do everything."""
     with psycopg.connect(coordination_database.superuser_dsn, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
-def fleet_database(
-    coordination_database: FleetDatabase, owner: "psycopg.Connection[Any]"
-) -> Iterator[FleetDatabase]:
-    """The database without anything of the test before, and without its sessions."""
+def fleet_database(coordination_database: FleetDatabase) -> Iterator[FleetDatabase]:
+    """The database, left without anything of the test and without its sessions."""
     yield coordination_database
-    owner.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    tables = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'fleet'").fetchall()
-    empty = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
-    owner.execute(
-        " ".join(
-            [
-                *empty,
-                "DELETE FROM fleet.rate_limits WHERE account <> '*';",
-                "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL;",
-                "SELECT fleet.accept_cluster('test')",
-            ]
-        ).encode()
-    )
+    with psycopg.connect(coordination_database.superuser_dsn, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename LIKE 'fleet%'"
+        )
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'fleet'").fetchall()
+        empty = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
+        connection.execute(
+            " ".join(
+                [
+                    *empty,
+                    "DELETE FROM fleet.rate_limits WHERE account <> '*';",
+                    "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL;",
+                    "SELECT fleet.accept_cluster('test')",
+                ]
+            ).encode()
+        )
 
 
 @pytest.fixture

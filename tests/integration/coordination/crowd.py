@@ -4,9 +4,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from typing import Any
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -18,8 +17,8 @@ PATIENCE_S = 60.0
 def together(life: Callable[..., Any], number: int, *arguments: object) -> list[Any]:
     """Run `life(start, *arguments)` in `number` processes; each calls `start()` when it is ready."""
     gate = PROCESSES.Barrier(number)
-    pipes: list[Connection[Any, Any]] = []
-    lives = []
+    pipes: list[Any] = []
+    lives: list[Any] = []
     for _ in range(number):
         ours, theirs = PROCESSES.Pipe(duplex=False)
         one = PROCESSES.Process(target=_tell, args=(theirs, gate, life, arguments), daemon=True)
@@ -45,7 +44,7 @@ def together(life: Callable[..., Any], number: int, *arguments: object) -> list[
     return results
 
 
-def _tell(pipe: "Connection[Any, Any]", gate: Any, life: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _tell(pipe: Any, gate: Any, life: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
         pipe.send((True, life(gate.wait, *arguments)))
     except BaseException as error:  # noqa: BLE001  the parent reports it
@@ -68,7 +67,7 @@ class Victim:
 
 
 @contextmanager
-def victim(act: Callable[..., Any], *arguments: object) -> Iterator[Victim]:
+def victim(act: Callable[..., Any], *arguments: object) -> Generator[Victim]:
     """Run `act(keep, *arguments)` in a process that then waits; what it hands to `keep` stays alive."""
     ours, theirs = PROCESSES.Pipe()
     process = PROCESSES.Process(target=_act_and_wait, args=(theirs, act, arguments), daemon=True)
@@ -85,7 +84,7 @@ def victim(act: Callable[..., Any], *arguments: object) -> Iterator[Victim]:
         ours.close()
 
 
-def _act_and_wait(pipe: "Connection[Any, Any]", act: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _act_and_wait(pipe: Any, act: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     kept: list[object] = []
     try:
         pipe.send((True, act(kept.append, *arguments)))

@@ -1,6 +1,6 @@
 """The owner's look at the tables, and faults planted into functions."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, LiteralString
 
@@ -9,20 +9,25 @@ import pytest
 
 from coordination.errors import InvalidValueError
 
+Owner = psycopg.Connection[Any]
+"""The owner's, or a superuser's, connection in autocommit."""
 
-def value(owner: "psycopg.Connection[Any]", query: LiteralString, *parameters: object) -> Any:
+Refusal = pytest.ExceptionInfo[InvalidValueError]
+
+
+def value(owner: Owner, query: LiteralString, *parameters: object) -> Any:
     """The one value of the query's one row."""
     row = owner.execute(query, parameters).fetchone()
     assert row is not None, query
     return row[0]
 
 
-def rows(owner: "psycopg.Connection[Any]", query: LiteralString, *parameters: object) -> list[Any]:
+def rows(owner: Owner, query: LiteralString, *parameters: object) -> list[Any]:
     return owner.execute(query, parameters).fetchall()
 
 
 @contextmanager
-def planted(owner: "psycopg.Connection[Any]", function: str, *changes: tuple[str, str]) -> Iterator[None]:
+def planted(owner: Owner, function: str, *changes: tuple[str, str]) -> Generator[None]:
     """Replace pieces of a function for a while, to see the test of it fail."""
     sound = str(
         value(
@@ -43,7 +48,7 @@ def planted(owner: "psycopg.Connection[Any]", function: str, *changes: tuple[str
         owner.execute(sound.encode())
 
 
-def assert_refused(error: "pytest.ExceptionInfo[InvalidValueError]", field: str, given: str | None) -> None:
+def assert_refused(error: Refusal, field: str, given: str | None) -> None:
     """A refusal names the field, the value and what is allowed, in its sentence too."""
     refusal = error.value
     assert (refusal.field, refusal.value) == (field, given)
@@ -52,7 +57,7 @@ def assert_refused(error: "pytest.ExceptionInfo[InvalidValueError]", field: str,
     assert refusal.allowed in str(refusal)
 
 
-def kill_session(owner: "psycopg.Connection[Any]", name: str) -> None:
+def kill_session(owner: Owner, name: str) -> None:
     """End the server's session of that application name, and wait until it is gone."""
     owner.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "

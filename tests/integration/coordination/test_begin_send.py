@@ -2,9 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
-import psycopg
 import pytest
 
 from coordination import Fleet
@@ -20,9 +19,7 @@ from coordination.kill_switch import get_kill_switch, set_kill_switch
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
 from tests.integration.coordination.crowd import until
-from tests.integration.coordination.tables import assert_refused, kill_session, planted, rows, value
-
-Owner = psycopg.Connection[Any]
+from tests.integration.coordination.tables import Owner, assert_refused, kill_session, planted, rows, value
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +226,7 @@ class Hammers:
         self.begun = 0
         self._threads = [threading.Thread(target=self._hammer, args=(n,)) for n in range(number)]
 
-    def __enter__(self) -> "Hammers":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -248,13 +245,15 @@ class Hammers:
                         continue
                     if acts.begin(fleet, acts.Act(claim=claim, grant_id=acts.grant(fleet))).sending:
                         self.begun += 1
-                        fleet.ledger.settle(claim.intent, claim.attempt + 1, "not_written", "hammer", reason="test")
+                        fleet.ledger.settle(
+                            claim.intent, claim.attempt + 1, "not_written", "hammer", reason="test"
+                        )
         except Exception as error:  # noqa: BLE001  the test reports it
             self.faults.append(error)
 
 
 def throw_and_watch(owner: Owner, console: Database, times: int, hammers: Hammers) -> int:
-    """Throw the switch again and again; count sends that began although the acknowledgement didn't list them."""
+    """Throw the switch again and again; count sends that begin without being listed."""
     strays = 0
     for _ in range(times):
         before = hammers.begun
@@ -263,7 +262,9 @@ def throw_and_watch(owner: Owner, console: Database, times: int, hammers: Hammer
         listed = {(one["intent"], one["attempt"]) for one in answer["in_flight"]}
         now = rows(owner, "SELECT id::text, attempt FROM fleet.intents WHERE state = 'sending'")
         strays += len(set(now) - listed)
-        owner.execute("SELECT pg_sleep(0.02)")  # the time that a send which slipped through has to show itself
+        owner.execute(
+            "SELECT pg_sleep(0.02)"
+        )  # the time that a send which slipped through has to show itself
         strays += value(
             owner,
             "SELECT count(*) FROM fleet.intent_transitions WHERE to_state = 'sending' AND real_at > %s",
@@ -273,7 +274,7 @@ def throw_and_watch(owner: Owner, console: Database, times: int, hammers: Hammer
     return strays
 
 
-def hammered(fleet_database: FleetDatabase, fleet: Fleet, console: Database, act: Callable[[Hammers], int]) -> int:
+def hammered(fleet_database: FleetDatabase, fleet: Fleet, act: Callable[[Hammers], int]) -> int:
     for _ in range(12):
         acts.ready(fleet)
     with Hammers(fleet_database, 4) as hammers:
@@ -285,9 +286,7 @@ def hammered(fleet_database: FleetDatabase, fleet: Fleet, console: Database, act
 def test_after_the_acknowledgement_no_send_begins_that_it_does_not_list_i22(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
 ) -> None:
-    strays = hammered(
-        fleet_database, fleet, console, lambda hammers: throw_and_watch(owner, console, 50, hammers)
-    )
+    strays = hammered(fleet_database, fleet, lambda hammers: throw_and_watch(owner, console, 50, hammers))
     assert strays == 0
     assert value(owner, "SELECT count(*) FROM fleet.audits WHERE action = 'kill_switch_on'") == 50
 
@@ -298,9 +297,7 @@ def test_with_the_switch_read_before_its_key_is_taken_the_test_above_would_fail(
     key = "PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('kill', 'global'));"
     read = "switch := fleet.get_kill_switch();"
     with planted(owner, "begin_send", (key, ""), (read, f"{read} PERFORM pg_sleep(0.01); {key}")):
-        strays = hammered(
-            fleet_database, fleet, console, lambda hammers: throw_and_watch(owner, console, 10, hammers)
-        )
+        strays = hammered(fleet_database, fleet, lambda hammers: throw_and_watch(owner, console, 10, hammers))
     assert strays > 0
 
 
@@ -311,7 +308,9 @@ def test_the_acknowledgement_lists_what_is_in_flight(fleet: Fleet, console: Data
     assert (answer["on"], answer["scope"]) == (True, "global")
     assert get_kill_switch(console)["reason"] == "storm"
     # What is in flight may still report.
-    assert fleet.ledger.settle(act.claim.intent, 1, "posted", "tester/1", platform_id="p1")["state"] == "posted"
+    assert (
+        fleet.ledger.settle(act.claim.intent, 1, "posted", "tester/1", platform_id="p1")["state"] == "posted"
+    )
 
 
 def test_a_switch_without_an_actor_or_a_reason_is_refused(console: Database) -> None:

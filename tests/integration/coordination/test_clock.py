@@ -10,9 +10,7 @@ import pytest
 
 from coordination.errors import PermissionRefusedError
 from tests.integration.conftest import FleetDatabase
-from tests.integration.coordination.tables import value
-
-Owner = psycopg.Connection[Any]
+from tests.integration.coordination.tables import Owner, value
 
 
 def test_without_a_clock_row_fleet_time_is_real_time(fleet_database: FleetDatabase, owner: Owner) -> None:
@@ -59,7 +57,9 @@ def test_the_clock_is_moved_by_the_owner_only_and_never_back(fleet_database: Fle
             fleet_database.advance(0, rate=rate)
 
 
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="needs libfaketime's faketime, which is not installed")
+@pytest.mark.skipif(
+    shutil.which("faketime") is None, reason="needs libfaketime's faketime, which is not installed"
+)
 def test_a_workers_wall_clock_a_day_off_changes_nothing_i18(fleet_database: FleetDatabase) -> None:
     import subprocess  # noqa: PLC0415  only where faketime is there
     import sys  # noqa: PLC0415  the same

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, get_args
 
-import psycopg
 import pytest
 
 from coordination import Fleet, connect
@@ -15,10 +14,9 @@ from coordination.errors import InvalidValueError, LockLostError
 from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until
-from tests.integration.coordination.tables import assert_refused, planted, rows, value
+from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
 
 ENGAGING: tuple[LockType, ...] = ("quote", "reply", "like", "post", "follow")
-Owner = psycopg.Connection[Any]
 
 
 def _contend(start: Callable[[], int], dsn: str, duration_s: float) -> list[tuple[int, float, float]]:
@@ -39,8 +37,13 @@ def _contend(start: Callable[[], int], dsn: str, duration_s: float) -> list[tupl
 
 def _contention(dsn: str, processes: int, duration_s: float) -> list[tuple[int, float, float]]:
     return sorted(
-        (one for owned in together(_contend, processes, dsn, duration_s) for one in owned), key=lambda one: one[1]
+        (one for owned in together(_contend, processes, dsn, duration_s) for one in owned),
+        key=lambda one: one[1],
     )
+
+
+def assert_no_overlap(owned: list[tuple[int, float, float]]) -> None:
+    assert all(ended < began for (_, _, ended), (_, began, _) in pairwise(owned)), "overlap"
 
 
 def test_of_16_processes_one_at_a_time_holds_a_content_and_tokens_rise_i1_i2(
@@ -48,9 +51,8 @@ def test_of_16_processes_one_at_a_time_holds_a_content_and_tokens_rise_i1_i2(
 ) -> None:
     owned = _contention(fleet_database.dsn("worker"), 16, 1.0)
     assert len(owned) > 20
-    for (token, _, ended), (next_token, began, _) in pairwise(owned):
-        assert ended < began
-        assert token < next_token
+    assert_no_overlap(owned)
+    assert all(token < following for (token, _, _), (following, _, _) in pairwise(owned))
 
 
 def test_without_the_mutex_the_test_above_would_fail(fleet_database: FleetDatabase, owner: Owner) -> None:
@@ -58,10 +60,9 @@ def test_without_the_mutex_the_test_above_would_fail(fleet_database: FleetDataba
     with (
         planted(owner, "request_lock", (mutex, "")),
         planted(owner, "grant_lock", ("leased := FOUND;", "leased := FOUND; PERFORM pg_sleep(0.01);")),
-        pytest.raises(AssertionError, match="is lost|overlap"),
+        pytest.raises(AssertionError, match=r"is lost|overlap"),
     ):
-        owned = _contention(fleet_database.dsn("worker"), 8, 1.0)
-        assert all(ended < began for (_, _, ended), (_, began, _) in pairwise(owned)), "overlap"
+        assert_no_overlap(_contention(fleet_database.dsn("worker"), 8, 1.0))
 
 
 def test_every_lock_type_is_granted(fleet: Fleet) -> None:
@@ -130,7 +131,8 @@ def test_an_engaged_content_is_refused_to_engaging_locks_for_the_window_only(
     assert not fleet.engagement.has_recent_engagement("2")
     for lock_type in ENGAGING:
         assert fleet.engagement.request_lock("1", "tester/1", lock_type) is None
-    for content, lock_type in (("1", "analysis"), ("2", "quote"), ("3", "quote")):
+    others: list[tuple[str, LockType]] = [("1", "analysis"), ("2", "quote"), ("3", "quote")]
+    for content, lock_type in others:
         lease = fleet.engagement.request_lock(content, "tester/1", lock_type)
         assert lease is not None
         fleet.engagement.release_lock(lease)
@@ -140,8 +142,10 @@ def test_an_engaged_content_is_refused_to_engaging_locks_for_the_window_only(
     assert fleet.engagement.request_lock("1", "tester/1", "quote") is not None
 
 
-def test_a_setting_that_no_span_of_time_can_have_does_not_stop_the_locks(fleet: Fleet, console: Database) -> None:
-    for nonsense in (1e300, -1, "a day", None, {}):
+def test_a_setting_that_no_span_of_time_can_have_does_not_stop_the_locks(
+    fleet: Fleet, console: Database
+) -> None:
+    for nonsense in (1e300, -1, "a day", None, [1]):
         set_setting(console, "engagement_window_hours", nonsense, actor="me", reason="test")
         lease = fleet.engagement.request_lock("1", "tester/1", "quote")
         assert lease is not None
@@ -153,7 +157,8 @@ def test_an_act_under_way_or_undecided_keeps_its_content_locked(fleet: Fleet, ow
     content = value(owner, "SELECT content FROM fleet.intents")
     for state in ("sending", "unknown", "parked"):
         owner.execute(
-            "UPDATE fleet.intents SET state = %s, incarnation = gen_random_uuid(), fencing_token = 1", (state,)
+            "UPDATE fleet.intents SET state = %s, incarnation = gen_random_uuid(), fencing_token = 1",
+            (state,),
         )
         assert fleet.engagement.has_recent_engagement(content)
         for lock_type in ENGAGING:
@@ -187,12 +192,10 @@ def test_bad_parameters_are_refused_by_name(fleet: Fleet) -> None:
             ask(*arguments, **options)
         assert_refused(refusal, field, given)
     for hours in (-1, float("nan"), float("inf")):
-        for question in (
-            lambda hours: fleet.engagement.has_recent_engagement("1", hours),
-            lambda hours: fleet.engagement.get_engagement_stats(hours),
-        ):
-            with pytest.raises(InvalidValueError, match="hours"):
-                question(hours)
+        with pytest.raises(InvalidValueError, match="hours"):
+            fleet.engagement.has_recent_engagement("1", hours)
+        with pytest.raises(InvalidValueError, match="hours"):
+            fleet.engagement.get_engagement_stats(hours)
     lease = fleet.engagement.request_lock("1", "tester/1", "quote")
     assert lease is not None
     with pytest.raises(InvalidValueError) as refusal:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
-import psycopg
 import pytest
 
 from coordination import Fleet, connect
@@ -19,12 +18,17 @@ from coordination.errors import (
 from coordination.incarnation import Incarnation
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until, victim
-from tests.integration.coordination.tables import assert_refused, kill_session, value
+from tests.integration.coordination.tables import Owner, assert_refused, kill_session, value
 from tests.integration.coordination.wire import wire
 
 
-def test_a_lock_key_is_the_first_8_bytes_of_sha256(owner: "psycopg.Connection[Any]") -> None:
-    for namespace, text in [("content", "1"), ("incarnation", "a" * 500), ("kill", "global"), ("", "Grüße ✓")]:
+def test_a_lock_key_is_the_first_8_bytes_of_sha256(owner: Owner) -> None:
+    for namespace, text in [
+        ("content", "1"),
+        ("incarnation", "a" * 500),
+        ("kill", "global"),
+        ("", "Grüße ✓"),
+    ]:
         expected = int.from_bytes(
             sha256(f"{namespace}:{text}".encode()).digest()[:8], byteorder="big", signed=True
         )
@@ -32,9 +36,7 @@ def test_a_lock_key_is_the_first_8_bytes_of_sha256(owner: "psycopg.Connection[An
     assert value(owner, "SELECT fleet.lock_key('content', '1')") == -6428484512640353061
 
 
-def test_the_lock_is_taken_before_the_id_is_published(
-    fleet_database: FleetDatabase, owner: "psycopg.Connection[Any]"
-) -> None:
+def test_the_lock_is_taken_before_the_id_is_published(fleet_database: FleetDatabase, owner: Owner) -> None:
     life = Incarnation(fleet_database.dsn("worker"), worker="tester")
     key = value(owner, "SELECT fleet.lock_key('incarnation', %s)", str(life.id))
     owner.execute("SELECT pg_advisory_lock(%s)", (key,))
@@ -42,7 +44,9 @@ def test_the_lock_is_taken_before_the_id_is_published(
     opening.start()
     try:
         until(
-            lambda: value(owner, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 1,
+            lambda: (
+                value(owner, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 1
+            ),
             5,
         )
         assert value(owner, "SELECT count(*) FROM fleet.incarnations") == 0
@@ -84,13 +88,17 @@ def test_a_holder_is_never_judged_from_its_own_session(fleet: Fleet) -> None:
     assert fleet.engagement.request_lock("1", "tester/1", "quote") is not None
     own_session = fleet.incarnation.database  # its try-lock would succeed: a session always gets its own lock
     answer = own_session.call(
-        "request_lock", incarnation=fleet.incarnation.id, tweet_id="1", worker_id="tester/1", lock_type="quote"
+        "request_lock",
+        incarnation=fleet.incarnation.id,
+        tweet_id="1",
+        worker_id="tester/1",
+        lock_type="quote",
     )
     assert (answer["granted"], answer["reason"]) == (False, "held")
 
 
 def test_a_lost_session_ends_the_life_for_good(
-    fleet_database: FleetDatabase, fleet: Fleet, owner: "psycopg.Connection[Any]"
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
     assert fleet.engagement.request_lock("1", "tester/1", "quote") is not None
     kill_session(owner, "tester/1 incarnation")
@@ -105,7 +113,7 @@ def test_a_lost_session_ends_the_life_for_good(
 
 
 def test_closing_frees_everything_at_once_and_may_be_done_twice(
-    fleet_database: FleetDatabase, fleet: Fleet, owner: "psycopg.Connection[Any]"
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
     leaver = fleet_database.connect("leaver")
     assert leaver.engagement.request_lock("1", "leaver/1", "quote") is not None
@@ -118,7 +126,7 @@ def test_closing_frees_everything_at_once_and_may_be_done_twice(
     leaver.database.close()
 
 
-def test_a_pooler_in_between_is_refused(fleet_database: FleetDatabase, owner: "psycopg.Connection[Any]") -> None:
+def test_a_pooler_in_between_is_refused(fleet_database: FleetDatabase, owner: Owner) -> None:
     with wire(fleet_database.dsn("worker"), pools=True) as pooler:
         with pytest.raises(PoolerInBetweenError, match="direct"):
             connect(pooler.dsn, "tester")
@@ -135,17 +143,19 @@ def test_a_bad_worker_name_is_refused(fleet_database: FleetDatabase) -> None:
 
 
 def test_many_lives_leave_no_lock_and_no_session_behind_i19(
-    fleet_database: FleetDatabase, owner: "psycopg.Connection[Any]"
+    fleet_database: FleetDatabase, owner: Owner
 ) -> None:
     for _ in range(10):
         fleet_database.connect().close()
     until(
-        lambda: value(
-            owner,
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND usename = 'fleet_worker'",
-        )
-        == 0,
+        lambda: (
+            value(
+                owner,
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND usename = 'fleet_worker'",
+            )
+            == 0
+        ),
         5,
     )
     assert value(owner, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0

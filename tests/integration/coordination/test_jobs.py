@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 
 from coordination import Fleet, connect
@@ -12,9 +11,7 @@ from coordination.database import Database
 from coordination.errors import InvalidValueError, LockLostError
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
-from tests.integration.coordination.tables import assert_refused, rows, value
-
-Owner = psycopg.Connection[Any]
+from tests.integration.coordination.tables import Owner, assert_refused, rows, value
 
 
 def _work_off(start: Callable[[], int], dsn: str) -> list[str]:
@@ -38,10 +35,10 @@ def test_8_processes_do_every_job_once(fleet_database: FleetDatabase, fleet: Fle
 
 
 def test_higher_priority_goes_first_then_the_older(fleet: Fleet) -> None:
-    names = {
-        fleet.jobs.enqueue("a", priority=priority).id: name
-        for priority, name in (("low", "l"), ("medium", "m1"), ("critical", "c"), ("medium", "m2"), ("high", "h"))
-    }
+    order: list[tuple[Any, str]] = [
+        ("low", "l"), ("medium", "m1"), ("critical", "c"), ("medium", "m2"), ("high", "h"),
+    ]  # fmt: skip
+    names = {fleet.jobs.enqueue("a", priority=priority).id: name for priority, name in order}
     assert [names[job.id] for job in fleet.jobs.claim("a", 4)] == ["c", "h", "m1", "m2"]
     assert [names[job.id] for job in fleet.jobs.claim("a", 4)] == ["l"]
     assert fleet.jobs.claim("a", 4) == []
@@ -140,7 +137,9 @@ def test_failures_are_retried_after_their_backoff_then_dead_with_every_error_kep
     for attempt in (1, 2, 3):
         (job,) = fleet.jobs.claim("a")
         assert job.attempt == attempt
-        assert fleet.jobs.fail(job, f"error {attempt}", backoff_s=60) == ("dead" if attempt == 3 else "retryable")
+        assert fleet.jobs.fail(job, f"error {attempt}", backoff_s=60) == (
+            "dead" if attempt == 3 else "retryable"
+        )
         assert fleet.jobs.claim("a") == []
         fleet_database.advance(61)
     assert fleet.jobs.claim("a") == []

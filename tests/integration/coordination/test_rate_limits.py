@@ -1,11 +1,10 @@
 """Rate limits: never above N requests in any rolling window, by the platform's own count."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from email.utils import format_datetime
 from typing import Any
 
-import psycopg
 import pytest
 
 from coordination import Fleet, connect
@@ -15,9 +14,8 @@ from coordination.rate_limits import Grant
 from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together
-from tests.integration.coordination.tables import assert_refused, kill_session, planted, rows, value
+from tests.integration.coordination.tables import Owner, assert_refused, kill_session, planted, rows, value
 
-Owner = psycopg.Connection[Any]
 N, WINDOW_S = 20, 60
 
 
@@ -55,7 +53,8 @@ def most_in_a_window(owner: Owner) -> int:
     return value(
         owner,
         "SELECT max((SELECT count(*) FROM fleet.rate_grants o WHERE o.granted_at <= g.granted_at "
-        "AND o.id <= g.id AND coalesce(o.settled_at, 'infinity') + make_interval(secs => %s) > g.granted_at)) "
+        "AND o.id <= g.id "
+        "AND coalesce(o.settled_at, 'infinity') + make_interval(secs => %s) > g.granted_at)) "
         "FROM fleet.rate_grants g",
         WINDOW_S,
     )
@@ -77,15 +76,15 @@ def test_without_the_row_lock_the_test_above_would_fail(
 ) -> None:
     configure(console, N, WINDOW_S)
     fleet_database.advance(0, rate=200)
-    with (
-        planted(
-            owner,
-            "can_make_request",
-            ("rate_limit := fleet.lock_rate_limit(account, endpoint);",
-             "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = can_make_request.account "
-             "AND r.endpoint = can_make_request.endpoint;"),
-            ("INSERT INTO fleet.rate_grants", "PERFORM pg_sleep(0.005); INSERT INTO fleet.rate_grants"),
-        ),
+    unlocked = (
+        "SELECT * INTO rate_limit FROM fleet.rate_limits r "
+        "WHERE r.account = can_make_request.account AND r.endpoint = can_make_request.endpoint;"
+    )
+    with planted(
+        owner,
+        "can_make_request",
+        ("rate_limit := fleet.lock_rate_limit(account, endpoint);", unlocked),
+        ("INSERT INTO fleet.rate_grants", "PERFORM pg_sleep(0.005); INSERT INTO fleet.rate_grants"),
     ):
         together(_ask_and_settle, 8, fleet_database.dsn("worker"), 0.5)
     assert most_in_a_window(owner) > N
@@ -271,7 +270,9 @@ def test_a_worker_tightens_a_limit_and_never_loosens_it(
             fleet.rate_limits.configure("post_tweet", [window])
         assert_refused(refusal, "limit", f"{window[0]} in {window[1]} s")
     configure(console, 60, 900, "post_tweet")  # a person may
-    assert rows(owner, "SELECT requests, window_s FROM fleet.rate_limits WHERE account = 'default'") == [(60, 900)]
+    assert rows(owner, "SELECT requests, window_s FROM fleet.rate_limits WHERE account = 'default'") == [
+        (60, 900)
+    ]
 
 
 def test_a_longer_window_keeps_past_requests_for_longer(
@@ -286,9 +287,12 @@ def test_a_longer_window_keeps_past_requests_for_longer(
     assert ask(fleet).allowed
 
 
-def test_crossing_80_95_and_100_percent_is_an_event_each(fleet: Fleet, owner: Owner, console: Database) -> None:
+def test_crossing_80_95_and_100_percent_is_an_event_each(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
     configure(console, N, WINDOW_S)
     crossed: list[int] = []
+    marks: list[Any] = []
     for used in range(1, N + 1):
         assert ask(fleet).allowed
         marks = rows(owner, "SELECT data->>'percent' FROM fleet.events WHERE kind = 'rate_limit' ORDER BY id")
@@ -316,7 +320,9 @@ def test_a_grant_belongs_to_its_incarnation_and_is_settled_once(
 
 
 def test_an_unknown_endpoint_is_refused_with_the_known_ones(fleet: Fleet) -> None:
-    with pytest.raises(InvalidValueError, match=r"fetch_mentions, .*post_tweet.*configure_rate_limit") as refusal:
+    with pytest.raises(
+        InvalidValueError, match=r"fetch_mentions, .*post_tweet.*configure_rate_limit"
+    ) as refusal:
         ask(fleet, "retweet")
     assert_refused(refusal, "endpoint", "retweet")
     with pytest.raises(InvalidValueError) as refusal:

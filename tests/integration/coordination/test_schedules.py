@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
 import pytest
@@ -12,9 +11,7 @@ from coordination.errors import InvalidValueError
 from coordination.schedules import stagger_s
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, victim
-from tests.integration.coordination.tables import assert_refused, planted, rows, value
-
-Owner = psycopg.Connection[Any]
+from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
 
 
 def _fire(start: Callable[[], int], dsn: str, duration_s: float) -> list[tuple[float, int]]:
@@ -81,7 +78,9 @@ def test_missed_slots_are_counted_and_not_made_up(fleet_database: FleetDatabase,
     assert not fleet.schedules.fire("tick", 60).fired
 
 
-def test_another_interval_takes_effect_with_its_next_slot(fleet_database: FleetDatabase, fleet: Fleet) -> None:
+def test_another_interval_takes_effect_with_its_next_slot(
+    fleet_database: FleetDatabase, fleet: Fleet
+) -> None:
     fleet.schedules.fire("tick", 3600)
     for interval_s in (5, 7200, 60):
         fleet_database.advance(fleet.schedules.fire("tick", interval_s).wait_s + 0.01)
@@ -105,7 +104,8 @@ def _fire_and_hang(keep: Callable[[object], None], dsn: str) -> bool:
     transaction = psycopg.connect(dsn)
     keep(transaction)
     transaction.execute(
-        "SELECT fleet.fire_slot(%s, 'cut', 60::double precision, 0::double precision)", (fleet.incarnation.id,)
+        "SELECT fleet.fire_slot(%s, 'cut', 60::double precision, 0::double precision)",
+        (fleet.incarnation.id,),
     )
     return fired
 
@@ -139,5 +139,7 @@ def test_bad_schedules_are_refused_by_name(fleet: Fleet, owner: Owner) -> None:
             fleet.schedules.fire(name, interval_s)
         assert_refused(refusal, field, given)
     with pytest.raises(InvalidValueError, match="stagger_s"):
-        fleet.database.call("fire_slot", incarnation=fleet.incarnation.id, name="t", interval_s=60.0, stagger_s=None)
+        fleet.database.call(
+            "fire_slot", incarnation=fleet.incarnation.id, name="t", interval_s=60.0, stagger_s=None
+        )
     assert value(owner, "SELECT count(*) FROM fleet.schedules") == 0

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 from urllib.parse import quote
 
@@ -96,7 +96,7 @@ class Wire:
 
 
 @contextlib.contextmanager
-def wire(dsn: str, **options: Any) -> Iterator[Wire]:
+def wire(dsn: str, **options: Any) -> Generator[Wire]:
     between = Wire(dsn, **options)
     try:
         yield between

@@ -1,0 +1,224 @@
+"""Who may do what: workers call functions and touch no table; nobody may call what is not listed."""
+
+import re
+
+import psycopg
+import pytest
+
+from coordination import database as door
+from coordination.errors import DatabaseError, PermissionRefusedError
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.tables import Owner, rows, value
+
+EVERYBODY = {"now", "real_now", "lock_key"}
+# Who may call what, written a second time: widening it takes a change here too.
+NAMED = {
+    "fleet_worker": """
+        open_incarnation close_incarnation beat report_event wake get_settings flag_enabled
+        request_lock renew_lock release_lock has_recent_engagement get_engagement_stats
+        configure_rate_limit can_make_request record_usage get_remaining_capacity get_system_status
+        get_account confirm_identity fire_slot start_run finish_run fail_item failed_among
+        clear_item propose tidy_intents claim_intent unclaim_intent begin_send settle park_orphan
+        get_intent get_queue get_kill_switch enqueue_job claim_jobs complete_job fail_job snooze_job
+        cancel_job replay_job claim_readings append_reading miss_reading
+        """,
+    "fleet_console": """
+        wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
+        propose_by_person decide_intent request_command get_command set_topics configure_rate_limit
+        get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
+        get_queue has_recent_engagement cancel_job replay_job
+        """,
+    "fleet_reader": """
+        get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
+        """,
+    "fleet_maintainer": """
+        ensure_account ensure_worker get_desired report_slots take_commands finish_command
+        seed_setting unseed_settings get_kill_switch get_system_status wake
+        """,
+}
+CALLABLE = {role: set(names.split()) for role, names in NAMED.items()}
+ROLES = tuple(CALLABLE)
+
+
+def test_a_worker_touches_no_table_and_the_others_only_read(owner: Owner) -> None:
+    found = rows(
+        owner,
+        "SELECT oid::regclass::text FROM pg_class "
+        "WHERE relkind = ANY('{r,p,v,m}') AND relnamespace = 'fleet'::regnamespace",
+    )
+    tables = [name for (name,) in found]
+    assert len(tables) > 20
+    for role in ROLES:
+        for table in tables:
+            granted = {
+                right
+                for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+                if value(owner, "SELECT has_table_privilege(%s, %s, %s)", role, table, right)
+            }
+            allowed = set[str]() if role == "fleet_worker" or "schema_revision" in table else {"SELECT"}
+            assert granted <= {"SELECT"}, (role, table)
+            assert granted >= allowed, (role, table)
+            if role == "fleet_worker":
+                assert not granted, table
+                assert not value(owner, "SELECT has_any_column_privilege(%s, %s, 'SELECT')", role, table)
+        for sequence in ("fleet.fencing_token", "fleet.configuration_version"):
+            assert not value(owner, "SELECT has_sequence_privilege(%s, %s, 'USAGE, UPDATE')", role, sequence)
+        assert not value(owner, "SELECT has_schema_privilege(%s, 'fleet', 'CREATE')", role)
+
+
+def test_each_role_calls_its_own_functions_and_no_other(owner: Owner) -> None:
+    for role, allowed in CALLABLE.items():
+        found = rows(
+            owner,
+            "SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'fleet'::regnamespace "
+            "AND has_function_privilege(%s, p.oid, 'EXECUTE')",
+            role,
+        )
+        assert {name for (name,) in found} == allowed | EVERYBODY, role
+
+
+def test_a_refused_call_says_that_another_role_is_needed(fleet_database: FleetDatabase) -> None:
+    worker = fleet_database.database("worker")
+    for attempt in (
+        lambda: worker.call("set_kill_switch", is_on=True, actor="me", reason="x"),
+        lambda: worker.rows("list_events_after", last_id=0),
+    ):
+        with pytest.raises(PermissionRefusedError, match="role"):
+            attempt()
+    worker.close()
+    console = fleet_database.database("console")
+    with pytest.raises(PermissionRefusedError):
+        console.select("DELETE FROM fleet.intents", {})
+    console.close()
+
+
+def test_no_role_is_more_than_a_login(owner: Owner) -> None:
+    assert (
+        rows(
+            owner,
+            "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s) "
+            "AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)",
+            list(ROLES),
+        )
+        == []
+    )
+    assert (
+        rows(owner, "SELECT 1 FROM pg_auth_members WHERE member::regrole::text = ANY(%s)", list(ROLES)) == []
+    )
+
+
+def test_every_function_is_the_owners_and_those_that_define_rights_fix_their_search_path(
+    owner: Owner,
+) -> None:
+    assert (
+        rows(
+            owner,
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace "
+            "AND proowner <> 'fleet_owner'::regrole",
+        )
+        == []
+    )
+    assert (
+        rows(
+            owner,
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace AND prosecdef "
+            "AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY(proconfig), false)",
+        )
+        == []
+    )
+    # What isn't callable by a login needs no rights of its own, and has none.
+    assert {
+        name
+        for (name,) in rows(
+            owner, "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace AND prosecdef"
+        )
+    } == set().union(*CALLABLE.values()) | {"now", "cluster_identity"}
+
+
+def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner: Owner) -> None:
+    assert (
+        rows(
+            owner,
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace AND provolatile = 's'",
+        )
+        == []
+    )
+    pure = {name for (name,) in rows(
+        owner, "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace AND provolatile = 'i'"
+    )}  # fmt: skip
+    assert pure == {"lock_key", "may_become", "header_number"}
+
+
+# What waits for a lock and then decides: it must see what was committed while it waited.
+DECIDING = """
+    request_lock renew_lock release_lock can_make_request record_usage fire_slot enqueue_job
+    claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
+    begin_send settle park_orphan claim_readings append_reading
+    """
+WAITING = DECIDING.split()
+
+
+def _call(fleet_id: object, owner: Owner, name: str) -> str:
+    types = value(
+        owner,
+        "SELECT array_agg(format_type(t, NULL) ORDER BY n) "
+        "FROM pg_proc p, unnest(p.proargtypes) WITH ORDINALITY a (t, n) "
+        "WHERE p.proname = %s AND p.pronamespace = 'fleet'::regnamespace",
+        name,
+    )
+    arguments = ", ".join(f"'{fleet_id}'::uuid" if kind == "uuid" else f"NULL::{kind}" for kind in types)
+    return f"SELECT fleet.{name}({arguments})"
+
+
+def test_a_caller_with_an_older_snapshot_is_refused(fleet_database: FleetDatabase, owner: Owner) -> None:
+    with fleet_database.connect() as fleet:
+        for role, names in (("worker", WAITING), ("console", {"decide_intent", "set_kill_switch"})):
+            for level in (
+                psycopg.IsolationLevel.REPEATABLE_READ,
+                psycopg.IsolationLevel.SERIALIZABLE,
+            ):
+                for name in names:
+                    with psycopg.connect(fleet_database.dsn(role)) as connection:
+                        connection.isolation_level = level
+                        with pytest.raises(psycopg.Error) as refusal:
+                            connection.execute(_call(fleet.incarnation.id, owner, name).encode())
+                        assert refusal.value.sqlstate == "FL006", name
+                        connection.rollback()
+
+
+def test_what_must_survive_a_crash_is_flushed_whatever_the_servers_default(
+    fleet_database: FleetDatabase,
+) -> None:
+    with fleet_database.connect() as fleet:
+        life = fleet.incarnation.id
+        for call in (
+            f"fleet.request_lock('{life}', 'c', 'w', 'quote')",
+            f"fleet.can_make_request('{life}', 'post_tweet', 'w', 'low', 'sandbox')",
+            f"fleet.enqueue_job('{life}', 'a')",
+            f"fleet.claim_jobs('{life}', 'a')",
+            f"fleet.propose('{life}', 'sandbox', 'post', 't', 'x')",
+            f"fleet.claim_intent('{life}', 'sandbox', 'w', 60)",
+        ):
+            with psycopg.connect(
+                fleet_database.dsn("worker"), options="-c synchronous_commit=off"
+            ) as connection:
+                connection.execute(f"SELECT {call}".encode())
+                row = connection.execute("SHOW synchronous_commit").fetchone()
+                assert row == ("on",), call
+
+
+def test_every_named_query_fits_the_schema(fleet_database: FleetDatabase) -> None:
+    assert len(door.queries()) > 10
+    with psycopg.connect(fleet_database.dsn("reader")) as connection:
+        for name, query in door.queries().items():
+            numbered, parameters = query, dict.fromkeys(re.findall(r"%\((\w+)\)s", query))
+            for number, parameter in enumerate(parameters, 1):
+                numbered = numbered.replace(f"%({parameter})s", f"${number}")
+            connection.execute(f"PREPARE {name} AS {numbered}".encode())
+
+
+def test_an_unknown_function_is_told_as_a_schema_that_does_not_fit(fleet_database: FleetDatabase) -> None:
+    database = fleet_database.database("worker")
+    with pytest.raises(DatabaseError, match="socialfleet migrate"):
+        database.call("levitate")
+    database.close()
