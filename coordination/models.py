@@ -286,9 +286,7 @@ jobs = Table(
         "kind",
         "unique_key",
         unique=True,
-        postgresql_where=text(
-            "unique_key IS NOT NULL AND (state IN ('available', 'running', 'retryable'))"
-        ),
+        postgresql_where=text("unique_key IS NOT NULL AND (state IN ('available', 'running', 'retryable'))"),
     ),
 )
 
