@@ -31,16 +31,16 @@ def test_fleet_time_never_runs_back_for_readers_who_look_while_it_is_moved(
             while not stop.is_set():
                 moments.append(value(connection, "SELECT fleet.now()"))
 
-    watchers = [threading.Thread(target=watch) for _ in range(3)]
+    watchers = [threading.Thread(target=watch) for _ in range(2)]
     for watcher in watchers:
         watcher.start()
-    for turn in range(60):  # from racing to crawling and back: what a reader still saw must not be undone
+    for turn in range(24):  # from racing to crawling and back: what a reader still saw must not be undone
         fleet_database.advance(0, rate=(100_000, 0.01)[turn % 2])
     stop.set()
     for watcher in watchers:
         watcher.join()
     for moments in seen:
-        assert len(moments) > 60
+        assert len(moments) > 24
         assert all(earlier <= later for earlier, later in pairwise(moments))
 
 

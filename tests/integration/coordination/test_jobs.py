@@ -11,7 +11,7 @@ from coordination.database import Database
 from coordination.errors import InvalidValueError, LockLostError
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
-from tests.integration.coordination.tables import Owner, assert_refused, rows, value
+from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
 
 
 def _work_off(start: Callable[[], int], dsn: str) -> list[str]:
@@ -74,9 +74,13 @@ def _enqueue_and_finish(start: Callable[[], int], dsn: str, duration_s: float) -
     return seen
 
 
-def test_enqueueing_beside_a_job_that_just_ends_still_gives_a_job(fleet_database: FleetDatabase) -> None:
-    for seen in together(_enqueue_and_finish, 4, fleet_database.dsn("worker"), 0.6):
-        assert None not in seen
+def test_enqueueing_beside_a_job_that_just_ends_still_gives_a_job(
+    fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    look = "SELECT * INTO added FROM fleet.jobs j"
+    with planted(owner, "enqueue_job", (look, f"PERFORM pg_sleep(0.002); {look}")):  # a wider gap to end in
+        for seen in together(_enqueue_and_finish, 4, fleet_database.dsn("worker"), 0.4):
+            assert None not in seen
 
 
 def test_reports_with_a_lost_lease_are_refused_and_change_nothing(

@@ -16,7 +16,7 @@ from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
 from tests.integration.coordination.crowd import together
-from tests.integration.coordination.tables import Owner, assert_refused, kill_session, rows, value
+from tests.integration.coordination.tables import Owner, assert_refused, kill_session, planted, rows, value
 from tests.integration.coordination.wire import wire
 
 # Protocols, section 7, written a second time: what may follow each state.
@@ -111,8 +111,14 @@ def _propose_while_it_ends(start: Callable[[], int], dsn: str, console: str) -> 
     return proposed
 
 
-def test_a_proposal_beside_one_that_just_ends_still_gives_an_intent(fleet_database: FleetDatabase) -> None:
-    answers = together(_propose_while_it_ends, 4, fleet_database.dsn("worker"), fleet_database.dsn("console"))
+def test_a_proposal_beside_one_that_just_ends_still_gives_an_intent(
+    fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    look = "SELECT * INTO added FROM fleet.intents i"
+    with planted(owner, "add_intent", (look, f"PERFORM pg_sleep(0.002); {look}")):  # a wider gap to end in
+        answers = together(
+            _propose_while_it_ends, 4, fleet_database.dsn("worker"), fleet_database.dsn("console")
+        )
     assert all(None not in proposed for proposed in answers)
 
 

@@ -146,7 +146,7 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
     pure = {name for (name,) in rows(
         owner, "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace AND provolatile = 'i'"
     )}  # fmt: skip
-    assert pure == {"lock_key", "may_become", "header_number"}
+    assert pure <= {"lock_key", "may_become", "header_number", "shorten"}
 
 
 # What waits for a lock and then decides: it must see what was committed while it waited.

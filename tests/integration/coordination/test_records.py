@@ -64,19 +64,19 @@ def test_flags_are_on_until_somebody_switches_them_off(fleet: Fleet, console: Da
 def test_a_change_that_commits_late_is_still_noticed_by_who_saw_a_newer_one(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:
-    late = psycopg.connect(fleet_database.dsn("console"))
-    late.execute("SELECT fleet.set_setting('planner_a', '1', 'me', 'slow commit')")
     quick = threading.Thread(
         target=set_setting, args=(console, "planner_b", 1), kwargs={"actor": "me", "reason": "quick"}
     )
-    quick.start()
-    quick.join(0.3)  # with versions in any order it is through by now, and its version seen
-    seen = beat(fleet)
-    late.commit()
-    assert beat(fleet) > seen
+    with psycopg.connect(fleet_database.dsn("console")) as late:
+        late.execute("SELECT fleet.set_setting('planner_a', '1', 'me', 'slow commit')")
+        quick.start()
+        quick.join(0.3)  # with versions in any order it is through by now, and its version seen
+        seen = beat(fleet)
+        late.commit()
+        after = beat(fleet)
     quick.join()
+    assert after > seen
     assert fleet.settings.under("planner_") == {"planner_a": 1, "planner_b": 1}
-    late.close()
 
 
 def test_bad_settings_and_flags_are_refused_by_name(console: Database, owner: Owner) -> None:
