@@ -9,6 +9,7 @@ from psycopg import sql
 
 from coordination import accounts
 from coordination.database import Database
+from coordination.errors import DatabaseUnavailableError
 from tests.integration.conftest import TEMPLATE, FleetDatabase
 from tests.integration.coordination.tables import Owner
 from tests.postgres_servers import Server
@@ -17,9 +18,53 @@ NAME = "fleet_coordination"
 STAYS = {"schema_revision", "installation", "rate_limits", "accounts"}
 
 
+class Standing:
+    """What would cost more than most of these tests if each made its own: a database and two logins."""
+
+    def __init__(self, database: FleetDatabase) -> None:
+        self.database = database
+        self.console = database.database("console")
+        self._owner: Owner | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """A superuser's connection; made anew where a test stopped the server."""
+        if self._owner is not None:
+            try:
+                self._owner.execute("SELECT 1")
+            except psycopg.Error:
+                self._owner.close()
+            else:
+                return self._owner
+        self._owner = psycopg.connect(self.database.superuser_dsn, autocommit=True)
+        return self._owner
+
+    def empty(self) -> None:
+        """Remove every session and row of a test."""
+        owner = self.owner
+        owner.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND usename LIKE 'fleet%' AND application_name <> 'socialfleet test console'"
+        )
+        tables = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'fleet'").fetchall()
+        emptied = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
+        rest = [
+            "DELETE FROM fleet.rate_limits WHERE account <> '*';",
+            "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL;",
+            "SELECT fleet.accept_cluster('test')",
+        ]
+        owner.execute(" ".join([*emptied, *rest]).encode())
+
+    def close(self) -> None:
+        """Leave nothing open."""
+        self.console.close()
+        if self._owner is not None:
+            self._owner.close()
+
+
 @pytest.fixture(scope="session")
-def coordination_database(postgres: Server, template: str) -> FleetDatabase:
-    """Made once a server: a database a test would cost more than most of these tests."""
+def standing(postgres: Server, template: str) -> Iterator[Standing]:
+    """Made once a server."""
     with psycopg.connect(postgres.superuser_dsn, autocommit=True) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER fleet_migrator").format(
@@ -40,42 +85,30 @@ def coordination_database(postgres: Server, template: str) -> FleetDatabase:
             maintainer, account, platform="x", api_url=url, sandbox=sandbox, topics=["gardens", "databases"]
         )
     maintainer.close()
-    return made
+    stands = Standing(made)
+    yield stands
+    stands.close()
 
 
 @pytest.fixture
-def owner(coordination_database: FleetDatabase) -> Iterator[Owner]:
-    """A superuser's connection in autocommit, which sees and may do everything."""
-    with psycopg.connect(coordination_database.superuser_dsn, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def fleet_database(coordination_database: FleetDatabase) -> Iterator[FleetDatabase]:
+def fleet_database(standing: Standing) -> Iterator[FleetDatabase]:
     """The database, left without anything of the test and without its sessions."""
-    yield coordination_database
-    with psycopg.connect(coordination_database.superuser_dsn, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename LIKE 'fleet%'"
-        )
-        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'fleet'").fetchall()
-        empty = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
-        connection.execute(
-            " ".join(
-                [
-                    *empty,
-                    "DELETE FROM fleet.rate_limits WHERE account <> '*';",
-                    "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL;",
-                    "SELECT fleet.accept_cluster('test')",
-                ]
-            ).encode()
-        )
+    yield standing.database
+    standing.empty()
 
 
 @pytest.fixture
-def console(fleet_database: FleetDatabase) -> Iterator[Database]:
+def owner(standing: Standing) -> Owner:
+    """A superuser's connection in autocommit, which sees and may do everything."""
+    return standing.owner
+
+
+@pytest.fixture
+def console(standing: Standing, fleet_database: FleetDatabase) -> Database:
     """A person's connection."""
-    database = fleet_database.database("console")
-    yield database
-    database.close()
+    assert fleet_database is standing.database
+    try:
+        standing.console.call("get_kill_switch")
+    except DatabaseUnavailableError:  # a test stopped the server; the next call connects anew
+        standing.console.call("get_kill_switch")
+    return standing.console
