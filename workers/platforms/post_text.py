@@ -14,6 +14,16 @@ from workers.platforms.weighing import urls, weighted_length
 __all__ = ["Link", "PostTextError", "canonical", "cashtags", "check", "is_media", "urls", "weighted_length"]
 
 WEIGHTED_CAP = 280
+CHARACTERS_CAP = 4096
+DOTS_CAP = WEIGHTED_CAP
+BEYOND_ASCII_CAP = 1400
+"""Above these nothing is weighed, for it would take seconds.
+
+Only links weigh less than their characters, and X takes none above 4096. A dot weighs 1, or is a link's, where
+23 outweigh the dots there are. Beyond ASCII, 140 emoji joined of ten code points each are the most.
+"""
+CHAIN = re.compile(r"(?:[^\s./]{1,63}\.){60}")
+"""`a.a.a.a`: weighing takes the cube of its length, and no host has so many labels."""
 CASHTAG_CAP = 1
 VISIBLE_CONTROLS = frozenset("\n\t")
 SPACES = r"\s\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
@@ -52,10 +62,19 @@ class Link:
 
 def check(text: str) -> None:
     """Raise `PostTextError` unless X accepts `text` as an original post of a self-serve account."""
+    _require_at_most("characters", len(text), CHARACTERS_CAP)
     for letter in text:
         if _is_forbidden(letter):
             allowed = "any character but control characters, lone surrogates and non-characters"
             raise PostTextError(f"has the character U+{ord(letter):04X}", None, allowed)
+    _require_at_most("dots", text.count("."), DOTS_CAP)
+    _require_at_most(
+        "characters beyond ASCII", sum(not letter.isascii() for letter in text), BEYOND_ASCII_CAP
+    )
+    if len(text) > WEIGHTED_CAP and CHAIN.search(text):
+        raise PostTextError(
+            "has 60 words joined by dots", None, "fewer, in a text of more than 280 characters"
+        )
     length = weighted_length(text)
     if not any(_is_visible(letter) for letter in text):
         raise PostTextError("is blank", length, "something to read")
@@ -90,6 +109,11 @@ def canonical(text: str, links: Iterable[Link] | None = None) -> str:
 def is_media(expanded: str, display: str = "") -> bool:
     """Whether a link's expanded or displayed form is that of a post's own photo or video."""
     return bool(MEDIA.search(expanded) or MEDIA.search(display))
+
+
+def _require_at_most(what: str, number: int, cap: int) -> None:
+    if number > cap:
+        raise PostTextError(f"has {number} {what}", None, f"at most {cap}")
 
 
 def _is_forbidden(letter: str) -> bool:

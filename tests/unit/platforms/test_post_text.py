@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from workers.platforms import post_text
 from workers.platforms.post_text import (
     Link,
     PostTextError,
@@ -99,6 +100,37 @@ def test_texts_up_to_the_cap_pass(text: str) -> None:
 )
 def test_a_text_that_x_refuses_is_refused_with_value_and_allowed(text: str, problem: str) -> None:
     with pytest.raises(PostTextError, match=f"^text: {problem}.*; allowed: "):
+        check(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a." * 800, "has 800 dots; allowed: at most 280"),
+        ("a." * 200, "has 60 words joined by dots"),
+        ("x" * 5000, "has 5000 characters; allowed: at most 4096"),
+        ("\x00" * 100_000, "has 100000 characters"),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}" * 4000, "has 4000 characters beyond ASCII"),
+    ],
+)
+def test_a_text_that_takes_long_to_weigh_is_refused_unweighed(
+    text: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[str] = []
+    monkeypatch.setattr(post_text, "weighted_length", weighed.append)
+    with pytest.raises(PostTextError, match=problem):
+        check(text)
+    assert weighed == []
+
+
+def test_the_bounds_refuse_nothing_that_x_takes() -> None:
+    family = "\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}"
+    for text in (
+        family * 140,
+        "." * 280,
+        f"https://example.com/{'y' * 4000}",
+        "." * 256 + " https://a.example",
+    ):
         check(text)
 
 
