@@ -22,3 +22,8 @@ SELECT name, enabled, version, changed_by, reason, changed_at FROM fleet.flags O
 -- name: list_account_topics
 -- Every account with what it talks about; a few rows.
 SELECT name, platform, api_url, sandbox, platform_user_id, handle, topics FROM fleet.accounts ORDER BY name;
+
+-- name: list_attempts_with_ids
+-- Every attempt to send an intent with what it was answered, first one first; reads along the primary key.
+SELECT a.attempt, a.worker_id, a.began_at, a.settled_at, a.outcome, a.status, a.reason, a.headers->>'platform_id' AS platform_id
+FROM fleet.attempts a WHERE a.intent = %(intent)s::bigint ORDER BY a.attempt;

@@ -38,12 +38,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="the newest intents", allow_abbrev=False)
     listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(STATES)}")
     listing.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
-    show = actions.add_parser("show", help="one intent with its transitions", allow_abbrev=False)
+    show = actions.add_parser("show", help="one intent with its transitions and attempts", allow_abbrev=False)
     show.add_argument("id", type=_id, metavar="ID")
     for action, summary in DECISIONS.items():
         decision = actions.add_parser(action, help=summary, allow_abbrev=False)
         decision.add_argument("id", type=_id, metavar="ID")
-        decision.add_argument("--reason", required=True, help="why; it is kept in the audit")
+        decision.add_argument("--reason", default="decided at the shell", help="why; it is kept in the audit")
         if action == "mark-posted":
             decision.add_argument("--platform-id", required=True, metavar="P", help="the post's id there")
         decision.add_argument("--json", action="store_true", help="print the intent")
@@ -101,8 +101,9 @@ def _show(options: argparse.Namespace, person: Person) -> int:
     if intent is None:
         raise CliError(f"there is no intent {options.id}: see socialfleet ledger list", exit_code=FAILED)
     transitions = person.database.rows("list_transitions", intent=int(options.id))
+    attempts = person.database.rows("list_attempts_with_ids", intent=int(options.id))
     if options.json:
-        person.print_json({**intent, "transitions": transitions})
+        person.print_json({**intent, "transitions": transitions, "attempts": attempts})
         return 0
     for name, value in intent.items():
         if value not in (None, "", {}):
@@ -120,6 +121,21 @@ def _show(options: argparse.Namespace, person: Person) -> int:
             for row in transitions
         ],
     )
+    if attempts:
+        person.print_table(
+            ["ATTEMPT", "BEGAN", "OUTCOME", "STATUS", "POSTED AS", "WHY"],
+            [
+                [
+                    row["attempt"],
+                    f"{row['began_at'].astimezone():%Y-%m-%d %H:%M:%S}",
+                    row["outcome"],
+                    row["status"],
+                    row["platform_id"],
+                    row["reason"],
+                ]
+                for row in attempts
+            ],
+        )
     return 0
 
 

@@ -19,7 +19,7 @@ DOTS_CAP = WEIGHTED_CAP
 BEYOND_ASCII_CAP = 1400
 """Above these nothing is weighed, for it would take seconds.
 
-Only links weigh less than their characters, and X takes none above 4096. A dot weighs 1, or is a link's, where
+Only links weigh less than their letters, and X takes none above 4096. A dot weighs 1, or is a link's, where
 23 outweigh the dots there are. Beyond ASCII, 140 emoji joined of ten code points each are the most.
 """
 CHAIN = re.compile(r"(?:[^\s./]{1,63}\.){60}")

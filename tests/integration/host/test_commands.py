@@ -14,6 +14,7 @@ from host import cli
 from host.cli import steering
 from host.state_directory import StateDirectory
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.acts import sending
 
 Run = Callable[..., int]
 
@@ -157,6 +158,41 @@ class TestWithAFleet:
         assert f"intent {number} is cancelled" in complaint(capsys)
         assert run("ledger", "list", "--state", "redy") == 2
         assert "did you mean ready?" in complaint(capsys)
+
+    def test_a_decision_needs_no_reason_and_the_audit_has_one(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        run("post", "hello", "--json")
+        number = printed_json(capsys)["id"]
+        assert run("ledger", "cancel", number) == 0
+        with fleet_database.owner() as owner:
+            audited = owner.execute("SELECT reason FROM fleet.audits WHERE action LIKE '%cancel%'").fetchall()
+        assert audited == [("decided at the shell",)]
+        for decision in (("approve",), ("resume",), ("mark-posted", "--platform-id", "7")):
+            assert run("ledger", *decision, number) == 1
+            assert f"intent {number} is cancelled" in complaint(capsys)
+
+    def test_a_shown_intent_has_its_attempts(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        with fleet_database.connect() as fleet:
+            act = sending(fleet)
+            number = act.claim.intent
+            fleet.ledger.settle(
+                number, 1, "posted", "tester/1", platform_id="1234567", status=201, reason="sent"
+            )
+        assert run("ledger", "show", number, "--json") == 0
+        (attempt,) = printed_json(capsys)["attempts"]
+        assert (attempt["attempt"], attempt["outcome"], attempt["status"], attempt["reason"]) == (
+            1,
+            "posted",
+            201,
+            "sent",
+        )
+        assert attempt["platform_id"] == "1234567"
+        assert run("ledger", "show", number) == 0
+        (line,) = [row for row in printed(capsys).splitlines() if row.startswith("1  ")]
+        assert {"posted", "201", "1234567", "sent"} <= set(line.split())
 
     def test_the_kill_switch_answers_as_agreed(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("kill-switch", "on", "--reason", "drill", "--json") == 0
