@@ -1,6 +1,7 @@
 """The documents are true: coverage names what exists, decisions are listed, links lead somewhere."""
 
 import ast
+import inspect
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -10,11 +11,16 @@ from urllib.parse import unquote
 
 import pytest
 
+from coordination.engagement import Engagement
+from coordination.rate_limits import RateLimits
+from workers.base import WorkerSettings
+
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"
 COVERAGE = DOCS / "reference" / "coverage.md"
+FIRST_TABLES = ROOT / "migrations" / "versions" / "0001_first_tables.sql"
 HEADER = ["id", "statement", "code", "test", "state"]
-STATES = {"done", "first form", "not yet"}
+STATES = ("done", "first form", "not yet")
 NOTHING = "-"
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -43,8 +49,14 @@ def _cells(line: str) -> list[str]:
 
 
 def _table_lines() -> list[tuple[int, list[str]]]:
+    """The lines of the statements' tables; the counts stand before the first part."""
     lines = COVERAGE.read_text(encoding="utf-8").splitlines()
-    return [(number, _cells(line)) for number, line in enumerate(lines, 1) if line.startswith("|")]
+    first = next(number for number, line in enumerate(lines, 1) if line.startswith("## "))
+    return [
+        (number, _cells(line))
+        for number, line in enumerate(lines, 1)
+        if number > first and line.startswith("|")
+    ]
 
 
 def _is_rule(cells: list[str]) -> bool:
@@ -132,7 +144,7 @@ def test_every_row_of_the_coverage_table_is_well_formed() -> None:
         if not re.fullmatch(r"(SYS|COR|WRK|DAT|REL)-\d{3}", row.id):
             faults.append(f"{row}: the id is not of the form SYS-012")
         if row.state not in STATES:
-            faults.append(f"{row}: state {row.state!r} is none of {sorted(STATES)}")
+            faults.append(f"{row}: state {row.state!r} is none of {STATES}")
         if not row.statement:
             faults.append(f"{row}: no statement")
         faults += [
@@ -145,6 +157,24 @@ def test_every_row_of_the_coverage_table_is_well_formed() -> None:
 
 def test_the_coverage_table_has_all_five_parts() -> None:
     assert {row.id.partition("-")[0] for row in _rows()} == {"SYS", "COR", "WRK", "DAT", "REL"}
+
+
+def test_the_counts_of_the_head_are_those_of_the_rows() -> None:
+    counted = Counter((row.id.partition("-")[0], row.state) for row in _rows())
+    parts = {
+        part: [str(counted[part, state]) for state in STATES]
+        for part in dict.fromkeys(row.id.partition("-")[0] for row in _rows())
+    }
+    expected = [
+        [part, *numbers, str(sum(map(int, numbers)))]
+        for part, numbers in [
+            *parts.items(),
+            ("all", [str(sum(counted[part, state] for part in parts)) for state in STATES]),
+        ]
+    ]
+    head = COVERAGE.read_text(encoding="utf-8").partition("\n## ")[0]
+    shown = [_cells(line)[1:] for line in head.splitlines() if line.startswith("|")]
+    assert shown[2:] == expected, "the head's counts should be:\n" + "\n".join(map(" | ".join, expected))
 
 
 def test_ids_of_the_coverage_table_are_unique() -> None:
@@ -180,6 +210,38 @@ def test_a_row_that_is_not_yet_there_names_no_test() -> None:
     assert not early, "say 'done' or 'first form', or take the test away: " + ", ".join(early)
 
 
+DEFAULTS: dict[str, object] = {
+    "COR-013": inspect.signature(Engagement.request_lock).parameters["duration_minutes"].default,
+    "COR-025": inspect.signature(Engagement.has_recent_engagement).parameters["hours"].default,
+    "COR-028": inspect.signature(Engagement.get_engagement_stats).parameters["hours"].default,
+    "COR-134": inspect.signature(RateLimits.can_make_request).parameters["priority"].default,
+    "WRK-193": WorkerSettings().batch_size,
+}
+"""What the code does where nothing is said, by the statement that names it."""
+
+
+def test_defaults_that_the_table_states_are_the_codes() -> None:
+    stated = {
+        row.id: match[0]
+        for row in _rows()
+        if row.id in DEFAULTS
+        and (match := re.search(r"\w+(?= by default)|(?<=batches of )\w+", row.statement))
+    }
+    assert stated == {name: str(value) for name, value in DEFAULTS.items()}
+
+
+def test_limits_that_the_table_states_are_those_of_the_schema() -> None:
+    schema = FIRST_TABLES.read_text(encoding="utf-8")
+    in_schema = set(re.findall(r"\('\*', '(\w+)', (\d+), 900\)", schema))
+    stated = [
+        match.groups()
+        for row in _rows()
+        if row.claims_to_exist and (match := re.match(r"`(\w+)`: (\d+) in 15 minutes", row.statement))
+    ]
+    assert len(stated) == 3
+    assert set(stated) <= in_schema
+
+
 def test_the_index_lists_each_decision_once_by_its_title() -> None:
     decisions = sorted(path.name for path in (DOCS / "adr").glob("[0-9]*.md"))
     index = (DOCS / "adr" / "README.md").read_text(encoding="utf-8")
@@ -209,11 +271,12 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 
 def test_owners_of_the_glossary_that_are_not_later_exist() -> None:
     entries = (DOCS / "glossary.md").read_text(encoding="utf-8").split("\n\n")
+    owners = {entry.partition(":")[0]: entry.partition("Owner:")[2] for entry in entries if "Owner:" in entry}
     missing = [
-        f"{entry.partition(':')[0]}: {path}"
-        for entry in entries
-        if "Owner:" in entry and "*later*" not in entry
-        for path in _quoted(entry.partition("Owner:")[2])
-        if "/" in path and not (ROOT / path).exists()
+        f"{word}: {path}"
+        for word, owner in owners.items()
+        if "*later*" not in owner
+        for path in _quoted(owner)
+        if not (ROOT / path).exists()
     ]
     assert not missing
