@@ -1,10 +1,12 @@
 -- What the page, the CLI and the metrics show. Every query reads a snapshot and locks nothing.
 
 -- name: list_worker_status
--- One row a slot that runs or should; reads slots, heartbeats and the last 100 runs of each worker.
+-- One row a slot that runs or should; reads slots, heartbeats and the last 100 runs of each worker. A host that went away
+-- shows no longer once another one reports the slot, and what should not run is STOPPED when its host went away.
 SELECT w.name, coalesce(s.slot, 1) AS slot, s.host, w.description,
     w.enabled AND w.replicas > 0 AND coalesce(f.enabled, true) AS enabled,
     CASE WHEN s.worker IS NULL THEN CASE WHEN w.enabled THEN 'LOST' ELSE 'STOPPED' END
+        WHEN s.seen_at < clock_timestamp() - interval '60 seconds' AND NOT (w.enabled AND w.replicas > 0) THEN 'STOPPED'
         WHEN s.seen_at < clock_timestamp() - interval '15 seconds' AND s.state <> 'STOPPED' THEN 'LOST'
         WHEN s.state = 'READY' THEN coalesce(h.state, 'STARTING')
         ELSE s.state END AS state,
@@ -19,10 +21,13 @@ SELECT w.name, coalesce(s.slot, 1) AS slot, s.host, w.description,
     r.items_per_minute, r.last_error
 FROM fleet.workers w
 LEFT JOIN fleet.slots s ON s.worker = w.name AND s.slot <= greatest(w.replicas, 1)
+    AND (s.seen_at >= clock_timestamp() - interval '60 seconds' OR NOT EXISTS (
+        SELECT 1 FROM fleet.slots o WHERE o.worker = s.worker AND o.slot = s.slot AND o.host <> s.host
+        AND o.seen_at >= clock_timestamp() - interval '15 seconds'))
 LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled'
 LEFT JOIN LATERAL (
     SELECT h.* FROM fleet.heartbeats h JOIN fleet.incarnations i ON i.id = h.incarnation
-    WHERE i.worker = w.name AND i.slot = s.slot AND i.pid = s.pid AND i.ended_at IS NULL
+    WHERE i.worker = w.name AND i.slot = s.slot AND i.host = s.host AND i.pid = s.pid AND i.ended_at IS NULL
     ORDER BY i.started_at DESC LIMIT 1
 ) h ON s.state IN ('READY', 'DRAINING', 'STARTING')
 LEFT JOIN LATERAL (
