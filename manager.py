@@ -15,6 +15,7 @@ from host.control import Orders, SlotState
 from host.supervisor import Supervisor
 
 REFRESH_S = 1.0
+SUPERSEDED = "superseded by a later command"
 Argv = Callable[[str, int], Sequence[str]]
 
 
@@ -105,8 +106,10 @@ class WorkerManager:
         orders = None if self._stopping else self._line.take()
         if orders is not None:
             self._reconcile(orders.workers)
+            known = {entry.command.id for entry in self._open}
             for command in orders.commands:
-                self._begin(command)
+                if command.id not in known:  # one that takes long is offered again
+                    self._begin(command)
         self._open = [entry for entry in self._open if not self._settle(entry)]
         self._line.report(
             tuple(
@@ -184,13 +187,16 @@ class WorkerManager:
         self._open.append(_Open(command=command, children=children, pids=pids))
 
     def _settle(self, entry: _Open) -> bool:
-        """Finish the command if its effect, or its failure, is there."""
+        """Finish the command if its effect, or its failure, is there, or the opposite is wanted by now."""
         command = entry.command
+        relevant = {key: child for key, child in entry.children.items() if key in self._wanted}
+        if (command.action == "stop") == bool(relevant):
+            self._line.finish(command.id, succeeded=False, text=SUPERSEDED)
+            return True
         if command.action == "stop":
             if any(child.state != "STOPPED" for child in entry.children.values()):
                 return False
         else:
-            relevant = {key: child for key, child in entry.children.items() if key in self._wanted}
             for child in relevant.values():
                 if child.state == "BACKOFF":
                     self._line.finish(command.id, succeeded=False, text=f"{child.name} {child.reason}")

@@ -202,6 +202,38 @@ def test_stop_and_start_commands_are_done_when_it_is_so(house: House) -> None:
     assert house.state("poster") == "READY"
 
 
+def test_a_start_before_the_stop_ended_settles_both(house: House) -> None:
+    house.want(stubborn=1)
+    house.until(lambda: house.state("stubborn") == "READY")
+    house.want(command("stop", "stubborn"), stubborn=0)
+    house.until(lambda: house.state("stubborn") == "DRAINING")
+    house.want(command("start", "stubborn", number="2"), stubborn=1)
+    house.until(lambda: len(house.line.finished) == 2)
+    assert house.line.finished["1"] == (False, "superseded by a later command")
+    assert house.line.finished["2"] == (True, f"stubborn/1 is READY (pid {house.pid('stubborn')})")
+
+
+def test_a_stop_before_the_start_ended_settles_both(house: House) -> None:
+    house.want(command("start", "poster"), poster=1)
+    house.until(lambda: house.state("poster") == "STARTING")
+    house.want(command("stop", "poster", number="2"), poster=0)
+    house.until(lambda: len(house.line.finished) == 2)
+    assert house.line.finished["1"] == (False, "superseded by a later command")
+    assert house.line.finished["2"] == (True, "poster/1 is STOPPED")
+
+
+def test_a_command_that_is_under_way_is_not_begun_again(house: House) -> None:
+    house.want(stubborn=1)
+    house.until(lambda: house.state("stubborn") == "READY")
+    restart = command("restart", "stubborn")
+    house.want(restart, stubborn=1)
+    house.until(lambda: house.state("stubborn") == "STARTING")
+    renewed = house.pid("stubborn")
+    house.want(restart, stubborn=1)
+    house.until(lambda: "1" in house.line.finished)
+    assert house.line.finished["1"] == (True, f"stubborn/1 is READY (pid {renewed})")
+
+
 def test_commands_that_can_not_be_done_say_why(house: House) -> None:
     house.want(
         command("restart", "poster"), command("restart", "planner", 7, number="2"), poster=0, planner=1
