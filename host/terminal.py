@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any, TextIO
 
 COLOURS: Mapping[str, str] = {"error": "31", "warning": "33", "debug": "2", "step": "36", "ready": "32"}
-KEPT = "\t\n\N{ZERO WIDTH JOINER}"  # the joiner holds emoji together
+KEPT = "\t\N{ZERO WIDTH JOINER}"  # the joiner holds emoji together
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -49,5 +49,9 @@ class Terminal:
 
 
 def printable(text: str) -> str:
-    """The text without control characters: a post from outside must not steer the terminal."""
-    return "".join(letter if letter.isprintable() or letter in KEPT else REPLACEMENT for letter in text)
+    r"""The text on one line without control characters: a post from outside must not steer the terminal.
+
+    A line feed is shown as `\n`, or the text could feign lines of its own.
+    """
+    shown = text.replace("\n", r"\n")
+    return "".join(letter if letter.isprintable() or letter in KEPT else REPLACEMENT for letter in shown)

@@ -6,6 +6,7 @@ from typing import cast
 from coordination.ledger import Decision, decide
 from host.cli.fault import FAILED, CliError
 from host.cli.person import Person, require_known
+from host.terminal import printable
 
 STATES = (
     "draft",
@@ -107,7 +108,7 @@ def _show(options: argparse.Namespace, person: Person) -> int:
         return 0
     for name, value in intent.items():
         if value not in (None, "", {}):
-            print(f"{name:<12} {value}")
+            print(f"{name:<12} {printable(str(value))}")
     person.print_table(
         ["AT", "FROM", "TO", "BY", "WHY"],
         [

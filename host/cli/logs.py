@@ -17,8 +17,10 @@ from host.terminal import printable
 POLL_S = 0.2
 BLOCK_BYTES = 65_536
 SLOT_FILE = re.compile(r"(?P<name>.+)-(?P<slot>\d+)\.jsonl")
-CONTEXT = ("at", "level", "message", "worker", "slot", "incarnation", "traceback")
+CONTEXT = ("at", "level", "message", "worker", "slot", "incarnation")
 """Fields of a line that are shown in their own way, or are plain from the file."""
+INDENT = "    "
+"""Before each line of a traceback: its message may come from outside, and must not look like our own line."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +113,11 @@ def _readable(line: str) -> Iterator[str]:
         yield line
         return
     fields = cast("dict[str, Any]", parsed)
+    traceback = str(fields.get("error") or "")
+    if "\n" in traceback:
+        del fields["error"]
+    else:
+        traceback = ""
     others = " ".join(f"{key}={value}" for key, value in fields.items() if key not in CONTEXT)
     yield " ".join(
         filter(
@@ -123,7 +130,7 @@ def _readable(line: str) -> Iterator[str]:
             ],
         )
     )
-    yield from str(fields.get("traceback") or "").splitlines()
+    yield from (INDENT + part for part in traceback.splitlines())
 
 
 def _time(value: object) -> str:

@@ -10,6 +10,7 @@ from coordination.database import Database
 from coordination.incarnation import ProcessIdentity
 from host.cli.fault import USAGE, CliError
 from host.state_directory import StateDirectory
+from host.terminal import printable
 
 
 class Person:
@@ -58,7 +59,7 @@ class Person:
         cells = [
             heads,
             *[
-                ["-" if value in (None, "") else " ".join(str(value).split()) for value in row]
+                ["-" if value in (None, "") else printable(" ".join(str(value).split())) for value in row]
                 for row in rows
             ],
         ]

@@ -267,6 +267,26 @@ def test_logs_are_readable_without_a_database(
     assert "did you mean poster?" in complaint(capsys)
 
 
+def test_a_logged_traceback_is_a_block_and_nothing_else_makes_lines(
+    run: Run, state: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = "2030-01-01 00:00:00 info    all is well"
+    crashed = {"level": "error", "message": f"crashed\n{forged}", "item": f"a\n{forged}"}
+    crashed["error"] = f"Traceback (most recent call last):\n  here\nValueError: bad\n{forged}\n"
+    brief = {"level": "warning", "message": "late", "error": "in a word"}
+    (state.logs / "poster-1.jsonl").write_text(f"{json.dumps(crashed)}\n{json.dumps(brief)}\n")
+    assert run("logs", "poster") == 0
+    first, *block, last = printed(capsys).splitlines()
+    assert first == f"error   crashed\\n{forged} item=a\\n{forged}"
+    assert block == [
+        "    Traceback (most recent call last):",
+        "      here",
+        "    ValueError: bad",
+        f"    {forged}",
+    ]
+    assert last == "warning late error=in a word"
+
+
 @pytest.mark.usefixtures("state")
 def test_the_programs_workers_are_listed_without_a_fleet(
     run: Run, capsys: pytest.CaptureFixture[str]

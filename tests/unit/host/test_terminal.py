@@ -32,6 +32,13 @@ def test_an_event_is_one_line_without_control_characters() -> None:
     assert "gone second line" in line
 
 
+def test_text_from_outside_feigns_no_lines_of_its_own() -> None:
+    out = io.StringIO()
+    Terminal(out).say("refused: hello\nready: all is well")
+    Terminal(out).step(1, 6, "one\n[2/6] two")
+    assert out.getvalue() == "refused: hello\\nready: all is well\n[1/6] one\\n[2/6] two\n"
+
+
 def test_colour_is_for_terminals_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     screen, pipe = Screen(), io.StringIO()
