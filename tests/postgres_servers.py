@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -129,6 +130,7 @@ class ContainerServer:
 Choice = Callable[[], LocalServer | ContainerServer]
 
 
+@cache  # the same objects for every test: pytest groups by them, and keeps one server for the session
 def choices(wanted: str) -> list[Any]:
     """The parameters of the `postgres` fixture for one value of `--postgres`, with ids such as wheel-18."""
     wheel, system = wheel_directory(), next(system_directories(), None)
