@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from coordination.database import Database, Json
+from coordination.plain import plain
 from coordination.session import Session
 
 Severity = Literal["debug", "info", "warning", "error"]
@@ -20,7 +21,11 @@ class Audits:
     ) -> None:
         """Tell one event; it shows on the page and in `socialfleet up`."""
         self._session.call(
-            "report_event", severity=severity, kind=kind, message=message, data=Json(dict(data or {}))
+            "report_event",
+            severity=severity,
+            kind=kind,
+            message=plain(message),
+            data=Json(plain(dict(data or {}))),
         )
 
 

@@ -151,6 +151,8 @@ class Database:
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             raise self._translated(error) from None
+        except UnicodeEncodeError as error:
+            raise errors.InvalidValueError(f"a text can't be encoded as UTF-8: {error.reason}") from None
 
     def _translated(self, error: psycopg.Error) -> errors.FleetError:  # noqa: C901  one line a kind
         """Say in the fleet's words what PostgreSQL said."""

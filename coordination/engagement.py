@@ -110,10 +110,8 @@ class Engagement:
 
     def has_recent_engagement(self, tweet_id: str, hours: float = 24) -> bool:
         """Whether the content was engaged within `hours`, or an act on it is under way or undecided."""
-        return bool(
-            self._session.database.call("has_recent_engagement", tweet_id=tweet_id, hours=float(hours))
-        )
+        return bool(self._session.call("has_recent_engagement", tweet_id=tweet_id, hours=float(hours)))
 
     def get_engagement_stats(self, hours: float = 24) -> EngagementStats:
         """Count the fleet's engagements of the last `hours` of fleet time."""
-        return EngagementStats(**self._session.database.call("get_engagement_stats", hours=float(hours)))
+        return EngagementStats(**self._session.call("get_engagement_stats", hours=float(hours)))

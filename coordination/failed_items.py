@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from coordination.plain import plain
 from coordination.session import Session
 
 
@@ -17,7 +18,7 @@ class FailedItems:
             "fail_item",
             item=item,
             error_class=type(error).__name__,
-            error=str(error) or type(error).__name__,
+            error=plain(str(error) or type(error).__name__),
             max_attempts=max_attempts,
         )
         return bool(answer["dead"])

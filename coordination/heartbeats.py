@@ -5,6 +5,7 @@ from typing import Literal
 
 from coordination.database import Json
 from coordination.incarnation import Incarnation
+from coordination.plain import plain
 
 State = Literal["STARTING", "READY", "BUSY", "PAUSED", "DRAINING"]
 
@@ -36,11 +37,11 @@ class Heartbeats:
             "beat",
             incarnation=self._incarnation.id,
             state=state,
-            reason=reason,
+            reason=plain(reason),
             step=step,
             progress=progress,
             healthy=healthy,
-            health=Json(dict(health or {})),
+            health=Json(plain(dict(health or {}))),
             memory_bytes=memory_bytes,
         )
         return int(answer["configuration_version"])

@@ -8,6 +8,7 @@ from typing import Any
 from coordination.answers import with_moments
 from coordination.database import Json
 from coordination.engagement import Priority
+from coordination.plain import plain
 from coordination.session import Session
 
 
@@ -76,11 +77,10 @@ class Jobs:
 
     def fail(self, job: Job, error: str, backoff_s: float = 0) -> str:
         """Report failure: give `retryable` (again after `backoff_s`) or `dead`."""
-        return str(
-            self._session.call(
-                "fail_job", job=int(job.id), lease=job.lease, error=error, backoff_s=float(backoff_s)
-            )
+        answer = self._session.call(
+            "fail_job", job=int(job.id), lease=job.lease, error=plain(error), backoff_s=float(backoff_s)
         )
+        return str(answer["state"])
 
     def snooze(self, job: Job, delay_s: float) -> None:
         """Put it off: available again after `delay_s`; the attempt doesn't count."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from coordination.database import Database, Json
+from coordination.plain import plain
 from coordination.rate_limits import limit_headers
 from coordination.session import Session
 
@@ -156,17 +157,21 @@ class Ledger:
         *,
         retry_after_s: float | None = None,
         grant_id: str | None = None,
-    ) -> None:
-        """Give a claim back before anything was sent: ready now or after `retry_after_s`; grant returned."""
-        self._session.call(
+    ) -> dict[str, Any]:
+        """Give a claim back before anything was sent: ready now or after `retry_after_s`; grant returned.
+
+        Gives the intent as it is then: where it was not claimed by this incarnation any more, unchanged.
+        """
+        answer = self._session.call(
             "unclaim_intent",
             intent=int(claim.intent),
             token=claim.fencing_token,
             worker_id=worker_id,
-            reason=reason,
+            reason=plain(reason),
             retry_after_s=retry_after_s,
             grant_id=None if grant_id is None else int(grant_id),
         )
+        return dict(answer)
 
     def begin_send(
         self, claim: Claim, grant_id: str, worker_id: str, *, http_deadline_s: float, fence_seen: int
@@ -221,14 +226,17 @@ class Ledger:
                 worker_id=worker_id,
                 platform_id=platform_id,
                 status=status,
-                reason=reason,
+                reason=plain(reason),
                 response_headers=Json(limit_headers(response_headers)),
                 retry_after_s=retry_after_s,
             )
         )
 
     def park_orphan(self, account: str, *, grace_s: float) -> str | None:
-        """Park one act whose sender died in mid-send; give its id, or None when there is none."""
+        """Park one act whose sender died in mid-send; give its id, or None when there is none.
+
+        Acts that this incarnation itself left unsettled count too: call it between sends, never during one.
+        """
         return self._session.call("park_orphan", account=account, grace_s=float(grace_s))
 
 

@@ -8,6 +8,7 @@ from coordination.answers import with_moments
 from coordination.database import Json
 from coordination.engagement import Priority
 from coordination.errors import InvalidValueError
+from coordination.plain import plain
 from coordination.session import Session
 
 
@@ -91,19 +92,19 @@ class RateLimits:
 
     def get_remaining_capacity(self, endpoint: str, account: str = "default") -> Capacity:
         """Say what is left of the endpoint's window and when the next unit frees."""
-        answer = self._session.database.call("get_remaining_capacity", endpoint=endpoint, account=account)
+        answer = self._session.call("get_remaining_capacity", endpoint=endpoint, account=account)
         return Capacity(**with_moments(answer, "resets_at"))
 
     def get_system_status(self) -> list[dict[str, object]]:
         """Every endpoint in use: limit, used, utilization_percent, health, active_workers and more."""
-        return list(self._session.database.call("get_system_status"))
+        return list(self._session.call("get_system_status"))
 
 
 def limit_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Keep the headers that speak of limits, and the Date that they are relative to; names in lower case."""
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
     return {
-        name: value[:200]
+        name: plain(value[:200])
         for name, value in lowered.items()
         if name == "date" or name.startswith(("x-rate-limit-", "x-user-limit-", "x-app-limit-"))
     }

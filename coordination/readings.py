@@ -6,6 +6,7 @@ from datetime import datetime
 
 from coordination.answers import with_moments
 from coordination.database import Json
+from coordination.plain import plain
 from coordination.session import Session
 
 
@@ -48,7 +49,7 @@ class Readings:
                 "miss_reading",
                 account=account,
                 platform_id=platform_id,
-                reason=reason,
+                reason=plain(reason),
                 next_in_s=float(next_in_s),
             )
         )

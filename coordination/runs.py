@@ -1,5 +1,6 @@
 """Run records: every step leaves one, with what it did and how it ended."""
 
+from coordination.plain import plain
 from coordination.session import Session
 
 
@@ -30,5 +31,5 @@ class Runs:
             items=items,
             item_errors=item_errors,
             error_class=error_class,
-            error=error,
+            error=plain(error),
         )
