@@ -134,7 +134,7 @@ class Snapshots:
             intents=[*database.rows("list_latest_intents", number=INTENTS)],
             post_counts=[*database.rows("count_posts")],
             posts=[*database.rows("list_latest_posts", number=POSTS)],
-            limits=[*database.call("get_system_status")],
+            limits=[*database.call("get_system_status", incarnation=None)],
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],

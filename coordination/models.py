@@ -48,6 +48,7 @@ installation = Table(
     Column("timeline", Text, nullable=False),
     Column("accepted_at", MOMENT, nullable=False),
     Column("accepted_by", Text, nullable=False),
+    Column("fence_seen", BigInteger, nullable=False, server_default=text("0")),
 )
 
 incarnations = Table(

@@ -11,6 +11,10 @@ BEGIN
     IF ensure_account.name IS NULL OR ensure_account.name !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         PERFORM fleet.refuse('account', ensure_account.name, 'a lower-case name of 1 to 63 letters, digits, _ or -');
     END IF;
+    IF sandbox AND ensure_account.api_url !~ '^http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?(/|$)' THEN
+        PERFORM fleet.refuse('api_url of account ' || ensure_account.name, ensure_account.api_url,
+            'a loopback http address: a sandbox is on this host');
+    END IF;
     INSERT INTO fleet.accounts AS a (name, platform, api_url, sandbox, topics, changed_at)
     VALUES (ensure_account.name, ensure_account.platform, ensure_account.api_url, ensure_account.sandbox,
         ensure_account.topics, fleet.now())

@@ -12,18 +12,26 @@ BEGIN
 END $$;
 
 -- Whether the content was engaged within the window; also while an act on it is under way or undecided. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.has_recent_engagement(tweet_id text, hours double precision DEFAULT 24) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION fleet.is_engaged(tweet_id text, hours double precision) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     since timestamptz := fleet.hours_ago(hours);
 BEGIN
     RETURN EXISTS (
         SELECT 1 FROM fleet.engagements e
-        WHERE e.content = has_recent_engagement.tweet_id AND e.success AND e.action <> 'analysis' AND e.engaged_at > since
+        WHERE e.content = is_engaged.tweet_id AND e.success AND e.action <> 'analysis' AND e.engaged_at > since
     ) OR EXISTS (
         SELECT 1 FROM fleet.intents i
-        WHERE i.content = has_recent_engagement.tweet_id AND i.state IN ('sending', 'unknown', 'parked')
+        WHERE i.content = is_engaged.tweet_id AND i.state IN ('sending', 'unknown', 'parked')
     );
+END $$;
+
+-- The same for callers: a jsonb boolean.
+CREATE OR REPLACE FUNCTION fleet.has_recent_engagement(incarnation uuid, tweet_id text, hours double precision DEFAULT 24)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN to_jsonb(fleet.is_engaged(tweet_id, hours));
 END $$;
 
 -- The grant itself, under the content's mutex, which the caller holds. Gives the new lease, or null with the holder's reason.
@@ -83,7 +91,7 @@ BEGIN
         PERFORM fleet.refuse('duration_minutes', duration_minutes::text, 'more than 0, at most 1440');
     END IF;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', tweet_id));
-    IF lock_type <> 'analysis' AND fleet.has_recent_engagement(tweet_id, fleet.setting_number('engagement_window_hours', 24))
+    IF lock_type <> 'analysis' AND fleet.is_engaged(tweet_id, fleet.setting_number('engagement_window_hours', 24))
     THEN
         RETURN jsonb_build_object('granted', false, 'reason', 'recent_engagement');
     END IF;
@@ -124,7 +132,7 @@ END $$;
 
 -- Gives the content back; an analysis leaves its history here, acts leave theirs in the ledger's settle. FL002 when lost.
 CREATE OR REPLACE FUNCTION fleet.release_lock(incarnation uuid, content text, token bigint, success boolean DEFAULT NULL)
-RETURNS void
+RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     lease fleet.engagement_locks;
@@ -146,10 +154,11 @@ BEGIN
         INSERT INTO fleet.engagements (content, action, account, worker_id, incarnation, success, engaged_at)
         VALUES (lease.content, 'analysis', NULL, lease.worker_id, lease.incarnation, release_lock.success, fleet.now());
     END IF;
+    RETURN jsonb_build_object('released', true);
 END $$;
 
--- Counts over the last hours of fleet time. Locks nothing; one range read.
-CREATE OR REPLACE FUNCTION fleet.get_engagement_stats(hours double precision DEFAULT 24) RETURNS jsonb
+-- Counts over the last hours of fleet time; a person's reader gives a null incarnation. Locks nothing; one range read.
+CREATE OR REPLACE FUNCTION fleet.get_engagement_stats(incarnation uuid, hours double precision DEFAULT 24) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     since timestamptz := fleet.hours_ago(hours);

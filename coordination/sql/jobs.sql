@@ -123,33 +123,35 @@ BEGIN
     RETURN held;
 END $$;
 
-CREATE OR REPLACE FUNCTION fleet.complete_job(incarnation uuid, job bigint, lease bigint, result jsonb DEFAULT NULL) RETURNS void
+CREATE OR REPLACE FUNCTION fleet.complete_job(incarnation uuid, job bigint, lease bigint, result jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     held fleet.jobs := fleet.held_job(incarnation, job, lease);
 BEGIN
     UPDATE fleet.jobs j SET state = 'completed', result = complete_job.result, finished_at = fleet.now(), incarnation = NULL,
         lease = NULL, lease_expires_at = NULL WHERE j.id = held.id;
+    RETURN jsonb_build_object('state', 'completed');
 END $$;
 
 -- Retryable after backoff_s, or dead after the last attempt; gives the new state.
 CREATE OR REPLACE FUNCTION fleet.fail_job(incarnation uuid, job bigint, lease bigint, error text, backoff_s double precision)
-RETURNS text
+RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     held fleet.jobs := fleet.held_job(incarnation, job, lease);
 BEGIN
-    RETURN fleet.end_attempt(held, coalesce(error, 'no reason given'), greatest(0, coalesce(backoff_s, 0)));
+    RETURN jsonb_build_object('state', fleet.end_attempt(held, coalesce(error, 'no reason given'), greatest(0, coalesce(backoff_s, 0))));
 END $$;
 
 -- Not now: available again after delay_s, and the attempt doesn't count.
-CREATE OR REPLACE FUNCTION fleet.snooze_job(incarnation uuid, job bigint, lease bigint, delay_s double precision) RETURNS void
+CREATE OR REPLACE FUNCTION fleet.snooze_job(incarnation uuid, job bigint, lease bigint, delay_s double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     held fleet.jobs := fleet.held_job(incarnation, job, lease);
 BEGIN
     UPDATE fleet.jobs j SET state = 'available', attempts = j.attempts - 1, incarnation = NULL, lease = NULL,
         lease_expires_at = NULL, run_at = fleet.now() + make_interval(secs => greatest(0, delay_s)) WHERE j.id = held.id;
+    RETURN jsonb_build_object('state', 'available');
 END $$;
 
 -- Ends a job that is not running; true if it did.

@@ -49,14 +49,32 @@ BEGIN
         left(pg_walfile_name(pg_current_wal_lsn()), 8)];
 END $$;
 
--- A person trusts the cluster as it is now; not granted to any role: lifting the kill switch calls it.
+-- The database may have forgotten acts that happened: nothing is sent until a person has looked and lifts the switch. Inside
+-- begin_send's transaction, under the shared kill lock; not granted to any role.
+CREATE OR REPLACE FUNCTION fleet.distrust_cluster(reason text, fence_seen bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE fleet.installation n SET fence_seen = greatest(n.fence_seen, distrust_cluster.fence_seen);
+    INSERT INTO fleet.kill_switch (scope, is_on, reason, changed_by, changed_at)
+    VALUES ('global', true, distrust_cluster.reason, 'begin_send', clock_timestamp())
+    ON CONFLICT ON CONSTRAINT kill_switch_pkey DO UPDATE SET is_on = true, reason = excluded.reason,
+        changed_by = excluded.changed_by, changed_at = excluded.changed_at;
+    PERFORM fleet.emit('error', 'kill_switch', 'begin_send', 'the kill switch is on: ' || distrust_cluster.reason
+        || '. Compare the platform with the ledger, then: socialfleet kill-switch off --reason "..."');
+END $$;
+
+-- A person trusts the cluster as it is now; not granted to any role: lifting the kill switch calls it. Fencing tokens go on
+-- above every one that was seen.
 CREATE OR REPLACE FUNCTION fleet.accept_cluster(actor text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     identity text[] := fleet.cluster_identity();
+    seen bigint;
 BEGIN
     INSERT INTO fleet.installation (system_identifier, timeline, accepted_at, accepted_by)
     VALUES (identity[1], identity[2], fleet.now(), actor)
     ON CONFLICT ON CONSTRAINT installation_pkey DO UPDATE SET system_identifier = excluded.system_identifier,
-        timeline = excluded.timeline, accepted_at = excluded.accepted_at, accepted_by = excluded.accepted_by;
+        timeline = excluded.timeline, accepted_at = excluded.accepted_at, accepted_by = excluded.accepted_by
+    RETURNING fence_seen INTO seen;
+    PERFORM setval('fleet.fencing_token', seen + 1) FROM fleet.fencing_token s WHERE s.last_value <= seen;
 END $$;

@@ -144,6 +144,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     known fleet.intents;
     other bigint;
+    told text;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'on', true);
@@ -174,11 +175,18 @@ BEGIN
         RAISE EXCEPTION 'intent % is %: only a parked one can be decided so', known.id, known.state
             USING ERRCODE = 'FL005', DETAIL = json_build_object('intent', known.id::text, 'state', known.state);
     ELSIF decision = 'resume' THEN
+        SELECT a.headers->>'platform_id' INTO told FROM fleet.attempts a
+        WHERE a.intent = known.id AND a.outcome = 'posted' LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'intent % is on the platform as %: its sender reported so late', known.id, told
+                USING ERRCODE = 'FL005', DETAIL = json_build_object('intent', known.id::text, 'state', known.state),
+                HINT = format('socialfleet ledger mark-posted %s --platform-id %s', known.id, told);
+        END IF;
         PERFORM fleet.move_intent(known.id, 'ready', actor, decide_intent.reason);
         UPDATE fleet.intents i SET approved_by = actor WHERE i.id = known.id;
     ELSE
-        IF decide_intent.platform_id IS NULL OR decide_intent.platform_id !~ '^[0-9A-Za-z_:-]{1,128}$' THEN
-            PERFORM fleet.refuse('platform_id', decide_intent.platform_id, 'the id that the platform gave the post');
+        IF decide_intent.platform_id IS NULL OR decide_intent.platform_id !~ '^[0-9]{1,19}$' THEN
+            PERFORM fleet.refuse('platform_id', decide_intent.platform_id, 'the id that X gave the post: 1 to 19 digits');
         END IF;
         other := fleet.intent_posted_as(known, decide_intent.platform_id);
         IF other IS NOT NULL THEN
@@ -324,7 +332,7 @@ BEGIN
         DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = token;
     END IF;
     DELETE FROM fleet.rate_grants g
-    WHERE g.id = grant_id AND g.incarnation = unclaim_intent.incarnation AND g.settled_at IS NULL
+    WHERE g.id = grant_id AND g.incarnation = unclaim_intent.incarnation AND g.settled_at IS NULL AND g.endpoint = 'post_tweet'
       -- An attempt that began with it may have used it: that one is the settlement's.
       AND NOT EXISTS (SELECT 1 FROM fleet.attempts a WHERE a.intent = unclaim_intent.intent AND a.grant_id = g.id);
     RETURN fleet.get_intent(unclaim_intent.intent);
@@ -384,12 +392,13 @@ BEGIN
     END IF;
     identity := fleet.cluster_identity();
     IF NOT EXISTS (SELECT 1 FROM fleet.installation n WHERE n.system_identifier = identity[1] AND n.timeline = identity[2]) THEN
-        RETURN fleet.refuse_send(known, 'ready', worker_id,
-            'the database is not the one that this fleet knows (a failover or a restore): look at what is on the platform, '
-            'then lift it with: socialfleet kill-switch off --reason "..."', grant_id);
+        PERFORM fleet.distrust_cluster('the database is not the one that this fleet knows: a failover or a restore', fence_seen);
+        RETURN fleet.refuse_send(known, 'ready', worker_id, 'the database is not the one that this fleet knows', grant_id);
     END IF;
     SELECT s.last_value INTO fence FROM fleet.fencing_token s;
     IF fence < fence_seen THEN
+        PERFORM fleet.distrust_cluster(format('the database''s fence %s is below %s, seen before: it was restored from a backup',
+            fence, fence_seen), fence_seen);
         RETURN fleet.refuse_send(known, 'ready', worker_id, format(
             'the database''s fence %s is below %s, seen before: it was restored from a backup', fence, fence_seen), grant_id);
     END IF;
@@ -437,7 +446,8 @@ BEGIN
     PERFORM fleet.move_intent(known.id, to_state, actor, refuse_send.reason, known.incarnation, known.fencing_token);
     DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = known.fencing_token;
     DELETE FROM fleet.rate_grants g
-    WHERE g.id = refuse_send.grant_id AND g.incarnation = known.incarnation AND g.settled_at IS NULL;
+    WHERE g.id = refuse_send.grant_id AND g.incarnation = known.incarnation AND g.settled_at IS NULL
+      AND g.endpoint = 'post_tweet' AND NOT EXISTS (SELECT 1 FROM fleet.attempts a WHERE a.grant_id = g.id);
     PERFORM fleet.emit('warning', 'send_refused', actor, format('post %s was not sent: %s', known.id, refuse_send.reason),
         jsonb_build_object('intent', known.id::text, 'state', to_state));
     RETURN jsonb_build_object('sending', false, 'state', to_state, 'reason', refuse_send.reason);
@@ -535,7 +545,8 @@ BEGIN
         park.intent, park.reason, park.intent), jsonb_build_object('intent', park.intent::text));
 END $$;
 
--- Parks one act whose sender lost its session lock and whose lease and grace are over; gives its id, or null when there is none.
+-- Parks one act whose sender lost its session lock and whose lease and grace are over, or that the caller itself began and
+-- never settled (it asks between its sends); gives its id, or null when there is none.
 CREATE OR REPLACE FUNCTION fleet.park_orphan(incarnation uuid, account text, grace_s double precision) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -546,13 +557,13 @@ BEGIN
     life := fleet.require_incarnation(incarnation);
     FOR candidate IN
         SELECT * FROM fleet.intents i
-        WHERE i.account = park_orphan.account AND i.state = 'sending' AND i.incarnation <> park_orphan.incarnation
-          AND i.claimed_until + make_interval(secs => grace_s) < clock_timestamp()
+        WHERE i.account = park_orphan.account AND i.state = 'sending' AND (i.incarnation = park_orphan.incarnation
+          OR i.claimed_until + make_interval(secs => grace_s) < clock_timestamp())
         ORDER BY i.id
     LOOP
-        IF fleet.is_suspected(candidate.incarnation) THEN
+        IF candidate.incarnation = park_orphan.incarnation OR fleet.is_suspected(candidate.incarnation) THEN
             PERFORM pg_advisory_xact_lock(fleet.lock_key('content', candidate.content));
-            SELECT * INTO candidate FROM fleet.intents i
+            PERFORM 1 FROM fleet.intents i
             WHERE i.id = candidate.id AND i.state = 'sending' AND i.attempt = candidate.attempt FOR UPDATE;
             IF FOUND THEN
                 PERFORM fleet.park(candidate.id, life.worker || '/' || life.slot,
@@ -560,7 +571,7 @@ BEGIN
                 DELETE FROM fleet.engagement_locks l
                 WHERE l.content = candidate.content AND l.fencing_token = candidate.fencing_token;
             END IF;
-            RETURN candidate.id::text;
+            RETURN candidate.id::text;  -- one content a transaction: the caller asks again
         END IF;
     END LOOP;
     RETURN NULL;

@@ -239,16 +239,17 @@ END $$;
 -- Settles a grant with what came of it and the answer's headers (lower-case names). Once settled, again is a no-op.
 CREATE OR REPLACE FUNCTION fleet.record_usage(
     incarnation uuid, grant_id bigint, success boolean, response_headers jsonb DEFAULT '{}', status integer DEFAULT NULL
-) RETURNS void
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM fleet.settle_grant(incarnation, grant_id, success, coalesce(response_headers, '{}'), status);
+    RETURN jsonb_build_object('settled', true);
 END $$;
 
 -- What is left, and when the next unit frees. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.get_remaining_capacity(endpoint text, account text DEFAULT 'default') RETURNS jsonb
+CREATE OR REPLACE FUNCTION fleet.get_remaining_capacity(incarnation uuid, endpoint text, account text DEFAULT 'default') RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     rate_limit fleet.rate_limits;
@@ -268,7 +269,7 @@ BEGIN
 END $$;
 
 -- Every endpoint in use: healthy below 80%, warning below 95%, critical from there on. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.get_system_status() RETURNS jsonb
+CREATE OR REPLACE FUNCTION fleet.get_system_status(incarnation uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     at timestamptz := fleet.now();

@@ -16,8 +16,8 @@ DECLARE
     changed fleet.settings;
     version bigint;
 BEGIN
-    IF set_setting.key IS NULL OR set_setting.key !~ '^[a-z][a-z0-9_]{0,126}$' THEN
-        PERFORM fleet.refuse('key', set_setting.key, 'lower-case letters, digits and _, beginning with a letter');
+    IF set_setting.key IS NULL OR set_setting.key !~ '^[a-z][a-z0-9_-]{0,126}$' THEN
+        PERFORM fleet.refuse('key', set_setting.key, 'lower-case letters, digits, _ and -, beginning with a letter');
     END IF;
     IF set_setting.value IS NULL THEN
         PERFORM fleet.refuse('value', NULL, 'a JSON value');

@@ -17,7 +17,8 @@ CREATE TABLE fleet.installation (
     system_identifier text NOT NULL,
     timeline text NOT NULL,
     accepted_at timestamptz NOT NULL,
-    accepted_by text NOT NULL
+    accepted_by text NOT NULL,
+    fence_seen bigint NOT NULL DEFAULT 0   -- the highest token that a host knew, when it was above this database's
 );
 
 CREATE TABLE fleet.incarnations (
