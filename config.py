@@ -44,6 +44,7 @@ class Config(BaseSettings):
     database_url: SecretStr | None = None
     socialfleet_state_dir: Path = Path(".socialfleet")
     socialfleet_pg_bin: Path | None = None
+    socialfleet_account: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     socialfleet_console_port: Port = CONSOLE_PORT
     socialfleet_sandbox_port: Port = SANDBOX_PORT
     x_api_url: HttpUrl | None = None

@@ -10,8 +10,15 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from coordination import Fleet
-from coordination.errors import DatabaseUnavailableError, FleetError, IncarnationLostError
+from coordination.errors import (
+    DatabaseBusyError,
+    DatabaseUnavailableError,
+    FleetError,
+    IncarnationLostError,
+    LockLostError,
+)
 from workers.context import Context, Platform
+from workers.errors import NeedNotMetError
 from workers.intervals import Interval, hours
 from workers.logs import Log
 from workers.progress import Progress
@@ -96,7 +103,7 @@ class Worker:
             handle: does the work; raises to fail.
 
         Raises:
-            IncarnationLostError, DatabaseUnavailableError: nothing can go on.
+            IncarnationLostError, DatabaseUnavailableError, NeedNotMetError: nothing can go on.
         """
         batch = list(items)
         failed = self.fleet.failed_items.among(key(item) for item in batch) if batch else {}
@@ -108,8 +115,10 @@ class Worker:
                 continue
             try:
                 handle(item)
-            except (IncarnationLostError, DatabaseUnavailableError):
+            except (IncarnationLostError, DatabaseUnavailableError, NeedNotMetError):
                 raise
+            except (DatabaseBusyError, LockLostError) as error:
+                self.log.warning("item put off", item=name, reason=str(error))  # not the item's fault
             except Exception as error:  # noqa: BLE001  one item must not end the others
                 is_dead = self.fleet.failed_items.fail(
                     name, error, max_attempts=self.settings.max_item_attempts

@@ -1,11 +1,13 @@
 """What one worker process is given: configuration, its account, and the outside services it needs."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -109,6 +111,12 @@ class Context:
             known += [str(own[name]) for name in own if str(name).startswith("x_")]
         except (OSError, ValueError, TypeError):
             pass  # no sandbox here: nothing of it to hide
+        urls = [self.config.database_url.get_secret_value()] if self.config.database_url else []
+        with suppress(NeedNotMetError):
+            urls.append(self.dsn)
+        for url in urls:
+            password = urlsplit(url).password or ""
+            known += [url, password, unquote(password)]
         return known
 
 

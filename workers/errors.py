@@ -2,6 +2,7 @@
 
 WorkerError
 |- NeedNotMetError     what it needs is missing or refused: a person must change something
+|- NoGrantError        the limit says wait: nothing was asked of the platform
 `- RegistryError       a file or package of workers can't be loaded: names it
 """
 
@@ -12,6 +13,18 @@ class WorkerError(Exception):
 
 class NeedNotMetError(WorkerError):
     """A credential or a setting is missing or refused. Starting again changes nothing until a person acts."""
+
+
+class NoGrantError(WorkerError):
+    """The limiter said no.
+
+    Attributes:
+        retry_after_s: fleet seconds until a unit frees, where that is known.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float | None) -> None:
+        super().__init__(f"the limit says wait: {reason}")
+        self.retry_after_s = retry_after_s
 
 
 class RegistryError(WorkerError):

@@ -25,6 +25,7 @@ from workers.progress import Progress
 from workers.pulse import Pulse
 
 HEALTH_CHECK_S = 30.0
+FIRST_RUN_RETRY_S = 15.0
 log = Log("lifecycle")
 
 
@@ -59,6 +60,7 @@ class Life:
         self._checked_at = float("-inf")
         self._health = Health(healthy=True)
         self._failing: dict[str, str] = {}
+        self._prepared = False
 
     def live(self) -> None:
         """Work until the drain.
@@ -69,27 +71,32 @@ class Life:
         """
         self._pulse.start()
         try:
-            self._read_settings()
-            self._validate_needs()
-            ready = False
-            while not self._draining.is_set():
-                self._stir.clear()
-                if self._pulse.lost.is_set():
-                    raise IncarnationLostError("the incarnation's connection is gone")
-                if self._configuration != self._pulse.configuration:
-                    self._read_settings()
+            while self._goes_on():
                 if not self._should_run():
-                    self._wait(HEALTH_CHECK_S)
-                    continue
-                if not ready:
-                    self._run("first_run", self._worker.first_run)
-                    ready = True
-                wait_s = self._do_what_is_due()
+                    wait_s = HEALTH_CHECK_S
+                else:
+                    if self._configuration != self._pulse.configuration:
+                        self._read_settings()
+                    wait_s = self._do_what_is_due() if self._prepare() else FIRST_RUN_RETRY_S
                 self._check_health()
-                self._wait(min(wait_s, HEALTH_CHECK_S))
+                self._stir.wait(min(max(0.05, wait_s), HEALTH_CHECK_S))
             self._progress.enter("DRAINING")
         finally:
             self._pulse.end()
+
+    def _goes_on(self) -> bool:
+        # Cleared before it looks: what is set from here on ends the next wait.
+        self._stir.clear()
+        if self._pulse.lost.is_set():
+            raise IncarnationLostError("the incarnation's connection is gone")
+        return not self._draining.is_set()
+
+    def _prepare(self) -> bool:
+        """Needs, then the first run, until that has worked once; say whether it has."""
+        if not self._prepared:
+            self._validate_needs()
+            self._prepared = self._run("first_run", self._worker.first_run)
+        return self._prepared
 
     def _should_run(self) -> bool:
         enabled = self._fleet.flags.enabled(f"{self._worker.name}_enabled")
@@ -133,8 +140,8 @@ class Life:
             )
         return duties
 
-    def _run(self, step: str, method: Callable[[], None]) -> None:
-        """Run one step under a record; its failure is kept and told, and doesn't end the loop."""
+    def _run(self, step: str, method: Callable[[], None]) -> bool:
+        """Run one step under a record; a failure is kept and told, doesn't end the loop, and gives False."""
         trace = uuid4().hex
         with log_context(step=step, trace=trace):
             self._progress.enter("BUSY", step=step)
@@ -155,6 +162,7 @@ class Life:
             self._tell_health()
             self._finish(run, failure)
             self._progress.enter("READY")
+            return failure is None
 
     def _finish(self, run: int, error: Exception | None) -> None:
         at = self._progress.snapshot
@@ -185,9 +193,14 @@ class Life:
     def _validate_needs(self) -> None:
         if Platform.X not in self._worker.needs:
             return
-        account = self._fleet.accounts.get(self._worker.context.account)
-        _ = self._worker.context.x_credentials
-        log.debug("acts for", account=account.name, sandbox=account.sandbox)
+        context = self._worker.context
+        account = self._fleet.accounts.get(context.account)
+        if account.api_url.rstrip("/") != context.config.x_url:
+            raise NeedNotMetError(
+                f"account {account.name} is at {account.api_url}, X_API_URL means {context.config.x_url}: "
+                "start the worker with the fleet's own environment, or the fleet anew"
+            )
+        _ = context.x_credentials  # raises where there are none
 
     def _check_health(self) -> None:
         if monotonic() - self._checked_at < HEALTH_CHECK_S:
@@ -206,6 +219,3 @@ class Life:
             reason="; ".join(filter(None, faults)),
             health=self._health.details,
         )
-
-    def _wait(self, seconds: float) -> None:
-        self._stir.wait(max(0.05, seconds))

@@ -4,11 +4,11 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 _context: ContextVar[dict[str, Any]] = ContextVar("log_context", default={})  # noqa: B039  replaced, never changed
 
@@ -77,6 +77,19 @@ class _Formatter(logging.Formatter):
             text = text.replace(secret, "***")
         return text
 
+    def redacted_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.redacted(value)
+        if isinstance(value, Mapping):
+            pairs = cast("Mapping[Any, Any]", value).items()
+            return {self.redacted_value(key): self.redacted_value(item) for key, item in pairs}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.redacted_value(item) for item in cast("Iterable[Any]", value)]
+        return value
+
+    def _told(self, value: object) -> str:
+        return self.redacted(str(value))
+
 
 class _JsonLines(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -89,7 +102,8 @@ class _JsonLines(_Formatter):
         }
         if record.exc_info and record.exc_info[1]:
             line["error"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return self.redacted(json.dumps(line, default=str, ensure_ascii=False))
+        # Redacted before it is encoded: JSON would write a secret with a quote in it otherwise.
+        return json.dumps(self.redacted_value(line), default=self._told, ensure_ascii=False)
 
 
 class _Readable(_Formatter):

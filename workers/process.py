@@ -1,23 +1,18 @@
 """One worker's OS process: signals, logs, and a new incarnation whenever one was lost."""
 
 import faulthandler
-import os
 import random
-import signal
-import sys
 from threading import Event
-from types import FrameType
 
 import coordination
 from config import Config
 from coordination.errors import (
     DatabaseError,
-    FleetError,
     IncarnationLostError,
     PermissionRefusedError,
     PoolerInBetweenError,
 )
-from workers import registry
+from workers import drain, registry
 from workers.base import Worker
 from workers.context import Context, default_account
 from workers.errors import NeedNotMetError, WorkerError
@@ -39,20 +34,11 @@ def run(name: str, *, slot: int, config: Config) -> int:
     A database that is away ends nothing: the process waits, and goes on as a new incarnation.
     """
     faulthandler.enable()
-    context = Context(
-        config=config, account=os.environ.get("SOCIALFLEET_ACCOUNT") or default_account(config), slot=slot
-    )
+    context = Context(config=config, account=config.socialfleet_account or default_account(config), slot=slot)
     set_up(debug=config.debug, secrets=context.secrets())
     add_context(worker=name, slot=slot)
     draining, stir = Event(), Event()
-
-    def drain(number: int, _frame: FrameType | None) -> None:
-        log.info("draining", signal=signal.Signals(number).name)
-        draining.set()
-        stir.set()
-
-    signal.signal(signal.SIGTERM, drain)
-    signal.signal(signal.SIGINT, drain)
+    drain.on_signals([draining, stir])
     try:
         kind = registry.get(name)
         _live_until_drained(kind, context, draining, stir)
@@ -83,10 +69,3 @@ def _live_until_drained(kind: type[Worker], context: Context, draining: Event, s
             wait_s = random.uniform(0, min(BACKOFF_CAP_S, 2.0**failures))  # noqa: S311  no secret
             log.warning("waits and goes on as a new incarnation", reason=str(error), wait_s=round(wait_s, 1))
             draining.wait(wait_s)
-        except FleetError as error:
-            raise NeedNotMetError(str(error)) from error
-
-
-def main_of(name: str, slot: int, config: Config) -> None:
-    """Run and exit; what a spawned process calls."""
-    sys.exit(run(name, slot=slot, config=config))

@@ -1,5 +1,6 @@
 """The heartbeat's thread: tells the loop's progress, listens for wake-ups, notices when this life is over."""
 
+from contextvars import copy_context
 from threading import Event, Thread
 from time import monotonic
 
@@ -35,9 +36,13 @@ class Pulse(Thread):
         self._progress = progress
         self._stir = stir
         self._ended = Event()
+        self._context = copy_context()  # the worker's name and incarnation, for this thread's log lines
 
     def run(self) -> None:
         """Beat and listen until `end`."""
+        self._context.run(self._live)
+
+    def _live(self) -> None:
         try:
             while not self._ended.is_set():
                 state = self._beat()
@@ -49,6 +54,10 @@ class Pulse(Thread):
         except FleetError as error:
             if not self._ended.is_set():
                 log.warning("this life is over", reason=str(error))
+        except Exception as error:  # noqa: BLE001  without beats nobody would know that this worker lives
+            log.error("the heartbeat failed: this life is over", error=error)
+        finally:
+            if not self._ended.is_set():
                 self.lost.set()
                 self._stir.set()
 

@@ -5,13 +5,12 @@ The order keeps an act from happening twice: claim, lock and grant; then the con
 leaves nothing in doubt; what fails after it is settled by the platform's answer, or parked for a person.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
+from http import HTTPStatus
 
 from coordination import Fleet
 from coordination.errors import (
@@ -19,13 +18,15 @@ from coordination.errors import (
     DatabaseUnavailableError,
     FleetError,
     LockLostError,
-    NotAcknowledgedError,
     TransitionRefusedError,
 )
 from coordination.ledger import Claim, Clearance, Outcome
+from workers.errors import NeedNotMetError, NoGrantError
+from workers.fence import Fence
 from workers.logs import Log
 from workers.platforms import x as platform
-from workers.platforms.x import Sent, X, XError, XRefused, find_own_post
+from workers.platforms.x import Sent, X, XError, find_own_post
+from workers.reads import read
 
 WRITE_WITHIN_S = 0.5
 """From begin_send to the first byte: later, the gate's answer is too old to act on."""
@@ -33,6 +34,8 @@ CLOCK_SKEW = timedelta(seconds=60)
 """How far the platform's clock may differ from the database's when a post is looked for by its time."""
 RETRY_S = (15.0, 60.0)
 """Before another try where nothing left the machine; spread, so that posters don't come back in step."""
+ACCOUNT_TROUBLE_S = {HTTPStatus.UNAUTHORIZED: 900.0, HTTPStatus.PAYMENT_REQUIRED: 3600.0}
+"""Refusals that say something about the account, not about the post: it waits, and isn't lost."""
 SETTLE_BACKOFF_CAP_S = 5.0
 
 log = Log("sending")
@@ -48,49 +51,27 @@ class Verdict:
     retry_after_s: float | None = None
 
 
-class Fence:
-    """The highest fencing token seen, kept in the state directory: a database below it was restored."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self) -> int:
-        """The number kept; 0 when there is none yet.
-
-        Raises:
-            ValueError: the file holds something else.
-        """
-        try:
-            text = self._path.read_text("ascii").strip()
-        except FileNotFoundError:
-            return 0
-        if not text.isdigit():
-            raise ValueError(f"{self._path} holds {text[:40]!r}: allowed is a whole number")
-        return int(text)
-
-    def keep(self, fence: int) -> None:
-        """Keep a higher number, durably; a lower one changes nothing."""
-        if fence <= self.read():
-            return
-        new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with new.open("w", encoding="ascii") as file:
-            file.write(f"{fence}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
-
-
 class _Gate:
-    """Asks `begin_send` when the connection stands, and says whether the request may still be written."""
+    """Asks `begin_send` when the connection stands, and says whether the request may still be written.
 
-    def __init__(self, ask: Callable[[], Clearance]) -> None:
+    Attributes:
+        clearance: its answer; None where it was not asked or gave none.
+        passed: whether the first byte may have been written.
+    """
+
+    def __init__(self, ask: Callable[[], Clearance], kept: Callable[[int], None]) -> None:
         self._ask = ask
+        self._kept = kept
         self.clearance: Clearance | None = None
+        self.passed = False
 
     def __call__(self) -> bool:
         asked_at = _boot_time_s()
         self.clearance = self._ask()
-        return self.clearance.sending and _boot_time_s() - asked_at < WRITE_WITHIN_S
+        if self.clearance.sending:
+            self._kept(self.clearance.fence)
+            self.passed = _boot_time_s() - asked_at < WRITE_WITHIN_S
+        return self.passed
 
 
 class Sending:
@@ -118,81 +99,64 @@ class Sending:
 
         Raises:
             DatabaseUnavailableError, IncarnationLostError: go on as a new incarnation; nothing is in doubt.
+            NeedNotMetError: the platform refuses the credentials; the intent waits.
         """
         grant = self._fleet.rate_limits.can_make_request(
             "post_tweet", self._worker_id, "high", account=claim.account
         )
-        if not grant.allowed or grant.grant_id is None:
+        if grant.grant_id is None:
             reason = grant.reason or "the limiter gave no grant"
             self._unclaim(claim, reason, retry_after_s=grant.retry_after_seconds)
             log.warning("the limit says wait", intent=claim.intent, reason=reason)
             return False
-        grant_id = grant.grant_id
-        gate = _Gate(lambda: self._begin(claim, grant_id))
+        gate = _Gate(lambda: self._begin(claim, grant.grant_id or ""), self._fence.keep)
         try:
             sent = self._x.create_post(claim.text, before_write=gate)
-        except FleetError as error:
-            self._take_back(claim, grant_id, error)
+        except Exception as error:
+            self._end_in_order(claim, grant.grant_id, gate, error)
             if isinstance(error, LockLostError | TransitionRefusedError | DatabaseBusyError):
                 return True
             raise
         if gate.clearance is None:  # no connection: the gate was never asked
-            self._unclaim(claim, sent.reason, retry_after_s=random.uniform(*RETRY_S), grant_id=grant_id)  # noqa: S311  no secret
+            self._unclaim(
+                claim,
+                sent.reason,
+                retry_after_s=random.uniform(*RETRY_S),  # noqa: S311  no secret
+                grant_id=grant.grant_id,
+            )
             log.warning("nothing was sent: tried again later", intent=claim.intent, reason=sent.reason)
             return False
         if not gate.clearance.sending:  # the gate said no, and moved the intent on itself
             log.warning("not sent", intent=claim.intent, reason=gate.clearance.reason)
             return True
-        self._settle(claim, gate.clearance, sent, self._judge(claim, gate.clearance, sent))
-        return sent.outcome not in {platform.Outcome.RATE_LIMITED, platform.Outcome.UNKNOWN}
+        return self._conclude(claim, gate.clearance, sent)
 
     def _begin(self, claim: Claim, grant_id: str) -> Clearance:
-        clearance = self._fleet.ledger.begin_send(
+        return self._fleet.ledger.begin_send(
             claim,
             grant_id,
             self._worker_id,
             http_deadline_s=self._x.deadline_s,
             fence_seen=self._fence.read(),
         )
-        if clearance.sending:
-            self._fence.keep(clearance.fence)
-        return clearance
 
-    def _unclaim(
-        self, claim: Claim, reason: str, *, retry_after_s: float | None = None, grant_id: str | None = None
-    ) -> None:
-        self._fleet.ledger.unclaim(
-            claim, self._worker_id, reason, retry_after_s=retry_after_s, grant_id=grant_id
-        )
+    def _conclude(self, claim: Claim, clearance: Clearance, sent: Sent) -> bool:
+        """Settle what the platform answered; False when the next intent should wait."""
+        try:
+            verdict = self._judge(claim, clearance, sent)
+        except Exception as error:
+            # Whatever goes wrong in understanding an answer, the request has left.
+            reason = f"{sent.reason} Its answer was not understood ({type(error).__name__}: {error})"
+            self._settle(claim, clearance.attempt, Verdict(outcome="unknown", reason=reason), sent)
+            raise
+        self._settle(claim, clearance.attempt, verdict, sent)
+        if sent.status == HTTPStatus.UNAUTHORIZED and verdict.outcome == "retry_at":
+            raise NeedNotMetError(
+                f"X refuses the credentials ({sent.reason}): look at X_CONSUMER_KEY and the others"
+            )
+        return verdict.outcome in {"posted", "rejected"}
 
-    def _take_back(self, claim: Claim, grant_id: str, error: FleetError) -> None:
-        """The gate's answer is missing or a refusal: nothing was written, whatever the database holds."""
-        log.warning("nothing was sent", intent=claim.intent, reason=str(error))
-        attempt = claim.attempt + 1
-        while True:
-            try:
-                intent = self._fleet.ledger.get(claim.intent) or {}
-                if (
-                    isinstance(error, DatabaseUnavailableError | NotAcknowledgedError)
-                    and intent.get("state") == "sending"
-                    and intent.get("attempt") == attempt
-                ):
-                    # The commit arrived after all; its acknowledgement did not.
-                    self._fleet.ledger.settle(
-                        claim.intent, attempt, "not_written", self._worker_id, reason=str(error)
-                    )
-                else:
-                    self._unclaim(claim, str(error), grant_id=grant_id)
-            except (DatabaseUnavailableError, DatabaseBusyError):
-                if not self._pause(random.uniform(0.5, SETTLE_BACKOFF_CAP_S)):  # noqa: S311  no secret
-                    return  # drained: the claim runs out, or the act is parked; it is never resent by itself
-            except FleetError as refusal:
-                log.warning("not ours to take back", intent=claim.intent, reason=str(refusal))
-                return
-            else:
-                return
-
-    def _judge(self, claim: Claim, clearance: Clearance, sent: Sent) -> Verdict:
+    def _judge(self, claim: Claim, clearance: Clearance, sent: Sent) -> Verdict:  # noqa: PLR0911  one each
         match sent.outcome:
             case platform.Outcome.POSTED:
                 return Verdict(outcome="posted", platform_id=sent.platform_id)
@@ -201,6 +165,9 @@ class Sending:
             case platform.Outcome.RATE_LIMITED:
                 return Verdict(outcome="retry_at", reason=sent.reason, retry_after_s=sent.retry_after_s)
             case platform.Outcome.REJECTED:
+                for status, retry_after_s in ACCOUNT_TROUBLE_S.items():
+                    if sent.status == status:
+                        return Verdict(outcome="retry_at", reason=sent.reason, retry_after_s=retry_after_s)
                 return Verdict(outcome="rejected", reason=sent.reason)
             case platform.Outcome.DUPLICATE:
                 return self._judge_duplicate(claim, clearance, sent)
@@ -211,7 +178,7 @@ class Sending:
         """The platform knows this text: is it ours from this intent, or just a repetition?"""
         try:
             found = self._find_own(claim, clearance.first_sent_at)
-        except (XError, FleetError) as error:
+        except (XError, NoGrantError, FleetError) as error:
             return Verdict(
                 outcome="unknown", reason=f"{sent.reason} The own timeline can't be read ({error})"
             )
@@ -223,54 +190,95 @@ class Sending:
 
     def _find_own(self, claim: Claim, first_sent_at: datetime | None) -> str | None:
         """Look for the intent's text among the account's posts since its first attempt; one read."""
-        account = self._fleet.accounts.get(claim.account)
-        if account.platform_user_id is None or first_sent_at is None:
-            return None
-        grant = self._fleet.rate_limits.can_make_request(
-            "user_tweets", self._worker_id, "high", account=claim.account
+        user_id = self._fleet.accounts.get(claim.account).platform_user_id
+        if user_id is None or first_sent_at is None:
+            raise NoGrantError("who the account is on the platform is not known yet", retry_after_s=None)
+        answer = read(
+            self._fleet,
+            "user_tweets",
+            lambda: self._x.own_posts(user_id),
+            account=claim.account,
+            worker_id=self._worker_id,
+            priority="high",
         )
-        if grant.grant_id is None:
-            raise DatabaseBusyError(grant.reason or "no grant to read it")
-        try:
-            answer = self._x.own_posts(account.platform_user_id)
-        except XError as error:
-            status = error.status if isinstance(error, XRefused) else None
-            self._fleet.rate_limits.record_usage(grant.grant_id, False, error.headers, status=status)
-            raise
-        self._fleet.rate_limits.record_usage(grant.grant_id, True, answer.headers, status=200)
         found = find_own_post(answer.value, claim.text, first_sent_at - CLOCK_SKEW)
         return found.id if found else None
 
-    def _settle(self, claim: Claim, clearance: Clearance, sent: Sent, verdict: Verdict) -> None:
-        """Report, and go on trying while the database is away: only this process knows what came of it."""
+    def _end_in_order(self, claim: Claim, grant_id: str, gate: _Gate, error: Exception) -> None:
+        """Something broke on the way: leave the ledger saying what is known."""
+        reason = f"{type(error).__name__}: {error}"
+        log.warning("the send broke off", intent=claim.intent, reason=reason, may_have_left=gate.passed)
+        if gate.passed:
+            verdict = Verdict(outcome="unknown", reason=reason)
+            self._settle(claim, claim.attempt + 1, verdict, None)
+        else:
+            self._take_back(claim, grant_id, reason)
+
+    def _take_back(self, claim: Claim, grant_id: str, reason: str) -> None:
+        """Nothing was written, whatever the database holds: the gate's commit may have arrived unheard."""
+
+        def take_back() -> None:
+            intent = self._unclaim(claim, reason, grant_id=grant_id)
+            if intent.get("state") == "sending" and intent.get("attempt") == claim.attempt + 1:
+                self._report(claim, claim.attempt + 1, Verdict(outcome="not_written", reason=reason), None)
+
+        try:
+            self._insist(claim, take_back)
+        except FleetError as refusal:
+            log.warning("not ours to take back", intent=claim.intent, reason=str(refusal))
+
+    def _settle(self, claim: Claim, attempt: int, verdict: Verdict, sent: Sent | None) -> None:
+        """Report what came of it: only this process knows."""
+        try:
+            self._insist(claim, lambda: self._report(claim, attempt, verdict, sent))
+        except FleetError as error:
+            # What is known must not be lost over how it is told: once more, the bare outcome.
+            log.error("the report was refused", error=error, intent=claim.intent, outcome=verdict.outcome)
+            bare = Verdict(
+                outcome=verdict.outcome, platform_id=verdict.platform_id, retry_after_s=verdict.retry_after_s
+            )
+            self._insist(claim, lambda: self._report(claim, attempt, bare, None))
+
+    def _report(self, claim: Claim, attempt: int, verdict: Verdict, sent: Sent | None) -> None:
+        intent = self._fleet.ledger.settle(
+            claim.intent,
+            attempt,
+            verdict.outcome,
+            self._worker_id,
+            platform_id=verdict.platform_id,
+            status=sent.status if sent else None,
+            reason=verdict.reason or None,
+            response_headers=sent.headers if sent else None,
+            retry_after_s=verdict.retry_after_s,
+        )
+        log.info(
+            verdict.outcome,
+            intent=claim.intent,
+            state=intent["state"],
+            platform_id=verdict.platform_id,
+            reason=verdict.reason,
+        )
+
+    def _insist(self, claim: Claim, report: Callable[[], None]) -> None:
+        """Report, and go on trying while the database is away; the manager's deadline ends it at a drain."""
         wait_s = 0.2
         while True:
             try:
-                intent = self._fleet.ledger.settle(
-                    claim.intent,
-                    clearance.attempt,
-                    verdict.outcome,
-                    self._worker_id,
-                    platform_id=verdict.platform_id,
-                    status=sent.status,
-                    reason=verdict.reason or None,
-                    response_headers=sent.headers,
-                    retry_after_s=verdict.retry_after_s,
-                )
+                report()
             except (DatabaseUnavailableError, DatabaseBusyError) as error:
-                log.warning("the answer waits for the database", intent=claim.intent, reason=str(error))
+                log.warning("the report waits for the database", intent=claim.intent, reason=str(error))
                 if not self._pause(wait_s):
-                    time.sleep(wait_s)  # draining: a last few tries before the deadline ends the process
+                    time.sleep(wait_s)  # draining: a few tries more; then the act is parked, never repeated
                 wait_s = min(wait_s * 2, SETTLE_BACKOFF_CAP_S)
             else:
-                log.info(
-                    verdict.outcome,
-                    intent=claim.intent,
-                    state=intent["state"],
-                    platform_id=verdict.platform_id,
-                    reason=verdict.reason,
-                )
                 return
+
+    def _unclaim(
+        self, claim: Claim, reason: str, *, retry_after_s: float | None = None, grant_id: str | None = None
+    ) -> dict[str, object]:
+        return self._fleet.ledger.unclaim(
+            claim, self._worker_id, reason, retry_after_s=retry_after_s, grant_id=grant_id
+        )
 
 
 def _boot_time_s() -> float:

@@ -1,5 +1,6 @@
 """Metrics: how the account's own posts are doing."""
 
+import re
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -7,9 +8,12 @@ from pydantic import Field
 from coordination.readings import TrackedPost
 from workers.base import Worker, WorkerSettings
 from workers.context import Platform
+from workers.errors import NoGrantError
 from workers.intervals import minutes
-from workers.platforms.x import Post, XError, XRefused
+from workers.platforms.x import Post
+from workers.reads import read
 
+ID = re.compile("[0-9]{1,19}", re.ASCII)
 LOOKUP_CAP = 100
 """Posts that X looks up in one request."""
 
@@ -46,18 +50,19 @@ class Metrics(Worker):
 
     def _read(self, due: Sequence[TrackedPost]) -> bool:
         """Read one batch; False when the platform or the limit says to stop."""
-        account = self.context.account
-        grant = self.fleet.rate_limits.can_make_request("get_tweets", self.worker_id, "low", account)
-        if not grant.allowed or grant.grant_id is None:
-            self.log.info("the limit says wait", reason=grant.reason, retry_after_s=grant.retry_after_seconds)
-            return False
+        ids = [post.platform_id for post in due if ID.fullmatch(post.platform_id)]
         try:
-            answer = self.context.x.posts([post.platform_id for post in due])
-        except XError as error:
-            status = error.status if isinstance(error, XRefused) else None
-            self.fleet.rate_limits.record_usage(grant.grant_id, False, error.headers, status=status)
-            raise
-        self.fleet.rate_limits.record_usage(grant.grant_id, True, answer.headers, status=200)
+            answer = read(
+                self.fleet,
+                "get_tweets",
+                lambda: self.context.x.posts(ids),
+                account=self.context.account,
+                worker_id=self.worker_id,
+                priority="low",
+            )
+        except NoGrantError as error:
+            self.log.info(str(error), retry_after_s=error.retry_after_s)
+            return False
         seen = {post.id: post for post in answer.value}
         missing = {item.id: item.reason for item in answer.missing}
         self.each(
@@ -82,7 +87,7 @@ class Metrics(Worker):
         )
         post = seen.get(tracked.platform_id)
         if post is None or post.metrics is None:
-            reason = missing.get(tracked.platform_id, "X gave no metrics for it")
+            reason = missing.get(tracked.platform_id, "X gave no metrics for it, or its id is none")
             gone = self.fleet.readings.miss(account, tracked.platform_id, reason, next_in_s=next_in_s)
             self.log.warning("no metrics", post=tracked.platform_id, reason=reason, gone=gone)
             return

@@ -8,9 +8,11 @@ from coordination.errors import InvalidValueError
 from workers.base import Worker, WorkerSettings
 from workers.context import Platform
 from workers.errors import NeedNotMetError
+from workers.fence import Fence
 from workers.intervals import minutes
-from workers.platforms.x import XError, XRefused, XUnauthorized
-from workers.sending import Fence, Sending
+from workers.platforms.x import XUnauthorized
+from workers.reads import read
+from workers.sending import Sending
 
 
 class PosterSettings(WorkerSettings):
@@ -34,9 +36,11 @@ class Poster(Worker):
     settings_model = PosterSettings
     settings: PosterSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 
+    _identified = False
+
     def first_run(self) -> None:
-        """Ask whose credentials these are; where they are refused, end at once and say so."""
-        self._identify()
+        """Send what became due while no poster was there to be woken."""
+        self.step()
 
     def step(self) -> None:
         """Park what dead senders left, then send up to a batch of what is due, in order."""
@@ -49,12 +53,9 @@ class Poster(Worker):
             if self.draining.is_set():
                 return
             claim = ledger.claim(account, self.worker_id, self.settings.lease_s)
-            if claim is None:
+            if claim is None or not self._sending.post(claim):
                 return
-            goes_on = self._sending.post(claim)
             self.progress.item_done()
-            if not goes_on:
-                return
 
     @cached_property
     def _sending(self) -> Sending:
@@ -71,29 +72,17 @@ class Poster(Worker):
 
         Raises:
             NeedNotMetError: they are refused, or somebody else's than before.
-            XError: it can't be asked now; the step fails and the next one asks again.
+            XError, NoGrantError: it can't be asked now; the step fails, sends nothing, and the next one asks.
         """
         if self._identified:
             return
         account = self.context.account
-        grant = self.fleet.rate_limits.can_make_request("users_me", self.worker_id, account=account)
-        if grant.grant_id is None:
-            self.log.warning("can't ask who the credentials belong to", reason=grant.reason)
-            return
         try:
-            answer = self.context.x.me()
-        except XError as error:
-            status = error.status if isinstance(error, XRefused) else None
-            self.fleet.rate_limits.record_usage(grant.grant_id, False, error.headers, status=status)
-            if isinstance(error, XUnauthorized):
-                raise NeedNotMetError(str(error)) from error
-            raise
-        self.fleet.rate_limits.record_usage(grant.grant_id, True, answer.headers, status=200)
-        try:
+            answer = read(
+                self.fleet, "users_me", self.context.x.me, account=account, worker_id=self.worker_id
+            )
             self.fleet.accounts.confirm_identity(account, answer.value.id, answer.value.username)
-        except InvalidValueError as error:
+        except (XUnauthorized, InvalidValueError) as error:
             raise NeedNotMetError(str(error)) from error
         self._identified = True
         self.log.info("acts for", account=account, handle=answer.value.username)
-
-    _identified = False

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from config import Config
 from coordination import flags, settings
-from coordination.errors import DatabaseUnavailableError, IncarnationLostError
+from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, IncarnationLostError
 from tests.integration.conftest import FleetDatabase
 from tests.integration.workers.waiting import eventually
 from workers.base import Worker, WorkerSettings
@@ -353,3 +353,52 @@ def test_a_worker_whose_step_failed_is_not_healthy_until_one_works(fleet_databas
         eventually(
             lambda: rows(fleet_database, "SELECT 1 FROM fleet.heartbeats WHERE healthy"), what="healthy again"
         )
+
+
+def test_a_nul_in_an_error_breaks_nobody_who_reports_it(fleet_database: FleetDatabase) -> None:
+    handled: list[str] = []
+
+    def handle(item: str) -> None:
+        handled.append(item)
+        if item == "bad":
+            raise ValueError("a NUL \0 and a lone \ud800 surrogate")
+
+    def script(worker: Greeter) -> None:
+        worker.each(["bad", "good"], lambda item: item, handle)
+        raise ValueError("once more: \0")
+
+    with living(fleet_database, script) as running:
+        eventually(lambda: len(finished_runs(fleet_database)) == 3, what="the first steps")
+        assert running.error is None
+    assert handled == ["bad", "good"]
+    assert rows(fleet_database, "SELECT item FROM fleet.failed_items") == [("bad",)]
+
+
+def test_a_moments_conflict_is_no_mark_against_an_item(fleet_database: FleetDatabase) -> None:
+    def handle(_item: str) -> None:
+        raise DatabaseBusyError("a lock was held for a moment")
+
+    with living(fleet_database, lambda worker: worker.each(["x"], lambda item: item, handle)):
+        eventually(lambda: len(finished_runs(fleet_database)) == 3, what="the first steps")
+    assert rows(fleet_database, "SELECT item FROM fleet.failed_items") == []
+
+
+def test_a_first_run_that_fails_is_tried_again_before_any_step(
+    fleet_database: FleetDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def first_run(_worker: Greeter) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("not yet")
+
+    monkeypatch.setattr("workers.lifecycle.FIRST_RUN_RETRY_S", 0.1)
+    monkeypatch.setattr(Greeter, "first_run", first_run)
+    with living(fleet_database):
+        eventually(lambda: len(finished_runs(fleet_database)) == 4, what="two first runs, a step, a tally")
+    assert [run[:2] for run in finished_runs(fleet_database)][:3] == [
+        ("first_run", "failed"),
+        ("first_run", "done"),
+        ("step", "done"),
+    ]

@@ -38,6 +38,14 @@ class Host:
         assert select.select([self.sandbox.stdout], [], [], 30)[0], "the sandbox said nothing"
         line = self.sandbox.stdout.readline()
         self.url = next(word for word in line.split() if word.startswith("http://")).rstrip("/.,")
+        self.point_sandbox_to(self.url)
+
+    def point_sandbox_to(self, url: str) -> None:
+        maintainer = self.database.database("maintainer")
+        accounts.ensure_account(
+            maintainer, "sandbox", platform="x", api_url=url, sandbox=True, topics=["gardens"]
+        )
+        maintainer.close()
 
     def _start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -231,6 +239,7 @@ def test_an_act_whose_sender_was_killed_in_mid_send_is_parked_not_repeated(host:
     environment |= {"X_API_URL": silent.url, "SOCIALFLEET_ACCOUNT": "sandbox"}
     host.set(poster_park_grace_s=0, poster_lease_s=20, poster_interval_s=1)
     intent = host.propose("Accepted, and nobody heard")
+    host.point_sandbox_to(silent.url)
     try:
         first = host.worker("poster", **environment)
         assert arrived.wait(30)
@@ -242,8 +251,31 @@ def test_an_act_whose_sender_was_killed_in_mid_send_is_parked_not_repeated(host:
     with host.database.owner() as owner:  # the lease's real time is over; nobody waits for it here
         owner.execute("UPDATE fleet.intents SET claimed_until = clock_timestamp() - interval '1 second'")
         owner.execute("UPDATE fleet.accounts SET platform_user_id = NULL WHERE name = 'sandbox'")
+    host.point_sandbox_to(host.url)
     host.worker("poster", slot=2)
     eventually(lambda: host.states() == ["parked"], what="parked", within_s=20)
     told = host.rows("SELECT message FROM fleet.events WHERE kind = 'parked'")
     assert f"post {intent} is parked" in told[0][0]
     assert host.writes() == []
+
+
+def test_a_worker_never_acts_for_an_account_at_another_address(host: Host) -> None:
+    """The sandbox's plans with a real account's credentials would end on the real account."""
+    keys = json.loads((host.state / "sandbox" / "credentials.json").read_text())
+    real: dict[str, str] = {key.upper(): value for key, value in keys.items() if key.startswith("x_")}
+    host.propose("Only for the rehearsal")
+    elsewhere = {"X_API_URL": "http://127.0.0.1:1", "SOCIALFLEET_ACCOUNT": "sandbox"}
+    code, log = ended(host.worker("poster", 1, **real, **elsewhere))
+    assert code == 78
+    assert "account sandbox is at" in log[-1]["message"]
+    assert host.writes() == []
+
+
+def test_a_drain_is_never_lost_however_often_it_is_asked_for(host: Host) -> None:
+    poster = host.worker("poster")
+    eventually(lambda: host.rows("SELECT 1 FROM fleet.heartbeats WHERE state = 'READY'"), what="ready")
+    for _ in range(200):
+        poster.send_signal(signal.SIGTERM)
+    code, log = ended(poster)
+    assert code == 0
+    assert log[-1]["message"] == "drained"

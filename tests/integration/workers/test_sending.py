@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from coordination import Fleet, kill_switch
-from coordination.errors import DatabaseUnavailableError, IncarnationLostError
+from coordination.errors import DatabaseUnavailableError, IncarnationLostError, TransitionRefusedError
 from coordination.ledger import Claim, Clearance, decide
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import Scripted, credentials, read_request, reply, reset
+from workers.errors import NeedNotMetError
+from workers.fence import Fence
 from workers.platforms.x import X
-from workers.sending import Fence, Sending
+from workers.sending import Sending
 
 ACCOUNT = "sandbox"
 
@@ -27,7 +29,9 @@ def server() -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def sending(fleet: Fleet, server: Scripted, tmp_path: Path) -> Sending:
+def sending(fleet: Fleet, server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sending:
+    # A busy machine may stand still for half a second; the limit itself has a test of its own.
+    monkeypatch.setattr("workers.sending.WRITE_WITHIN_S", 30.0)
     fleet.accounts.confirm_identity(ACCOUNT, "42", "fleet")
     return Sending(
         fleet=fleet,
@@ -156,11 +160,12 @@ def test_an_answer_of_the_gate_that_is_too_old_sends_nothing(
     fleet: Fleet, server: Scripted, sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process was stopped between `begin_send` and the first byte."""
+    monkeypatch.setattr("workers.sending.WRITE_WITHIN_S", 0.5)
     clock = iter([100.0, 100.6])
     monkeypatch.setattr("workers.sending._boot_time_s", lambda: next(clock))
     claim = claimed(fleet)
     server.answers(created())
-    assert sending.post(claim)
+    assert not sending.post(claim)
     intent = state(fleet, claim)
     assert intent["state"] == "ready"
     assert "not written" in intent["reason"]
@@ -336,9 +341,9 @@ def test_the_answer_is_kept_while_the_database_is_away(
 
 
 def test_a_database_restored_from_a_backup_is_not_acted_on(
-    fleet: Fleet, server: Scripted, sending: Sending, tmp_path: Path
+    fleet: Fleet, fleet_database: FleetDatabase, server: Scripted, sending: Sending, tmp_path: Path
 ) -> None:
-    (tmp_path / "fence").write_text("1000000000\n")
+    (tmp_path / "fence").write_text("1000\n")
     claim = claimed(fleet)
     server.answers(created())
     assert sending.post(claim)
@@ -346,6 +351,18 @@ def test_a_database_restored_from_a_backup_is_not_acted_on(
     assert intent["state"] == "ready"
     assert "restored from a backup" in intent["reason"]
     assert server.requests == [b""]
+    # Not by itself, however often it is tried: a person looks first.
+    for _ in range(1100):
+        assert fleet.ledger.claim(ACCOUNT, "tester/1") is None
+    person = fleet_database.database("console")
+    assert "restored from a backup" in kill_switch.get_kill_switch(person)["reason"]
+    kill_switch.set_kill_switch(person, on=False, actor="me", reason="compared the timeline")
+    person.close()
+    again = fleet.ledger.claim(ACCOUNT, "tester/1")
+    assert again is not None
+    assert again.fencing_token > 1000
+    assert sending.post(again)
+    assert state(fleet, claim)["state"] == "posted"
 
 
 def test_the_fence_only_rises_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -376,3 +393,97 @@ def test_one_act_costs_five_round_trips_at_most(
     assert claim is not None
     sending.post(claim)
     assert calls == ["claim_intent", "can_make_request", "begin_send", "settle"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x00\x00garbage\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nDate: a\x00b\r\nContent-Length: 2\r\n\r\n{}",
+        (
+            b"HTTP/1.1 403 No\r\nx-rate-limit-limit: 1\x00\r\nContent-Length: 25\r\n\r\n"
+            b'{"title": "a\\u0000\\ud800"}'
+        ),
+    ],
+)
+def test_hostile_bytes_in_an_answer_never_leave_an_act_in_the_air(
+    fleet: Fleet, server: Scripted, sending: Sending, answer: bytes
+) -> None:
+    claim = claimed(fleet)
+    server.answers(answer)
+    sending.post(claim)
+    assert state(fleet, claim)["state"] in {"parked", "rejected"}
+
+
+def test_a_posts_id_is_kept_though_the_answers_headers_can_not_be(
+    fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed(fleet)
+    body = b'{"data": {"id": "1234567890123456789", "text": "x"}}'
+    head = f"HTTP/1.1 201 Created\r\nx-rate-limit-limit: 1\x00\r\nContent-Length: {len(body)}\r\n\r\n"
+    server.answers(head.encode() + body)
+    sending.post(claim)
+    intent = state(fleet, claim)
+    assert (intent["state"], intent["platform_id"]) == ("posted", "1234567890123456789")
+
+
+def test_a_fence_that_can_not_be_kept_sends_nothing_and_leaves_nothing_sending(
+    fleet: Fleet, server: Scripted, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fence: Fence, _number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Fence, "keep", full)
+    claim = claimed(fleet)
+    server.answers(created())
+    with pytest.raises(OSError, match="No space left"):
+        sending.post(claim)
+    assert state(fleet, claim)["state"] == "ready"
+    assert server.requests == [b""]
+
+
+def test_an_act_that_its_own_sender_left_unsettled_is_parked(fleet: Fleet, server: Scripted) -> None:
+    claim = claimed(fleet)
+    grant = fleet.rate_limits.can_make_request("post_tweet", "tester/1", account=ACCOUNT)
+    assert grant.grant_id is not None
+    assert fleet.ledger.begin_send(claim, grant.grant_id, "tester/1", http_deadline_s=1, fence_seen=0).sending
+    assert fleet.ledger.park_orphan(ACCOUNT, grace_s=3600) == claim.intent
+    assert state(fleet, claim)["state"] == "parked"
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(("status", "raises"), [(401, True), (402, False)])
+def test_a_refusal_of_the_account_keeps_the_post_and_ends_the_round(
+    fleet: Fleet, server: Scripted, sending: Sending, status: int, raises: bool
+) -> None:
+    claim = claimed(fleet)
+    server.answers(reply(status, {"title": "No", "detail": "not like this"}))
+    if raises:
+        with pytest.raises(NeedNotMetError, match="X_CONSUMER_KEY"):
+            sending.post(claim)
+    else:
+        assert not sending.post(claim)
+    intent = state(fleet, claim)
+    assert intent["state"] == "retry_at"
+    assert "not like this" in intent["reason"]
+
+
+def test_a_post_that_its_sender_reported_late_can_not_be_sent_again(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    claim = claimed(fleet)
+    grant = fleet.rate_limits.can_make_request("post_tweet", "tester/1", account=ACCOUNT)
+    begun = fleet.ledger.begin_send(claim, grant.grant_id or "", "tester/1", http_deadline_s=1, fence_seen=0)
+    fleet.ledger.park_orphan(ACCOUNT, grace_s=0)
+    fleet.ledger.settle(claim.intent, begun.attempt, "posted", "tester/1", platform_id="77")
+    assert state(fleet, claim)["state"] == "parked"
+    person = fleet_database.database("console")
+    with pytest.raises(TransitionRefusedError, match=r"mark-posted .* --platform-id 77"):
+        decide(person, claim.intent, "resume", actor="me", reason="did not look")
+    assert (
+        decide(person, claim.intent, "mark_posted", actor="me", reason="it is there", platform_id="77")[
+            "state"
+        ]
+        == "posted"
+    )
+    person.close()
