@@ -4,13 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
+# A path may hold quotes, $ and backquotes: it goes through the environment as it was typed, past make's eyes and the shell's.
+override WORLD := $(value WORLD)
+export WORLD
 .PHONY: help up setup test check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 up: $(VENV)/.runtime ## run the fleet in the foreground (WORLD=path: the sandbox's world; Ctrl-C stops it)
-	@exec $(BIN)/socialfleet up $(if $(WORLD),--world "$(WORLD)")
+	@exec $(BIN)/socialfleet up $${WORLD:+--world "$$WORLD"}
 
 setup: $(VENV)/.runtime ## make .venv with the locked dependencies, run nothing
 
