@@ -5,10 +5,12 @@ what a process must know before it can reach the database. Everything has a defa
 variable the fleet runs on its own PostgreSQL against the sandbox.
 """
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
@@ -19,34 +21,51 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 X_API_URL = "https://api.x.com"
 CONSOLE_PORT = 8780
 SANDBOX_PORT = 8790
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 X_CREDENTIALS = ("x_consumer_key", "x_consumer_secret", "x_access_token", "x_access_token_secret")
+OUR_PREFIX = "SOCIALFLEET_"
+PREFIXES = (OUR_PREFIX, "X_", "OPENAI_")
+RESERVED = frozenset({"SOCIALFLEET_DIRECT_DATABASE_URL"})
+"""Names that are no field yet, and that nobody should be refused for."""
+ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+DATABASE_URL = re.compile(
+    r"postgres(?:ql)?://(?:(?P<login>[^@/]*)@)?(?P<hosts>[^/?]*)(?P<database>/[^?]*)?(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
+"""As libpq reads it: the first `@` ends the login, unless a `/` comes before."""
+HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?")
+MAX_PORT = 65535
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
 
 class ConfigError(Exception):
     """The environment holds values that can't be used; the text has one line a fault."""
 
 
-class Config(BaseSettings):
-    """One process's configuration; every field is an environment variable of the same name."""
+class Place(BaseSettings):
+    """Where the state directory is."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    database_url: SecretStr | None = None
     socialfleet_state_dir: Path = Path(".socialfleet")
+
+
+class Config(Place):
+    """One process's configuration; every field is an environment variable of the same name."""
+
+    database_url: SecretStr | None = None
     socialfleet_pg_bin: Path | None = None
-    socialfleet_account: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     socialfleet_console_port: Port = CONSOLE_PORT
     socialfleet_sandbox_port: Port = SANDBOX_PORT
+    socialfleet_account: str | None = None
     x_api_url: HttpUrl | None = None
     x_consumer_key: SecretStr | None = None
     x_consumer_secret: SecretStr | None = None
@@ -61,8 +80,15 @@ class Config(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
-            raise ValueError("must be a URL that starts with postgresql://")
+        if value and (fault := _fault_of_url(value.get_secret_value().strip())):
+            raise ValueError(fault)
+        return value
+
+    @field_validator("socialfleet_account")
+    @classmethod
+    def _is_account(cls, value: str | None) -> str | None:
+        if value is not None and not ACCOUNT.fullmatch(value):
+            raise ValueError("must be a lower-case name of 1 to 63 letters, digits, _ or -")
         return value
 
     @model_validator(mode="wrap")
@@ -104,7 +130,59 @@ class Config(BaseSettings):
 
 def load() -> Config:
     """Read the environment and `.env`; raise `ConfigError` with every fault at once, a line each."""
-    return Config()
+    faults = list(_unknown_names())
+    try:
+        config = Config()
+    except ConfigError as error:
+        faults = [*str(error).split("\n"), *faults]
+    else:
+        if not faults:
+            return config
+    raise ConfigError("\n".join(faults))
+
+
+def load_place() -> Config:
+    """Read where the state directory is and nothing else: for what must work whatever the rest says."""
+    return Config.model_construct(socialfleet_state_dir=Place().socialfleet_state_dir)
+
+
+def _unknown_names() -> Iterator[str]:
+    """A sentence a mistyped name; names with the prefixes of others are suspicious in `.env` only."""
+    known = {name.upper() for name in Config.model_fields}
+    given = {
+        name.upper() for name, value in os.environ.items() if value and name.upper().startswith(OUR_PREFIX)
+    }
+    written = {name.upper() for name in DotEnvSettingsSource(Config).env_vars}
+    given |= {name for name in written if name.startswith(PREFIXES)}
+    for name in sorted(given - known - RESERVED):
+        near = get_close_matches(name, sorted(known), 1)
+        hint = f"did you mean {near[0]}?" if near else "see .env.example for those there are"
+        yield f"{name}: there is no such variable; {hint}"
+
+
+def _fault_of_url(url: str) -> str | None:
+    """Why libpq would misread the URL, or None; shows nothing of it, for any piece may be the password's."""
+    match = DATABASE_URL.fullmatch(url)
+    if match is None:
+        return "must be a URL that starts with postgresql://"
+    login, hosts = match["login"] or "", match["hosts"]
+    if re.search(r"%(?![0-9A-Fa-f]{2})|%00", url):
+        return "holds a % that begins no character: write % itself as %25"
+    if "?" in login or "@" in hosts + (match["database"] or ""):
+        return "has a password with @, / or ? in it: write these as %40, %2F and %3F"
+    places = [HOST.fullmatch(host) for host in hosts.split(",")]
+    if not all(place and _is_port(place["port"] or "") for place in places):
+        return (
+            "needs host:port after the login, with a port from 1 to 65535; "
+            "if the password holds @, / or ?, write these as %40, %2F and %3F"
+        )
+    if not all("=" in parameter for parameter in filter(None, (match["query"] or "").split("&"))):
+        return "needs name=value, joined by &, after the ?; a ? in the password is written as %3F"
+    return None
+
+
+def _is_port(text: str) -> bool:
+    return not text or (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_PORT)
 
 
 def _faults_between_fields(values: Mapping[str, Any]) -> list[str]:

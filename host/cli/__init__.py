@@ -7,13 +7,13 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 
 import config
-from config import ConfigError
+from config import Config, ConfigError
 from coordination.errors import (
     DatabaseBusyError,
     DatabaseUnavailableError,
@@ -30,10 +30,11 @@ INTERRUPTED = 130  # as shells say it: 128 and SIGINT
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Where a command is, and its line in the help."""
+    """Where a command is, and its line in the help; `load` reads what it needs of the configuration."""
 
     module: str
     summary: str
+    load: Callable[[], Config] = config.load
 
 
 COMMANDS: Mapping[str, Group] = {
@@ -51,7 +52,9 @@ COMMANDS: Mapping[str, Group] = {
     "account": Group(module="account", summary="accounts: list, topics"),
     "worker": Group(module="worker", summary="list the program's workers; run one here"),
     "migrate": Group(module="migrate", summary="bring the database's schema up to date"),
-    "clean": Group(module="clean", summary="remove the state directory of a stopped fleet"),
+    "clean": Group(
+        module="clean", summary="remove the state directory of a stopped fleet", load=config.load_place
+    ),
 }
 
 
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str], *, manage: object) -> int:
         )
         module.declare(parser)
         options = parser.parse_args(rest)
-        settings = config.load()
+        settings = COMMANDS[name].load()
         debug = settings.debug
         with Person(settings, command=name, manage=manage) as person:
             code = int(module.run(options, person))

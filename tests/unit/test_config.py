@@ -71,3 +71,87 @@ def test_no_secret_shows_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATABASE_URL", "OPENAI_API_KEY", *(name.upper() for name in config.X_CREDENTIALS)):
         monkeypatch.setenv(name, "postgresql://u:canary@h/d")
     assert "canary" not in repr(config.load())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:canary%zz@host/fleet",
+        "postgresql://me:canary%@host/fleet",
+        "postgresql://me:canary%00@host/fleet",
+        "postgresql://me:secret@canary@host/fleet",
+        "postgresql://me:secret/canary@host/fleet",
+        "postgresql://me:5432/canary@host/fleet",
+        "postgresql://me:secret?canary@host/fleet",
+        "postgresql://me:secret?a/canary@host/fleet",
+        "postgresql://me:5432?canary/x@host/fleet",
+        "postgresql://host:canary/fleet",
+        "postgresql://host:70000/canary",
+        "postgresql://one:5432,two:canary/fleet",
+        "postgresql://[::1/canary",
+        "http://me:canary@host/fleet",
+    ],
+)
+def test_a_database_url_that_could_be_misread_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(config.ConfigError) as caught:
+        config.load()
+    said = str(caught.value)
+    assert said.startswith("DATABASE_URL: ")
+    assert "\n" not in said
+    assert not {piece for piece in ("canary", "secret", "host/", "70000", "fleet") if piece in said}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:a%40b%2Fc%3F%25:#@host:5432/fleet?sslmode=require",
+        "postgres://host",
+        "postgresql://me:p@/fleet?host=/run/pg&port=5433",
+        "postgresql:///fleet",
+        "postgresql://me@[::1]:5432/fleet",
+        "postgresql://one:5432,two/fleet?target_session_attrs=read-write",
+        "postgresql://me:p@%2Frun%2Fpg/fleet",
+    ],
+)
+def test_a_database_url_that_libpq_reads_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    read = config.load().database_url
+    assert read is not None
+    assert read.get_secret_value() == url
+
+
+def test_a_mistyped_name_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOCIALFLEET_STATEDIR", "/srv/fleet")
+    Path(".env").write_text("X_CONSUMER_KEYS=k\nOPENAI_KEY=k\nSOCIALFLEET_PORT=1\nOTHER=1\n")
+    with pytest.raises(config.ConfigError) as caught:
+        config.load()
+    faults = dict(line.split(": ", 1) for line in str(caught.value).split("\n"))
+    assert faults.keys() == {"SOCIALFLEET_STATEDIR", "X_CONSUMER_KEYS", "OPENAI_KEY", "SOCIALFLEET_PORT"}
+    assert faults["SOCIALFLEET_STATEDIR"].endswith("did you mean SOCIALFLEET_STATE_DIR?")
+    assert faults["X_CONSUMER_KEYS"].endswith("did you mean X_CONSUMER_KEY?")
+
+
+def test_names_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("X_SERVER", "OPENAI_ORG_ID", "SOCIALFLEET_DIRECT_DATABASE_URL"):
+        monkeypatch.setenv(name, "1")
+    Path(".env").write_text("SOCIALFLEET_DIRECT_DATABASE_URL=later\nDATABASE_NAME=1\n")
+    config.load()
+
+
+def test_the_account_is_a_lower_case_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.load().socialfleet_account is None
+    monkeypatch.setenv("SOCIALFLEET_ACCOUNT", "sandbox")
+    assert config.load().socialfleet_account == "sandbox"
+    monkeypatch.setenv("SOCIALFLEET_ACCOUNT", "Sand Box")
+    with pytest.raises(
+        config.ConfigError, match="SOCIALFLEET_ACCOUNT is 'Sand Box': must be a lower-case name"
+    ):
+        config.load()
+
+
+def test_the_place_is_read_whatever_the_rest_says() -> None:
+    Path(".env").write_text("SOCIALFLEET_STATE_DIR=here\nSOCIALFLEET_CONSOLE_PORT=many\nX_CONSUMER_KEY=k\n")
+    assert config.load_place().state_dir == Path.cwd() / "here"

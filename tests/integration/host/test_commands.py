@@ -315,6 +315,15 @@ def test_clean_removes_the_directory_and_is_content_without_one(
     assert "nothing to remove" in printed(capsys)
 
 
+def test_clean_needs_no_valid_configuration(
+    run: Run, state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOCIALFLEET_CONSOLE_PORT", "many")
+    assert run("status") == 2
+    assert run("clean") == 0
+    assert not state.path.exists()
+
+
 @contextmanager
 def answering(fleet_database: FleetDatabase, *, succeeded: bool, text: str) -> Generator[None]:
     """A manager that answers every command while inside."""
