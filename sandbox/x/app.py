@@ -1,5 +1,10 @@
-"""App: the ASGI application. API paths pass credentials, then limits, then their endpoint."""
+"""App: the ASGI application. API paths pass credentials, then limits, then their endpoint.
 
+The sandbox's own record and pages want no credentials. Whoever asks for them must name this machine, or X,
+as the host: a stranger's page could otherwise read them under a name of its own that leads here (DNS rebinding).
+"""
+
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +22,12 @@ from sandbox.x.parameters import Query
 from sandbox.x.rate_limits import Usage
 from sandbox.x.store import Span, Store
 
+Handler = Callable[[Request], Awaitable[Response]]
+
 MAX_BODY_BYTES = 65_536
+HOST = re.compile(
+    r"(127\.0\.0\.1|localhost|\[::1\]|api\.x\.com|api\.twitter\.com)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+)
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -34,11 +44,11 @@ class Sandbox:
         """The ASGI application."""
         return Starlette(
             routes=[
-                Route("/_sandbox/writes", self.writes),
-                Route("/_sandbox/requests", self.requests),
-                Route("/_sandbox/health", self.health),
-                Route("/", self.timeline),
-                Route("/posts/{post_id}", self.post),
+                Route("/_sandbox/writes", _for_known_hosts(self.writes)),
+                Route("/_sandbox/requests", _for_known_hosts(self.requests)),
+                Route("/_sandbox/health", _for_known_hosts(self.health)),
+                Route("/", _for_known_hosts(self.timeline)),
+                Route("/posts/{post_id}", _for_known_hosts(self.post)),
                 *[
                     Route(endpoint.path, self.api(endpoint), methods=[endpoint.method])
                     for endpoint in ENDPOINTS
@@ -49,7 +59,7 @@ class Sandbox:
 
     # X's API
 
-    def api(self, endpoint: Endpoint | None) -> Callable[[Request], Awaitable[Response]]:
+    def api(self, endpoint: Endpoint | None) -> Handler:
         """The handler of one endpoint, or of every path that has none."""
 
         async def handle(request: Request) -> Response:
@@ -132,6 +142,18 @@ class Sandbox:
         if post is None:
             return HTMLResponse(pages.missing_page(), 404)
         return HTMLResponse(pages.post_page(self.store, post, time.time_ns() // 1_000_000))
+
+
+def _for_known_hosts(handler: Handler) -> Handler:
+    async def handle(request: Request) -> Response:
+        hosts = request.headers.getlist("host")
+        if len(hosts) == 1 and HOST.fullmatch(hosts[0]):
+            return await handler(request)
+        detail = f"Host is {', '.join(hosts)!r}: allowed are 127.0.0.1, localhost, [::1] and X's own names."
+        problem = Problem(421, "Misdirected Request", detail)
+        return JSONResponse(problem.body, problem.status, media_type="application/problem+json")
+
+    return handle
 
 
 async def _call(request: Request, now_ms: int) -> Call:

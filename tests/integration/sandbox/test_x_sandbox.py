@@ -391,6 +391,18 @@ def test_a_page_shows_a_post_as_text_only(fresh: Sandbox) -> None:
     assert requests.get(f"{fresh.url}/posts/moon", timeout=10).status_code == 404
 
 
+@pytest.mark.parametrize(
+    "path", ["/_sandbox/writes", "/_sandbox/requests", "/_sandbox/health", "/", "/posts/1"]
+)
+def test_a_page_of_a_strangers_reads_nothing_under_its_own_name(sandbox: Sandbox, path: str) -> None:
+    for host in ("evil.example", "127.0.0.1.evil.example", "api.x.com.evil.example:80", "localhost:x"):
+        refused = requests.get(sandbox.url + path, headers={"Host": host}, timeout=10)
+        assert (refused.status_code, refused.headers["content-type"]) == (421, "application/problem+json")
+        assert refused.json()["detail"].startswith(f"Host is '{host}': allowed are 127.0.0.1")
+    for host in ("localhost:8790", "[::1]", "api.x.com", "API.twitter.com:443"):
+        assert requests.get(sandbox.url + path, headers={"Host": host}, timeout=10).status_code in {200, 404}
+
+
 def test_a_killed_sandbox_forgets_nothing_it_accepted(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with running(state) as first:
