@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-# A path may hold quotes, $ and backquotes: it goes through the environment as it was typed, past make's eyes and the shell's.
+# A path may hold quotes, $ and backquotes: as it was typed it goes through the environment, which nobody expands.
 override WORLD := $(value WORLD)
 export WORLD
 .PHONY: help up setup test check format lock clean

@@ -22,7 +22,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--world", type=Path, metavar="FILE", help="the sandbox's posts: a CSV, or an X archive's tweets.js"
     )
-    parser.add_argument("--tier", choices=TIERS, help="the sandbox's access level")
+    parser.add_argument(
+        "--tier", choices=TIERS, help="the access level that the sandbox names; nothing depends on it yet"
+    )
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
