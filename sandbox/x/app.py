@@ -1,7 +1,8 @@
 """App: the ASGI application. API paths pass credentials, then limits, then their endpoint.
 
 The sandbox's own record and pages want no credentials. Whoever asks for them must name this machine, or X,
-as the host: a stranger's page could otherwise read them under a name of its own that leads here (DNS rebinding).
+as the host: a stranger's page could otherwise read them under a name of its own that leads here (DNS
+rebinding).
 """
 
 import re
