@@ -11,7 +11,12 @@ BEGIN
     IF ensure_account.name IS NULL OR ensure_account.name !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         PERFORM fleet.refuse('account', ensure_account.name, 'a lower-case name of 1 to 63 letters, digits, _ or -');
     END IF;
-    IF sandbox AND ensure_account.api_url !~ '^http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?(/|$)' THEN
+    SELECT * INTO account FROM fleet.accounts a WHERE a.name = ensure_account.name FOR UPDATE;
+    IF FOUND AND account.sandbox <> ensure_account.sandbox THEN
+        PERFORM fleet.refuse('account', ensure_account.name, CASE WHEN account.sandbox THEN 'a name that is not the sandbox''s'
+            ELSE 'a name that is not a real account''s' END);
+    END IF;
+    IF ensure_account.sandbox AND ensure_account.api_url !~ '^http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?(/|$)' THEN
         PERFORM fleet.refuse('api_url of account ' || ensure_account.name, ensure_account.api_url,
             'a loopback http address: a sandbox is on this host');
     END IF;
@@ -19,11 +24,8 @@ BEGIN
     VALUES (ensure_account.name, ensure_account.platform, ensure_account.api_url, ensure_account.sandbox,
         ensure_account.topics, fleet.now())
     ON CONFLICT ON CONSTRAINT accounts_pkey DO UPDATE SET api_url = excluded.api_url
+        WHERE a.sandbox = excluded.sandbox
     RETURNING * INTO account;
-    IF account.sandbox <> ensure_account.sandbox THEN
-        PERFORM fleet.refuse('account', ensure_account.name, CASE WHEN account.sandbox THEN 'a name that is not the sandbox''s'
-            ELSE 'a name that is not a real account''s' END);
-    END IF;
     RETURN to_jsonb(account);
 END $$;
 

@@ -353,6 +353,7 @@ DECLARE
     switch jsonb;
     identity text[];
     fence bigint;
+    distrust text;
     since timestamptz;
     at timestamptz;
 BEGIN
@@ -391,16 +392,16 @@ BEGIN
         RETURN fleet.refuse_send(known, 'ready', worker_id, 'the kill switch is on: ' || (switch->>'reason'), grant_id);
     END IF;
     identity := fleet.cluster_identity();
-    IF NOT EXISTS (SELECT 1 FROM fleet.installation n WHERE n.system_identifier = identity[1] AND n.timeline = identity[2]) THEN
-        PERFORM fleet.distrust_cluster('the database is not the one that this fleet knows: a failover or a restore', fence_seen);
-        RETURN fleet.refuse_send(known, 'ready', worker_id, 'the database is not the one that this fleet knows', grant_id);
-    END IF;
     SELECT s.last_value INTO fence FROM fleet.fencing_token s;
-    IF fence < fence_seen THEN
-        PERFORM fleet.distrust_cluster(format('the database''s fence %s is below %s, seen before: it was restored from a backup',
-            fence, fence_seen), fence_seen);
-        RETURN fleet.refuse_send(known, 'ready', worker_id, format(
-            'the database''s fence %s is below %s, seen before: it was restored from a backup', fence, fence_seen), grant_id);
+    distrust := CASE
+        WHEN NOT EXISTS (SELECT 1 FROM fleet.installation n
+            WHERE n.system_identifier = identity[1] AND n.timeline = identity[2])
+        THEN 'the database is not the one that this fleet knows: a failover or a restore'
+        WHEN fence < fence_seen
+        THEN format('the database''s fence %s is below %s, seen before: it was restored from a backup', fence, fence_seen) END;
+    IF distrust IS NOT NULL THEN
+        PERFORM fleet.distrust_cluster(distrust, fence_seen);
+        RETURN fleet.refuse_send(known, 'ready', worker_id, distrust, grant_id);
     END IF;
     IF owner.sandbox IS NOT TRUE AND NOT known.by_person AND known.approved_by IS NULL THEN
         RETURN fleet.refuse_send(known, 'awaiting_approval', worker_id,

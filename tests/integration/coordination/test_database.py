@@ -94,7 +94,9 @@ def test_a_deadlock_that_was_cut_is_busy(fleet_database: FleetDatabase, owner: O
 
 def test_what_a_column_can_not_hold_is_an_invalid_value(fleet: Fleet) -> None:
     with pytest.raises(InvalidValueError, match="NUL"):
-        fleet.audit.event("info", "test", "a\0b")
+        fleet.ledger.propose("sandbox", "post", "plan:1", "a\0b")
+    with pytest.raises(InvalidValueError, match="UTF-8"):
+        fleet.ledger.propose("sandbox", "post", "plan:1", "a\ud800b")
     message: Any = None
     with pytest.raises(InvalidValueError) as refusal:
         fleet.audit.event("info", "test", message)

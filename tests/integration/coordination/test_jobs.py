@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from coordination import Fleet, connect
-from coordination.database import Database
 from coordination.errors import InvalidValueError, LockLostError
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
@@ -135,7 +134,7 @@ def test_a_dead_workers_job_is_claimed_by_another_at_once_i8(
 
 
 def test_failures_are_retried_after_their_backoff_then_dead_with_every_error_kept(
-    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
     enqueued = fleet.jobs.enqueue("a", max_attempts=3)
     for attempt in (1, 2, 3):
@@ -150,7 +149,7 @@ def test_failures_are_retried_after_their_backoff_then_dead_with_every_error_kep
     errors = value(owner, "SELECT errors FROM fleet.jobs")
     assert [(one["attempt"], one["error"]) for one in errors] == [(n, f"error {n}") for n in (1, 2, 3)]
     assert value(owner, "SELECT count(*) FROM fleet.events WHERE kind = 'dead_letter'") == 1
-    assert console.call("replay_job", job=int(enqueued.id))
+    assert fleet.jobs.replay(enqueued.id)
     (again,) = fleet.jobs.claim("a")
     assert again.attempt == 1
     fleet.jobs.complete(again)
