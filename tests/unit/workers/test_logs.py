@@ -61,3 +61,13 @@ def test_a_hostile_text_stays_one_line() -> None:
     Log("test").info("read", text='a"\n{"level":"error"}\u2028')
     assert len(out.getvalue().splitlines()) <= 2
     assert json.loads(out.getvalue())["level"] == "info"
+
+
+def test_a_secret_that_json_would_escape_is_hidden_too() -> None:
+    out = io.StringIO()
+    set_up(debug=False, secrets=['ca"na\\ry'], stream=out)
+    Log("test").info(
+        'said ca"na\\ry', fields=['ca"na\\ry', {"deep": 'x ca"na\\ry'}], error_=ValueError('ca"na\\ry')
+    )
+    assert "ry" not in json.loads(out.getvalue())["message"]
+    assert out.getvalue().count("***") == 4
