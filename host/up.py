@@ -223,7 +223,7 @@ class Up:
             if self._config.runs_sandbox:
                 for key, value in REHEARSAL_SETTINGS.items():
                     settings.seed_setting(database, key, value, actor=SEEDED_BY, reason=REHEARSAL)
-            elif settings.unseed_settings(database, actor=SEEDED_BY, reason=NO_REHEARSAL):
+            elif not x.sandbox and settings.unseed_settings(database, actor=SEEDED_BY, reason=NO_REHEARSAL):
                 self._step(4, "the rehearsal's short intervals are taken back: workers go at their own pace")
         except DatabaseError as error:
             raise UpError(str(error), exit_code=UNREACHABLE) from error

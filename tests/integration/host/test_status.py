@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from coordination.database import Database
 from coordination.desired import SlotReport
 from coordination.incarnation import ProcessIdentity
 from coordination.status import SlotStatus
+from host import cli
+from host.state_directory import StateDirectory
 from tests.integration.conftest import FleetDatabase
 
 HERE = ProcessIdentity.of_this_process()
@@ -71,6 +74,26 @@ def test_a_beat_is_its_own_hosts_even_where_pids_are_the_same(hosts: Hosts) -> N
         hosts.report(HERE.host, pid=HERE.pid)
         hosts.report("elsewhere", pid=HERE.pid)
         assert hosts.states() == {HERE.host: "PAUSED", "elsewhere": "STARTING"}
+
+
+def test_the_status_command_prints_why_a_slot_is_not_healthy(
+    hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOCIALFLEET_STATE_DIR", str(tmp_path))
+    state = StateDirectory(tmp_path)
+    state.make()
+    state.put("dsn/console", hosts.database.dsn("console"))
+    with hosts.database.connect() as fleet:
+        fleet.heartbeats.beat(
+            state="READY", progress=1, healthy=False, health={"reason": "platform: X answers 503"}
+        )
+        hosts.report(HERE.host, pid=HERE.pid)
+        assert cli.main(["status", "--check"], manage=None) == 1
+    heads, line = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["SLOT", "STATE", "HEALTHY", "PID", "RESTARTS", "LAST", "RUN", "WHY"]
+    assert line.split()[:4] == ["tester/1", "READY", "no", str(HERE.pid)]
+    assert line.endswith("platform: X answers 503")
 
 
 def test_a_stopped_worker_that_no_program_has_any_more_is_healthy(hosts: Hosts) -> None:
