@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from console.snapshots import Sight, Snapshot
-from coordination.lists import INTENT_STATES
+from coordination.ledger import INTENT_STATES
 from coordination.status import SlotStatus
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

@@ -14,6 +14,23 @@ from coordination.plain import plain
 from coordination.rate_limits import limit_headers
 from coordination.session import Session
 
+INTENT_STATES = (
+    "draft",
+    "awaiting_approval",
+    "ready",
+    "claimed",
+    "sending",
+    "posted",
+    "rejected",
+    "retry_at",
+    "unknown",
+    "parked",
+    "expired",
+    "cancelled",
+    "dry_run",
+)
+"""Every state of an intent, as the table's own check has them."""
+
 Outcome = Literal["posted", "rejected", "retry_at", "unknown", "not_written"]
 Decision = Literal["approve", "cancel", "resume", "mark_posted"]
 

@@ -12,21 +12,6 @@ from sqlalchemy.dialects.postgresql import psycopg
 from coordination.database import Database
 from coordination.models import MOMENT, intents
 
-INTENT_STATES = (
-    "draft",
-    "awaiting_approval",
-    "ready",
-    "claimed",
-    "sending",
-    "posted",
-    "rejected",
-    "retry_at",
-    "unknown",
-    "parked",
-    "expired",
-    "cancelled",
-    "dry_run",
-)
 MAX_ITEMS = 500
 
 _DIALECT = psycopg.dialect()
@@ -71,7 +56,7 @@ class IntentFilter:
     """Which intents.
 
     Attributes:
-        states: any of `INTENT_STATES`; none given means all.
+        states: any of `coordination.ledger.INTENT_STATES`; none given means all.
         since: updated at this fleet time or later.
         until: updated before this fleet time.
         limit: items a page, 1 to `MAX_ITEMS`.

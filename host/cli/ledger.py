@@ -3,26 +3,11 @@
 import argparse
 from typing import cast
 
-from coordination.ledger import Decision, decide
+from coordination.ledger import INTENT_STATES, Decision, decide
 from host.cli.fault import FAILED, CliError
 from host.cli.person import Person, require_known
 from host.terminal import printable
 
-STATES = (
-    "draft",
-    "awaiting_approval",
-    "ready",
-    "claimed",
-    "sending",
-    "posted",
-    "rejected",
-    "retry_at",
-    "unknown",
-    "parked",
-    "expired",
-    "cancelled",
-    "dry_run",
-)
 DECISIONS = {
     "approve": "let a post that waits for approval be sent",
     "cancel": "never send it",
@@ -37,7 +22,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="the newest intents", allow_abbrev=False)
-    listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(STATES)}")
+    listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(INTENT_STATES)}")
     listing.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
     show = actions.add_parser("show", help="one intent with its transitions and attempts", allow_abbrev=False)
     show.add_argument("id", type=_id, metavar="ID")
@@ -75,7 +60,7 @@ def run(options: argparse.Namespace, person: Person) -> int:
 
 def _list(options: argparse.Namespace, person: Person) -> int:
     if options.state is not None:
-        require_known("--state", options.state, list(STATES))
+        require_known("--state", options.state, list(INTENT_STATES))
     rows = person.database.rows("list_intents", state=options.state, number=max(0, options.limit))
     if options.json:
         person.print_json(rows)

@@ -6,7 +6,8 @@ from importlib.resources import files
 import psycopg
 
 from coordination.database import queries
-from coordination.lists import INTENT_STATES, MAX_ITEMS, Cursor, IntentFilter, compile_intents
+from coordination.ledger import INTENT_STATES
+from coordination.lists import MAX_ITEMS, Cursor, IntentFilter, compile_intents
 from tests.integration.conftest import FleetDatabase
 
 SOURCE = (files("coordination") / "queries" / "console.sql").read_text("utf-8")

@@ -10,8 +10,7 @@ import pytest
 from coordination import Fleet, connect
 from coordination.database import Database
 from coordination.errors import InvalidValueError, TransitionRefusedError
-from coordination.ledger import Decision, decide, propose_by_person
-from coordination.lists import INTENT_STATES
+from coordination.ledger import INTENT_STATES, Decision, decide, propose_by_person
 from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
