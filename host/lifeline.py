@@ -6,6 +6,7 @@ that (prctl(2), PR_SET_PDEATHSIG); elsewhere the lifeline does nothing, and the 
 
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -38,6 +39,9 @@ def bound_to_parent(signum: int) -> Callable[[], None]:
     prctl.restype = ctypes.c_int
 
     def tie() -> None:
+        if signum != signal.SIGKILL:
+            # A shell's background job is born with SIGINT ignored, and a child inherits that.
+            signal.signal(signum, signal.SIG_DFL)
         if prctl(PR_SET_PDEATHSIG, signum) != 0 or os.getppid() != parent:
             os._exit(ORPHANED)
 

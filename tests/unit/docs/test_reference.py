@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import inspect
 import json
 import re
 import sys
@@ -52,8 +53,9 @@ def sentences(model: type[WorkerSettings]) -> dict[str, str]:
     """What the docstrings of the model and its parents say of each field."""
     found: dict[str, str] = {}
     for kind in reversed(model.__mro__):
-        listed = (vars(kind).get("__doc__") or "").partition("Attributes:")[2]
-        found |= dict(re.findall(r"^ {8}(\w+): (.+?)$", listed, flags=re.MULTILINE))
+        # Python 3.13 strips a docstring's indentation itself; cleaned, all versions give the same.
+        listed = inspect.cleandoc(vars(kind).get("__doc__") or "").partition("Attributes:")[2]
+        found |= dict(re.findall(r"^ {4}(\w+): (.+?)$", listed, flags=re.MULTILINE))
     return found
 
 

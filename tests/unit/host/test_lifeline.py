@@ -100,3 +100,18 @@ def test_elsewhere_than_on_linux_the_lifeline_does_nothing(monkeypatch: pytest.M
 
     child = subprocess.run(["/bin/sh", "-c", "exit 7"], preexec_fn=tie, check=False)
     assert child.returncode == 7
+
+
+@LINUX_ONLY
+def test_a_signal_that_the_parent_ignores_ends_its_child_all_the_same() -> None:
+    script = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + PARENT
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(int(signal.SIGINT))],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout
+    child = psutil.Process(int(parent.stdout.readline()))
+    kill(parent)
+    assert has_ended(child)
