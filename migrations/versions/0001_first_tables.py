@@ -21,4 +21,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: the ledger is not something to drop by a command."""
-    raise NotImplementedError("the first tables hold the ledger; restore a backup instead")
+    raise RuntimeError("the first tables hold the ledger: restore a backup instead")
