@@ -160,11 +160,13 @@ def _unknown_names() -> Iterator[str]:
         yield f"{name}: there is no such variable; {hint}"
 
 
-def _fault_of_url(url: str) -> str | None:
+def _fault_of_url(url: str) -> str | None:  # noqa: PLR0911  one a fault
     """Why libpq would misread the URL, or None; shows nothing of it, for any piece may be the password's."""
     match = DATABASE_URL.fullmatch(url)
     if match is None:
         return "must be a URL that starts with postgresql://"
+    if re.search(r"\s", url):
+        return "holds white space: write a space as %20"
     login, hosts = match["login"] or "", match["hosts"]
     if re.search(r"%(?![0-9A-Fa-f]{2})|%00", url):
         return "holds a % that begins no character: write % itself as %25"

@@ -129,6 +129,12 @@ class Database:
                 keepalives_count=3,
                 tcp_user_timeout=10_000,
             )
+        except psycopg.ProgrammingError:
+            # libpq's words about a string that it can't parse hold pieces of it.
+            raise errors.DatabaseUnavailableError(
+                "the connection string can't be read: look at DATABASE_URL, or let `socialfleet migrate` "
+                "write the state directory's dsn files anew"
+            ) from None
         except psycopg.Error as error:
             raise self._translated(error) from None
         connection.add_notice_handler(self._notice)

@@ -3,7 +3,7 @@
 import argparse
 
 from coordination.flags import set_flag
-from host.cli.person import Person
+from host.cli.person import Person, require_known
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,9 @@ def run(options: argparse.Namespace, person: Person) -> int:
                 ],
             )
         return 0
+    # A mistyped flag would look like a brake that holds.
+    workers = [row["name"] for row in person.database.rows("list_worker_names")]
+    require_known("flag", options.name, [f"{name}_enabled" for name in workers])
     set_flag(
         person.database,
         options.name,

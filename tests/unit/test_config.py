@@ -155,3 +155,10 @@ def test_the_account_is_a_lower_case_name(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_place_is_read_whatever_the_rest_says() -> None:
     Path(".env").write_text("SOCIALFLEET_STATE_DIR=here\nSOCIALFLEET_CONSOLE_PORT=many\nX_CONSUMER_KEY=k\n")
     assert config.load_place().state_dir == Path.cwd() / "here"
+
+
+def test_white_space_in_a_database_url_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:hid den@host/db")
+    with pytest.raises(config.ConfigError, match="DATABASE_URL: holds white space") as caught:
+        config.load()
+    assert "den@" not in str(caught.value)

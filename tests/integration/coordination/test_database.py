@@ -148,3 +148,10 @@ def test_a_session_whose_process_is_gone_never_thinks_inside_a_transaction(
     ):
         assert database.select(f"SELECT current_setting('{key}') AS found", {}) == [{"found": expected}]
     database.close()
+
+
+def test_a_connection_string_that_can_not_be_read_shows_no_piece_of_itself() -> None:
+    damaged = Database("ostgresql://fleet_console:hidden@/x", name="damaged")
+    with pytest.raises(DatabaseUnavailableError, match="can't be read") as refusal:
+        damaged.open()
+    assert "hidden" not in str(refusal.value)

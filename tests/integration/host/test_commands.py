@@ -208,6 +208,7 @@ class TestWithAFleet:
         self, run: Run, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run("settings", "set", "poster_interval_s", "30", "--reason", "calmer") == 0
+        assert run("flags", "set", "planer_enabled", "off", "--reason", "holiday") == 2
         assert run("flags", "set", "planner_enabled", "off", "--reason", "holiday") == 0
         capsys.readouterr()
         run("settings", "list", "--json")
