@@ -138,7 +138,7 @@ def test_names_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch)
     for name in ("X_SERVER", "OPENAI_ORG_ID", "SOCIALFLEET_DIRECT_DATABASE_URL"):
         monkeypatch.setenv(name, "1")
     Path(".env").write_text("SOCIALFLEET_DIRECT_DATABASE_URL=later\nDATABASE_NAME=1\n")
-    config.load()
+    assert config.load().database_url is None
 
 
 def test_the_account_is_a_lower_case_name(monkeypatch: pytest.MonkeyPatch) -> None:
