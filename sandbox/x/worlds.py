@@ -35,11 +35,16 @@ _NUMBER = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Users and their posts; `digest` changes with the content, `reports` has a line a skipped row."""
+    """Users, their posts and who follows whom.
+
+    `follows` has pairs of user ids, the follower's first; `digest` changes with the content; `reports` has a
+    line a skipped row.
+    """
 
     digest: str
     users: list[User]
     posts: list[Post]
+    follows: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     reports: list[str] = field(default_factory=list[str])
 
 
