@@ -21,15 +21,20 @@ NAMED = {
         clear_item propose tidy_intents claim_intent unclaim_intent begin_send settle park_orphan
         get_intent get_queue get_kill_switch enqueue_job claim_jobs complete_job fail_job snooze_job
         cancel_job replay_job claim_readings append_reading miss_reading
+        get_policy check_policy record_opt_out has_opted_out release_grant send_message
+        broadcast_message claim_messages acknowledge_message reject_message route_messages
+        offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
+        note_mentions take_interactions settle_interaction take_snapshot sweep
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
         propose_by_person decide_intent request_command get_command set_topics configure_rate_limit
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
-        get_queue has_recent_engagement
+        get_queue has_recent_engagement get_policy check_policy set_tier
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
+        get_policy check_policy
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker get_desired report_slots take_commands finish_command
