@@ -5,18 +5,18 @@ the outside world needs. The errors are drawn in `x_errors`, a write's outcomes 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from ssl import SSLContext
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from pydantic import ValidationError
 
 from workers.platforms.connection import trust
 from workers.platforms.exchange import Answer, ExchangeError, NotSent, Unanswered, connect
-from workers.platforms.x_answers import ID, Outcome, Sent, read_body, sort_write
+from workers.platforms.x_answers import Outcome, Sent, read_body, sort_like, sort_post
 from workers.platforms.x_client import client_for
 from workers.platforms.x_credentials import XCredentials
 from workers.platforms.x_errors import (
@@ -30,7 +30,21 @@ from workers.platforms.x_errors import (
     XUnavailable,
     XUnreachable,
 )
-from workers.platforms.x_posts import Metrics, Missing, Post, User, find_own_post, next_page, posts_in
+from workers.platforms.x_own_posts import find_own_post
+from workers.platforms.x_posts import Metrics, Post
+from workers.platforms.x_reads import Missing, Read, read_posts, read_user, read_users
+from workers.platforms.x_requests import (
+    PAGE_CAP,
+    POST_FIELDS,
+    USER_FIELDS,
+    WITH_CONTEXT,
+    id_in,
+    ids_in,
+    page_request,
+    post_request,
+    search_request,
+)
+from workers.platforms.x_users import User
 
 __all__ = [
     "Limit",
@@ -55,34 +69,15 @@ __all__ = [
 ]
 
 DEADLINE_CAP_S = 13.0  # the lease that covers a send is reckoned with this
-POST_FIELDS = ["author_id", "created_at", "entities", "public_metrics", "referenced_tweets"]
-LOOKUP_CAP = 100
-PAGE_FLOOR, PAGE_CAP = 5, 100
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Read(Generic[T]):
-    """What a read gave.
-
-    Attributes:
-        value: What was asked for.
-        missing: Items that were asked for or sent and can't be had, each with its reason.
-        headers: The answer's headers in lower case; they settle the caller's grant.
-        next_token: Where the next page begins; None on the last.
-    """
-
-    value: T
-    missing: tuple[Missing, ...] = ()
-    headers: Mapping[str, str]
-    next_token: str | None = None
 
 
 class X:
     """One account on X.
 
-    Reads raise `XError`; `create_post` says in its answer what became of the post.
+    Reads raise `XError`, and ValueError for what X would refuse; writes say in their answer what
+    became of them.
 
     Args:
         base_url: The address of X, or of a server that speaks its protocol.
@@ -101,47 +96,72 @@ class X:
         self.deadline_s = deadline_s
         self._credentials = credentials
 
-    def create_post(self, text: str, before_write: Callable[[], bool] | None = None) -> Sent:
+    def create_post(
+        self,
+        text: str,
+        before_write: Callable[[], bool] | None = None,
+        *,
+        reply_to: str | None = None,
+        quote_of: str | None = None,
+    ) -> Sent:
         """Post `text` once, as it is; whatever X or the network does, the answer is a `Sent`.
 
         Args:
             text: The exact text.
             before_write: Called when the connection stands, right before the first byte of the
                 request is written; when it returns False nothing is, and the outcome is NOT_SENT.
+            reply_to: The id of the post to answer.
+            quote_of: The id of the post to quote; not together with `reply_to`.
         """
         try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            return Sent(outcome=Outcome.REJECTED, reason=f"text: {error}", headers={})
+            asked = post_request(text, reply_to, quote_of)
+        except ValueError as error:
+            return _rejected(str(error))
+        return self._write(lambda client: client.create_tweet(**asked), sort_post, before_write)
+
+    def like(self, user_id: str, post_id: str, before_write: Callable[[], bool] | None = None) -> Sent:
+        """Like a post once; X answers a second like of it as it did the first.
+
+        Args:
+            user_id: The account's own id.
+            post_id: The post's id, which is the `platform_id` of what is POSTED.
+            before_write: As for `create_post`.
+        """
         try:
-            return sort_write(self._client(before_write).create_tweet(text=text))
-        except NotSent as error:
-            return Sent(outcome=Outcome.NOT_SENT, reason=error.reason, headers={})
-        except Unanswered as error:
-            return Sent(outcome=Outcome.UNKNOWN, reason=error.reason, headers={})
+            user, post = id_in("user_id", user_id), id_in("post_id", post_id)
+        except ValueError as error:
+            return _rejected(str(error))
+        return self._write(
+            lambda client: client.like_as(user, post), lambda answer: sort_like(answer, post), before_write
+        )
 
     def me(self) -> Read[User]:
         """The account itself."""
-        body, headers = self._read(lambda client: client.get_me())
-        try:
-            return Read(value=User.model_validate(body.get("data")), headers=headers)
-        except ValidationError:
-            raise XMalformed("its data is no user", headers) from None
+        return read_user(*self._read(lambda client: client.get_me()))
 
-    def posts(self, ids: Sequence[str]) -> Read[tuple[Post, ...]]:
-        """The posts with these 1 to 100 ids; each that can't be had is in `missing`."""
-        wanted = dict.fromkeys(_id("ids", post_id) for post_id in ids)
-        if not 1 <= len(wanted) <= LOOKUP_CAP:
-            raise ValueError(f"ids has {len(wanted)} ids: must have 1 to {LOOKUP_CAP}")
-        body, headers = self._read(
-            lambda client: client.get_tweets(list(wanted), tweet_fields=POST_FIELDS, user_auth=True)
+    def posts(self, ids: Sequence[str], *, with_context: bool = False) -> Read[tuple[Post, ...]]:
+        """The posts with these 1 to 100 ids; each that can't be had is in `missing`.
+
+        Args:
+            ids: Their ids.
+            with_context: Whether authors and the posts referred to come along; each is a paid read.
+        """
+        wanted = ids_in(ids)
+        expanded: Mapping[str, Any] = WITH_CONTEXT if with_context else {}
+        found = read_posts(
+            *self._read(
+                lambda client: client.get_tweets(wanted, tweet_fields=POST_FIELDS, user_auth=True, **expanded)
+            )
         )
-        posts, missing = posts_in(body)
-        seen = {post.id for post in posts} | {item.id for item in missing}
-        unsaid = tuple(
-            Missing(id=post_id, reason="not in X's answer") for post_id in wanted if post_id not in seen
+        return _with_unsaid(found, wanted, found.value)
+
+    def users(self, ids: Sequence[str]) -> Read[tuple[User, ...]]:
+        """The users with these 1 to 100 ids; each that can't be had is in `missing`."""
+        wanted = ids_in(ids)
+        found = read_users(
+            *self._read(lambda client: client.get_users(ids=wanted, user_fields=USER_FIELDS, user_auth=True))
         )
-        return Read(value=posts, missing=missing + unsaid, headers=headers)
+        return _with_unsaid(found, wanted, found.value)
 
     def own_posts(
         self,
@@ -159,23 +179,54 @@ class X:
             max_results: Posts a page, 5 to 100.
             page: The `next_token` of the page before.
         """
-        if not PAGE_FLOOR <= max_results <= PAGE_CAP:
-            raise ValueError(f"max_results is {max_results}: must be {PAGE_FLOOR} to {PAGE_CAP}")
-        user = _id("user_id", user_id)
-        since = _id("since_id", since_id) if since_id is not None else None
-        body, headers = self._read(
-            lambda client: client.get_users_tweets(
-                user,
-                since_id=since,
-                max_results=max_results,
-                pagination_token=page,
-                tweet_fields=POST_FIELDS,
-                user_auth=True,
-            )
+        user = id_in("user_id", user_id)
+        asked = page_request(max_results, since_id=since_id, pagination_token=page)
+        return read_posts(*self._read(lambda client: client.get_users_tweets(user, **asked)))
+
+    def mentions(
+        self,
+        user_id: str,
+        since_id: str | None = None,
+        *,
+        until_id: str | None = None,
+        max_results: int = PAGE_CAP,
+        page: str | None = None,
+    ) -> Read[tuple[Post, ...]]:
+        """A page of the posts that name the account, newest first, with their authors and context.
+
+        Args:
+            user_id: The account's id.
+            since_id: Only posts newer than this one.
+            until_id: Only posts older than this one.
+            max_results: Posts a page, 5 to 100.
+            page: The `next_token` of the page before.
+        """
+        user = id_in("user_id", user_id)
+        asked = page_request(
+            max_results, since_id=since_id, until_id=until_id, pagination_token=page, **WITH_CONTEXT
         )
-        posts, missing = posts_in(body)
-        next_token = next_page(body)
-        return Read(value=posts, missing=missing, headers=headers, next_token=next_token)
+        return read_posts(*self._read(lambda client: client.get_users_mentions(user, **asked)))
+
+    def search(
+        self,
+        query: str,
+        *,
+        since_id: str | None = None,
+        start_time: datetime | None = None,
+        max_results: int = PAGE_CAP,
+        page: str | None = None,
+    ) -> Read[tuple[Post, ...]]:
+        """A page of the last week's posts that match, newest first, with their authors.
+
+        Args:
+            query: In X's search language.
+            since_id: Only posts newer than this one.
+            start_time: Only posts not older than this, to the second; aware.
+            max_results: Posts a page, 10 to 100.
+            page: The `next_token` of the page before.
+        """
+        asked = search_request(query, max_results, since_id=since_id, start_time=start_time, next_token=page)
+        return read_posts(*self._read(lambda client: client.search_recent_tweets(**asked)))
 
     def reachable(self) -> None:
         """Open a TCP connection to X and close it: no call, no cost; raises `XUnreachable`."""
@@ -183,6 +234,19 @@ class X:
             connect(self.base_url, deadline_s=self.deadline_s)
         except NotSent as error:
             raise XUnreachable(error.reason) from error
+
+    def _write(
+        self,
+        call: Callable[[Any], Answer],
+        sort: Callable[[Answer], Sent],
+        before_write: Callable[[], bool] | None,
+    ) -> Sent:
+        try:
+            return sort(call(self._client(before_write)))
+        except NotSent as error:
+            return Sent(outcome=Outcome.NOT_SENT, reason=error.reason, headers={})
+        except Unanswered as error:
+            return Sent(outcome=Outcome.UNKNOWN, reason=error.reason, headers={})
 
     def _read(self, call: Callable[[Any], Answer]) -> tuple[dict[str, Any], Mapping[str, str]]:
         try:
@@ -213,7 +277,12 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def _id(field: str, value: str) -> str:
-    if not ID.fullmatch(value):
-        raise ValueError(f"{field} has {value!r}: must be 1 to 19 digits, as a string")
-    return value
+def _rejected(reason: str) -> Sent:
+    return Sent(outcome=Outcome.REJECTED, reason=reason, headers={})
+
+
+def _with_unsaid(found: Read[T], wanted: Sequence[str], items: Sequence[Post | User]) -> Read[T]:
+    """Nothing that was asked for is left without a word."""
+    seen = {item.id for item in items} | {item.id for item in found.missing}
+    unsaid = tuple(Missing(id=one, reason="not in X's answer") for one in wanted if one not in seen)
+    return replace(found, missing=found.missing + unsaid)

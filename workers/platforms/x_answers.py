@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
@@ -58,7 +57,7 @@ class Sent:
 
     Attributes:
         outcome: What the caller acts on.
-        platform_id: The post's id; only with POSTED.
+        platform_id: The id of the post that was made or liked; only with POSTED.
         status: The answer's HTTP status; None when none came.
         reason: Why, in X's words where it gave any.
         headers: The answer's headers in lower case; empty when none came.
@@ -75,19 +74,27 @@ class Sent:
     limit: Limit | None = None
 
 
-def sort_write(answer: Answer) -> Sent:
-    """Say what became of a write that X answered."""
+def sort_post(answer: Answer) -> Sent:
+    """Say what became of a post, a reply or a quote that X answered."""
+    return _sorted(answer, _posted_id(answer), "a post's id")
+
+
+def sort_like(answer: Answer, post_id: str) -> Sent:
+    """Say what became of a like of `post_id` that X answered."""
+    return _sorted(answer, post_id if _data(answer).get("liked") is True else None, "data.liked true")
+
+
+def _sorted(answer: Answer, accepted: str | None, proof: str) -> Sent:
+    """Sort an answer; `accepted` is the post's id where a 2xx carries its `proof`."""
     platform_id = None
     retry_after_s = None
     limit = None
     reason = _reason(answer)
     if OK <= answer.status < MULTIPLE_CHOICES:
-        platform_id = _posted_id(answer)
+        platform_id = accepted
         outcome = Outcome.POSTED if platform_id else Outcome.UNKNOWN
         reason = (
-            ""
-            if platform_id
-            else f"{answer.status} without a post's id: {answer.fault or 'its body has none'}"
+            "" if platform_id else f"{answer.status} without {proof}: {answer.fault or 'its body has none'}"
         )
     elif answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         outcome = Outcome.RATE_LIMITED
@@ -152,10 +159,25 @@ def _object(answer: Answer) -> dict[str, Any] | None:
     return cast("dict[str, Any]", body) if isinstance(body, dict) else None
 
 
-def _posted_id(answer: Answer) -> str | None:
+def text_of(item: Any, key: str) -> str | None:
+    """The text under `key`, where `item` is an object that has one."""
+    found = cast("dict[str, Any]", item).get(key) if isinstance(item, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def one_line(text: str) -> str:
+    """`text` as a reason is kept and shown: without control characters, cut to a line's length."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:REASON_CAP])
+
+
+def _data(answer: Answer) -> dict[str, Any]:
     data = (_object(answer) or {}).get("data")
-    found = cast("dict[str, Any]", data).get("id") if isinstance(data, dict) else None
-    return found if isinstance(found, str) and ID.fullmatch(found) else None
+    return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+
+
+def _posted_id(answer: Answer) -> str | None:
+    found = text_of(_data(answer), "id")
+    return found if found and ID.fullmatch(found) else None
 
 
 def _errors(body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -170,24 +192,23 @@ def _reason(answer: Answer) -> str:
     body = _object(answer) or {}
     words = [str(answer.status)]
     for item in (body, *_errors(body)):
-        words += [item[key] for key in ("title", "detail", "message") if isinstance(item.get(key), str)]
+        words += [said for key in ("title", "detail", "message") if (said := text_of(item, key)) is not None]
     if len(words) == 1:
         words.append(answer.fault or "X gave no reason")
-    text = ": ".join(dict.fromkeys(words))
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:REASON_CAP]
+    return one_line(": ".join(dict.fromkeys(words)))
 
 
 def _is_duplicate(answer: Answer) -> bool:
     body = _object(answer) or {}
     told = (*_errors(body), body)
-    said = " ".join(str(item.get(key)) for item in told for key in ("detail", "message"))
+    said = " ".join(text_of(item, key) or "" for item in told for key in ("detail", "message"))
     return "duplicate content" in said.lower() or any(item.get("code") == DUPLICATE_CODE for item in told)
 
 
 def _limit(answer: Answer) -> Limit:
     body = _object(answer) or {}
     told = (body, *_errors(body))
-    if any(str(item.get("type")).endswith("/problems/usage-capped") for item in told):
+    if any((text_of(item, "type") or "").endswith("/problems/usage-capped") for item in told):
         return Limit.USAGE_CAP
     if any(item.get("code") == RATE_LIMIT_CODE for item in told):
         return Limit.CODE_88
@@ -215,10 +236,10 @@ def _retry_after_s(answer: Answer, limit: Limit) -> float:
         if reset is not None and _number(answer.headers, f"{window}-remaining") == 0
     ]
     reset = max(used_up, default=resets[WINDOWS[0]])
-    now = _date(answer.headers)
-    if reset is None or now is None:
+    now_s = _now_s(answer.headers)
+    if reset is None or now_s is None:
         return WINDOW_S
-    return min(max(reset - now.timestamp(), 1), DAY_S)
+    return min(max(reset - now_s, 1), DAY_S)
 
 
 def _number(headers: Mapping[str, str], name: str) -> int | None:
@@ -226,8 +247,9 @@ def _number(headers: Mapping[str, str], name: str) -> int | None:
     return int(value) if re.fullmatch(r"[0-9]{1,12}", value, re.ASCII) else None
 
 
-def _date(headers: Mapping[str, str]) -> datetime | None:
+def _now_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds since the epoch by the answer's own date."""
     try:
-        return parsedate_to_datetime(headers["date"])
-    except (KeyError, ValueError, TypeError, OverflowError):
+        return parsedate_to_datetime(headers["date"]).timestamp()
+    except Exception:  # noqa: BLE001  whatever the parser makes of a hostile date
         return None

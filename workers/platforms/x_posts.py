@@ -1,37 +1,20 @@
-"""X's users and posts, as its API writes them and as it used to: both namings are read.
+"""X's posts, as its API writes them and as it used to: both namings are read. Ids are strings."""
 
-Ids are strings. One bad item never spoils its neighbours: it is set aside with its reason.
-"""
+from typing import Annotated
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, cast
-
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt, StringConstraints, ValidationError
+from pydantic import AliasChoices, Field, StringConstraints
 
 from workers.platforms.post_text import Link, canonical, is_media
+from workers.platforms.x_wire import Count, Id, Instant, Text, Username, Wire
 
-SNOWFLAKE_EPOCH = datetime.fromtimestamp(1_288_834_974.657, UTC)
-SNOWFLAKE_TIME_SHIFT = 22  # an id's upper bits are milliseconds since that epoch
-ANSWERING = frozenset({"replied_to", "retweeted"})  # such a post is no original, whatever its text
+REPLIED, QUOTED = "replied_to", "quoted"
+REPOSTED = frozenset({"retweeted", "reposted"})
+LINK_CAP = 4096
 
-Id = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,19}$")]
-Count = Annotated[StrictInt, Field(ge=0)]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+Url = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=LINK_CAP)]
 
 
-class User(_Wire):
-    """An account."""
-
-    id: Id
-    username: str
-
-
-class Metrics(_Wire):
+class Metrics(Wire):
     """A post's public counts; None where X gave none, which is not zero."""
 
     reposts: Count | None = Field(None, validation_alias=AliasChoices("repost_count", "retweet_count"))
@@ -42,18 +25,18 @@ class Metrics(_Wire):
     impressions: Count | None = Field(None, validation_alias="impression_count")
 
 
-class Reference(_Wire):
+class Reference(Wire):
     """Another post that a post answers, quotes or repeats."""
 
-    kind: str = Field(validation_alias="type")
+    kind: Text = Field(validation_alias="type")
     id: Id
 
 
-class _Url(_Wire):
-    url: str
-    expanded_url: str | None = None
-    display_url: str = ""
-    media_key: str | None = None
+class _Url(Wire):
+    url: Url
+    expanded_url: Url | None = None
+    display_url: Text = ""
+    media_key: Text | None = None
 
     def link(self) -> Link:
         expanded = self.expanded_url or self.url
@@ -61,22 +44,66 @@ class _Url(_Wire):
         return Link(short=self.url, expanded=expanded, is_media=media)
 
 
-class _Entities(_Wire):
+class _Mention(Wire):
+    username: Username
+    id: Id | None = None
+
+
+class _Entities(Wire):
     urls: tuple[_Url, ...] = ()
+    mentions: tuple[_Mention, ...] = ()
 
 
-class Post(_Wire):
+class Post(Wire):
     """A post as X returned it: `text` still with its escapes and short links."""
 
     id: Id
-    text: Annotated[str, StringConstraints(strict=True)]
+    text: Text
     author_id: Id | None = None
-    created_at: datetime | None = None
+    conversation_id: Id | None = None
+    in_reply_to_user_id: Id | None = None
+    created_at: Instant | None = None
+    lang: Text | None = None
     metrics: Metrics | None = Field(None, validation_alias="public_metrics")
     references: tuple[Reference, ...] = Field(
         (), validation_alias=AliasChoices("referenced_posts", "referenced_tweets")
     )
     entities: _Entities = _Entities()
+
+    @property
+    def mentions(self) -> tuple[str, ...]:
+        """The usernames that the text names, in lower case and in their order, each once."""
+        return tuple(dict.fromkeys(mention.username.lower() for mention in self.entities.mentions))
+
+    @property
+    def mentioned_ids(self) -> tuple[str, ...]:
+        """The ids of those whom the text names, as far as X gave them, each once."""
+        return tuple(dict.fromkeys(mention.id for mention in self.entities.mentions if mention.id))
+
+    @property
+    def replied_to(self) -> str | None:
+        """The id of the post that this one answers."""
+        return self._referred(frozenset({REPLIED}))
+
+    @property
+    def quoted(self) -> str | None:
+        """The id of the post that this one quotes."""
+        return self._referred(frozenset({QUOTED}))
+
+    @property
+    def reposted(self) -> str | None:
+        """The id of the post that this one merely repeats."""
+        return self._referred(REPOSTED)
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether it is addressed to someone: by answering a post, or by opening with a username."""
+        return self.replied_to is not None or self.in_reply_to_user_id is not None
+
+    @property
+    def is_repost(self) -> bool:
+        """Whether it is another's post, repeated without a word of its own."""
+        return self.reposted is not None
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -88,74 +115,5 @@ class Post(_Wire):
         """The text in the form that compares with a frozen one."""
         return canonical(self.text, self.links)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Missing:
-    """An item that was asked for or sent, and can't be had; `id` is None where it can't be read."""
-
-    id: str | None
-    reason: str
-
-
-def posts_in(body: dict[str, Any]) -> tuple[tuple[Post, ...], tuple[Missing, ...]]:
-    """The posts of an answer's `data` (one or a list), and what is missing from it with the reason."""
-    data: Any = body.get("data") or []
-    items = cast("list[Any]", data if isinstance(data, list) else [data])
-    posts: list[Post] = []
-    missing: list[Missing] = []
-    for item in items:
-        try:
-            posts.append(Post.model_validate(item))
-        except ValidationError as error:
-            missing.append(Missing(id=_text_of(item, "id"), reason=_fault(error)))
-    errors: Any = body.get("errors")
-    for item in cast("list[Any]", errors if isinstance(errors, list) else []):
-        found = _text_of(item, "resource_id") or _text_of(item, "value")
-        missing.append(Missing(id=found, reason=_told(item)))
-    return tuple(posts), tuple(missing)
-
-
-def next_page(body: dict[str, Any]) -> str | None:
-    """Where the timeline's next page begins; None on the last."""
-    return _text_of(body.get("meta"), "next_token") or None
-
-
-def find_own_post(posts: Iterable[Post], text: str, since: datetime) -> Post | None:
-    """The earliest original among `posts` that has this text and is not older than `since`, or None.
-
-    Args:
-        posts: Posts of the account itself.
-        text: The exact text that was sent.
-        since: When the first attempt began, less the clocks' possible difference; aware.
-    """
-    wanted = canonical(text)
-    found = [
-        post
-        for post in posts
-        if posted_at(post.id) >= since
-        and post.canonical == wanted
-        and not any(reference.kind in ANSWERING for reference in post.references)
-    ]
-    return min(found, key=lambda post: int(post.id), default=None)
-
-
-def posted_at(post_id: str) -> datetime:
-    """When X made the id, to the millisecond, by X's clock."""
-    return SNOWFLAKE_EPOCH + timedelta(milliseconds=int(post_id) >> SNOWFLAKE_TIME_SHIFT)
-
-
-def _text_of(item: Any, key: str) -> str | None:
-    found = cast("dict[str, Any]", item).get(key) if isinstance(item, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def _told(item: Any) -> str:
-    return (
-        _text_of(item, "detail") or _text_of(item, "title") or _text_of(item, "message") or "X gave no reason"
-    )
-
-
-def _fault(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "item"
-    return f"{place}: {first['msg']}"
+    def _referred(self, kinds: frozenset[str]) -> str | None:
+        return next((reference.id for reference in self.references if reference.kind in kinds), None)

@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from workers.platforms.x_posts import Post, find_own_post, posted_at, posts_in
+from workers.platforms.x_own_posts import find_own_post, posted_at
+from workers.platforms.x_posts import Post
+from workers.platforms.x_reads import Read, read_posts
 
 RECORDINGS = Path(__file__).parents[4] / "shared/data/x/recordings"
 SINCE = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,11 +32,11 @@ def test_every_recorded_post_is_read() -> None:
         items = cast("list[Any]", data if isinstance(data, list) else [data])
         if "text" not in items[0]:
             continue
-        posts, missing = posts_in(body)
-        assert missing == ()
-        assert [post.id for post in posts] == [item["id"] for item in items]
-        assert [post.text for post in posts] == [item["text"] for item in items]
-        count += len(posts)
+        read = read_posts(body, {})
+        assert read.missing == ()
+        assert [post.id for post in read.value] == [item["id"] for item in items]
+        assert [post.text for post in read.value] == [item["text"] for item in items]
+        count += len(read.value)
     assert count >= 300
 
 
@@ -78,15 +80,16 @@ def test_both_namings_are_read(names: tuple[str, str]) -> None:
 )
 def test_a_bad_item_is_set_aside_with_its_reason_and_the_others_go_on(bad: object) -> None:
     good = {"id": "20", "text": "just"}
-    posts, missing = posts_in({"data": [good, bad, good]})
-    assert [post.id for post in posts] == ["20", "20"]
-    assert len(missing) == 1
-    assert missing[0].reason
+    read = read_posts({"data": [good, bad, good]}, {})
+    assert [post.id for post in read.value] == ["20", "20"]
+    assert [item.reason != "" for item in read.missing] == [True]
 
 
-@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": []}, {"errors": "none"}])
+@pytest.mark.parametrize(
+    "body", [{"meta": {"result_count": 0}}, {"data": None, "meta": {}}, {"data": []}, {"errors": []}]
+)
 def test_a_body_without_posts_has_none(body: dict[str, Any]) -> None:
-    assert posts_in(body) == ((), ())
+    assert read_posts(body, {}) == Read(value=(), headers={})
 
 
 def test_an_id_tells_when_it_was_made() -> None:
