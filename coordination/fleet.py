@@ -8,12 +8,14 @@ from coordination.database import Database
 from coordination.engagement import Engagement
 from coordination.failed_items import FailedItems
 from coordination.flags import Flags
+from coordination.health import HealthReports
 from coordination.heartbeats import Heartbeats
 from coordination.incarnation import Incarnation
 from coordination.jobs import Jobs
 from coordination.ledger import Ledger
 from coordination.rate_limits import RateLimits
 from coordination.readings import Readings
+from coordination.retention import Retention
 from coordination.runs import Runs
 from coordination.schedules import Schedules
 from coordination.session import Session
@@ -42,6 +44,8 @@ class Fleet:
         self.readings = Readings(session)
         self.runs = Runs(session)
         self.failed_items = FailedItems(session)
+        self.health = HealthReports(session)
+        self.retention = Retention(session)
         self.heartbeats = Heartbeats(incarnation)
 
     def close(self, reason: str = "closed") -> None:

@@ -51,3 +51,7 @@ SELECT coalesce(max(id), 0) AS id FROM fleet.events;
 -- name: count_intents
 -- How many intents each account has in each state.
 SELECT account, state, count(*) AS number FROM fleet.intents GROUP BY account, state ORDER BY account, state;
+
+-- name: list_health_snapshots
+-- The monitor's newest reports, newest first.
+SELECT id, taken_at, status, report FROM fleet.health_snapshots ORDER BY id DESC LIMIT %(n)s;

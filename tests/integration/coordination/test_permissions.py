@@ -24,7 +24,8 @@ NAMED = {
         get_policy check_policy record_opt_out has_opted_out release_grant send_message
         broadcast_message claim_messages acknowledge_message reject_message route_messages
         offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
-        note_mentions take_interactions settle_interaction take_snapshot sweep
+        note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
+        close_silent_incarnations
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch

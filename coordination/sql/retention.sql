@@ -1,0 +1,76 @@
+-- Retention: what is over and nobody needs any more is deleted, a batch a call. The ledger's own rows and the audit stay.
+
+-- Deletes up to n rows of one kind that ended more than keep_s seconds of fleet time ago; gives how many. Locks those rows,
+-- and passes over what others hold.
+CREATE OR REPLACE FUNCTION fleet.sweep(incarnation uuid, kind text, keep_s double precision, n integer DEFAULT 1000) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    -- What "over" means for each kind; $1 is the time before which it goes.
+    over constant jsonb := '{
+        "rate_grants": "settled_at IS NOT NULL AND frees_at < $1 AND (account, endpoint) IN (SELECT r.account, r.endpoint FROM fleet.rate_limits r)",
+        "engagement_locks": "lease_expires_at < clock_timestamp() - ($2 - $1)",
+        "engagements": "engaged_at < $1",
+        "events": "at < $1",
+        "runs": "started_at < $1 AND outcome <> ''running''",
+        "jobs": "finished_at < $1",
+        "messages": "finished_at < $1",
+        "candidates": "found_at < $1 AND state NOT IN (''waiting'', ''taken'')",
+        "interactions": "settled_at < $1",
+        "failed_items": "dead_at < $1",
+        "commands": "finished_at < clock_timestamp() - ($2 - $1)",
+        "slots": "seen_at < clock_timestamp() - ($2 - $1)",
+        "heartbeats": "beat_at < clock_timestamp() - ($2 - $1)",
+        "incarnations": "ended_at < clock_timestamp() - ($2 - $1)",
+        "health_snapshots": "taken_at < $1"
+    }';
+    at timestamptz;
+    swept integer;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    IF kind IS NULL OR NOT over ? kind THEN
+        PERFORM fleet.refuse('kind', kind, 'one of ' || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(over) k));
+    END IF;
+    IF keep_s IS NULL OR NOT (keep_s >= 0 AND keep_s <= 316224000) THEN
+        PERFORM fleet.refuse('keep_s', keep_s::text, 'from 0 to 316224000 seconds');
+    END IF;
+    IF n IS NULL OR n NOT BETWEEN 1 AND 10000 THEN
+        PERFORM fleet.refuse('n', n::text, 'a whole number from 1 to 10000');
+    END IF;
+    -- A crash that forgets a deletion costs one more sweep.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    at := fleet.now();
+    EXECUTE format('WITH old AS MATERIALIZED (SELECT ctid FROM fleet.%I WHERE %s LIMIT %s FOR UPDATE SKIP LOCKED)
+        DELETE FROM fleet.%I t USING old WHERE t.ctid = old.ctid', kind, over->>kind, n, kind)
+    USING at - make_interval(secs => keep_s), at;
+    GET DIAGNOSTICS swept = ROW_COUNT;
+    RETURN swept;
+END $$;
+
+-- Closes the rows of lives that ended without saying so: silent for keep_s real seconds and without their session lock. Gives
+-- how many. Each lock is tried in a statement of its own.
+CREATE OR REPLACE FUNCTION fleet.close_silent_incarnations(incarnation uuid, keep_s double precision, n integer DEFAULT 100)
+RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    silent uuid;
+    closed integer := 0;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    FOR silent IN
+        SELECT i.id FROM fleet.incarnations i
+        WHERE i.ended_at IS NULL AND i.id <> close_silent_incarnations.incarnation
+          AND i.started_at < clock_timestamp() - make_interval(secs => keep_s)
+          AND NOT EXISTS (SELECT 1 FROM fleet.heartbeats h WHERE h.incarnation = i.id
+              AND h.beat_at > clock_timestamp() - make_interval(secs => keep_s))
+        ORDER BY i.started_at LIMIT n FOR UPDATE SKIP LOCKED
+    LOOP
+        IF fleet.is_suspected(silent) THEN
+            UPDATE fleet.incarnations i SET ended_at = clock_timestamp(), end_reason = 'it fell silent without a word'
+            WHERE i.id = silent;
+            closed := closed + 1;
+        END IF;
+    END LOOP;
+    RETURN closed;
+END $$;

@@ -1,0 +1,95 @@
+"""The monitor on a real database: what it gathers, what it tells, and that it tells it once."""
+
+from threading import Event
+from typing import Any
+
+from config import Config
+from coordination import Fleet
+from coordination.health import latest_reports
+from tests.integration.conftest import FleetDatabase
+from workers.context import Context
+from workers.fleet.monitoring import Monitoring
+from workers.progress import Progress
+
+
+def monitoring(fleet: Fleet) -> Monitoring:
+    return Monitoring(
+        context=Context(config=Config(), account="sandbox"),
+        fleet=fleet,
+        progress=Progress(),
+        draining=Event(),
+    )
+
+
+def told(fleet_database: FleetDatabase) -> list[tuple[Any, ...]]:
+    with fleet_database.owner() as owner:
+        return owner.execute(
+            "SELECT severity, message FROM fleet.events WHERE kind = 'health' ORDER BY id"
+        ).fetchall()
+
+
+def report(fleet_database: FleetDatabase) -> dict[str, Any]:
+    reader = fleet_database.database("reader")
+    (latest,) = latest_reports(reader)
+    reader.close()
+    return latest
+
+
+def test_a_fleet_without_trouble_is_healthy_and_its_figures_are_kept(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    fleet.runs.finish(fleet.runs.start("step", "t"), items=3, item_errors=0)
+    fleet.ledger.propose("sandbox", "post", "plan:1", "Hello")
+    monitoring(fleet).step()
+    kept = report(fleet_database)
+    assert kept["status"] == "healthy"
+    assert kept["report"]["queues"]["intents"] == {"ready": 1}
+    assert kept["report"]["database"]["size_mb"] > 1
+    (run,) = kept["report"]["runs"]
+    assert (run["worker"], run["runs"], run["failed"], run["items"]) == ("tester", 1, 0, 3)
+
+
+def test_a_finding_is_told_when_it_begins_and_when_it_is_over_and_not_in_between(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    run = fleet.runs.start("step", "t")
+    fleet.runs.finish(run, items=0, item_errors=0, error_class="ValueError", error="a bad post")
+    monitor = monitoring(fleet)
+    monitor.step()
+    monitor.step()
+    assert told(fleet_database) == [("error", "1 of 1 runs of tester failed, the last with: a bad post")]
+    assert report(fleet_database)["status"] == "critical"
+    fleet_database.advance(7200)
+    monitor.step()
+    assert told(fleet_database)[1:] == [
+        ("info", "over: 1 of 1 runs of tester failed, the last with: a bad post")
+    ]
+    assert report(fleet_database)["status"] == "healthy"
+
+
+def test_a_rate_limit_in_use_and_a_parked_act_are_found(fleet: Fleet, fleet_database: FleetDatabase) -> None:
+    console = fleet_database.database("console")
+    console.call("configure_rate_limit", account="sandbox", endpoint="get_tweets", requests=5, window_s=900)
+    console.close()
+    for _ in range(4):
+        assert fleet.rate_limits.can_make_request("get_tweets", "tester/1", account="sandbox").grant_id
+    fleet.ledger.propose("sandbox", "post", "plan:1", "Hello")
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.intents SET state = 'parked'")
+    monitoring(fleet).step()
+    found = {one["key"]: one["level"] for one in report(fleet_database)["report"]["findings"]}
+    assert found == {"limit:sandbox:get_tweets": "warning", "parked": "critical"}
+
+
+def test_a_worker_that_should_run_and_does_not_is_critical(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    with fleet_database.owner() as owner:
+        owner.execute(
+            "INSERT INTO fleet.workers "
+            "(name, enabled, replicas, description, changed_by, reason, changed_at) "
+            "VALUES ('poster', true, 1, '', 'me', 'why', now()), ('idle', false, 1, '', 'me', 'why', now())"
+        )
+    monitoring(fleet).step()
+    (finding,) = report(fleet_database)["report"]["findings"]
+    assert finding == {"key": "worker:poster/1", "level": "critical", "message": "poster/1 is LOST"}

@@ -1,0 +1,83 @@
+"""Maintenance: the database stays small."""
+
+from pydantic import Field
+
+from coordination.retention import KINDS
+from workers.base import Worker, WorkerSettings
+from workers.intervals import hours
+
+DAY_S = 86_400.0
+BATCH = 1000
+"""Rows a statement deletes: short enough to be in nobody's way."""
+
+
+class MaintenanceSettings(WorkerSettings):
+    """How long what is over is kept, in days of fleet time (real time for processes).
+
+    Attributes:
+        candidates_days: posts that were engaged, passed over or given up.
+        commands_days: orders that a manager carried out.
+        engagement_locks_days: leases that ran out.
+        engagements_days: the history of engagements; the window that a lock looks at must be shorter.
+        events_days: what happened, as the terminal and the page showed it.
+        failed_items_days: dead letters of single items.
+        health_snapshots_days: the monitor's reports.
+        heartbeats_days: last beats of processes that are gone.
+        incarnations_days: lives that ended.
+        interactions_days: mentions that were answered or ignored.
+        jobs_days: jobs that ended.
+        messages_days: messages that were acknowledged or are dead.
+        rate_grants_days: requests that no window counts any more.
+        runs_days: records of steps.
+        slots_days: slots of hosts that went away.
+    """
+
+    candidates_days: float = Field(default=7, ge=2, le=3660)
+    commands_days: float = Field(default=30, ge=1, le=3660)
+    engagement_locks_days: float = Field(default=0.05, ge=0.01, le=3660)
+    engagements_days: float = Field(default=366, ge=2, le=3660)
+    events_days: float = Field(default=30, ge=0.01, le=3660)
+    failed_items_days: float = Field(default=180, ge=1, le=3660)
+    health_snapshots_days: float = Field(default=90, ge=0.01, le=3660)
+    heartbeats_days: float = Field(default=1, ge=0.05, le=3660)
+    incarnations_days: float = Field(default=30, ge=1, le=3660)
+    interactions_days: float = Field(default=90, ge=1, le=3660)
+    jobs_days: float = Field(default=7, ge=0.01, le=3660)
+    messages_days: float = Field(default=7, ge=0.01, le=3660)
+    rate_grants_days: float = Field(default=7, ge=7, le=3660)
+    runs_days: float = Field(default=30, ge=0.05, le=3660)
+    slots_days: float = Field(default=7, ge=0.05, le=3660)
+
+    def keep_s(self, kind: str) -> float:
+        """Seconds for which a kind of row is kept after it is over."""
+        return float(getattr(self, f"{kind}_days")) * DAY_S
+
+
+class Maintenance(Worker):
+    """Delete what is over and past its time."""
+
+    name = "maintenance"
+    every = hours(1)
+    settings_model = MaintenanceSettings
+    settings: MaintenanceSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
+
+    def step(self) -> None:
+        """Sweep every kind, batch by batch, until nothing of it is left."""
+        swept: dict[str, int] = {}
+        closed = self.fleet.retention.close_silent(keep_s=self.settings.keep_s("heartbeats"))
+
+        def sweep(kind: str) -> None:
+            swept[kind] = 0
+            while not self.draining.is_set():
+                gone = self.fleet.retention.sweep(kind, keep_s=self.settings.keep_s(kind), n=BATCH)
+                swept[kind] += gone
+                self.progress.tick()
+                if gone < BATCH:
+                    return
+
+        self.each(KINDS, key=str, handle=sweep)
+        told = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in swept.items() if number)
+        self.log.info("swept", closed=closed, **swept)
+        self.fleet.audit.event(
+            "info", "swept", f"swept {told or 'nothing: all is within its time'}", {**swept, "closed": closed}
+        )
