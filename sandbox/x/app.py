@@ -12,20 +12,20 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from sandbox.x import pages, rate_limits, snowflakes, views
 from sandbox.x.answers import NotFound, Problem, TooManyRequests, UnsupportedAuthentication
 from sandbox.x.auth import Caller, Gate
-from sandbox.x.endpoints import ENDPOINTS, Call, Endpoint
+from sandbox.x.call import Answer, Call, Endpoint, Redirect
+from sandbox.x.endpoints import ENDPOINTS
 from sandbox.x.parameters import Query
 from sandbox.x.rate_limits import Usage
 from sandbox.x.store import Span, Store
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-MAX_BODY_BYTES = 65_536
 HOST = re.compile(
     r"(127\.0\.0\.1|localhost|\[::1\]|api\.x\.com|api\.twitter\.com)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
 )
@@ -74,9 +74,8 @@ class Sandbox:
                 usages = self._take(endpoint, caller, now_ms)
                 if not all(usage.allowed for usage in usages):
                     raise TooManyRequests
-                body = endpoint.answer(self.store, await _call(request, now_ms))
-                status = 201 if endpoint.method == "POST" else 200
-                response = JSONResponse(body, status)
+                call = await self._call(endpoint, request, caller, now_ms)
+                response = _response(endpoint.answer(self.store, call), endpoint.status)
             except Problem as problem:
                 response = JSONResponse(problem.body, problem.status, media_type="application/problem+json")
             for usage in usages:
@@ -103,8 +102,21 @@ class Sandbox:
             now_s=now_ms // 1000,
         )
 
+    async def _call(self, endpoint: Endpoint, request: Request, caller: Caller, now_ms: int) -> Call:
+        return Call(
+            query=Query(values=request.query_params.multi_items()),
+            path=request.path_params,
+            caller=caller,
+            body=await _body(request, endpoint.max_body_bytes),
+            content_type=request.headers.get("content-type", ""),
+            authorization=request.headers.get("authorization", ""),
+            tier=self.tier,
+            now_ms=now_ms,
+            visible_ms=now_ms,
+        )
+
     def _take(self, endpoint: Endpoint, caller: Caller, now_ms: int) -> list[Usage]:
-        if endpoint.users_only and caller.context == "app":
+        if endpoint.who == "user" and caller.context == "app":
             raise UnsupportedAuthentication
         return rate_limits.use(self.store, caller, endpoint.name, now_ms // 1000)
 
@@ -157,23 +169,19 @@ def _for_known_hosts(handler: Handler) -> Handler:
     return handle
 
 
-async def _call(request: Request, now_ms: int) -> Call:
-    return Call(
-        query=Query(values=request.query_params.multi_items()),
-        user_id=request.path_params.get("user_id", ""),
-        body=await _body(request),
-        content_type=request.headers.get("content-type", ""),
-        now_ms=now_ms,
-    )
+def _response(body: Answer, status: int) -> Response:
+    if isinstance(body, Redirect):
+        return RedirectResponse(body.url, 302)
+    return Response(status_code=204) if body is None else JSONResponse(body, status)
 
 
-async def _body(request: Request) -> bytes:
-    body = b""
+async def _body(request: Request, max_bytes: int) -> bytes:
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise Problem(413, "Payload Too Large", f"The body is longer than {MAX_BODY_BYTES} bytes.")
-    return body
+        if len(body) > max_bytes:
+            raise Problem(413, "Payload Too Large", f"The body is longer than {max_bytes} bytes.")
+    return bytes(body)
 
 
 def _timed(row: dict[str, object]) -> dict[str, object]:

@@ -38,10 +38,18 @@ _OPTIONAL = frozenset({"oauth_version"})
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who calls: the account as a user, or the app alone."""
+    """Who calls: the account as a user, the app alone, or nobody in particular.
+
+    Attributes:
+        name: The account's username, `app`, or `nobody`.
+        user_id: The account's id; None for the app alone.
+        scopes: What an OAuth 2.0 token allows; None where nothing narrows the credentials.
+    """
 
     name: str
-    context: Literal["user", "app"]
+    context: Literal["user", "app", "nobody"]
+    user_id: int | None = None
+    scopes: frozenset[str] | None = None
 
 
 class Gate:
@@ -70,7 +78,8 @@ class Gate:
                 return Caller(name="app", context="app")
             case "oauth":
                 self._check_signed(method, target, str(authorization), now_s)
-                return Caller(name=self._credentials.username, context="user")
+                known = self._credentials
+                return Caller(name=known.username, context="user", user_id=int(known.user_id))
             case _:
                 raise Unauthorized("no OAuth 1.0a or bearer credentials")
 

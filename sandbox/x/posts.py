@@ -5,12 +5,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """Somebody on the platform; `created_ms` counts milliseconds since 1970."""
+    """Somebody on the platform; `created_ms` counts milliseconds since 1970.
+
+    Attributes:
+        followers: How many follow the user, as shown; more than the sandbox may know by name.
+        following: How many the user follows, as shown.
+    """
 
     id: int
     username: str
     name: str
     created_ms: int
+    description: str = ""
+    location: str = ""
+    url: str = ""
+    followers: int = 0
+    following: int = 0
+    verified: bool = False
+    protected: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +39,18 @@ class Metrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Post:
-    """A post: `text` is what its author wrote, unescaped; `created_ms` milliseconds since 1970."""
+    """A post: `text` is what its author wrote, unescaped; `created_ms` milliseconds since 1970.
+
+    Attributes:
+        lang: The language as its source names it.
+        reply_to: The post that it answers.
+        quote_of: The post that it quotes.
+        repost_of: The post that it repeats.
+        conversation_id: The post that began the conversation; None where this one begins it.
+        reply_settings: Who may answer, in X's words.
+        made_with_ai: Whether its author labelled it so.
+        paid_partnership: The same, for advertising.
+    """
 
     id: int
     author_id: int
@@ -35,3 +58,15 @@ class Post:
     created_ms: int
     lang: str
     metrics: Metrics = field(default_factory=Metrics)
+    reply_to: int | None = None
+    quote_of: int | None = None
+    repost_of: int | None = None
+    conversation_id: int | None = None
+    reply_settings: str = "everyone"
+    made_with_ai: bool = False
+    paid_partnership: bool = False
+
+    @property
+    def conversation(self) -> int:
+        """The id of the post that began the conversation, this one's own where it did."""
+        return self.conversation_id or self.id

@@ -5,7 +5,6 @@ also one that is refused afterwards; one beyond the limit counts no further.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from sandbox.x.auth import Caller
 from sandbox.x.store import Store
@@ -42,7 +41,7 @@ class Usage:
         }
 
 
-LIMITS: dict[tuple[str, Literal["user", "app"]], tuple[Limit, ...]] = {
+LIMITS: dict[tuple[str, str], tuple[Limit, ...]] = {
     ("post_tweet", "user"): (
         Limit(limit=100),
         Limit(limit=10_000, window_s=DAY_S, header="x-app-limit-24hour"),
@@ -61,7 +60,7 @@ LIMITS: dict[tuple[str, Literal["user", "app"]], tuple[Limit, ...]] = {
 
 def use(store: Store, caller: Caller, endpoint: str, now_s: int) -> list[Usage]:
     """Takes one request from each of the caller's windows on the endpoint, or from none if one is empty."""
-    limits = LIMITS[endpoint, caller.context]
+    limits = LIMITS.get((endpoint, caller.context), ())
     windows = [_window(store, caller, endpoint, limit, now_s) for limit in limits]
     allowed = all(used < limit.limit for limit, (_, used) in zip(limits, windows, strict=True))
     usages: list[Usage] = []

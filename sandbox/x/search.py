@@ -1,7 +1,8 @@
 """Search: X's query language, translated into an SQLite FTS5 expression.
 
     query  = any ;  any = all { OR all } ;  all = { [-] term } ;
-    term   = ( any ) | "phrase" | word | #tag | @name | $CASH | from:name | is:retweet | lang:xx
+    term   = ( any ) | "phrase" | word | #tag | @name | $CASH | from:name | to:name | conversation_id:n
+           | is:retweet | is:reply | is:quote | has:links | lang:xx
 
 Every post is indexed in two columns: `body` (its text) and `marks`, one word for each fact that isn't
 text. A negation needs something to subtract from, so each post also has the mark `post`.
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sandbox.x import text as texts
+from sandbox.x.posts import Post
 
 MAX_QUERY = 4096  # characters
 MAX_DEPTH = 20  # groups in groups; SQLite's own parser gives up at about a hundred
@@ -22,6 +24,9 @@ _TOKEN = re.compile(
 _NAME = re.compile(r"@?(\w{1,20})", re.ASCII)
 _OPERATOR = re.compile(r"([a-z_]+):(.*)", re.DOTALL)
 _SIGNS: tuple[tuple[texts.Kind, str], ...] = (("hashtag", "tag"), ("mention", "at"), ("cashtag", "cash"))
+_ID = re.compile(r"[0-9]{1,19}")
+_KINDS = ("is:retweet", "is:reply", "is:quote", "has:links")
+_LANG = re.compile(r"[a-z]{2,3}(-[A-Za-z]{2,4})?")
 _LETTER = re.compile(r"[^\W_]")
 
 
@@ -37,14 +42,28 @@ class _Clause:
     alone: bool
 
 
-def marks(*, text: str, username: str, lang: str) -> str:
-    """The words of a post's `marks` column."""
-    words = ["post", f"from_{username}", f"lang_{lang}"]
-    words += [f"tag_{entity.name}" for entity in texts.entities(text, "hashtag")]
-    words += [f"at_{entity.name}" for entity in texts.entities(text, "mention")]
-    words += [f"cash_{re.sub(r'[._]', '_', entity.name)}" for entity in texts.entities(text, "cashtag")]
-    if texts.is_retweet(text):
+def marks(post: Post, username: str) -> str:
+    """The words of a post's `marks` column; `username` is its author's."""
+    text = post.text
+    words = ["post", f"from_{username}", f"lang_{post.lang}", f"conversation_{post.conversation}"]
+    # A sign that isn't there costs no look through the text: a world has many posts.
+    if "#" in text or "\uff03" in text:
+        words += [f"tag_{entity.name}" for entity in texts.entities(text, "hashtag")]
+    if "@" in text or "\uff20" in text:
+        mentions = [f"at_{entity.name}" for entity in texts.entities(text, "mention")]
+        words += mentions
+        if mentions and post.reply_to and text[0] in "@\uff20":
+            words.append(mentions[0].replace("at_", "to_", 1))
+    if "$" in text:
+        words += [f"cash_{re.sub(r'[._]', '_', entity.name)}" for entity in texts.entities(text, "cashtag")]
+    if "://" in text:
+        words.append("has_links")
+    if post.repost_of or texts.is_retweet(text):
         words.append("is_retweet")
+    if post.reply_to:
+        words.append("is_reply")
+    if post.quote_of:
+        words.append("is_quote")
     return " ".join(words)
 
 
@@ -78,8 +97,8 @@ class _Reader:
             raise QueryError("has a ')' without its '('")
         if not clause.alone:
             raise QueryError(
-                "expected at least one word, phrase, #tag, @name, $CASH or from: that isn't negated "
-                "(on each side of an OR): is:, lang: and negations only narrow"
+                "expected at least one word, phrase, #tag, @name, $CASH, from:, to: or conversation_id: "
+                "that isn't negated (on each side of an OR): is:, has:, lang: and negations only narrow"
             )
         return clause.match
 
@@ -148,17 +167,25 @@ def _word(value: str) -> _Clause:
     operator = _OPERATOR.fullmatch(value)
     if operator is None or operator[2].startswith("//"):
         return _Clause(match=_in_body(value), alone=True)
-    name, argument = operator[1], operator[2]
-    if name == "from" and (user := _NAME.fullmatch(argument)):
-        return _Clause(match=mark(f"from_{user[1]}"), alone=True)
-    if name == "is" and argument == "retweet":
-        return _Clause(match=mark("is_retweet"), alone=False)
-    if name == "lang" and re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]{2,4})?", argument):
-        return _Clause(match=mark(f"lang_{argument.replace('-', '_')}"), alone=False)
-    raise QueryError(
-        f"has '{value}': expected a word, \"phrase\", #tag, @name, $CASH, from:NAME, is:retweet or lang:CODE "
-        f"(the sandbox serves no other operator)"
-    )
+    return _operation(value, operator[1], operator[2])
+
+
+def _operation(value: str, name: str, argument: str) -> _Clause:
+    match name:
+        case "from" | "to" if user := _NAME.fullmatch(argument):
+            return _Clause(match=mark(f"{name}_{user[1]}"), alone=True)
+        case "conversation_id" if _ID.fullmatch(argument):
+            return _Clause(match=mark(f"conversation_{int(argument)}"), alone=True)
+        case "is" | "has" if value in _KINDS:
+            return _Clause(match=mark(f"{name}_{argument}"), alone=False)
+        case "lang" if _LANG.fullmatch(argument):
+            return _Clause(match=mark(f"lang_{argument.replace('-', '_')}"), alone=False)
+        case _:
+            raise QueryError(
+                f"has '{value}': expected a word, \"phrase\", #tag, @name, $CASH, from:NAME, to:NAME, "
+                f"conversation_id:ID, {', '.join(_KINDS)} or lang:CODE "
+                f"(the sandbox serves no other operator)"
+            )
 
 
 def _in_body(words: str) -> str:

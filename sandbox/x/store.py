@@ -1,33 +1,24 @@
 """Store: everything the sandbox remembers, in one SQLite file that survives kill -9.
 
-One process and one thread use it; `server.py` locks the state directory. Accepted writes are committed
-with `synchronous = FULL` before anybody hears of them; the request log and the limits' windows are
-committed without waiting for the disk, which a killed process doesn't lose either.
+Accepted writes are committed with `synchronous = FULL` before anybody hears of them; the request log and the
+limits' windows are committed without waiting for the disk, which a killed process doesn't lose either.
 """
 
-import importlib.resources
-import re
 import sqlite3
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sandbox.x import search, snowflakes
+from sandbox.x.database import Database
+from sandbox.x.media import Media
+from sandbox.x.people import People
 from sandbox.x.posts import Metrics, Post, User
+from sandbox.x.tokens import Tokens
 from sandbox.x.worlds import World
 
 DAY_MS = 86_400_000
-
-
-def _read_statements() -> dict[str, str]:
-    script = importlib.resources.files("sandbox.x").joinpath("store.sql").read_text(encoding="utf-8")
-    parts = re.split(r"^-- name: (\w+)$", script, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
-
-
-_STATEMENTS = _read_statements()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,137 +32,298 @@ class Span:
 
 
 class Store:
-    """The posts, the account's accepted writes, the requests and the limits' windows."""
+    """The posts and users, the account's accepted writes, the requests and the limits' windows.
+
+    Attributes:
+        account: The one user who may write here.
+        people: Who likes, follows, bookmarks and mutes what.
+        media: Uploads, and what is attached to posts.
+        tokens: OAuth 2.0 codes and tokens.
+    """
 
     def __init__(self, path: Path, account: User) -> None:
-        """Opens or makes the file at `path`; `account` is the one user who may write."""
+        """Opens or makes the file at `path`; one of an earlier release is upgraded, its record kept."""
         self.account = account
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.executescript(_STATEMENTS["create_tables"])
-        self._run("add_user", **asdict(account))
+        self._database = Database(path)
+        self.people = People(self._database)
+        self.media = Media(self._database)
+        self.tokens = Tokens(self._database)
+        with self._database.transaction(durable=True):
+            self._database.run("add_user", **asdict(account))
+            if self._database.upgraded:
+                self._index_own_posts()
 
     def close(self) -> None:
         """Closes the file; nothing is lost without it."""
-        self._connection.close()
-
-    def _run(self, statement: str, **values: Any) -> sqlite3.Cursor:
-        return self._connection.execute(_STATEMENTS[statement], values)
-
-    def _number(self, statement: str, **values: Any) -> int:
-        return int(self._run(statement, **values).fetchone()[0] or 0)
-
-    @contextmanager
-    def _transaction(self, *, durable: bool) -> Generator[None]:
-        """One transaction; a durable one is on the disk when the block ends."""
-        self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        self._database.close()
 
     # The world
 
     def meta(self, key: str) -> str | None:
         """A remembered fact about the store, such as the digest of its world."""
-        row = self._run("get_meta", key=key).fetchone()
+        row = self._database.run("get_meta", key=key).fetchone()
         return None if row is None else str(row[0])
 
-    def replace_world(self, world: World) -> None:
-        """Puts the world's users and posts in place of the last world's; the account's own stay."""
-        with self._transaction(durable=True):
-            for statement in ("delete_world_words", "delete_world_posts", "delete_world_users"):
-                self._run(statement, account_id=self.account.id)
-            names = {user.id: user.username for user in world.users}
-            for user in world.users:
-                self._run("add_user", **asdict(user))
-            for post in world.posts:
-                self._add_post(post, names[post.author_id])
-            self._run("set_meta", key="world", value=world.digest)
-            self._run("set_meta", key="rejected_rows", value=str(len(world.reports)))
+    def set_meta(self, key: str, value: str) -> None:
+        """Remembers a fact about the store."""
+        with self._database.without_waiting():
+            self._database.run("set_meta", key=key, value=value)
 
-    def _add_post(self, post: Post, username: str) -> None:
-        # vars, not asdict: a world has many posts, and nothing here needs a deep copy.
-        self._run("add_post", **{**vars(post), **vars(post.metrics)})
-        marks = search.marks(text=post.text, username=username, lang=post.lang)
-        self._run("add_words", id=post.id, body=post.text, marks=marks)
+    def replace_world(self, world: World) -> None:
+        """Puts the world's users, posts and follows in place of the last world's; the account's own stay."""
+        run, run_many, own = self._database.run, self._database.run_many, self.account.id
+        with self._database.transaction(durable=True):
+            run("delete_all_words")
+            for statement in ("posts", "users", "likes", "follows"):
+                run(f"delete_world_{statement}", account_id=own)
+            run_many("add_user", map(vars, world.users))
+            names = {user.id: user.username for user in world.users}
+            run_many("add_post", map(_post_row, world.posts))
+            run_many("add_words", _word_rows(world.posts, names))
+            self._index_own_posts()
+            follows = ({"user_id": one, "followed_id": other, "at_ms": 0} for one, other in world.follows)
+            run_many("add_follow", follows)
+            run("restore_counts", account_id=own)
+            run("set_meta", key="world", value=world.digest)
+            run("set_meta", key="rejected_rows", value=str(len(world.reports)))
+
+    def add_others_posts(self, posts: Sequence[Post]) -> None:
+        """Appends other people's posts while the sandbox runs; what they answer or quote counts them.
+
+        Their authors must be users of the world. Committed without waiting for the disk.
+        """
+        if not posts:
+            return
+        names = {one: user.username for one in {post.author_id for post in posts} if (user := self.user(one))}
+        with self._database.transaction(durable=False):
+            self._database.run_many("add_post", map(_post_row, posts))
+            self._database.run_many("add_words", _word_rows(posts, names))
+            for post in posts:
+                self._count(post, 1)
+
+    def add_others_likes(self, likes: Iterable[tuple[int, int, int]]) -> None:
+        """Other people's likes as (user id, post id, time in ms since 1970); one twice counts once."""
+        with self._database.transaction(durable=False):
+            for user_id, post_id, at_ms in likes:
+                self.people.add_like(user_id, post_id, at_ms)
+
+    def add_others_follows(self, follows: Iterable[tuple[int, int, int]]) -> None:
+        """Other people's follows as (user id, followed id, time in ms since 1970); one twice counts once."""
+        with self._database.transaction(durable=False):
+            for user_id, followed_id, at_ms in follows:
+                self.people.add_follow(user_id, followed_id, at_ms)
+
+    def _index_own_posts(self) -> None:
+        rows = self._database.run("list_own_posts", account_id=self.account.id)
+        own = [_to_post(row) for row in rows]
+        self._database.run_many("add_words", _word_rows(own, {self.account.id: self.account.username}))
+
+    def _count(self, post: Post, step: int) -> None:
+        """Adds a post to, or takes it from, the counts of the posts that it refers to."""
+        for column, target in (
+            ("replies", post.reply_to),
+            ("quotes", post.quote_of),
+            ("retweets", post.repost_of),
+        ):
+            if target is not None:
+                self.people.add_to_counts(target, **{column: step})
 
     # The account's writes
 
     def has_recent_text(self, text: str, at_ms: int) -> bool:
         """Whether the account posted exactly this text within the day before `at_ms`."""
         since_id = snowflakes.from_time(at_ms - DAY_MS)
-        found = self._number("has_recent_text", author_id=self.account.id, since_id=since_id, text=text)
-        return bool(found)
+        own = self.account.id
+        return bool(self._database.number("has_recent_text", author_id=own, since_id=since_id, text=text))
 
-    def accept_post(self, text: str, *, lang: str, at_ms: int) -> Post:
-        """Keeps a post of the account and its line in the record; both are on the disk on return."""
-        with self._transaction(durable=True):
-            last_id = self._number("get_last_id", author_id=self.account.id)
-            post_id = snowflakes.following(last_id, at_ms)
-            while self.post(post_id):  # a world may hold any id
-                post_id += 1
-            post = Post(
-                id=post_id,
-                author_id=self.account.id,
-                text=text,
-                created_ms=at_ms,
-                lang=lang,
-            )
-            self._add_post(post, self.account.username)
-            self._run(
-                "add_write",
-                at_ms=at_ms,
-                account=self.account.username,
-                action="post",
-                target=None,
-                id=str(post.id),
-                text=text,
-            )
+    def accept_post(
+        self, text: str, *, lang: str, at_ms: int, media_ids: Sequence[int] = (), **values: Any
+    ) -> Post:
+        """Keeps a post, reply or quote of the account and its line in the record, on the disk on return.
+
+        Args:
+            text: The text as sent.
+            lang: Its language.
+            at_ms: When it was accepted, milliseconds since 1970.
+            media_ids: Finished uploads to attach.
+            values: More of `Post`: reply_to, quote_of, conversation_id, reply_settings, made_with_ai, ...
+        """
+        with self._database.transaction(durable=True):
+            post = self._add_own_post(text, lang=lang, at_ms=at_ms, **values)
+            self.media.attach(post.id, media_ids)
+            action = "reply" if post.reply_to else "quote" if post.quote_of else "post"
+            target = post.reply_to or post.quote_of
+            self._record(at_ms, action, target=target, id_=post.id, text=text)
         return post
+
+    def repost(self, post: Post, at_ms: int) -> None:
+        """The account reposts a post, once."""
+        if self.repost_by_account(post.id):
+            return
+        author = self.user(post.author_id)
+        text = f"RT @{author.username if author else '?'}: {post.text}"
+        with self._database.transaction(durable=True):
+            made = self._add_own_post(text, lang=post.lang, at_ms=at_ms, repost_of=post.id)
+            self._record(at_ms, "retweet", target=post.id, id_=made.id)
+
+    def unrepost(self, post_id: int, at_ms: int) -> None:
+        """Takes the account's repost of a post back, if there is one."""
+        if made := self.repost_by_account(post_id):
+            with self._database.transaction(durable=True):
+                self._remove(made, at_ms)
+                self._record(at_ms, "unretweet", target=post_id, id_=made.id)
+
+    def repost_by_account(self, post_id: int) -> Post | None:
+        """The account's repost of a post."""
+        row = self._database.run("get_repost", repost_of=post_id, author_id=self.account.id).fetchone()
+        return None if row is None else _to_post(row)
+
+    def delete(self, post: Post, at_ms: int) -> None:
+        """Deletes a post of the account; its line in the record stays."""
+        with self._database.transaction(durable=True):
+            self._remove(post, at_ms)
+            self._record(at_ms, "delete", target=post.id, id_=post.id)
+
+    def hide(self, post: Post, *, hidden: bool, at_ms: int) -> None:
+        """Hides a reply, or shows it again."""
+        with self._database.transaction(durable=True):
+            self._database.run("set_hidden", id=post.id, hidden=hidden)
+            self._record(at_ms, "hide" if hidden else "unhide", target=post.id, id_=post.id)
+
+    def like(self, post_id: int, at_ms: int) -> bool:
+        """The account likes a post; False where it did already, which writes nothing."""
+        return self._once("like", post_id, at_ms, self.people.add_like)
+
+    def unlike(self, post_id: int, at_ms: int) -> bool:
+        """Takes the account's like back; False where there was none."""
+        return self._once("unlike", post_id, at_ms, self.people.remove_like)
+
+    def bookmark(self, post_id: int, at_ms: int) -> bool:
+        """The account bookmarks a post; False where it did already."""
+        return self._once("bookmark", post_id, at_ms, self.people.add_bookmark)
+
+    def unbookmark(self, post_id: int, at_ms: int) -> bool:
+        """Takes the account's bookmark away; False where there was none."""
+        return self._once("unbookmark", post_id, at_ms, self.people.remove_bookmark)
+
+    def follow(self, user_id: int, at_ms: int) -> bool:
+        """The account follows a user; False where it did already."""
+        return self._once("follow", user_id, at_ms, self.people.add_follow)
+
+    def unfollow(self, user_id: int, at_ms: int) -> bool:
+        """The account no longer follows a user; False where it didn't."""
+        return self._once("unfollow", user_id, at_ms, self.people.remove_follow)
+
+    def mute(self, user_id: int, at_ms: int) -> bool:
+        """The account mutes a user; False where it did already."""
+        return self._once("mute", user_id, at_ms, self.people.add_mute)
+
+    def unmute(self, user_id: int, at_ms: int) -> bool:
+        """The account hears a user again; False where it did."""
+        return self._once("unmute", user_id, at_ms, self.people.remove_mute)
+
+    def _once(self, action: str, target: int, at_ms: int, act: Any) -> bool:
+        """Does the act and records it, unless it changes nothing."""
+        with self._database.transaction(durable=True):
+            changed = bool(act(self.account.id, target, at_ms))
+            if changed:
+                self._record(at_ms, action, target=target, id_=target)
+        return changed
+
+    def _add_own_post(self, text: str, *, lang: str, at_ms: int, **values: Any) -> Post:
+        post_id = snowflakes.following(self._database.number("get_last_id", author_id=self.account.id), at_ms)
+        while self._database.number("has_post", id=post_id):  # a world may hold any id
+            post_id += 1
+        post = Post(id=post_id, author_id=self.account.id, text=text, created_ms=at_ms, lang=lang, **values)
+        self._database.run("add_post", **_post_row(post))
+        names = {self.account.id: self.account.username}
+        self._database.run_many("add_words", _word_rows([post], names))
+        self._count(post, 1)
+        return post
+
+    def _remove(self, post: Post, at_ms: int) -> None:
+        self._database.run("set_deleted", id=post.id, at_ms=at_ms)
+        self._database.run_many("delete_words", _word_rows([post], {post.author_id: self.account.username}))
+        self._count(post, -1)
+
+    def _record(
+        self, at_ms: int, action: str, *, target: int | None, id_: int, text: str | None = None
+    ) -> None:
+        self._database.run(
+            "add_write",
+            at_ms=at_ms,
+            account=self.account.username,
+            action=action,
+            target=None if target is None else str(target),
+            id=str(id_),
+            text=text,
+        )
 
     def writes(self) -> list[dict[str, Any]]:
         """Every accepted write in order: the platform's own record."""
-        return [dict(row) for row in self._run("list_writes")]
+        return [dict(row) for row in self._database.run("list_writes")]
 
     # Reads
 
     def user(self, user_id: int) -> User | None:
         """The user with this id."""
-        row = self._run("get_user", id=user_id).fetchone()
-        return None if row is None else User(**row)
+        return self.people.user(user_id)
 
     def find_user(self, username: str) -> User | None:
         """The user with this name, in any case."""
-        row = self._run("find_user", username=username).fetchone()
-        return None if row is None else User(**row)
+        return self.people.find_user(username)
 
     def count_posts_of(self, user: User) -> int:
         """How many posts the user has."""
-        return self._number("count_posts_of", author_id=user.id)
+        return self._database.number("count_posts_of", author_id=user.id)
 
     def post(self, post_id: int) -> Post | None:
-        """The post with this id."""
-        row = self._run("get_post", id=post_id).fetchone()
+        """The post with this id; None also for a deleted one."""
+        row = self._database.run("get_post", id=post_id).fetchone()
         return None if row is None else _to_post(row)
+
+    def is_hidden(self, post: Post) -> bool:
+        """Whether the post is a reply that was hidden."""
+        return bool(self._database.number("is_hidden", id=post.id))
+
+    def has_own_reply(self, post_id: int) -> bool:
+        """Whether the account answered the post."""
+        return bool(self._database.number("has_reply", reply_to=post_id, author_id=self.account.id))
 
     def count_posts(self) -> int:
         """How many posts there are, the account's own among them."""
-        return self._number("count_posts")
+        return self._database.number("count_posts")
 
     def posts_of(self, author_id: int, span: Span, count: int) -> list[Post]:
         """An author's posts within the span, newest first."""
-        rows = self._run("list_posts_of", author_id=author_id, count=count, **asdict(span))
-        return [_to_post(row) for row in rows]
+        return self._posts("list_posts_of", span, count, author_id=author_id)
+
+    def quotes_of(self, post_id: int, span: Span, count: int) -> list[Post]:
+        """The posts within the span that quote a post, newest first."""
+        return self._posts("list_quotes_of", span, count, quote_of=post_id)
+
+    def reposts_of(self, post_id: int, until_id: int, count: int) -> list[Post]:
+        """The reposts of a post that are older than one, newest first."""
+        return self._posts("list_reposts_of", Span(until_id=until_id), count, repost_of=post_id)
+
+    def home_timeline(self, user_id: int, span: Span, count: int) -> list[Post]:
+        """The posts within the span of a user and of whom the user follows, newest first."""
+        return self._posts("list_home_timeline", span, count, user_id=user_id)
+
+    def liked_posts(self, user_id: int, until_id: int, count: int) -> list[Post]:
+        """The posts that a user likes, newest post first."""
+        return self._posts("list_liked_posts", Span(until_id=until_id), count, user_id=user_id)
+
+    def bookmarked_posts(self, user_id: int, until_id: int, count: int) -> list[Post]:
+        """The posts that a user bookmarked, newest post first."""
+        return self._posts("list_bookmarked_posts", Span(until_id=until_id), count, user_id=user_id)
 
     def search(self, match: str, span: Span, count: int) -> list[Post]:
         """The posts within the span that an expression of `search.py` matches, newest first."""
-        rows = self._run("search_posts", match=match, count=count, **asdict(span))
+        return self._posts("search_posts", span, count, match=match)
+
+    def _posts(self, statement: str, span: Span, count: int, **values: Any) -> list[Post]:
+        rows = self._database.run(statement, count=count, **asdict(span), **values)
         return [_to_post(row) for row in rows]
 
     # Requests and limits
@@ -180,47 +332,57 @@ class Store:
         self, *, at_ms: int, method: str, path: str, account: str | None, endpoint: str | None, status: int
     ) -> None:
         """Logs one answered request."""
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._run(
-            "add_request",
-            at_ms=at_ms,
-            method=method,
-            path=path,
-            account=account,
-            endpoint=endpoint,
-            status=status,
-        )
+        with self._database.without_waiting():
+            self._database.run(
+                "add_request",
+                at_ms=at_ms,
+                method=method,
+                path=path,
+                account=account,
+                endpoint=endpoint,
+                status=status,
+            )
 
     def requests(self) -> list[dict[str, Any]]:
         """Every answered request in order."""
-        return [dict(row) for row in self._run("list_requests")]
+        return [dict(row) for row in self._database.run("list_requests")]
 
     def window(self, caller: str, endpoint: str, window_s: int) -> tuple[int, int] | None:
         """When the caller's window on an endpoint began (seconds since 1970) and how much of it is used."""
-        row = self._run("get_window", caller=caller, endpoint=endpoint, window_s=window_s).fetchone()
+        row = self._database.run("get_window", caller=caller, endpoint=endpoint, window_s=window_s).fetchone()
         return None if row is None else (int(row[0]), int(row[1]))
 
     def set_window(self, caller: str, endpoint: str, window_s: int, *, started_s: int, used: int) -> None:
         """Keeps what `window` gives."""
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._run(
-            "set_window",
-            caller=caller,
-            endpoint=endpoint,
-            window_s=window_s,
-            started_s=started_s,
-            used=used,
-        )
+        with self._database.without_waiting():
+            self._database.run(
+                "set_window",
+                caller=caller,
+                endpoint=endpoint,
+                window_s=window_s,
+                started_s=started_s,
+                used=used,
+            )
+
+
+def _post_row(post: Post) -> dict[str, Any]:
+    # vars, not asdict: a world has many posts, and nothing here needs a deep copy.
+    row = {**vars(post), **vars(post.metrics)}
+    del row["metrics"]
+    return row
+
+
+def _word_rows(posts: Iterable[Post], names: dict[int, str]) -> Iterator[dict[str, Any]]:
+    for post in posts:
+        yield {"id": post.id, "body": post.text, "marks": search.marks(post, names.get(post.author_id, ""))}
+
+
+_METRICS = ("retweets", "replies", "likes", "quotes", "bookmarks", "impressions")
 
 
 def _to_post(row: sqlite3.Row) -> Post:
     values: dict[str, Any] = dict(row)
-    metrics = Metrics(
-        retweets=values.pop("retweets"),
-        replies=values.pop("replies"),
-        likes=values.pop("likes"),
-        quotes=values.pop("quotes"),
-        bookmarks=values.pop("bookmarks"),
-        impressions=values.pop("impressions"),
-    )
-    return Post(metrics=metrics, **values)
+    del values["hidden"], values["deleted_ms"]
+    for flag in ("made_with_ai", "paid_partnership"):
+        values[flag] = bool(values[flag])
+    return Post(metrics=Metrics(**{name: values.pop(name) for name in _METRICS}), **values)

@@ -62,7 +62,7 @@ def check(
 )
 def test_a_request_signed_for_x_or_for_the_sandbox_is_the_accounts(origin: str) -> None:
     authorization = signed(url=f"{origin}/2/tweets?ids=1%2C2")
-    assert check(authorization) == Caller(name="fleet", context="user")
+    assert check(authorization) == Caller(name="fleet", context="user", user_id=12)
 
 
 def test_a_bearer_token_is_the_apps() -> None:

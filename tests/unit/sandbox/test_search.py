@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.x import search
+from sandbox.x.posts import Post
 from sandbox.x.search import QueryError
 
 POSTS = {
@@ -13,7 +14,22 @@ POSTS = {
     2: ("ada", "en", "RT @bob: Coffee without biscuits"),
     3: ("bob", "de", "Coffee without biscuits @ada $TSLA"),
     4: ("carl", "en", "it is foggy_day again, tea time"),
+    5: ("bob", "en", "@ada cocoa? https://example.com/a"),
 }
+
+
+def _post(post_id: int, lang: str, text: str) -> Post:
+    replied = 1 if text.startswith("@") else None
+    return Post(
+        id=post_id,
+        author_id=1,
+        text=text,
+        created_ms=0,
+        lang=lang,
+        reply_to=replied,
+        conversation_id=replied,
+        quote_of=2 if "https://" in text else None,
+    )
 
 
 def finder() -> Callable[[str], set[int]]:
@@ -23,7 +39,7 @@ def finder() -> Callable[[str], set[int]]:
         " (body, marks, tokenize = \"unicode61 remove_diacritics 0 tokenchars '_'\")"
     )
     for post_id, (username, lang, text) in POSTS.items():
-        marks = search.marks(text=text, username=username, lang=lang)
+        marks = search.marks(_post(post_id, lang, text), username)
         connection.execute("INSERT INTO words (rowid, body, marks) VALUES (?, ?, ?)", (post_id, text, marks))
 
     def find(query: str) -> set[int]:
@@ -55,9 +71,14 @@ find = finder()
         ("#travel", {1}),
         ("#Travel", {1}),
         ("#tea", set[int]()),
-        ("@ada", {3}),
+        ("@ada", {3, 5}),
         ("@bob", {2}),
         ("$tsla", {3}),
+        ("to:ada", {5}),
+        ("conversation_id:1", {1, 5}),
+        ("cocoa is:reply", {5}),
+        ("cocoa -is:reply", set[int]()),
+        ("cocoa is:quote has:links", {5}),
         ("bis", set[int]()),
         ("-coffee biscuits", {1}),
         ("it's", set[int]()),

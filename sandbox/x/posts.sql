@@ -1,0 +1,113 @@
+-- name: add_user
+INSERT INTO users (
+    id, username, name, created_ms, description, location, url, followers, following, verified, protected
+) VALUES (
+    :id, :username, :name, :created_ms, :description, :location, :url, :followers, :following, :verified,
+    :protected
+) ON CONFLICT (id) DO NOTHING;
+-- name: get_user
+SELECT * FROM users WHERE id = :id;
+-- name: find_user
+SELECT * FROM users WHERE username = :username;
+-- name: count_posts_of
+SELECT count(*) FROM posts WHERE author_id = :author_id AND deleted_ms IS NULL;
+
+-- name: add_post
+INSERT INTO posts (
+    id, author_id, text, created_ms, lang, retweets, replies, likes, quotes, bookmarks, impressions,
+    reply_to, quote_of, repost_of, conversation_id, reply_settings, made_with_ai, paid_partnership
+) VALUES (
+    :id, :author_id, :text, :created_ms, :lang, :retweets, :replies, :likes, :quotes, :bookmarks, :impressions,
+    :reply_to, :quote_of, :repost_of, :conversation_id, :reply_settings, :made_with_ai, :paid_partnership
+);
+-- name: add_words
+INSERT INTO words (rowid, body, marks) VALUES (:id, :body, :marks);
+-- name: delete_words
+-- The row's words as they were added: the index keeps no copy of them.
+INSERT INTO words (words, rowid, body, marks) VALUES ('delete', :id, :body, :marks);
+-- name: delete_all_words
+INSERT INTO words (words) VALUES ('delete-all');
+-- name: has_post
+SELECT EXISTS (SELECT 1 FROM posts WHERE id = :id);
+-- name: get_post
+SELECT * FROM posts WHERE id = :id AND deleted_ms IS NULL;
+-- name: is_hidden
+SELECT hidden FROM posts WHERE id = :id;
+-- name: set_hidden
+UPDATE posts SET hidden = :hidden WHERE id = :id;
+-- name: set_deleted
+UPDATE posts SET deleted_ms = :at_ms WHERE id = :id;
+-- name: count_posts
+SELECT count(*) FROM posts WHERE deleted_ms IS NULL;
+-- name: get_last_id
+SELECT max(id) FROM posts WHERE author_id = :author_id;
+-- name: list_posts_of
+-- Reads along posts_by_author: costs as many rows as it returns.
+SELECT * FROM posts
+WHERE author_id = :author_id AND id > :since_id AND id < :until_id
+    AND created_ms >= :start_ms AND created_ms < :end_ms AND deleted_ms IS NULL
+ORDER BY id DESC LIMIT :count;
+-- name: list_quotes_of
+SELECT * FROM posts
+WHERE quote_of = :quote_of AND id > :since_id AND id < :until_id
+    AND created_ms >= :start_ms AND created_ms < :end_ms AND deleted_ms IS NULL
+ORDER BY id DESC LIMIT :count;
+-- name: list_reposts_of
+SELECT * FROM posts
+WHERE repost_of = :repost_of AND id < :until_id AND deleted_ms IS NULL
+ORDER BY id DESC LIMIT :count;
+-- name: get_repost
+SELECT * FROM posts WHERE repost_of = :repost_of AND author_id = :author_id AND deleted_ms IS NULL;
+-- name: has_reply
+SELECT EXISTS (
+    SELECT 1 FROM posts WHERE reply_to = :reply_to AND author_id = :author_id AND deleted_ms IS NULL
+);
+-- name: search_posts
+-- Walks the matching rowids from the newest and stops at the limit.
+SELECT posts.* FROM words JOIN posts ON posts.id = words.rowid
+WHERE words MATCH :match AND words.rowid > :since_id AND words.rowid < :until_id
+    AND posts.created_ms >= :start_ms AND posts.created_ms < :end_ms
+ORDER BY words.rowid DESC LIMIT :count;
+-- name: has_recent_text
+SELECT EXISTS (
+    SELECT 1 FROM posts
+    WHERE author_id = :author_id AND id >= :since_id AND text = :text AND deleted_ms IS NULL
+        AND repost_of IS NULL
+);
+-- name: add_to_counts
+UPDATE posts SET
+    retweets = max(0, retweets + :retweets),
+    replies = max(0, replies + :replies),
+    likes = max(0, likes + :likes),
+    quotes = max(0, quotes + :quotes),
+    bookmarks = max(0, bookmarks + :bookmarks)
+WHERE id = :id;
+
+-- name: list_own_posts
+SELECT * FROM posts WHERE author_id = :account_id AND deleted_ms IS NULL;
+-- name: delete_world_posts
+DELETE FROM posts WHERE author_id <> :account_id;
+-- name: delete_world_users
+DELETE FROM users WHERE id <> :account_id;
+-- name: delete_world_likes
+DELETE FROM likes WHERE user_id <> :account_id;
+-- name: delete_world_follows
+DELETE FROM follows WHERE user_id <> :account_id;
+-- name: restore_counts
+-- What the account did with the world's posts counts again where a new world brings them back.
+UPDATE posts SET
+    likes = likes + EXISTS (SELECT 1 FROM likes WHERE user_id = :account_id AND post_id = posts.id),
+    bookmarks = bookmarks + EXISTS (SELECT 1 FROM bookmarks WHERE user_id = :account_id AND post_id = posts.id),
+    replies = replies + (SELECT count(*) FROM posts AS own WHERE own.reply_to = posts.id
+        AND own.author_id = :account_id AND own.deleted_ms IS NULL),
+    quotes = quotes + (SELECT count(*) FROM posts AS own WHERE own.quote_of = posts.id
+        AND own.author_id = :account_id AND own.deleted_ms IS NULL),
+    retweets = retweets + (SELECT count(*) FROM posts AS own WHERE own.repost_of = posts.id
+        AND own.author_id = :account_id AND own.deleted_ms IS NULL)
+WHERE author_id <> :account_id AND id IN (
+    SELECT post_id FROM likes WHERE user_id = :account_id
+    UNION SELECT post_id FROM bookmarks WHERE user_id = :account_id
+    UNION SELECT reply_to FROM posts WHERE author_id = :account_id
+    UNION SELECT quote_of FROM posts WHERE author_id = :account_id
+    UNION SELECT repost_of FROM posts WHERE author_id = :account_id
+);
