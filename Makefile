@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 # A path may hold quotes, $ and backquotes: as it was typed it goes through the environment, which nobody expands.
 override WORLD := $(value WORLD)
-export WORLD
+override TIER := $(value TIER)
+export WORLD TIER
 .PHONY: help up setup test check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-up: $(VENV)/.runtime ## run the fleet in the foreground (WORLD=path: the sandbox's world; Ctrl-C stops it)
-	@exec $(BIN)/socialfleet up $${WORLD:+--world "$$WORLD"}
+up: $(VENV)/.runtime ## run the fleet in the foreground (WORLD=path, TIER=name: the sandbox's; Ctrl-C stops it)
+	@exec $(BIN)/socialfleet up $${WORLD:+--world "$$WORLD"} $${TIER:+--tier "$$TIER"}
 
 setup: $(VENV)/.runtime ## make .venv with the locked dependencies, run nothing
 

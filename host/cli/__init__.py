@@ -40,6 +40,7 @@ class Group:
 COMMANDS: Mapping[str, Group] = {
     "up": Group(module="up", summary="run the fleet in the foreground; Ctrl-C stops it"),
     "status": Group(module="status", summary="how every worker is"),
+    "health": Group(module="health", summary="what the monitor found the last time it looked"),
     "start": Group(module="steering", summary="let a worker run"),
     "stop": Group(module="steering", summary="let a worker drain and not run again"),
     "restart": Group(module="steering", summary="let a worker drain and start anew"),

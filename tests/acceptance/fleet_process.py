@@ -45,7 +45,13 @@ class FleetProcess:
     """One run of `make up` on a state directory."""
 
     def __init__(
-        self, state: Path, *, console_port: int, sandbox_port: int, world: Path | None = None
+        self,
+        state: Path,
+        *,
+        console_port: int,
+        sandbox_port: int,
+        world: Path | None = None,
+        tier: str | None = None,
     ) -> None:
         self.state = state
         self.console = f"http://127.0.0.1:{console_port}"
@@ -60,7 +66,9 @@ class FleetProcess:
         self.lines: list[str] = []
         self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._started_at = monotonic()
-        command = ["make", "up", f"PYTHON={sys.executable}", *([f"WORLD={world}"] if world else [])]
+        command = ["make", "up", f"PYTHON={sys.executable}"]
+        command += [f"WORLD={world}"] if world else []
+        command += [f"TIER={tier}"] if tier else []
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
