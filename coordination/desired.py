@@ -41,9 +41,9 @@ class Command:
     slot: int | None
 
 
-def ensure_worker(database: Database, name: str, description: str) -> None:
+def ensure_worker(database: Database, name: str, description: str, roles: Sequence[str] = ()) -> None:
     """Make the row of a worker found in the program, enabled; leave what persons set."""
-    database.call("ensure_worker", name=name, description=description)
+    database.call("ensure_worker", name=name, description=description, roles=list(roles))
 
 
 def get_desired(database: Database) -> list[DesiredWorker]:

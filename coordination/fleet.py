@@ -4,6 +4,7 @@ from typing import Self
 
 from coordination.accounts import Accounts
 from coordination.audits import Audits
+from coordination.candidates import Candidates
 from coordination.database import Database
 from coordination.engagement import Engagement
 from coordination.failed_items import FailedItems
@@ -11,8 +12,10 @@ from coordination.flags import Flags
 from coordination.health import HealthReports
 from coordination.heartbeats import Heartbeats
 from coordination.incarnation import Incarnation
+from coordination.interactions import Interactions
 from coordination.jobs import Jobs
 from coordination.ledger import Ledger
+from coordination.messages import Messages
 from coordination.rate_limits import RateLimits
 from coordination.readings import Readings
 from coordination.retention import Retention
@@ -34,6 +37,7 @@ class Fleet:
         session = Session(self.database, incarnation.id)
         self.engagement = Engagement(session)
         self.rate_limits = RateLimits(session)
+        self.messages = Messages(session)
         self.jobs = Jobs(session)
         self.schedules = Schedules(session)
         self.ledger = Ledger(session)
@@ -42,6 +46,8 @@ class Fleet:
         self.audit = Audits(session)
         self.accounts = Accounts(session)
         self.readings = Readings(session)
+        self.candidates = Candidates(session)
+        self.interactions = Interactions(session)
         self.runs = Runs(session)
         self.failed_items = FailedItems(session)
         self.health = HealthReports(session)

@@ -16,6 +16,7 @@ from coordination.database import Database
 from coordination.desired import Command, DesiredWorker, SlotReport
 from coordination.errors import DatabaseUnavailableError, FleetError
 from coordination.incarnation import WAKE_CHANNEL, ProcessIdentity
+from workers import registry
 
 INTERVAL_S = 1.0
 GLANCE_S = 0.1  # how soon a change that the main thread tells is on its way
@@ -146,7 +147,7 @@ class Control:
     def _attend(self, database: Database) -> None:
         database.listen(WAKE_CHANNEL)
         for name, description in self._workers.items():
-            desired.ensure_worker(database, name, description)
+            desired.ensure_worker(database, name, description, registry.roles(name))
         while True:
             leaving = self._leaving.is_set()
             self._changed.clear()

@@ -58,11 +58,14 @@ class Worker:
 
     The docstring's first line is the description that persons see. `step` is one unit of work: it raises to
     fail and returns to finish; it is called every `every` (live: `<name>_interval_s`), and when the worker
-    is woken. Each call leaves a run record. One item's error doesn't end a step: see `each`.
+    is woken. Each call leaves a run record. One item's error doesn't end a step: see `each`. Methods marked
+    with `workers.handlers.handles` take the messages that others send to it.
 
     Attributes:
         name: the worker's name: lower-case letters, digits, `_` and `-`.
         every: the default interval of `step`.
+        roles: what it does for others: messages to one of these roles may come to it.
+        step_when_woken: whether a wake-up that brought no message runs `step`.
         needs: outside services without which it can't work.
         settings_model: the class of its live settings.
         settings: the live settings, read again before a step when they changed.
@@ -73,6 +76,8 @@ class Worker:
 
     name: ClassVar[str]
     every: ClassVar[Interval] = hours(1)
+    roles: ClassVar[tuple[str, ...]] = ()
+    step_when_woken: ClassVar[bool] = True
     needs: ClassVar[tuple[Platform, ...]] = ()
     settings_model: ClassVar[type[WorkerSettings]] = WorkerSettings
 

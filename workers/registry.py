@@ -59,6 +59,12 @@ def description(kind: type[Worker]) -> str:
     return (inspect.getdoc(kind) or kind.name).split("\n", 1)[0]
 
 
+def roles(name: str) -> tuple[str, ...]:
+    """The roles of the worker of that name; none where the program has no such worker."""
+    kind = find().get(name)
+    return kind.roles if kind else ()
+
+
 def check_setting(key: str, value: object) -> None:
     """Check a setting before it is written, with the model of the worker that it belongs to.
 
@@ -106,6 +112,11 @@ def _add(found: dict[str, type[Worker]], kind: type[Worker], where: str) -> None
         raise RegistryError(
             f"{where}: name is {kind.name!r}: allowed are 1 to 63 lower-case letters, digits, _ and -"
         )
+    for role in kind.roles:
+        if not NAME.fullmatch(role):
+            raise RegistryError(
+                f"{where}: a role is {role!r}: allowed are 1 to 63 lower-case letters, digits, _ and -"
+            )
     if kind.name in found:
         raise RegistryError(
             f"{where}: there is a worker named {kind.name!r} already, in {found[kind.name].__module__}"

@@ -1,13 +1,16 @@
 -- Desired state, actual slots and commands: what should run, what runs, and what persons asked for.
 
 -- Makes the row of a worker that was found in the program; leaves what persons set.
-CREATE OR REPLACE FUNCTION fleet.ensure_worker(name text, description text, enabled boolean DEFAULT true) RETURNS void
+CREATE OR REPLACE FUNCTION fleet.ensure_worker(
+    name text, description text, enabled boolean DEFAULT true, roles text[] DEFAULT '{}'
+) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO fleet.workers AS w (name, enabled, replicas, description, changed_by, reason, changed_at)
-    VALUES (ensure_worker.name, ensure_worker.enabled, 1, ensure_worker.description, 'manager', 'found in the program', fleet.now())
-    ON CONFLICT ON CONSTRAINT workers_pkey DO UPDATE SET description = excluded.description
-        WHERE w.description <> excluded.description;
+    INSERT INTO fleet.workers AS w (name, enabled, replicas, description, roles, changed_by, reason, changed_at)
+    VALUES (ensure_worker.name, ensure_worker.enabled, 1, ensure_worker.description, ensure_worker.roles, 'manager',
+        'found in the program', fleet.now())
+    ON CONFLICT ON CONSTRAINT workers_pkey DO UPDATE SET description = excluded.description, roles = excluded.roles
+        WHERE (w.description, w.roles) IS DISTINCT FROM (excluded.description, excluded.roles);
 END $$;
 
 -- What this host's manager should run. Locks nothing.
