@@ -159,7 +159,7 @@ class Child:
         self._starts += 1
         self.restart_count = self._starts - 1
         try:
-            self.program.log.parent.mkdir(parents=True, exist_ok=True)
+            self.program.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self.program.log.open("ab") as log:
                 self._log_offset = log.tell()
                 self._process = subprocess.Popen(  # noqa: S603  argv is ours, without a shell

@@ -66,11 +66,15 @@ class StateDirectory:
             StateUnusableError: names the variable and what to do.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.path.is_dir():
+                self.path.mkdir(parents=True)
+                # Nobody else lists it; root's PostgreSQL runs as a user that must come through.
+                self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
             self._make_private(self.path / "dsn")
             self._make_private(self.logs)
+            self._make_private(self.sandbox)
         except OSError as error:
             raise StateUnusableError(
                 f"SOCIALFLEET_STATE_DIR is '{self.path}': it can't be written ({error.strerror}). Set "

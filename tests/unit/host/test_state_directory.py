@@ -1,5 +1,7 @@
 """The state directory: locked, private, and removed without what isn't the fleet's."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,18 @@ def test_a_running_fleets_directory_is_not_erased(state: StateDirectory) -> None
     with state.locked(), pytest.raises(FleetRunsError, match="stop it first"):
         state.erase()
     assert state.logs.is_dir()
+
+
+def test_what_it_makes_is_listed_by_nobody_else(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "new")
+    state.make()
+    assert stat.S_IMODE(state.path.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+    for part in ("dsn", "logs", "sandbox"):
+        assert stat.S_IMODE((state.path / part).stat().st_mode) == 0o700
+
+
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir(mode=0o750)
+    StateDirectory(given).make()
+    assert stat.S_IMODE(given.stat().st_mode) == 0o750
