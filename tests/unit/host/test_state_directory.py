@@ -71,6 +71,7 @@ def test_erase_follows_no_link(state: StateDirectory, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("mine")
+    state.sandbox.rmdir()
     (state.path / "sandbox").symlink_to(precious)
     state.erase()
     assert (precious / "file").read_text() == "mine"
