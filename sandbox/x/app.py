@@ -1,25 +1,30 @@
-"""App: the ASGI application. API paths pass credentials, then limits, then their endpoint.
+"""App: the ASGI application. API paths pass faults, then credentials, then limits, then their endpoint.
 
 The sandbox's own record and pages want no credentials. Whoever asks for them must name this machine, or X,
 as the host: a stranger's page could otherwise read them under a name of its own that leads here (DNS
 rebinding).
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 
-from sandbox.x import pages, rate_limits, snowflakes, views
+from sandbox.x import fault_answers, pages, rate_limits, snowflakes, views
 from sandbox.x.answers import NotFound, Problem, TooManyRequests, UnsupportedAuthentication
 from sandbox.x.auth import Caller, Gate
 from sandbox.x.call import Answer, Call, Endpoint, Redirect
+from sandbox.x.clock import Clock, Dated
+from sandbox.x.control import Control
 from sandbox.x.endpoints import ENDPOINTS
+from sandbox.x.faults import Faults, Fired
 from sandbox.x.parameters import Query
 from sandbox.x.rate_limits import Usage
 from sandbox.x.store import Span, Store
@@ -30,21 +35,43 @@ HOST = re.compile(
     r"(127\.0\.0\.1|localhost|\[::1\]|api\.x\.com|api\.twitter\.com)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
 )
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_WRITTEN = [compile_path(endpoint.path)[0] for endpoint in ENDPOINTS if endpoint.method != "GET"]
+LastHeaders = dict[tuple[str, str], dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sandbox:
-    """What the application serves: a store behind a gate. It runs on one thread, like the store."""
+    """What the application serves: a store behind a gate. It runs on one thread, like the store.
+
+    Attributes:
+        store: What it remembers.
+        gate: Who may call.
+        tier: The account's access level.
+        world: The name of other people's posts.
+        clock: Its time.
+        token: Who holds it may change faults and clock.
+        faults: How it misbehaves.
+        last_headers: The rate-limit headers of the last answer to each caller from each endpoint.
+    """
 
     store: Store
     gate: Gate
     tier: str
     world: str
+    clock: Clock
+    token: str
+    faults: Faults = field(default_factory=lambda: Faults(_is_written))
+    last_headers: LastHeaders = field(default_factory=LastHeaders)
 
     def application(self) -> Starlette:
         """The ASGI application."""
+        control = Control(token=self.token, faults=self.faults, clock=self.clock)
         return Starlette(
+            middleware=[Middleware(Dated, clock=self.clock)],
             routes=[
+                Route("/_sandbox/faults", _for_known_hosts(control.faults), methods=METHODS),
+                Route("/_sandbox/clock", _for_known_hosts(control.clock), methods=METHODS),
+                Route("/_sandbox/limits", _for_known_hosts(self.limits)),
                 Route("/_sandbox/writes", _for_known_hosts(self.writes)),
                 Route("/_sandbox/requests", _for_known_hosts(self.requests)),
                 Route("/_sandbox/health", _for_known_hosts(self.health)),
@@ -55,7 +82,7 @@ class Sandbox:
                     for endpoint in ENDPOINTS
                 ],
                 Route("/{path:path}", self.api(None), methods=METHODS),
-            ]
+            ],
         )
 
     # X's API
@@ -64,45 +91,73 @@ class Sandbox:
         """The handler of one endpoint, or of every path that has none."""
 
         async def handle(request: Request) -> Response:
-            now_ms = time.time_ns() // 1_000_000
-            caller: Caller | None = None
-            usages: list[Usage] = []
-            try:
-                caller = self._caller(request, now_ms)
-                if endpoint is None:
-                    raise NotFound
-                usages = self._take(endpoint, caller, now_ms)
-                if not all(usage.allowed for usage in usages):
-                    raise TooManyRequests
-                call = await self._call(endpoint, request, caller, now_ms)
-                response = _response(endpoint.answer(self.store, call), endpoint.status)
-            except Problem as problem:
-                response = JSONResponse(problem.body, problem.status, media_type="application/problem+json")
-            for usage in usages:
-                response.headers.update(usage.headers())
-            response.headers["x-access-level"] = "read-write" if endpoint else "read"
+            received_ms = self.clock.now_ms()
+            fired = self.faults.ask(request.method, request.url.path)
+            caller, response = None, fault_answers.before_the_request(fired)
+            if response is None:
+                await fault_answers.until_late(fired, request)
+                caller, response = await self._deal_with(endpoint, request, fired)
+                response = fault_answers.instead(fired, response)
             self.store.add_request(
-                at_ms=now_ms,
+                at_ms=received_ms,
                 method=request.method,
                 path=request.url.path,
                 account=caller.name if caller else None,
                 endpoint=endpoint.name if endpoint else None,
                 status=response.status_code,
             )
+            await asyncio.sleep(fired.seconds("delay"))
             return response
 
         return handle
 
-    def _caller(self, request: Request, now_ms: int) -> Caller:
+    async def _deal_with(
+        self, endpoint: Endpoint | None, request: Request, fired: Fired
+    ) -> tuple[Caller | None, Response]:
+        now_ms = self.clock.now_ms()
+        caller: Caller | None = None
+        usages: list[Usage] = []
+        try:
+            fault_answers.refuse_credentials(fired)
+            caller = self._caller(request)
+            if endpoint is None:
+                raise NotFound
+            usages = self._take(endpoint, caller, now_ms, fired)
+            if not all(usage.allowed for usage in usages):
+                fault_answers.refuse_window(fired)
+                raise TooManyRequests
+            fault_answers.refuse_account(fired, str(self.store.account.id))
+            call = await self._call(endpoint, request, caller, now_ms, fired)
+            response = _response(endpoint.answer(self.store, call), endpoint.status)
+        except Problem as problem:
+            response = JSONResponse(problem.body, problem.status, media_type="application/problem+json")
+        response.headers.update(self._limit_headers(endpoint, caller, usages, fired))
+        response.headers["x-access-level"] = "read-write" if endpoint else "read"
+        return caller, response
+
+    def _limit_headers(
+        self, endpoint: Endpoint | None, caller: Caller | None, usages: list[Usage], fired: Fired
+    ) -> dict[str, str]:
+        if endpoint is None or caller is None or not usages:
+            return {}
+        key = caller.name, endpoint.name
+        true = {name: value for usage in usages for name, value in usage.headers().items()}
+        sent = fault_answers.headers(fired, true, self.last_headers.get(key))
+        self.last_headers[key] = true
+        return sent
+
+    def _caller(self, request: Request) -> Caller:
         path, query = request.scope["raw_path"].decode("latin-1"), request.url.query
         return self.gate.check(
             method=request.method,
             target=path + (f"?{query}" if query else ""),
             authorization=request.headers.get("authorization"),
-            now_s=now_ms // 1000,
+            now_s=int(time.time()),  # a signature's timestamp is of its client's own clock
         )
 
-    async def _call(self, endpoint: Endpoint, request: Request, caller: Caller, now_ms: int) -> Call:
+    async def _call(
+        self, endpoint: Endpoint, request: Request, caller: Caller, now_ms: int, fired: Fired
+    ) -> Call:
         return Call(
             query=Query(values=request.query_params.multi_items()),
             path=request.path_params,
@@ -112,13 +167,17 @@ class Sandbox:
             authorization=request.headers.get("authorization", ""),
             tier=self.tier,
             now_ms=now_ms,
-            visible_ms=now_ms,
+            visible_ms=now_ms - int(fired.seconds("lagging_timeline") * 1000),
+            duplicates_checked="duplicate_check_off" not in fired,
         )
 
-    def _take(self, endpoint: Endpoint, caller: Caller, now_ms: int) -> list[Usage]:
+    def _take(self, endpoint: Endpoint, caller: Caller, now_ms: int, fired: Fired) -> list[Usage]:
         if endpoint.who == "user" and caller.context == "app":
             raise UnsupportedAuthentication
-        return rate_limits.use(self.store, caller, endpoint.name, now_ms // 1000)
+        used_up_s = fault_answers.window_seconds(fired)
+        if used_up_s is not None:
+            return rate_limits.used_up(caller, endpoint.name, now_ms, used_up_s)
+        return rate_limits.use(self.store, caller, endpoint.name, now_ms)
 
     # The sandbox's own record, and pages for people
 
@@ -129,6 +188,10 @@ class Sandbox:
     async def requests(self, _request: Request) -> Response:
         """GET /_sandbox/requests: every answered API request, in order."""
         return JSONResponse([_timed(row) for row in self.store.requests()])
+
+    async def limits(self, _request: Request) -> Response:
+        """GET /_sandbox/limits: the most that each limit's windows held, fixed ones and any rolling one."""
+        return JSONResponse(self.store.counts.view())
 
     async def health(self, _request: Request) -> Response:
         """GET /_sandbox/health: that this is a sandbox, and of what."""
@@ -145,7 +208,7 @@ class Sandbox:
     async def timeline(self, _request: Request) -> Response:
         """GET /: the account's latest posts."""
         posts = self.store.posts_of(self.store.account.id, Span(), 50)
-        return HTMLResponse(pages.timeline(self.store, posts, time.time_ns() // 1_000_000))
+        return HTMLResponse(pages.timeline(self.store, posts, self.clock.now_ms()))
 
     async def post(self, request: Request) -> Response:
         """GET /posts/ID: one post."""
@@ -154,7 +217,7 @@ class Sandbox:
         post = self.store.post(int(post_id)) if known else None
         if post is None:
             return HTMLResponse(pages.missing_page(), 404)
-        return HTMLResponse(pages.post_page(self.store, post, time.time_ns() // 1_000_000))
+        return HTMLResponse(pages.post_page(self.store, post, self.clock.now_ms()))
 
 
 def _for_known_hosts(handler: Handler) -> Handler:
@@ -167,6 +230,10 @@ def _for_known_hosts(handler: Handler) -> Handler:
         return JSONResponse(problem.body, problem.status, media_type="application/problem+json")
 
     return handle
+
+
+def _is_written(path: str) -> bool:
+    return any(pattern.match(path) for pattern in _WRITTEN)
 
 
 def _response(body: Answer, status: int) -> Response:

@@ -15,7 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandbox.x.store import Store
 
@@ -115,6 +119,25 @@ class Clock:
             "fleet0": _iso(setting.fleet0_ms),
             "rate": setting.rate,
         }
+
+
+class Dated:
+    """Every answer's Date header, in the sandbox's time."""
+
+    def __init__(self, app: ASGIApp, clock: Clock) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = formatdate(self._clock.now_ms() / 1000, usegmt=True)
+                MutableHeaders(scope=message)["date"] = date
+            await send(message)
+
+        await self._app(scope, receive, send_dated)
 
 
 def _read(given: object) -> Setting:

@@ -58,8 +58,16 @@ LIMITS: dict[tuple[str, str], tuple[Limit, ...]] = {
 }
 
 
-def use(store: Store, caller: Caller, endpoint: str, now_s: int) -> list[Usage]:
+def used_up(caller: Caller, endpoint: str, now_ms: int, seconds: float) -> list[Usage]:
+    """The caller's first window on the endpoint as if nothing were left of it for so many seconds."""
+    limits = LIMITS.get((endpoint, caller.context)) or (Limit(limit=1),)
+    reset_s = int(now_ms / 1000 + seconds)
+    return [Usage(limit=limits[0], allowed=False, remaining=0, reset_s=reset_s)]
+
+
+def use(store: Store, caller: Caller, endpoint: str, now_ms: int) -> list[Usage]:
     """Takes one request from each of the caller's windows on the endpoint, or from none if one is empty."""
+    now_s = now_ms // 1000
     limits = LIMITS.get((endpoint, caller.context), ())
     windows = [_window(store, caller, endpoint, limit, now_s) for limit in limits]
     allowed = all(used < limit.limit for limit, (_, used) in zip(limits, windows, strict=True))
@@ -67,6 +75,15 @@ def use(store: Store, caller: Caller, endpoint: str, now_s: int) -> list[Usage]:
     for limit, (started_s, used_before) in zip(limits, windows, strict=True):
         used = used_before + allowed
         store.set_window(caller.name, endpoint, limit.window_s, started_s=started_s, used=used)
+        if allowed:
+            store.counts.take(
+                caller.name,
+                endpoint,
+                limit.window_s,
+                requests=limit.limit,
+                at_ms=now_ms,
+                started_s=started_s,
+            )
         usages.append(
             Usage(
                 limit=limit,

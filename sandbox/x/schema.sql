@@ -115,6 +115,19 @@ CREATE TABLE IF NOT EXISTS requests (
     endpoint TEXT,
     status INTEGER NOT NULL
 );
+CREATE INDEX IF NOT EXISTS refused_requests ON requests (account, endpoint) WHERE status = 429;
+-- What each limit's windows took, request by request (counts.py).
+CREATE TABLE IF NOT EXISTS meters (
+    id INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    window_s INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    UNIQUE (account, endpoint, window_s)
+);
+CREATE TABLE IF NOT EXISTS takes (
+    seq INTEGER PRIMARY KEY, meter_id INTEGER NOT NULL, at_ms INTEGER NOT NULL, started_s INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS windows (
     caller TEXT NOT NULL,
     endpoint TEXT NOT NULL,

@@ -17,9 +17,12 @@ from typing import Any
 
 import uvicorn
 
-from sandbox.x import credentials, snowflakes, world_files, worlds
+from sandbox.x import control, credentials, snowflakes, world_files, worlds
 from sandbox.x.app import Sandbox
 from sandbox.x.auth import Gate
+from sandbox.x.clock import Clock
+from sandbox.x.connections import Connection
+from sandbox.x.control import Token, TokenError
 from sandbox.x.credentials import Credentials, CredentialsError
 from sandbox.x.posts import User
 from sandbox.x.store import Store
@@ -49,16 +52,23 @@ def serve(*, port: int, world: Path | None, tier: str, state: Path | None) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     with _listener(port) as listener, _state_directory(state) as directory:
-        keys = _load_credentials(directory)
+        keys, token = _load_credentials(directory), _find_token(directory, kept=state is not None)
         bound = listener.getsockname()[1]
         with contextlib.closing(_open_store(directory, keys)) as store:
             _load_world(store, world or worlds.BUILT_IN)
             name = world.name if world else "built-in"
-            sandbox = Sandbox(store=store, gate=Gate(keys, bound), tier=tier, world=name)
+            sandbox = Sandbox(
+                store=store,
+                gate=Gate(keys, bound),
+                tier=tier,
+                world=name,
+                clock=Clock(store),
+                token=token.value,
+            )
             kept = f"state in {directory}" if state else "state forgotten at exit"
             about = f"world {name}, {store.count_posts()} posts, tier {tier}, {kept}"
             line = f"sandbox: X at http://{HOST}:{bound} ({about})"
-            asyncio.run(_run(sandbox, listener, line))
+            asyncio.run(_run(sandbox, listener, f"{line}\n{token.line}"))
 
 
 def _leave(_number: int, _frame: Any) -> None:
@@ -121,6 +131,13 @@ def _load_credentials(directory: Path) -> Credentials:
         raise SandboxError(str(error)) from error
 
 
+def _find_token(directory: Path, *, kept: bool) -> Token:
+    try:
+        return control.find_token(directory, kept=kept)
+    except TokenError as error:
+        raise SandboxError(str(error)) from error
+
+
 def _open_store(directory: Path, keys: Credentials) -> Store:
     path = directory / "x.sqlite"
     account = User(
@@ -170,13 +187,15 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(self._line, flush=True)  # noqa: T201 - the one line that says it listens
+        print(self._line, flush=True)  # noqa: T201 - the lines that say it listens
 
 
 async def _run(sandbox: Sandbox, listener: socket.socket, line: str) -> None:
     config = uvicorn.Config(
         sandbox.application(),
+        http=Connection,
         lifespan="off",
+        date_header=False,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_S,

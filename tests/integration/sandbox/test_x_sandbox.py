@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -461,6 +462,7 @@ def test_it_leaves_at_once_when_told_and_takes_a_forgotten_state_along(tmp_path:
         assert process.stderr
         assert select.select([process.stdout], [], [], START_S)[0]
         address = process.stdout.readline().split()[3]
+        assert re.fullmatch(r"sandbox: control token [\w-]{43}\n", process.stdout.readline())
         with requests.Session() as kept_open:
             assert kept_open.get(f"{address}/_sandbox/health", timeout=10).json()["sandbox"] == "x"
             assert [path.name.startswith("sandbox-x-") for path in tmp_path.iterdir()] == [True]

@@ -65,11 +65,11 @@ def test_reactions_start_at_nothing_and_rise_within_a_minute() -> None:
 def test_a_window_counts_down_ends_and_begins_anew(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.sqlite", ACCOUNT)
     for used in range(1, 76):
-        (usage,) = rate_limits.use(store, CALLER, "users_me", 1000 + used)
+        (usage,) = rate_limits.use(store, CALLER, "users_me", (1000 + used) * 1000)
         assert (usage.allowed, usage.remaining, usage.reset_s) == (True, 75 - used, 1001 + 900)
-    (refused,) = rate_limits.use(store, CALLER, "users_me", 1900)
+    (refused,) = rate_limits.use(store, CALLER, "users_me", 1_900_000)
     assert (refused.allowed, refused.remaining) == (False, 0)
-    (anew,) = rate_limits.use(store, CALLER, "users_me", 1901)
+    (anew,) = rate_limits.use(store, CALLER, "users_me", 1_901_000)
     assert (anew.allowed, anew.remaining, anew.reset_s) == (True, 74, 2801)
     store.close()
 
@@ -77,8 +77,8 @@ def test_a_window_counts_down_ends_and_begins_anew(tmp_path: Path) -> None:
 def test_an_empty_window_takes_nothing_from_the_others(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.sqlite", ACCOUNT)
     for _ in range(100):
-        rate_limits.use(store, CALLER, "post_tweet", 1000)
-    short, day = rate_limits.use(store, CALLER, "post_tweet", 1000)
+        rate_limits.use(store, CALLER, "post_tweet", 1_000_000)
+    short, day = rate_limits.use(store, CALLER, "post_tweet", 1_000_000)
     assert (short.allowed, short.remaining) == (False, 0)
     assert day.remaining == 10_000 - 100
     assert day.headers()["x-app-limit-24hour-limit"] == "10000"
@@ -88,7 +88,7 @@ def test_an_empty_window_takes_nothing_from_the_others(tmp_path: Path) -> None:
 def test_windows_survive_a_restart(tmp_path: Path) -> None:
     for remaining in (74, 73):
         store = Store(tmp_path / "x.sqlite", ACCOUNT)
-        assert rate_limits.use(store, CALLER, "users_me", 1000)[0].remaining == remaining
+        assert rate_limits.use(store, CALLER, "users_me", 1_000_000)[0].remaining == remaining
         store.close()
 
 

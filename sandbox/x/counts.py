@@ -1,0 +1,89 @@
+"""Counts: how many requests each window really took, over the whole record.
+
+A window is a stretch of time that holds its beginning and not its end. Fixed ones are the sandbox's own, by
+which it refuses; a client that keeps a limit in *any* stretch of that length keeps it in those too. Refused
+requests took nothing, and are counted apart.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.x.database import Database
+
+
+@dataclass(kw_only=True)
+class Meter:
+    """The most that windows of one limit held; requests come in the order of their times."""
+
+    window_s: int
+    fixed_max: int = 0
+    rolling_max: int = 0
+    _started_s: int | None = None
+    _in_fixed: int = 0
+    _in_rolling: deque[int] = field(default_factory=deque[int])
+
+    def add(self, at_ms: int, started_s: int) -> None:
+        """One request at a time (ms since 1970), counted in the fixed window that began at `started_s`."""
+        if started_s != self._started_s:
+            self._started_s, self._in_fixed = started_s, 0
+        self._in_fixed += 1
+        self.fixed_max = max(self.fixed_max, self._in_fixed)
+        self._in_rolling.append(at_ms)
+        while self._in_rolling[0] <= at_ms - self.window_s * 1000:
+            self._in_rolling.popleft()
+        self.rolling_max = max(self.rolling_max, len(self._in_rolling))
+
+
+class Counts:
+    """The record of counted requests; what was read of it once is remembered."""
+
+    def __init__(self, database: Database) -> None:
+        """The record in this database."""
+        self._database = database
+        self._ids: dict[tuple[str, str, int], int] = {}
+        self._meters: dict[int, Meter] = {}
+        self._read_to = 0
+
+    def take(
+        self, account: str, endpoint: str, window_s: int, *, requests: int, at_ms: int, started_s: int
+    ) -> None:
+        """Records one counted request.
+
+        Args:
+            account: Whose window it is.
+            endpoint: The endpoint's name.
+            window_s: The window's length.
+            requests: The limit.
+            at_ms: The request's time, ms since 1970.
+            started_s: When the fixed window that counted it began, s since 1970.
+        """
+        key = (account, endpoint, window_s)
+        with self._database.without_waiting():
+            if key not in self._ids:
+                self._ids[key] = self._database.number(
+                    "add_meter", account=account, endpoint=endpoint, window_s=window_s, requests=requests
+                )
+            self._database.run("add_take", meter_id=self._ids[key], at_ms=at_ms, started_s=started_s)
+
+    def view(self) -> list[dict[str, Any]]:
+        """Each limit with the most that its fixed windows and any rolling window held."""
+        limits = [dict(row) for row in self._database.run("list_meters")]
+        for limit in limits:
+            self._meters.setdefault(limit["id"], Meter(window_s=limit["window_s"]))
+        for seq, meter_id, at_ms, started_s in self._database.run("list_takes_after", seq=self._read_to):
+            self._meters[meter_id].add(at_ms, started_s)
+            self._read_to = seq
+        refused = {(row[0], row[1]): row[2] for row in self._database.run("count_refused")}
+        return [
+            {
+                "account": limit["account"],
+                "endpoint": limit["endpoint"],
+                "window_s": limit["window_s"],
+                "limit": limit["requests"],
+                "fixed_max": self._meters[limit["id"]].fixed_max,
+                "rolling_max": self._meters[limit["id"]].rolling_max,
+                "refused": refused.get((limit["account"], limit["endpoint"]), 0),
+            }
+            for limit in limits
+        ]
