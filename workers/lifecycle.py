@@ -1,6 +1,7 @@
 """The life of one incarnation: flag, settings, needs, first run, loop, drain.
 
-A step is asked for by its schedule (each slot fires once across the fleet) or by a wake-up. Nothing here
+A step is asked for by its schedule (each slot fires once across the fleet) or by a wake-up that brought no
+message; messages go first, at every turn of the loop (workers/inbox.py). Nothing here
 sleeps blindly: the loop waits on one event, which the heartbeat sets for wake-ups, changed settings and the
 loss of this life, and the signal handler for a drain.
 """
@@ -19,6 +20,7 @@ from coordination.errors import DatabaseUnavailableError, IncarnationLostError
 from workers.base import Health, Worker, read_settings
 from workers.context import Context, Platform
 from workers.errors import NeedNotMetError
+from workers.inbox import Inbox
 from workers.intervals import further_duties
 from workers.logs import Log, log_context
 from workers.progress import Progress
@@ -56,6 +58,7 @@ class Life:
         self._progress = Progress()
         self._pulse = Pulse(fleet, self._progress, stir)
         self._worker = kind(context=context, fleet=fleet, progress=self._progress, draining=draining)
+        self._inbox = Inbox(self._worker, fleet, self._record)
         self._configuration = -1
         self._checked_at = float("-inf")
         self._health = Health(healthy=True)
@@ -109,10 +112,14 @@ class Life:
         return enabled
 
     def _do_what_is_due(self) -> float:
-        """Run every duty whose slot is this caller's, or the step when woken; give seconds to the next."""
-        woken = self._pulse.woken.is_set()
+        """Handle messages, then run every duty whose slot is this caller's; give seconds to the next.
+
+        A wake-up that brought no message asks for the step, unless the worker says that none does.
+        """
+        woken = self._pulse.woken.is_set() and self._worker.step_when_woken
         self._pulse.woken.clear()
-        wait_s = float("inf")
+        messages, wait_s = self._inbox.work_off()
+        woken = woken and not messages
         for duty in self._duties():
             if self._draining.is_set():
                 break
@@ -141,8 +148,19 @@ class Life:
         return duties
 
     def _run(self, step: str, method: Callable[[], None]) -> bool:
-        """Run one step under a record; a failure is kept and told, doesn't end the loop, and gives False."""
+        """Run one step under a record; a failure is told, doesn't end the loop, and gives False."""
         trace = uuid4().hex
+        failure = self._record(step, method, trace)
+        if failure is None:
+            self._failing.pop(step, None)
+        else:
+            self._failing[step] = f"{step} failed: {failure}"
+            self._fleet.audit.event("error", "step_failed", self._failing[step], {"trace": trace})
+        self._tell_health()
+        return failure is None
+
+    def _record(self, step: str, method: Callable[[], None], trace: str) -> Exception | None:
+        """Run a method under a record, which keeps its failure; give that too."""
         with log_context(step=step, trace=trace):
             self._progress.enter("BUSY", step=step)
             run = self._fleet.runs.start(step, trace)
@@ -155,14 +173,9 @@ class Life:
             except Exception as error:  # noqa: BLE001  a step may fail in any way; the loop goes on
                 failure = error
                 log.error("step failed", error=error)
-                self._fleet.audit.event("error", "step_failed", f"{step} failed: {error}", {"trace": trace})
-                self._failing[step] = f"{step} failed: {error}"
-            else:
-                self._failing.pop(step, None)
-            self._tell_health()
             self._finish(run, failure)
             self._progress.enter("READY")
-            return failure is None
+            return failure
 
     def _finish(self, run: int, error: Exception | None) -> None:
         at = self._progress.snapshot

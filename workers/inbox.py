@@ -1,0 +1,101 @@
+"""Inbox: takes a worker's messages one by one and reports on each.
+
+One is claimed only when the one before is done: what a drain or a death leaves is at most the one in hand.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Final, Protocol
+from uuid import uuid4
+
+from coordination import Fleet
+from coordination.errors import DatabaseBusyError, LockLostError
+from coordination.messages import Message
+from workers import handlers
+from workers.base import Worker
+from workers.errors import NoGrantError
+from workers.handlers import MessageRefusedError
+from workers.logs import Log, log_context
+
+STEP: Final = "messages"
+"""What a run record calls the handling of a message."""
+
+log = Log("inbox")
+
+
+class Record(Protocol):
+    """Runs a method under a run record; gives what it failed with. What ends a life is raised."""
+
+    def __call__(self, step: str, method: Callable[[], None], trace: str, /) -> Exception | None:
+        """Run it."""
+        ...
+
+
+class Inbox:
+    """The messages of one worker.
+
+    Raises:
+        RegistryError: two of its handlers take the same messages.
+    """
+
+    def __init__(self, worker: Worker, fleet: Fleet, record: Record) -> None:
+        self._worker = worker
+        self._messages = fleet.messages
+        self._record = record
+        self._handlers = handlers.find(type(worker))
+
+    def work_off(self) -> tuple[int, float]:
+        """Handle what is due, a batch at most, until the drain; costs nothing without handlers.
+
+        Gives how many messages there were, and real seconds until one is due again as far as is known.
+        """
+        wait_s = inf
+        if not self._handlers:
+            return 0, wait_s
+        for done in range(self._worker.settings.batch_size):
+            if self._worker.draining.is_set():
+                return done, wait_s
+            claimed = self._messages.claim(1, handlers.LEASE_S)
+            if not claimed:
+                return done, wait_s
+            wait_s = min(wait_s, self._take(claimed[0]))
+        return self._worker.settings.batch_size, 0.0
+
+    def _take(self, message: Message) -> float:
+        trace = uuid4().hex
+        with log_context(message=message.id, trace=trace):
+            failure = self._record(STEP, lambda: self._handle(message), trace)
+            return inf if failure is None else self._reject(message, failure)
+
+    def _handle(self, message: Message) -> None:
+        try:
+            concerned = handlers.handle(self._worker, self._handlers, message)
+            self._messages.acknowledge(message)
+        except Exception:
+            self._worker.progress.item_failed()
+            raise
+        self._worker.progress.item_done()
+        log.info(
+            "handled" if concerned else "passed over: a broadcast for others",
+            type=message.type,
+            sender=message.sender,
+        )
+
+    def _reject(self, message: Message, failure: Exception) -> float:
+        """Give it back for later, or for good; give real seconds until it is due."""
+        retry_in_s: float | None = handlers.retry_in_s(message.attempt)
+        counts = True
+        if isinstance(failure, MessageRefusedError):
+            retry_in_s = None
+        elif isinstance(failure, NoGrantError):
+            retry_in_s, counts = failure.retry_after_s or handlers.FIRST_RETRY_S, False
+        elif isinstance(failure, DatabaseBusyError | LockLostError):
+            retry_in_s, counts = handlers.FIRST_RETRY_S, False
+        reason = f"{type(failure).__name__}: {failure}"
+        try:
+            rejected = self._messages.reject(message, reason, retry_in_s, counts=counts)
+        except LockLostError as error:
+            log.warning("somebody else has the message by now", reason=str(error))
+            return inf
+        log.warning("message not handled", reason=reason, attempt=message.attempt, state=rejected.state)
+        return inf if rejected.wait_s is None else rejected.wait_s
