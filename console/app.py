@@ -1,6 +1,7 @@
 """App: the console's addresses and what each of them answers. docs/reference/http-api.md describes them."""
 
 import hmac
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -198,14 +199,25 @@ async def _order(request: Request) -> KillSwitchOrder:
         if len(body) > MAX_BODY_BYTES:
             raise RefusedError(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
     try:
-        return KillSwitchOrder.model_validate_json(body)
-    except ValidationError as error:
+        return KillSwitchOrder.model_validate(json.loads(body, object_pairs_hook=_each_once))
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            raise bad_value("body", body.decode(errors="replace"), ALLOWED["body"]) from None
         fault = error.errors(include_url=False)[0]
         field = str(fault["loc"][0]) if fault["loc"] else "body"
         if fault["type"] == "extra_forbidden":
             raise bad_value("field", field, "on and reason") from None
         given = body.decode(errors="replace") if field == "body" else fault["input"]
         raise bad_value(field, None if fault["type"] == "missing" else given, ALLOWED[field]) from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that stands twice: who reads the first and who reads the last would differ."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise bad_value(name, "given twice", "each field once")
+    return dict(pairs)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

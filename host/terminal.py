@@ -35,7 +35,7 @@ class Terminal:
         message = printable(" ".join(str(event["message"]).split()))
         source = printable(str(event["source"]))
         self._line(
-            f"{event['at'].astimezone():%H:%M:%S}  {source:<12} {self._paint(mark + message, severity)}"
+            f"{event['at'].astimezone():%H:%M:%S}  {source:<14} {self._paint(mark + message, severity)}"
         )
 
     def _paint(self, text: str, kind: str) -> str:

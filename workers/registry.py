@@ -89,6 +89,8 @@ def check_setting(key: str, value: object) -> None:
     if field not in known:
         allowed = ", ".join(f"{owner.name}_{name}" for name in known)
         raise ValueError(f"{key} is no setting of {owner.name}: allowed are {allowed}")
+    if isinstance(value, bool) and known[field].annotation is not bool:
+        raise ValueError(f"{key} is {str(value).lower()}: a truth value is not allowed here")
     try:
         read_settings(owner, {key: value})
     except ValidationError as error:

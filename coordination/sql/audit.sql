@@ -8,8 +8,8 @@ BEGIN
     IF length(trim(coalesce(write_audit.actor, ''))) = 0 THEN
         PERFORM fleet.refuse('actor', write_audit.actor, 'the name of who asks for the change');
     END IF;
-    IF length(trim(coalesce(write_audit.reason, ''))) = 0 THEN
-        PERFORM fleet.refuse('reason', write_audit.reason, 'a sentence that says why');
+    IF length(trim(coalesce(write_audit.reason, ''))) = 0 OR write_audit.reason ~ '[[:cntrl:]]' THEN
+        PERFORM fleet.refuse('reason', write_audit.reason, 'a sentence that says why, without control characters');
     END IF;
     INSERT INTO fleet.audits (at, actor, login, action, target, reason, details)
     VALUES (fleet.now(), left(write_audit.actor, 200), session_user, write_audit.action, left(write_audit.target, 500),

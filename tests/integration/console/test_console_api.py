@@ -204,6 +204,7 @@ def test_a_bad_order_is_named_and_changes_nothing(console: ConsoleProcess) -> No
         ('{"on": true, "reason": "a\\u0000b"}', "reason"),
         ('{"on": true, "reason": "' + "x" * 1001 + '"}', "reason"),
         ('{"on": true, "reason": 5}', "reason"),
+        ('{"on": true, "on": false, "reason": "x"}', "on"),
         ('{"on": true, "reason": "x", "account": "a"}', "field"),
     )
     for body, field in orders:

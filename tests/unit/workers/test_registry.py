@@ -33,7 +33,17 @@ def register(monkeypatch: pytest.MonkeyPatch, point: EntryPoint) -> None:
 
 
 def test_the_fleets_own_workers_are_found_by_their_files() -> None:
-    assert set(registry.find()) == {"metrics", "planner", "poster"}
+    assert set(registry.find()) == {
+        "coordination",
+        "discovery",
+        "engagement",
+        "maintenance",
+        "mentions",
+        "metrics",
+        "monitoring",
+        "planner",
+        "poster",
+    }
 
 
 def test_putting_a_file_into_the_folder_registers_its_worker(
@@ -79,7 +89,7 @@ def test_a_package_that_registers_something_unusable_is_named(
 
 
 def test_an_unknown_worker_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(RegistryError, match="'postr': allowed is one of metrics, planner, poster"):
+    with pytest.raises(RegistryError, match="'postr': allowed is one of coordination, .*, poster"):
         registry.get("postr")
 
 
@@ -95,10 +105,11 @@ def test_a_setting_that_is_allowed_passes(key: str, value: object) -> None:
     ("key", "value", "said"),
     [
         ("planner_interval_s", 0, "planner_interval_s is 0: .*greater than or equal to 1"),
+        ("planner_interval_s", True, "planner_interval_s is true: a truth value is not allowed"),
         ("planner_interval_s", "soon", "planner_interval_s is 'soon': .*number"),
         ("planner_intervall_s", 5, "no setting of planner: allowed are planner_interval_s"),
         ("engagement_window_hours", -1, "a number from 0 to 8784"),
-        ("nobody_interval_s", 5, "belongs to no worker: allowed are keys that begin with metrics_"),
+        ("nobody_interval_s", 5, "belongs to no worker: allowed are keys that begin with coordination_"),
     ],
 )
 def test_a_setting_that_is_not_allowed_names_key_value_and_what_is(
