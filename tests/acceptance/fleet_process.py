@@ -163,12 +163,12 @@ class FleetProcess:
         return list(requests.get(f"{self.sandbox}/_sandbox/writes", timeout=10).json())
 
     def posted(self) -> dict[str, str]:
-        """The ledger's posted intents: platform id -> text."""
+        """The ledger's posted intents that have a text: platform id -> text."""
         found: dict[str, str] = {}
         after = ""
         while True:
             page = self.get(f"/api/intents?state=posted{after}")
-            found |= {item["platform_id"]: item["text"] for item in page["items"]}
+            found |= {item["platform_id"]: item["text"] for item in page["items"] if item["text"]}
             if page["next"] is None:
                 return found
             after = f"&after={page['next']}"

@@ -65,7 +65,7 @@ def all_running(fleet: FleetProcess) -> dict[str, int] | None:
 def record_equals_ledger(fleet: FleetProcess) -> dict[str, str] | None:
     """Byte for byte, by the platform's own record."""
     posted = fleet.posted()
-    accepted = {write["id"]: write["text"] for write in fleet.writes() if write["action"] == "post"}
+    accepted = {write["id"]: write["text"] for write in fleet.writes() if write["text"]}
     return posted if posted and posted == accepted else None
 
 
