@@ -45,26 +45,28 @@ class _Clause:
 def marks(post: Post, username: str) -> str:
     """The words of a post's `marks` column; `username` is its author's."""
     text = post.text
-    words = ["post", f"from_{username}", f"lang_{post.lang}", f"conversation_{post.conversation}"]
+    words = f"post from_{username} lang_{post.lang}"
     # A sign that isn't there costs no look through the text: a world has many posts.
-    if "#" in text or "\uff03" in text:
-        words += [f"tag_{entity.name}" for entity in texts.entities(text, "hashtag")]
     if "@" in text or "\uff20" in text:
-        mentions = [f"at_{entity.name}" for entity in texts.entities(text, "mention")]
-        words += mentions
-        if mentions and post.reply_to and text[0] in "@\uff20":
-            words.append(mentions[0].replace("at_", "to_", 1))
+        names = texts.names(text, "mention")
+        words += "".join(f" at_{name}" for name in names)
+        if names and post.reply_to and text[0] in "@\uff20":
+            words += f" to_{names[0]}"
+    if "#" in text or "\uff03" in text:
+        words += "".join(f" tag_{name}" for name in texts.names(text, "hashtag"))
     if "$" in text:
-        words += [f"cash_{re.sub(r'[._]', '_', entity.name)}" for entity in texts.entities(text, "cashtag")]
+        words += "".join(f" cash_{re.sub(r'[._]', '_', name)}" for name in texts.names(text, "cashtag"))
     if "://" in text:
-        words.append("has_links")
+        words += " has_links"
+    if post.conversation_id:
+        words += f" conversation_{post.conversation_id}"
     if post.repost_of or texts.is_retweet(text):
-        words.append("is_retweet")
+        words += " is_retweet"
     if post.reply_to:
-        words.append("is_reply")
+        words += " is_reply"
     if post.quote_of:
-        words.append("is_quote")
-    return " ".join(words)
+        words += " is_quote"
+    return words
 
 
 def mark(word: str) -> str:

@@ -101,9 +101,14 @@ def entities(text: str, kind: Kind) -> list[Entity]:
     ]
 
 
+def names(text: str, kind: Kind) -> list[str]:
+    """The names of the mentions, hashtags or cashtags in a text, in order, without their sign."""
+    return _MARKS[kind].findall(text)
+
+
 def is_retweet(text: str) -> bool:
     """Whether the text is a retweet's: archives and old exports know them only by `RT @name:`."""
-    return _RETWEET.match(text) is not None
+    return text.startswith("RT @") and _RETWEET.match(text) is not None
 
 
 def language(text: str) -> str:

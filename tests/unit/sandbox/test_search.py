@@ -75,7 +75,7 @@ find = finder()
         ("@bob", {2}),
         ("$tsla", {3}),
         ("to:ada", {5}),
-        ("conversation_id:1", {1, 5}),
+        ("conversation_id:1", {5}),
         ("cocoa is:reply", {5}),
         ("cocoa -is:reply", set[int]()),
         ("cocoa is:quote has:links", {5}),
