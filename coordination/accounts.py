@@ -2,21 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from coordination.database import Database
 from coordination.errors import InvalidValueError
 from coordination.session import Session
 
+Tier = Literal["free", "pay_per_use", "enterprise"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+"""The access that X sells; what each may do stands in `fleet.policy_rules`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """An account's row; `sandbox` never changes."""
+    """An account's row; `sandbox` never changes, `tier` is what the policy goes by."""
 
     name: str
     platform: str
     api_url: str
     sandbox: bool
+    tier: Tier
     topics: tuple[str, ...]
     platform_user_id: str | None
     handle: str | None
@@ -49,8 +54,11 @@ class Accounts:
     def confirm_identity(self, name: str, platform_user_id: str, handle: str) -> Account:
         """Keep who the platform says the credentials belong to.
 
+        In the sandbox somebody else than before means a new sandbox: the account's cursors, interactions
+        and candidates are forgotten, and its replies, quotes and likes that wait are cancelled.
+
         Raises:
-            InvalidValueError: they belong to somebody else than before.
+            InvalidValueError: a real account's belong to somebody else than before.
         """
         row = self._session.call(
             "confirm_identity", account=name, platform_user_id=platform_user_id, handle=handle
@@ -59,11 +67,28 @@ class Accounts:
 
 
 def ensure_account(
-    database: Database, name: str, *, platform: str, api_url: str, sandbox: bool, topics: Sequence[str]
+    database: Database,
+    name: str,
+    *,
+    platform: str,
+    api_url: str,
+    sandbox: bool,
+    topics: Sequence[str],
+    tier: Tier | None = None,
 ) -> Account:
-    """Make the account's row, or renew its address; `topics` are its first ones. For the manager."""
+    """Make the account's row, or renew its address and tier; `topics` are its first ones. For the manager.
+
+    Without a tier an account that is there keeps its own; a new one of the sandbox is `enterprise`, a real
+    one `pay_per_use`. A change of tier leaves an event.
+    """
     row = database.call(
-        "ensure_account", name=name, platform=platform, api_url=api_url, sandbox=sandbox, topics=list(topics)
+        "ensure_account",
+        name=name,
+        platform=platform,
+        api_url=api_url,
+        sandbox=sandbox,
+        topics=list(topics),
+        tier=tier,
     )
     return Account.from_row(row)
 
@@ -71,4 +96,13 @@ def ensure_account(
 def set_topics(database: Database, name: str, topics: Sequence[str], *, actor: str, reason: str) -> Account:
     """A person says what the account talks about; audited."""
     row = database.call("set_topics", account=name, topics=list(topics), actor=actor, reason=reason)
+    return Account.from_row(row)
+
+
+def set_tier(database: Database, name: str, tier: Tier, *, actor: str, reason: str) -> Account:
+    """A person says which access the platform gave the account; audited.
+
+    It holds until the next start of the fleet, which goes by the environment and its options.
+    """
+    row = database.call("set_tier", account=name, tier=tier, actor=actor, reason=reason)
     return Account.from_row(row)

@@ -16,6 +16,8 @@ from coordination.interactions import Interactions
 from coordination.jobs import Jobs
 from coordination.ledger import Ledger
 from coordination.messages import Messages
+from coordination.opt_outs import OptOuts
+from coordination.policy import Policy
 from coordination.rate_limits import RateLimits
 from coordination.readings import Readings
 from coordination.retention import Retention
@@ -45,6 +47,8 @@ class Fleet:
         self.flags = Flags(session)
         self.audit = Audits(session)
         self.accounts = Accounts(session)
+        self.policy = Policy(session)
+        self.opt_outs = OptOuts(session)
         self.readings = Readings(session)
         self.candidates = Candidates(session)
         self.interactions = Interactions(session)

@@ -31,30 +31,63 @@ INTENT_STATES = (
 )
 """Every state of an intent, as the table's own check has them."""
 
+ACTIONS = ("post", "reply", "quote", "like")
+"""Every action of an intent; all but a post have another's post as their target."""
+
+Action = Literal["post", "reply", "quote", "like"]
 Outcome = Literal["posted", "rejected", "retry_at", "unknown", "not_written"]
 Decision = Literal["approve", "cancel", "resume", "mark_posted"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """What a proposal became; `created` is False when the same act was there already."""
+    """What a proposal became.
+
+    Attributes:
+        id: the intent's number.
+        state: one of `INTENT_STATES`; `rejected` where the policy refuses the act.
+        created: False when the same act, or the same refusal of it, was there already.
+        reason: why it is in that state, where there is a reason.
+    """
 
     id: str
     state: str
     created: bool
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A due intent in this incarnation's hands, with the lock on its content."""
+    """A due intent in this incarnation's hands, with the lock on its content.
+
+    Attributes:
+        intent: its number.
+        account: who acts.
+        action: one of `ACTIONS`.
+        target: the id of the post that is answered, quoted or liked; a post's own name otherwise.
+        text: the exact text; empty for a like.
+        attempt: how often it was begun to be sent.
+        content: what the lock is on.
+        fencing_token: the lock's.
+        lease_expires_at: the lock's end, real time.
+        user_id: who the account is on the platform; None before anybody asked.
+    """
 
     intent: str
     account: str
+    action: Action
+    target: str
     text: str
     attempt: int
     content: str
     fencing_token: int
     lease_expires_at: datetime
+    user_id: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The limiter's endpoint that the act is a request of, as `fleet.endpoint_of` says it."""
+        return "like_tweet" if self.action == "like" else "post_tweet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +131,7 @@ class Ledger:
     def propose(
         self,
         account: str,
-        action: str,
+        action: Action,
         target: str,
         text: str,
         at: datetime | None = None,
@@ -109,7 +142,18 @@ class Ledger:
         """Propose an act, to be sent at `at` (fleet time), not after `deadline`.
 
         The same (account, action, target) again gives the intent that is there. For an account that is not
-        the sandbox's it waits for a person's approval. A due one wakes the poster.
+        the sandbox's it waits for a person's approval. A due one wakes the poster. What the policy refuses
+        comes back as `rejected`, with the reason; the same refusal again is the same intent.
+
+        Args:
+            account: who acts.
+            action: `post`, or `reply`, `quote` or `like` of another's post.
+            target: a post's own name, such as its place in a plan; for the others that post's id.
+            text: the exact text; "" for a like.
+            at: the earliest time; now where it is None.
+            deadline: the latest time; None is never.
+            origin: where it came from; for all but a post with `author_id`, the target's author, without
+                whom the policy refuses what it can't judge.
 
         Raises:
             InvalidValueError: names the field and what is allowed.
@@ -159,11 +203,14 @@ class Ledger:
         return Claim(
             intent=intent["id"],
             account=intent["account"],
+            action=intent["action"],
+            target=intent["target"],
             text=intent["text"],
             attempt=intent["attempt"],
             content=answer["content"],
             fencing_token=answer["fencing_token"],
             lease_expires_at=datetime.fromisoformat(answer["lease_expires_at"]),
+            user_id=answer["user_id"],
         )
 
     def unclaim(
@@ -260,15 +307,19 @@ class Ledger:
 def propose_by_person(
     database: Database,
     account: str,
-    action: str,
+    action: Action,
     target: str,
     text: str,
     *,
     actor: str,
     at: datetime | None = None,
     deadline: datetime | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Intent:
-    """A person proposes an act by hand, which is its approval too; audited. For the console role."""
+    """A person proposes an act by hand, which is its approval too; audited. For the console role.
+
+    It passes the same policy as a worker's: see `Ledger.propose`.
+    """
     answer = database.call(
         "propose_by_person",
         actor=actor,
@@ -278,6 +329,7 @@ def propose_by_person(
         text=text,
         at=at,
         deadline=deadline,
+        origin=Json(dict(origin or {})),
     )
     return _proposed(database, answer)
 
@@ -313,4 +365,4 @@ def _proposed(database: Database, answer: dict[str, Any]) -> Intent:
     # The wake-up stands outside the proposal's transaction: NOTIFY inside would serialise every commit.
     if answer["created"] and answer["state"] == "ready" and answer["due"]:
         database.call("wake", worker="poster")
-    return Intent(id=answer["id"], state=answer["state"], created=answer["created"])
+    return Intent(id=answer["id"], state=answer["state"], created=answer["created"], reason=answer["reason"])

@@ -90,6 +90,13 @@ class RateLimits:
             status=status,
         )
 
+    def release(self, grant_id: str) -> bool:
+        """Give back a grant whose request is not made.
+
+        False where there was nothing to give back: settled, somebody else's, or in use by a send.
+        """
+        return bool(self._session.call("release_grant", grant_id=int(grant_id))["released"])
+
     def get_remaining_capacity(self, endpoint: str, account: str = "default") -> Capacity:
         """Say what is left of the endpoint's window and when the next unit frees."""
         answer = self._session.call("get_remaining_capacity", endpoint=endpoint, account=account)

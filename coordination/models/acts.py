@@ -57,6 +57,13 @@ intents = Table(
         postgresql_where=text("((platform_id IS NOT NULL) AND (action <> 'like'::text))"),
     ),
     Index(
+        "intents_refused",
+        "account",
+        "action",
+        "target",
+        postgresql_where=text("(state = 'rejected'::text)"),
+    ),
+    Index(
         "intents_unsettled",
         "content",
         postgresql_where=text("(state = ANY (ARRAY['sending'::text, 'unknown'::text, 'parked'::text]))"),
@@ -80,6 +87,7 @@ attempts = Table(
     Column("status", Integer),
     Column("reason", Text),
     Column("headers", JSONB),
+    Index("attempts_open", "grant_id", postgresql_where=text("(settled_at IS NULL)")),
 )
 
 intent_transitions = Table(

@@ -11,8 +11,9 @@ BEGIN
     RETURN fleet.now() - make_interval(secs => hours * 3600);
 END $$;
 
--- Whether the content was engaged within the window; also while an act on it is under way or undecided. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.is_engaged(tweet_id text, hours double precision) RETURNS boolean
+-- Whether the content was engaged within the window; also while an act on it is under way or undecided. An intent that asks
+-- ignores itself. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.is_engaged(tweet_id text, hours double precision, besides bigint DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     since timestamptz := fleet.hours_ago(hours);
@@ -20,9 +21,11 @@ BEGIN
     RETURN EXISTS (
         SELECT 1 FROM fleet.engagements e
         WHERE e.content = is_engaged.tweet_id AND e.success AND e.action <> 'analysis' AND e.engaged_at > since
+          AND (besides IS NULL OR e.intent IS DISTINCT FROM besides)
     ) OR EXISTS (
         SELECT 1 FROM fleet.intents i
         WHERE i.content = is_engaged.tweet_id AND i.state IN ('sending', 'unknown', 'parked')
+          AND (besides IS NULL OR i.id <> besides)
     );
 END $$;
 

@@ -15,6 +15,11 @@ RETURN CASE from_state
     WHEN 'parked' THEN to_state IN ('posted', 'ready', 'cancelled')
     ELSE false END;
 
+-- The limiter's endpoint that an action is a request of. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.endpoint_of(action text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE action WHEN 'like' THEN 'like_tweet' ELSE 'post_tweet' END;
+
 -- The one way by which an intent changes state; the caller holds its row.
 CREATE OR REPLACE FUNCTION fleet.move_intent(
     intent bigint, to_state text, actor text, reason text, incarnation uuid DEFAULT NULL, token bigint DEFAULT NULL,
@@ -49,8 +54,32 @@ BEGIN
     RETURN moved;
 END $$;
 
--- Shared by both doors below: validates, keeps uniqueness, freezes the bytes. The same act proposed again gives the intent
--- that is there.
+-- FL001 unless action, target and text make an act. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.require_act(action text, target text, text text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF require_act.action IS NULL OR require_act.action NOT IN ('post', 'reply', 'quote', 'like') THEN
+        PERFORM fleet.refuse('action', require_act.action, 'post, reply, quote or like');
+    END IF;
+    IF require_act.action = 'post' THEN
+        IF coalesce(length(require_act.target), 0) NOT BETWEEN 1 AND 512 THEN
+            PERFORM fleet.refuse('target', require_act.target, 'a text of 1 to 512 characters');
+        END IF;
+    -- One post has one name: with a leading zero it would be another content, engaged a second time.
+    ELSIF require_act.target IS NULL OR require_act.target !~ '^[1-9][0-9]{0,18}$' THEN
+        PERFORM fleet.refuse('target', require_act.target, 'the id that X gave the post: 1 to 19 digits, the first no zero');
+    END IF;
+    IF require_act.action = 'like' THEN
+        IF require_act.text IS DISTINCT FROM '' THEN
+            PERFORM fleet.refuse('text', require_act.text, 'an empty text: a like has none');
+        END IF;
+    ELSIF coalesce(length(require_act.text), 0) NOT BETWEEN 1 AND 25000 OR trim(require_act.text, E' \t\r\n') = '' THEN
+        PERFORM fleet.refuse('text', require_act.text, 'a text of 1 to 25000 characters that is not blank');
+    END IF;
+END $$;
+
+-- Shared by both doors below: validates, asks the policy, keeps uniqueness, freezes the bytes. The same act proposed again
+-- gives the intent that is there. What the policy refuses is kept as rejected; the same refusal again gives that one.
 CREATE OR REPLACE FUNCTION fleet.add_intent(
     account text, action text, target text, text text, at timestamptz, deadline timestamptz, proposed_by text,
     by_person boolean, origin jsonb
@@ -62,52 +91,78 @@ DECLARE
     added fleet.intents;
     now_at timestamptz := fleet.now();
     first_state text;
+    refusal text;
+    subject text;
 BEGIN
     PERFORM fleet.require_read_committed();
-    SELECT * INTO owner FROM fleet.accounts a WHERE a.name = add_intent.account;
-    IF NOT FOUND THEN
-        PERFORM fleet.refuse('account', add_intent.account,
-            'one of ' || coalesce((SELECT string_agg(a.name, ', ' ORDER BY a.name) FROM fleet.accounts a), '(no account yet)'));
-    END IF;
-    IF add_intent.action IS DISTINCT FROM 'post' THEN
-        PERFORM fleet.refuse('action', add_intent.action, 'post');
-    END IF;
-    IF coalesce(length(add_intent.target), 0) NOT BETWEEN 1 AND 512 THEN
-        PERFORM fleet.refuse('target', add_intent.target, 'a text of 1 to 512 characters');
-    END IF;
-    IF coalesce(length(add_intent.text), 0) NOT BETWEEN 1 AND 25000 OR trim(add_intent.text, E' \t\r\n') = '' THEN
-        PERFORM fleet.refuse('text', add_intent.text, 'a text of 1 to 25000 characters that is not blank');
+    owner := fleet.require_account(add_intent.account);
+    PERFORM fleet.require_act(add_intent.action, add_intent.target, add_intent.text);
+    IF jsonb_typeof(add_intent.origin) IS DISTINCT FROM 'object' THEN
+        PERFORM fleet.refuse('origin', add_intent.origin::text, 'a JSON object');
     END IF;
     IF add_intent.deadline <= greatest(now_at, coalesce(add_intent.at, now_at)) THEN
         PERFORM fleet.refuse('deadline', add_intent.deadline::text, 'a time after both now and the time of the act');
     END IF;
-    first_state := CASE WHEN owner.sandbox OR add_intent.by_person THEN 'ready' ELSE 'awaiting_approval' END;
     PERFORM set_config('synchronous_commit', 'on', true);
+    refusal := 'policy: ' || fleet.judge_act(owner, add_intent.action, add_intent.target, add_intent.origin->>'author_id');
+    first_state := CASE WHEN refusal IS NOT NULL THEN 'rejected'
+        WHEN owner.sandbox OR add_intent.by_person THEN 'ready' ELSE 'awaiting_approval' END;
+    IF refusal IS NOT NULL THEN
+        -- No index keeps rejected intents apart: one proposer at a time looks, then adds.
+        PERFORM pg_advisory_xact_lock(fleet.lock_key('refusal',
+            owner.name || ':' || add_intent.action || ':' || add_intent.target));
+    END IF;
     LOOP
-        INSERT INTO fleet.intents (account, action, target, content, text, state, not_before, deadline, proposed_by, by_person,
-            origin, created_at, updated_at)
-        VALUES (owner.name, add_intent.action, add_intent.target, 'slot:' || owner.name || ':' || add_intent.target, add_intent.text,
-            first_state, coalesce(add_intent.at, now_at), add_intent.deadline, add_intent.proposed_by, add_intent.by_person,
-            add_intent.origin, now_at, now_at)
-        ON CONFLICT (account, action, target) WHERE state NOT IN ('rejected', 'expired', 'cancelled', 'dry_run') DO NOTHING
-        RETURNING * INTO added;
-        EXIT WHEN FOUND;
         SELECT * INTO added FROM fleet.intents i
         WHERE i.account = owner.name AND i.action = add_intent.action AND i.target = add_intent.target
           AND i.state NOT IN ('rejected', 'expired', 'cancelled', 'dry_run');
-        IF FOUND THEN
-            RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', false, 'due', false);
+        IF NOT FOUND AND refusal IS NOT NULL THEN
+            SELECT * INTO added FROM fleet.intents i
+            WHERE i.account = owner.name AND i.action = add_intent.action AND i.target = add_intent.target
+              AND i.state = 'rejected' AND i.reason = refusal ORDER BY i.id LIMIT 1;
         END IF;
-        -- The act that stood in the way ended unsent between the two statements: now there is room.
+        IF FOUND THEN
+            RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'reason', added.reason, 'created', false,
+                'due', false);
+        END IF;
+        INSERT INTO fleet.intents (account, action, target, content, text, state, reason, not_before, deadline, proposed_by,
+            by_person, origin, created_at, updated_at)
+        VALUES (owner.name, add_intent.action, add_intent.target,
+            CASE add_intent.action WHEN 'post' THEN 'slot:' || owner.name || ':' || add_intent.target ELSE add_intent.target END,
+            add_intent.text, first_state, refusal, coalesce(add_intent.at, now_at), add_intent.deadline,
+            add_intent.proposed_by, add_intent.by_person, add_intent.origin, now_at, now_at)
+        ON CONFLICT (account, action, target) WHERE state NOT IN ('rejected', 'expired', 'cancelled', 'dry_run') DO NOTHING
+        RETURNING * INTO added;
+        EXIT WHEN FOUND;
+        -- Another proposer was faster. Where its act ended unsent meanwhile, there is room again.
     END LOOP;
     INSERT INTO fleet.intent_transitions (intent, from_state, to_state, at, real_at, attempt, actor, reason)
     VALUES (added.id, NULL, first_state, now_at, clock_timestamp(), 0, add_intent.proposed_by,
-        CASE first_state WHEN 'awaiting_approval' THEN 'a worker proposed it for an account that is not the sandbox''s' END);
-    PERFORM fleet.emit('info', 'intent_' || first_state, add_intent.proposed_by,
-        format('%s %s for %s: %s', CASE first_state WHEN 'ready' THEN 'planned' ELSE 'waits for approval:' END, 'post ' || added.id,
-            to_char(added.not_before, 'HH24:MI:SS "UTC"'), fleet.shorten(added.text, 160)),
+        CASE first_state WHEN 'awaiting_approval' THEN 'a worker proposed it for an account that is not the sandbox''s'
+            ELSE refusal END);
+    subject := fleet.name_act(added);
+    PERFORM fleet.emit('info', 'intent_' || first_state, add_intent.proposed_by, CASE first_state
+        WHEN 'rejected' THEN format('refused %s: %s', subject, refusal)
+        ELSE format('%s %s for %s%s', CASE first_state WHEN 'ready' THEN 'planned' ELSE 'waits for approval:' END, subject,
+            to_char(added.not_before, 'HH24:MI:SS "UTC"'), fleet.quote_text(added)) END,
         jsonb_build_object('intent', added.id::text, 'account', added.account));
-    RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', true, 'due', added.not_before <= now_at);
+    RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'reason', added.reason, 'created', true,
+        'due', first_state = 'ready' AND added.not_before <= now_at);
+END $$;
+
+-- An act as a person reads it: "post 12", "reply 13 to 1999", "like 14 of 1999". Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.name_act(known fleet.intents) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN known.action || ' ' || known.id || CASE known.action WHEN 'post' THEN '' WHEN 'reply' THEN ' to ' || known.target
+        ELSE ' of ' || known.target END;
+END $$;
+
+-- ": " and the act's text on one line's length; nothing for an act without one. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.quote_text(known fleet.intents) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN known.text = '' THEN '' ELSE ': ' || fleet.shorten(known.text, 160) END;
 END $$;
 
 -- A worker proposes an act. For an account that is not the sandbox's it waits for a person's approval.
@@ -122,16 +177,17 @@ BEGIN
     RETURN fleet.add_intent(account, action, target, text, at, deadline, life.worker || '/' || life.slot, false, origin);
 END $$;
 
--- A person proposes an act by hand; that is its approval. Audited. Not for the worker role.
+-- A person proposes an act by hand; that is its approval, and lifts no policy. Audited. Not for the worker role.
 CREATE OR REPLACE FUNCTION fleet.propose_by_person(
     actor text, account text, action text, target text, text text, at timestamptz DEFAULT NULL,
-    deadline timestamptz DEFAULT NULL
+    deadline timestamptz DEFAULT NULL, origin jsonb DEFAULT '{}'
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     added jsonb;
 BEGIN
-    added := fleet.add_intent(account, action, target, text, at, deadline, actor, true, jsonb_build_object('by', 'hand'));
+    added := fleet.add_intent(account, action, target, text, at, deadline, actor, true,
+        jsonb_build_object('by', 'hand') || origin);
     PERFORM fleet.write_audit(actor, 'propose', 'intent ' || (added->>'id'), 'proposed by hand', added);
     RETURN added;
 END $$;
@@ -188,6 +244,9 @@ BEGIN
         IF decide_intent.platform_id IS NULL OR decide_intent.platform_id !~ '^[0-9]{1,19}$' THEN
             PERFORM fleet.refuse('platform_id', decide_intent.platform_id, 'the id that X gave the post: 1 to 19 digits');
         END IF;
+        IF known.action = 'like' AND decide_intent.platform_id <> known.target THEN
+            PERFORM fleet.refuse('platform_id', decide_intent.platform_id, 'the id of the liked post: ' || known.target);
+        END IF;
         other := fleet.intent_posted_as(known, decide_intent.platform_id);
         IF other IS NOT NULL THEN
             PERFORM fleet.refuse('platform_id', decide_intent.platform_id, 'an id that intent ' || other || ' doesn''t have');
@@ -197,15 +256,17 @@ BEGIN
     RETURN fleet.get_intent(known.id);
 END $$;
 
--- The other intent of the account that has this platform id already; null when there is none. Locks nothing.
+-- The other intent of the account that has this platform id already; null when there is none. A like has no id of its own:
+-- it carries the liked post's. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.intent_posted_as(known fleet.intents, platform_id text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (SELECT i.id FROM fleet.intents i WHERE i.account = known.account
-        AND i.platform_id = intent_posted_as.platform_id AND i.id <> known.id);
+    RETURN (SELECT i.id FROM fleet.intents i WHERE i.account = known.account AND known.action <> 'like'
+        AND i.platform_id = intent_posted_as.platform_id AND i.action <> 'like' AND i.id <> known.id);
 END $$;
 
--- posted: with the platform's id, the engagement's history and the post to measure, in the caller's transaction.
+-- posted: with the platform's id (a like's is its target), the engagement's history and the post to measure, in the caller's
+-- transaction.
 CREATE OR REPLACE FUNCTION fleet.mark_posted(
     known fleet.intents, platform_id text, actor text, reason text, incarnation uuid, token bigint
 ) RETURNS void
@@ -213,13 +274,16 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     at timestamptz := fleet.now();
 BEGIN
-    PERFORM fleet.move_intent(known.id, 'posted', actor, mark_posted.reason, incarnation, token, mark_posted.platform_id);
+    PERFORM fleet.move_intent(known.id, 'posted', actor, mark_posted.reason, incarnation, token,
+        CASE known.action WHEN 'like' THEN known.target ELSE mark_posted.platform_id END);
     INSERT INTO fleet.engagements (content, action, account, worker_id, incarnation, intent, success, engaged_at)
     VALUES (known.content, known.action, known.account, actor, incarnation, known.id, true, at);
-    INSERT INTO fleet.tracked_posts (account, platform_id, intent, posted_at, next_reading_at)
-    VALUES (known.account, mark_posted.platform_id, known.id, at,
-        at + make_interval(secs => fleet.setting_number('metrics_first_reading_s', 900)))
-    ON CONFLICT ON CONSTRAINT tracked_posts_pkey DO NOTHING;
+    IF known.action <> 'like' THEN
+        INSERT INTO fleet.tracked_posts (account, platform_id, intent, posted_at, next_reading_at)
+        VALUES (known.account, mark_posted.platform_id, known.id, at,
+            at + make_interval(secs => fleet.setting_number('metrics_first_reading_s', 900)))
+        ON CONFLICT ON CONSTRAINT tracked_posts_pkey DO NOTHING;
+    END IF;
 END $$;
 
 -- Before claiming: what is overdue expires, claims of the dead and retries that are due become ready. Skips what others hold.
@@ -255,7 +319,7 @@ BEGIN
             PERFORM fleet.move_intent(candidate.id, 'expired', life.worker || '/' || life.slot,
                 format('its deadline %s passed', candidate.deadline));
             PERFORM fleet.emit('warning', 'intent_expired', life.worker || '/' || life.slot,
-                format('post %s expired: its deadline passed', candidate.id),
+                format('%s expired: its deadline passed', fleet.name_act(candidate)),
                 jsonb_build_object('intent', candidate.id::text));
             moved := moved + 1;
         ELSE
@@ -304,7 +368,8 @@ BEGIN
     UPDATE fleet.intents i SET claimed_until = (lease->>'lease_expires_at')::timestamptz WHERE i.id = candidate.id;
     PERFORM fleet.move_intent(candidate.id, 'claimed', worker_id, NULL, incarnation, (lease->>'fencing_token')::bigint);
     RETURN jsonb_build_object('intent', fleet.get_intent(candidate.id), 'blocked', NULL, 'content', candidate.content,
-        'fencing_token', lease->'fencing_token', 'lease_expires_at', lease->'lease_expires_at');
+        'fencing_token', lease->'fencing_token', 'lease_expires_at', lease->'lease_expires_at',
+        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account));
 END $$;
 
 -- A claim given back before anything was sent: the intent is ready again (or waits until retry_after_s), its lock is free,
@@ -331,10 +396,8 @@ BEGIN
         END IF;
         DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = token;
     END IF;
-    DELETE FROM fleet.rate_grants g
-    WHERE g.id = grant_id AND g.incarnation = unclaim_intent.incarnation AND g.settled_at IS NULL AND g.endpoint = 'post_tweet'
-      -- An attempt that began with it may have used it: that one is the settlement's.
-      AND NOT EXISTS (SELECT 1 FROM fleet.attempts a WHERE a.intent = unclaim_intent.intent AND a.grant_id = g.id);
+    -- Not one that an attempt began with, which may have used it: that one is the settlement's.
+    PERFORM fleet.return_grant(unclaim_intent.incarnation, grant_id);
     RETURN fleet.get_intent(unclaim_intent.intent);
 END $$;
 
@@ -354,7 +417,7 @@ DECLARE
     identity text[];
     fence bigint;
     distrust text;
-    since timestamptz;
+    refusal text;
     at timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -407,23 +470,25 @@ BEGIN
         RETURN fleet.refuse_send(known, 'awaiting_approval', worker_id,
             'the account is not the sandbox''s: a person approves what a worker proposed', grant_id);
     END IF;
-    since := fleet.hours_ago(fleet.setting_number('engagement_window_hours', 24));
-    IF EXISTS (SELECT 1 FROM fleet.engagements e WHERE e.content = known.content AND e.success
-            AND e.intent IS DISTINCT FROM known.id
-            AND e.action <> 'analysis'
-            AND e.engaged_at > since)
-    THEN
+    -- An opt-out that is being recorded goes first: once it has answered, nothing is let through.
+    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('author', owner.platform || ':' || (known.origin->>'author_id')));
+    refusal := fleet.judge_act(owner, known.action, known.target, known.origin->>'author_id');
+    IF refusal IS NOT NULL THEN
+        RETURN fleet.refuse_send(known, 'rejected', worker_id, 'policy: ' || refusal, grant_id);
+    END IF;
+    IF fleet.is_engaged(known.content, fleet.setting_number('engagement_window_hours', 24), known.id) THEN
         RETURN fleet.refuse_send(known, 'rejected', worker_id, 'recent_engagement', grant_id);
     END IF;
     PERFORM 1 FROM fleet.rate_grants g
     WHERE g.id = grant_id AND g.incarnation = begin_send.incarnation AND g.settled_at IS NULL AND g.account = known.account
-      AND g.endpoint = 'post_tweet'
+      AND g.endpoint = fleet.endpoint_of(known.action)
       -- One grant is one request: no other send may stand on it.
       AND NOT EXISTS (SELECT 1 FROM fleet.intents i JOIN fleet.attempts a ON a.intent = i.id AND a.settled_at IS NULL
           WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id);
     IF NOT FOUND THEN
         PERFORM fleet.refuse('grant_id', grant_id::text,
-            'an open, unused post_tweet grant of this incarnation for account ' || known.account);
+            format('an open, unused %s grant of this incarnation for account %s', fleet.endpoint_of(known.action),
+                known.account));
     END IF;
     at := fleet.now();
     IF known.deadline <= at THEN
@@ -446,10 +511,9 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet.move_intent(known.id, to_state, actor, refuse_send.reason, known.incarnation, known.fencing_token);
     DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = known.fencing_token;
-    DELETE FROM fleet.rate_grants g
-    WHERE g.id = refuse_send.grant_id AND g.incarnation = known.incarnation AND g.settled_at IS NULL
-      AND g.endpoint = 'post_tweet' AND NOT EXISTS (SELECT 1 FROM fleet.attempts a WHERE a.grant_id = g.id);
-    PERFORM fleet.emit('warning', 'send_refused', actor, format('post %s was not sent: %s', known.id, refuse_send.reason),
+    PERFORM fleet.return_grant(known.incarnation, refuse_send.grant_id);
+    PERFORM fleet.emit('warning', 'send_refused', actor,
+        format('%s was not sent: %s', fleet.name_act(known), refuse_send.reason),
         jsonb_build_object('intent', known.id::text, 'state', to_state));
     RETURN jsonb_build_object('sending', false, 'state', to_state, 'reason', refuse_send.reason);
 END $$;
@@ -498,7 +562,7 @@ BEGIN
     END IF;
     IF known.state <> 'sending' OR known.attempt IS DISTINCT FROM settle.attempt THEN
         PERFORM fleet.emit('error', 'late_report', worker_id, format(
-            'post %s is %s, and its sender reports late: %s %s', known.id, known.state, settle.outcome,
+            '%s is %s, and its sender reports late: %s %s', fleet.name_act(known), known.state, settle.outcome,
             coalesce(settle.platform_id, settle.reason, '')), jsonb_build_object('intent', known.id::text));
         RETURN fleet.get_intent(known.id);
     END IF;
@@ -513,16 +577,18 @@ BEGIN
     CASE settle.outcome
     WHEN 'posted' THEN
         PERFORM fleet.mark_posted(known, settle.platform_id, worker_id, settle.reason, settle.incarnation, tried.fencing_token);
-        PERFORM fleet.emit('info', 'posted', worker_id, format('posted %s as %s: %s', known.id, settle.platform_id,
-            fleet.shorten(known.text, 160)), jsonb_build_object('intent', known.id::text, 'platform_id', settle.platform_id));
+        PERFORM fleet.emit('info', 'posted', worker_id, CASE known.action WHEN 'like' THEN 'done: ' || fleet.name_act(known)
+            ELSE format('posted %s as %s%s', fleet.name_act(known), settle.platform_id, fleet.quote_text(known)) END,
+            jsonb_build_object('intent', known.id::text, 'action', known.action, 'platform_id', settle.platform_id));
     WHEN 'rejected' THEN
         PERFORM fleet.move_intent(known.id, 'rejected', worker_id, settle.reason, settle.incarnation, tried.fencing_token);
-        PERFORM fleet.emit('warning', 'rejected', worker_id, format('post %s was rejected: %s', known.id, settle.reason),
+        PERFORM fleet.emit('warning', 'rejected', worker_id,
+            format('%s was rejected: %s', fleet.name_act(known), settle.reason),
             jsonb_build_object('intent', known.id::text, 'status', settle.status));
     WHEN 'retry_at' THEN
         PERFORM fleet.move_intent(known.id, 'retry_at', worker_id, settle.reason, settle.incarnation, tried.fencing_token, NULL,
             fleet.now() + make_interval(secs => greatest(1, coalesce(settle.retry_after_s, 60))));
-        PERFORM fleet.emit('warning', 'retry', worker_id, format('post %s is tried again in %s s: %s', known.id,
+        PERFORM fleet.emit('warning', 'retry', worker_id, format('%s is tried again in %s s: %s', fleet.name_act(known),
             round(greatest(1, coalesce(settle.retry_after_s, 60))), settle.reason),
             jsonb_build_object('intent', known.id::text, 'status', settle.status));
     WHEN 'not_written' THEN
@@ -539,11 +605,13 @@ END $$;
 -- Sets an intent aside for a person, loudly.
 CREATE OR REPLACE FUNCTION fleet.park(intent bigint, actor text, reason text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parked fleet.intents;
 BEGIN
-    PERFORM fleet.move_intent(park.intent, 'parked', actor, park.reason);
+    parked := fleet.move_intent(park.intent, 'parked', actor, park.reason);
     PERFORM fleet.emit('error', 'parked', actor, format(
-        'post %s is parked: %s. Look on the platform, then: socialfleet ledger mark-posted|resume|cancel %s',
-        park.intent, park.reason, park.intent), jsonb_build_object('intent', park.intent::text));
+        '%s is parked: %s. Look on the platform, then: socialfleet ledger mark-posted|resume|cancel %s',
+        fleet.name_act(parked), park.reason, park.intent), jsonb_build_object('intent', park.intent::text));
 END $$;
 
 -- Parks one act whose sender lost its session lock and whose lease and grace are over, or that the caller itself began and
@@ -606,7 +674,7 @@ BEGIN
             AND i.state IN ('draft', 'awaiting_approval', 'ready', 'claimed')),
         'last_posted_at', max(i.updated_at) FILTER (WHERE starts_with(i.target, targets) AND i.state = 'posted'),
         'now', now_at,
-        'texts', coalesce(jsonb_agg(i.text), '[]'))
+        'texts', coalesce(jsonb_agg(i.text) FILTER (WHERE i.action <> 'like'), '[]'))
         FROM fleet.intents i
         WHERE i.account = get_queue.account AND i.created_at > now_at - make_interval(secs => texts_of_days * 86400));
 END $$;

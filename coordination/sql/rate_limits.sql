@@ -248,6 +248,26 @@ BEGIN
     RETURN jsonb_build_object('settled', true);
 END $$;
 
+-- An unused grant goes back: unsettled, this incarnation's, and no attempt to send stands on it; all others stay. The one
+-- place that returns a unit. One row by key.
+CREATE OR REPLACE FUNCTION fleet.return_grant(incarnation uuid, grant_id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM fleet.rate_grants g
+    WHERE g.id = return_grant.grant_id AND g.incarnation = return_grant.incarnation AND g.settled_at IS NULL
+      AND NOT EXISTS (SELECT 1 FROM fleet.attempts a WHERE a.grant_id = g.id AND a.settled_at IS NULL);
+    RETURN FOUND;
+END $$;
+
+-- The same for callers that were granted a request and don't make it. False where there was nothing to give back.
+CREATE OR REPLACE FUNCTION fleet.release_grant(incarnation uuid, grant_id bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    RETURN jsonb_build_object('released', fleet.return_grant(incarnation, release_grant.grant_id));
+END $$;
+
 -- What is left, and when the next unit frees. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_remaining_capacity(incarnation uuid, endpoint text, account text DEFAULT 'default') RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -58,6 +58,8 @@ DROP INDEX fleet.intents_platform_id;
 CREATE UNIQUE INDEX intents_platform_id ON fleet.intents (account, platform_id)
     WHERE platform_id IS NOT NULL AND action <> 'like';
 CREATE INDEX intents_created ON fleet.intents (account, created_at);
+CREATE INDEX intents_refused ON fleet.intents (account, action, target) WHERE state = 'rejected';
+CREATE INDEX attempts_open ON fleet.attempts (grant_id) WHERE settled_at IS NULL;
 
 INSERT INTO fleet.rate_limits (account, endpoint, requests, window_s) VALUES ('*', 'like_tweet', 50, 900);
 
@@ -124,6 +126,9 @@ CREATE TABLE fleet.cursors (
     name text NOT NULL,
     position text NOT NULL,
     baseline text NOT NULL,                -- where the first start began: nothing older is ever acted on
+    started_at timestamptz NOT NULL,       -- when: nor is what was posted before
+    ceiling text,                          -- a walk through several pages: the newest it met, and down to where it is stored
+    reached text,
     moved_at timestamptz NOT NULL,
     PRIMARY KEY (account, name)
 );
@@ -139,6 +144,7 @@ CREATE TABLE fleet.interactions (
     kind text NOT NULL CHECK (kind IN ('direct', 'indirect', 'own', 'fleet')),
     summons boolean NOT NULL,              -- the platform lets the account reply here
     request text NOT NULL CHECK (request IN ('answer', 'analyse', 'opt_out', 'none')),
+    subject text,                          -- the post that it asks to look at
     state text NOT NULL CHECK (state IN ('seen', 'delegated', 'answered', 'ignored')),
     reason text,
     posted_at timestamptz NOT NULL,
@@ -148,9 +154,13 @@ CREATE TABLE fleet.interactions (
     message bigint,
     finding jsonb,                         -- what came back of a delegation
     settled_at timestamptz,
+    taken_by uuid,
+    taken_until timestamptz,               -- real time
     PRIMARY KEY (account, platform_id)
 );
 CREATE INDEX interactions_open ON fleet.interactions (account, due_at) WHERE state IN ('seen', 'delegated');
+CREATE INDEX interactions_answered ON fleet.interactions (account, author_id, settled_at) WHERE state = 'answered';
+CREATE INDEX interactions_conversation ON fleet.interactions (account, conversation_id) WHERE state = 'answered';
 
 CREATE TABLE fleet.health_snapshots (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -15,7 +15,7 @@ from tests.integration.coordination.tables import Owner
 from tests.postgres_servers import Server
 
 NAME = "fleet_coordination"
-STAYS = {"schema_revision", "installation", "rate_limits", "accounts"}
+STAYS = {"schema_revision", "installation", "rate_limits", "accounts", "policy_rules"}
 
 
 class Standing:
@@ -50,7 +50,10 @@ class Standing:
         emptied = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
         rest = [
             "DELETE FROM fleet.rate_limits WHERE account <> '*';",
-            "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL;",
+            (
+                "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL, "
+                "tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"
+            ),
             "SELECT fleet.accept_cluster('test')",
         ]
         owner.execute(" ".join([*emptied, *rest]).encode())

@@ -113,8 +113,8 @@ def _propose_while_it_ends(start: Callable[[], int], dsn: str, console: str) -> 
 def test_a_proposal_beside_one_that_just_ends_still_gives_an_intent(
     fleet_database: FleetDatabase, owner: Owner
 ) -> None:
-    look = "SELECT * INTO added FROM fleet.intents i"
-    with planted(owner, "add_intent", (look, f"PERFORM pg_sleep(0.002); {look}")):  # a wider gap to end in
+    add = "INSERT INTO fleet.intents ("
+    with planted(owner, "add_intent", (add, f"PERFORM pg_sleep(0.002); {add}")):  # a wider gap to end in
         answers = together(
             _propose_while_it_ends, 4, fleet_database.dsn("worker"), fleet_database.dsn("console")
         )
@@ -140,7 +140,7 @@ def test_bad_proposals_are_refused_by_name(fleet: Fleet, console: Database, owne
     now = value(owner, "SELECT fleet.now()")
     for arguments, options, field, given in (
         (("nobody", "post", "t", "x"), {}, "account", "nobody"),
-        (("sandbox", "like", "t", "x"), {}, "action", "like"),
+        (("sandbox", "follow", "1", "x"), {}, "action", "follow"),
         (("sandbox", None, "t", "x"), {}, "action", None),
         (("sandbox", "post", "", "x"), {}, "target", ""),
         (("sandbox", "post", None, "x"), {}, "target", None),
@@ -149,6 +149,16 @@ def test_bad_proposals_are_refused_by_name(fleet: Fleet, console: Database, owne
         (("sandbox", "post", "t", " \n\t"), {}, "text", " \n\t"),
         (("sandbox", "post", "t", None), {}, "text", None),
         (("sandbox", "post", "t", "x" * 25001), {}, "text", "x" * 200),
+        (("sandbox", "reply", "t1", "x"), {}, "target", "t1"),
+        (("sandbox", "quote", "1" * 20, "x"), {}, "target", "1" * 20),
+        (("sandbox", "like", "", ""), {}, "target", ""),
+        (("sandbox", "like", None, ""), {}, "target", None),
+        (("sandbox", "like", "012", ""), {}, "target", "012"),  # the same post as 12 by another name
+        (("sandbox", "like", "\u0661", ""), {}, "target", "\u0661"),
+        (("sandbox", "like", "12", "x"), {}, "text", "x"),
+        (("sandbox", "like", "12", None), {}, "text", None),
+        (("sandbox", "reply", "12", ""), {}, "text", ""),
+        (("sandbox", "quote", "12", " \n"), {}, "text", " \n"),
     ):
         with pytest.raises(InvalidValueError) as refusal:
             propose(*arguments, **options)
