@@ -48,6 +48,9 @@ cursors = Table(
     Column("name", Text, primary_key=True),
     Column("position", Text, nullable=False),
     Column("baseline", Text, nullable=False),
+    Column("started_at", MOMENT, nullable=False),
+    Column("ceiling", Text),
+    Column("reached", Text),
     Column("moved_at", MOMENT, nullable=False),
 )
 
@@ -63,6 +66,7 @@ interactions = Table(
     Column("kind", Text, nullable=False),
     Column("summons", Boolean, nullable=False),
     Column("request", Text, nullable=False),
+    Column("subject", Text),
     Column("state", Text, nullable=False),
     Column("reason", Text),
     Column("posted_at", MOMENT, nullable=False),
@@ -72,7 +76,22 @@ interactions = Table(
     Column("message", BigInteger),
     Column("finding", JSONB),
     Column("settled_at", MOMENT),
+    Column("taken_by", UUID),
+    Column("taken_until", MOMENT),
     Index("interactions_open", "account", "due_at", postgresql_where=text("state IN ('seen', 'delegated')")),
+    Index(
+        "interactions_answered",
+        "account",
+        "author_id",
+        "settled_at",
+        postgresql_where=text("state = 'answered'"),
+    ),
+    Index(
+        "interactions_conversation",
+        "account",
+        "conversation_id",
+        postgresql_where=text("state = 'answered'"),
+    ),
 )
 
 candidates = Table(
