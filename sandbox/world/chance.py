@@ -45,7 +45,7 @@ class Chance:
 
     def weighed(self, cumulative: Sequence[float]) -> int:
         """An index, as likely as its own share of the running sums `cumulative`."""
-        return min(bisect_right(cumulative, self.fraction() * cumulative[-1]), len(cumulative) - 1)
+        return bisect_right(cumulative, self.fraction() * cumulative[-1], 0, len(cumulative) - 1)
 
     def between(self, low: float, high: float) -> float:
         """A number from `low` to `high`, each as likely."""

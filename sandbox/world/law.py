@@ -9,6 +9,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from statistics import NormalDist
 from typing import Any
 
 from sandbox.world.traits import Traits
@@ -16,6 +17,7 @@ from sandbox.world.traits import Traits
 ACTS = ("like", "reply", "repost", "quote", "bookmark", "follow")
 FORMATS = ("plain", "question", "list", "shout", "quote", "reply")
 DAY_H = 24
+_NORMAL = NormalDist()
 
 
 class LawError(Exception):
@@ -172,6 +174,11 @@ class Law:
         """A post's luck, from a random number between 0 and 1; 1 on average."""
         return 1 - self.spread + 2 * self.spread * fraction
 
+    def crowd_noise(self, fraction: float) -> float:
+        """The luck of a person's own post: lognormal, 1 on average."""
+        sigma = self.others.spread
+        return math.exp(sigma * _NORMAL.inv_cdf(min(max(fraction, 1e-9), 1 - 1e-9)) - sigma * sigma / 2)
+
     # When
 
     def seen_by(self, age_s: float) -> float:
@@ -215,7 +222,9 @@ def read(toml: str) -> Law:
             others=Others(**found["others"]),
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise LawError(f"law.toml can't be read: {error!r}. Write it as docs/reference/world.md says.") from error
+        raise LawError(
+            f"law.toml can't be read: {error!r}. Write it as docs/reference/world.md says."
+        ) from error
     _check(law)
     return law
 
@@ -232,4 +241,6 @@ def _check(law: Law) -> None:
         most = form * max(1.0, law.link.of(act))
         most *= channel if act == "see" else law.base.of(act) * law.most * (1 + law.spread)
         if not 0 <= most <= 1:
-            raise LawError(f"the chance of '{act}' could be {most:.2f}: lower its numbers until it is at most 1")
+            raise LawError(
+                f"the chance of '{act}' could be {most:.2f}: lower its numbers until it is at most 1"
+            )

@@ -1,6 +1,7 @@
 """People: who lives in the world. A seed and a number give the same people everywhere."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
@@ -89,10 +90,15 @@ class Person:
         """The hour of their own day at which they wake; they are awake for 16 hours."""
         return (7 + self.shift_h) % 24
 
-    @property
+    @cached_property
     def favourite(self) -> int:
         """The number of the topic they like best."""
         return self.interests.index(max(self.interests))
+
+    @cached_property
+    def tastes(self) -> list[float]:
+        """Running sums of how likely they are to talk about each topic."""
+        return list(accumulate(interest * interest for interest in self.interests))
 
 
 def people(seed: str, count: int, *, taken: str, most: float) -> list[Person]:

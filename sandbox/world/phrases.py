@@ -1,4 +1,4 @@
-"""Phrases: what people talk about and the rules that join phrases into texts; `phrases.toml` has the words."""
+"""Phrases: what people talk about, and the rules that join phrases into texts; see `phrases.toml`."""
 
 import functools
 import importlib.resources
@@ -53,7 +53,15 @@ def _words() -> dict[str, Any]:
 def topics() -> tuple[Topic, ...]:
     """Everything to talk about; a topic's index here is its number everywhere."""
     return tuple(
-        Topic(name=name, **{key: tuple(found) if isinstance(found, list) else found for key, found in one.items()})
+        Topic(
+            name=name,
+            popularity=float(one["popularity"]),
+            words=tuple(one["words"]),
+            things=tuple(one["things"]),
+            doings=tuple(one["doings"]),
+            finds=tuple(one["finds"]),
+            questions=tuple(one["questions"]),
+        )
         for name, one in _words()["topics"].items()
     )
 

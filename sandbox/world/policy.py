@@ -69,7 +69,7 @@ def _readers(
     reach = law.reach(len(following), len(population.people))
     attention = population.attention(at_ms)
     interests = interest_in(law, population, traits)
-    sums = dict.fromkeys(("see", *ACTS), 0.0)
+    sums: dict[str, float] = dict.fromkeys(("see", *ACTS), 0.0)
     for person in population.people:
         interest = interests[person.index]
         follows = person.index in following

@@ -13,6 +13,7 @@ from sandbox.world.chance import Chance
 from sandbox.world.people import Person
 
 HOUR_MS = 3_600_000
+STRANGE = 0.1  # an interest below this is none to share
 TRIES = 2  # for each person somebody could follow: most strangers share no interest
 
 
@@ -76,7 +77,7 @@ class Population:
 
     def _followed(self, person: Person, chance: Chance) -> set[int]:
         wanted = min(int(chance.heavy(5, 1.3)), 60, len(self.people) - 1)
-        mine = [topic for topic, interest in enumerate(person.interests) if interest > 0.1]
+        mine = [topic for topic, interest in enumerate(person.interests) if interest > STRANGE]
         found: set[int] = set()
         for _ in range(wanted * TRIES):
             other = bisect_right(self._renown, chance.fraction() * self._renown[-1])
@@ -91,7 +92,7 @@ class Population:
         return list(accumulate((1 + person.reach) ** 0.6 for person in self.people))
 
     def first_followers(self, topics: Sequence[int], share: float) -> list[int]:
-        """Those who follow the account from the start: a share of the people, the interested before the others."""
+        """Those who follow the account from the start: a share of the people, the interested first."""
         interest = self.interest(topics)
         chance = Chance("first followers", self.seed)
         ranked = sorted(range(len(interest)), key=lambda index: chance.fraction() - interest[index])
@@ -101,9 +102,7 @@ class Population:
 @lru_cache(maxsize=64)
 def _attention(population: Population, hour: int) -> list[float]:
     hours = population.hours
-    return [
-        hours[(hour + offset_h(person.zone, hour) - person.shift_h) % 24] for person in population.people
-    ]
+    return [hours[(hour + offset_h(person.zone, hour) - person.shift_h) % 24] for person in population.people]
 
 
 @lru_cache(maxsize=512)
@@ -121,7 +120,5 @@ def _interest(population: Population, topics: tuple[int, ...]) -> list[float]:
 def _awake(population: Population, hour: int) -> list[float]:
     attention = _attention(population, hour)
     return list(
-        accumulate(
-            person.temperament.posts_per_day * attention[person.index] for person in population.people
-        )
+        accumulate(person.temperament.posts_per_day * attention[person.index] for person in population.people)
     )

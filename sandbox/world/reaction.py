@@ -94,7 +94,7 @@ def react(
         temperament = population.people[index].temperament
         for act, wish in wanted:
             if row[DECIDE[act]] < wish * fit * getattr(temperament, act):
-                if act == "follow" and followers.get(index, saw_ms) < saw_ms:
+                if act == "follow" and index in following:
                     continue
                 after_ms = int(waited(row[ACT_DELAY[act]], law.delay.act_s[act]) * 1000)
                 acts[act].append(Deed(at_ms=saw_ms + 1 + after_ms, person=index))
@@ -112,7 +112,7 @@ def _readers(
     following: set[int],
     addressed: int | None,
 ) -> list[int]:
-    """Who sees the post; written out where `Law.channel` would be called for everybody: it is the costly part."""
+    """Who sees the post. It is the costly part, so `Law.channel` is written out for everybody at once."""
     seen = law.seen(traits)
     known = law.seeing.follower * seen
     strange = law.seeing.stranger * law.reach(len(following), len(population.people)) * seen

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sandbox.world import phrases
@@ -50,14 +50,20 @@ def read(
         answers: Whether the post replies to another one or quotes it.
         earlier: The `words` of the author's recent posts.
     """
+    return replace(
+        shape(text, answers=answers), topics=topics(text), similarity=similarity(words(text), earlier)
+    )
+
+
+def shape(text: str, *, answers: Literal["reply", "quote"] | None = None) -> Traits:
+    """The traits that show without reading: neither topics nor similarity, at a tenth of the cost."""
     bare = _MENTION.sub("", _LINK.sub("", text)).strip()
     return Traits(
-        topics=topics(text),
+        topics=(),
         length=len(bare),
         format=answers or _format(bare),
         link=_LINK.search(text) is not None,
         tags=len(_TAG.findall(text)),
-        similarity=similarity(words(text), earlier),
     )
 
 
