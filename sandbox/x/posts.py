@@ -1,6 +1,7 @@
 """Posts and users: the values that worlds give and the store keeps."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +71,19 @@ class Post:
     def conversation(self) -> int:
         """The id of the post that began the conversation, this one's own where it did."""
         return self.conversation_id or self.id
+
+
+class Reactions(Protocol):
+    """What people did with posts."""
+
+    def of(self, post: Post, now_ms: int) -> Metrics:
+        """A post's metrics at a time (milliseconds since 1970): a later reading is never smaller."""
+        ...
+
+
+class Given:
+    """The metrics that stand with the posts, at any time."""
+
+    def of(self, post: Post, now_ms: int) -> Metrics:  # noqa: ARG002 - the protocol's
+        """The post's own metrics."""
+        return post.metrics

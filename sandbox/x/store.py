@@ -5,7 +5,7 @@ limits' windows are committed without waiting for the disk, which a killed proce
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +17,7 @@ from sandbox.x.counts import Counts
 from sandbox.x.database import Database
 from sandbox.x.media import Media
 from sandbox.x.people import People
-from sandbox.x.posts import Metrics, Post, User
+from sandbox.x.posts import Given, Metrics, Post, Reactions, User
 from sandbox.x.tokens import Tokens
 from sandbox.x.worlds import World
 
@@ -44,6 +44,7 @@ class Store:
         tokens: OAuth 2.0 codes and tokens.
         counts: How many requests each window took.
         acts: The account's writes as a person reads them.
+        reactions: What a post's counts are at a time: as they stand, until a living world says otherwise.
     """
 
     def __init__(self, path: Path, account: User) -> None:
@@ -55,6 +56,7 @@ class Store:
         self.tokens = Tokens(self._database)
         self.counts = Counts(self._database)
         self.acts = Acts(self._database)
+        self.reactions: Reactions = Given()
         with self._database.transaction(durable=True):
             self._database.run("add_user", **asdict(account))
             if self._database.upgraded:
@@ -96,19 +98,47 @@ class Store:
             run("set_meta", key="world", value=world.digest)
             run("set_meta", key="rejected_rows", value=str(len(world.reports)))
 
+    def add_life(
+        self,
+        *,
+        posts: Sequence[Post],
+        likes: Iterable[tuple[int, int, int]],
+        follows: Iterable[tuple[int, int, int]],
+        facts: Mapping[str, str],
+    ) -> None:
+        """Appends what other people did while the sandbox runs, with the facts that say how far that is.
+
+        All of it or nothing; committed without waiting for the disk.
+
+        Args:
+            posts: By users of the world; what they answer or quote counts them.
+            likes: User id, post id, time in ms since 1970; one twice counts once.
+            follows: User id, followed id, time in ms since 1970; one twice counts once.
+            facts: For `meta`.
+        """
+        with self._database.transaction(durable=False):
+            self._add_others_posts(posts)
+            for user_id, post_id, at_ms in likes:
+                self.people.add_like(user_id, post_id, at_ms)
+            for user_id, followed_id, at_ms in follows:
+                self.people.add_follow(user_id, followed_id, at_ms)
+            for key, value in facts.items():
+                self._database.run("set_meta", key=key, value=value)
+
     def add_others_posts(self, posts: Sequence[Post]) -> None:
         """Appends other people's posts while the sandbox runs; what they answer or quote counts them.
 
         Their authors must be users of the world. Committed without waiting for the disk.
         """
-        if not posts:
-            return
-        names = {one: user.username for one in {post.author_id for post in posts} if (user := self.user(one))}
         with self._database.transaction(durable=False):
-            self._database.run_many("add_post", map(_post_row, posts))
-            self._database.run_many("add_words", _word_rows(posts, names))
-            for post in posts:
-                self._count(post, 1)
+            self._add_others_posts(posts)
+
+    def _add_others_posts(self, posts: Sequence[Post]) -> None:
+        names = {one: user.username for one in {post.author_id for post in posts} if (user := self.user(one))}
+        self._database.run_many("add_post", map(_post_row, posts))
+        self._database.run_many("add_words", _word_rows(posts, names))
+        for post in posts:
+            self._count(post, 1)
 
     def add_others_likes(self, likes: Iterable[tuple[int, int, int]]) -> None:
         """Other people's likes as (user id, post id, time in ms since 1970); one twice counts once."""
