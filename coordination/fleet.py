@@ -5,6 +5,7 @@ from typing import Self
 from coordination.accounts import Accounts
 from coordination.audits import Audits
 from coordination.candidates import Candidates
+from coordination.conflicts import Conflicts
 from coordination.database import Database
 from coordination.engagement import Engagement
 from coordination.failed_items import FailedItems
@@ -40,6 +41,7 @@ class Fleet:
         self.engagement = Engagement(session)
         self.rate_limits = RateLimits(session)
         self.messages = Messages(session)
+        self.conflicts = Conflicts(session)
         self.jobs = Jobs(session)
         self.schedules = Schedules(session)
         self.ledger = Ledger(session)

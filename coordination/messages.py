@@ -19,6 +19,8 @@ from coordination.session import Session
 
 COORDINATOR = "coordination"
 """The worker that routes what is sent to a role."""
+MAIL = "/messages"
+"""How a wake-up ends that says: look for messages. One without it asks for the worker's step."""
 
 MessageType = Literal[
     "TASK_DELEGATION",
@@ -114,7 +116,7 @@ class Messages:
             max_attempts=max_attempts,
         )
         if answer["created"]:
-            self._wake(COORDINATOR if to == "role" else recipient)
+            self._wake(COORDINATOR if to == "role" else recipient + MAIL)
         return str(answer["id"])
 
     def broadcast(
@@ -138,7 +140,7 @@ class Messages:
             max_attempts=max_attempts,
         )
         for made in answer:
-            self._wake(made["worker"])
+            self._wake(made["worker"] + MAIL)
         return tuple(made["id"] for made in answer)
 
     def claim(self, n: int = 1, lease_s: float = 300) -> list[Message]:
@@ -175,7 +177,7 @@ class Messages:
         """Give up to `n` messages of roles to workers that have them, and wake those; for the coordinator."""
         routed = [Routed(**one) for one in self._session.call("route_messages", n=n)]
         for worker in sorted({one.worker for one in routed}):
-            self._wake(worker)
+            self._wake(worker + MAIL)
         return routed
 
     def expire(self) -> tuple[int, int]:
@@ -183,9 +185,9 @@ class Messages:
         answer = self._session.call("expire_messages")
         return int(answer["expired"]), int(answer["broadcasts"])
 
-    def _wake(self, worker: str) -> None:
+    def _wake(self, name: str) -> None:
         # Outside the message's own transaction, as every wake-up: a lost one costs a poll, nothing more.
-        self._session.database.call("wake", worker=worker)
+        self._session.database.call("wake", worker=name)
 
 
 def _checked(payload: Mapping[str, Any]) -> Json:

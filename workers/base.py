@@ -65,7 +65,7 @@ class Worker:
         name: the worker's name: lower-case letters, digits, `_` and `-`.
         every: the default interval of `step`.
         roles: what it does for others: messages to one of these roles may come to it.
-        step_when_woken: whether a wake-up that brought no message runs `step`.
+        step_when_woken: whether a wake-up runs `step`; one for messages alone never does.
         needs: outside services without which it can't work.
         settings_model: the class of its live settings.
         settings: the live settings, read again before a step when they changed.

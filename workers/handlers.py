@@ -84,28 +84,31 @@ def find(kind: type) -> Handlers:
     return found
 
 
-def handle(worker: object, handlers: Handlers, message: Message) -> bool:
-    """Run the handler of a message; False when it is a broadcast that doesn't concern this worker.
+def choose(handlers: Handlers, message: Message) -> Handler | None:
+    """Give the handler of a message: that of its kind, else that of its whole type."""
+    kind = message.payload.get("kind")
+    own = handlers.get((message.type, kind)) if isinstance(kind, str) else None
+    return own or handlers.get((message.type, None))
+
+
+def handle(worker: object, handlers: Handlers, message: Message) -> None:
+    """Run the handler of a message.
 
     Raises:
         MessageRefusedError: no handler takes it, or its payload is not as it must be: never again.
         Exception: whatever the handler raises.
     """
-    kind = message.payload.get("kind")
-    handler = handlers.get((message.type, kind if isinstance(kind, str) else None)) or handlers.get(
-        (message.type, None)
-    )
+    handler = choose(handlers, message)
     if handler is None:
-        if message.to == "all":
-            return False
-        taken = ", ".join(sorted(str(one) for one in handlers.values()))
-        raise MessageRefusedError(f"{message.type} of kind {kind!r} has no handler here: taken are {taken}")
+        kind, taken = message.payload.get("kind"), ", ".join(sorted(str(one) for one in handlers.values()))
+        raise MessageRefusedError(
+            f"{message.type} of kind {kind!r} has no handler: taken are {taken or 'none at all'}"
+        )
     try:
         payload = handler.model.model_validate(message.payload)
     except ValidationError as error:
         raise MessageRefusedError(f"the payload is no {handler.model.__name__}: {_faults(error)}") from None
     getattr(worker, handler.method)(message, payload)
-    return True
 
 
 def retry_in_s(attempt: int) -> float:

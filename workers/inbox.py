@@ -4,6 +4,7 @@ One is claimed only when the one before is done: what a drain or a death leaves 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Final, Protocol
 from uuid import uuid4
@@ -44,24 +45,27 @@ class Inbox:
         self._record = record
         self._handlers = handlers.find(type(worker))
 
-    def work_off(self) -> tuple[int, float]:
-        """Handle what is due, a batch at most, until the drain; costs nothing without handlers.
+    def work_off(self) -> float:
+        """Handle what is due, a batch at most, until the drain.
 
-        Gives how many messages there were, and real seconds until one is due again as far as is known.
+        Gives real seconds until one is due again, as far as is known. Without messages it is one round trip;
+        also for a worker that handles none, so that who writes to it hears of that at once.
         """
         wait_s = inf
-        if not self._handlers:
-            return 0, wait_s
-        for done in range(self._worker.settings.batch_size):
+        for _ in range(self._worker.settings.batch_size):
             if self._worker.draining.is_set():
-                return done, wait_s
+                return wait_s
             claimed = self._messages.claim(1, handlers.LEASE_S)
             if not claimed:
-                return done, wait_s
+                return wait_s
             wait_s = min(wait_s, self._take(claimed[0]))
-        return self._worker.settings.batch_size, 0.0
+        return 0.0
 
     def _take(self, message: Message) -> float:
+        if message.to == "all" and handlers.choose(self._handlers, message) is None:
+            with suppress(LockLostError):
+                self._messages.acknowledge(message)  # a broadcast that concerns others
+            return inf
         trace = uuid4().hex
         with log_context(message=message.id, trace=trace):
             failure = self._record(STEP, lambda: self._handle(message), trace)
@@ -69,17 +73,13 @@ class Inbox:
 
     def _handle(self, message: Message) -> None:
         try:
-            concerned = handlers.handle(self._worker, self._handlers, message)
+            handlers.handle(self._worker, self._handlers, message)
             self._messages.acknowledge(message)
         except Exception:
             self._worker.progress.item_failed()
             raise
         self._worker.progress.item_done()
-        log.info(
-            "handled" if concerned else "passed over: a broadcast for others",
-            type=message.type,
-            sender=message.sender,
-        )
+        log.info("handled", type=message.type, sender=message.sender)
 
     def _reject(self, message: Message, failure: Exception) -> float:
         """Give it back for later, or for good; give real seconds until it is due."""

@@ -1,9 +1,8 @@
 """The life of one incarnation: flag, settings, needs, first run, loop, drain.
 
-A step is asked for by its schedule (each slot fires once across the fleet) or by a wake-up that brought no
-message; messages go first, at every turn of the loop (workers/inbox.py). Nothing here
-sleeps blindly: the loop waits on one event, which the heartbeat sets for wake-ups, changed settings and the
-loss of this life, and the signal handler for a drain.
+A step is asked for by its schedule (each slot fires once across the fleet) or by a wake-up; messages go
+first, at every turn of the loop. Nothing here sleeps blindly: the loop waits on one event, which the
+heartbeat sets for wake-ups, changed settings and the loss of this life, and the signal handler for a drain.
 """
 
 from collections.abc import Callable
@@ -112,14 +111,13 @@ class Life:
         return enabled
 
     def _do_what_is_due(self) -> float:
-        """Handle messages, then run every duty whose slot is this caller's; give seconds to the next.
+        """Handle messages, then run every duty whose slot is this caller's, or the step when woken for it.
 
-        A wake-up that brought no message asks for the step, unless the worker says that none does.
+        Gives seconds to the next.
         """
         woken = self._pulse.woken.is_set() and self._worker.step_when_woken
         self._pulse.woken.clear()
-        messages, wait_s = self._inbox.work_off()
-        woken = woken and not messages
+        wait_s = self._inbox.work_off()
         for duty in self._duties():
             if self._draining.is_set():
                 break

@@ -8,6 +8,7 @@ import psutil
 
 from coordination.errors import FleetError
 from coordination.fleet import Fleet
+from coordination.messages import MAIL
 from workers.logs import Log
 from workers.progress import Progress
 
@@ -24,6 +25,7 @@ class Pulse(Thread):
 
     Attributes:
         lost: set when the incarnation's connection or row is gone; the loop must stop acting.
+        woken: set when somebody asks for a step; messages alone don't.
         configuration: the settings' and flags' version; when it changes the loop reads them again.
     """
 
@@ -84,7 +86,9 @@ class Pulse(Thread):
         return at.state
 
     def _listen(self) -> None:
+        worker = self._fleet.incarnation.worker
         for name in self._fleet.incarnation.wake_ups(SLICE_S):
-            if name == self._fleet.incarnation.worker:
+            if name == worker:
                 self.woken.set()
+            if name in {worker, worker + MAIL}:
                 self._stir.set()

@@ -13,7 +13,7 @@ DECLARE
             "snooze_job", "cancel_job", "replay_job", "claim_readings", "append_reading", "miss_reading",
             "get_policy", "check_policy", "record_opt_out", "has_opted_out", "release_grant", "send_message",
             "broadcast_message", "claim_messages", "acknowledge_message", "reject_message", "route_messages",
-            "expire_messages", "sweep_locks", "count_conflicts",
+            "expire_messages", "count_conflicts",
             "offer_candidates", "take_candidates", "decide_candidate", "give_up_candidates", "get_pool", "get_cursor",
             "note_mentions", "take_interactions", "settle_interaction", "gather_health", "take_snapshot", "sweep",
             "close_silent_incarnations"],

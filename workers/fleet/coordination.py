@@ -1,0 +1,145 @@
+"""Coordination: takes messages to who can do what they ask, and clears up what nobody took."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Final, Literal, cast
+
+from pydantic import Field
+
+from coordination.conflicts import Contention
+from coordination.kill_switch import get_kill_switch
+from workers.base import Worker, WorkerSettings
+from workers.intervals import minutes
+from workers.tasks import KillSwitchChanged, RateLimitCrossed
+
+Level = Literal["healthy", "warning", "critical"]
+
+EVENT_TTL_S: Final = 900.0
+"""A system event older than that tells a worker nothing that it couldn't read itself."""
+
+
+class CoordinationSettings(WorkerSettings):
+    """The coordinator's live settings.
+
+    Attributes:
+        batch_size: messages of roles that one statement routes.
+        lock_grace_s: real seconds after an engagement lock's lease at which its row goes.
+    """
+
+    batch_size: int = Field(default=100, ge=1, le=1000)
+    lock_grace_s: float = Field(default=300, ge=1, le=86_400)
+
+
+class Coordination(Worker):
+    """Route messages by role, sweep what expired, tell all workers of a full limit or the kill switch."""
+
+    name = "coordination"
+    every = minutes(1)
+    settings_model = CoordinationSettings
+    settings: CoordinationSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
+
+    _counted: Contention | None = None
+
+    def first_run(self) -> None:
+        """Route what was sent while no coordinator was there to be woken."""
+        self.step()
+
+    def step(self) -> None:
+        """Route, expire, sweep, tell; one event says what was done, if anything was."""
+        routed = self._route()
+        expired, broadcasts = self.fleet.messages.expire()
+        swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
+        before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
+        self._counted = now
+        done = [
+            f"routed {_listed(routed)}" if routed else "",
+            f"{expired} messages expired, {broadcasts} of them broadcasts" if expired else "",
+            f"swept {swept} locks whose lease was over" if swept else "",
+            *self._tell_limits(now.at),
+            *self._tell_kill_switch(now.real_at),
+            _conflicts(now) if before else "",  # the first count says how it is, not what is new
+        ]
+        if any(done):
+            self.fleet.audit.event("info", "coordinated", "; ".join(filter(None, done)))
+
+    def _route(self) -> Counter[str]:
+        """Give every message of a role that somebody has to a worker; count by role and worker."""
+        routed: Counter[str] = Counter()
+        while not self.draining.is_set():
+            batch = self.fleet.messages.route(self.settings.batch_size)
+            routed.update(f"{one.role} to {one.worker}" for one in batch)
+            for _ in batch:
+                self.progress.item_done()
+            if len(batch) < self.settings.batch_size:
+                break
+        return routed
+
+    @cached_property
+    def _levels(self) -> dict[tuple[str, str], Level]:
+        return {}
+
+    def _tell_limits(self, now: datetime) -> list[str]:
+        """Broadcast each limit that crossed 80 or 95 percent since the last look, or fell below.
+
+        The key names level and window: whoever coordinates after a restart, or beside this one, adds nothing.
+        """
+        told: list[str] = []
+        for one in self.fleet.rate_limits.get_system_status():
+            account, endpoint = str(one["account"]), str(one["endpoint"])
+            level = cast("Level", one["health"])
+            if level == self._levels.get((account, endpoint), "healthy"):
+                continue
+            self._levels[account, endpoint] = level
+            crossed = RateLimitCrossed(
+                account=account,
+                endpoint=endpoint,
+                health=level,
+                used_percent=float(str(one["utilization_percent"])),
+            )
+            window = int(now.timestamp() // float(str(one["window_s"])))
+            sent = self.fleet.messages.broadcast(
+                "SYSTEM_EVENT",
+                crossed.model_dump(mode="json"),
+                priority="high",
+                dedupe_key=f"rate_limit:{account}:{endpoint}:{level}:{window}",
+                ttl_s=EVENT_TTL_S,
+            )
+            if sent:
+                told.append(f"told {len(sent)} workers: {endpoint} of {account} is {level}")
+        return told
+
+    def _tell_kill_switch(self, real_now: datetime) -> list[str]:
+        """Broadcast a change of the kill switch, once; one older than the message would live is no news."""
+        switch = get_kill_switch(self.fleet.database)
+        if switch["changed_at"] is None:
+            return []
+        changed = KillSwitchChanged.model_validate(
+            {name: switch[name] for name in ("on", "reason", "changed_at")}
+        )
+        if real_now - changed.changed_at > timedelta(seconds=EVENT_TTL_S):
+            return []
+        sent = self.fleet.messages.broadcast(
+            "SYSTEM_EVENT",
+            changed.model_dump(mode="json"),
+            priority="critical",
+            dedupe_key=f"kill_switch:{changed.changed_at.isoformat()}",
+            ttl_s=EVENT_TTL_S,
+        )
+        return (
+            [f"told {len(sent)} workers: the kill switch is {'on' if changed.on else 'off'}"] if sent else []
+        )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
+
+
+def _conflicts(contention: Contention) -> str:
+    found = {
+        "acts on content that was engaged already": contention.engaged_before,
+        "reports that came late": contention.late_reports,
+        "messages delivered again": contention.redelivered,
+    }
+    conflicts = [f"{number} {what}" for what, number in found.items() if number]
+    return f"{', '.join(conflicts)}; {contention.locks_held} locks held" if conflicts else ""
