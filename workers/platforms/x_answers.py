@@ -167,7 +167,7 @@ def text_of(item: Any, key: str) -> str | None:
 
 def one_line(text: str) -> str:
     """`text` as a reason is kept and shown: without control characters, cut to a line's length."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:REASON_CAP])
+    return "".join(letter if letter.isprintable() else " " for letter in text[:REASON_CAP]).strip()
 
 
 def _data(answer: Answer) -> dict[str, Any]:

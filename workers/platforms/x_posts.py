@@ -11,7 +11,7 @@ REPLIED, QUOTED = "replied_to", "quoted"
 REPOSTED = frozenset({"retweeted", "reposted"})
 LINK_CAP = 4096
 
-Url = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=LINK_CAP)]
+Url = Annotated[str, StringConstraints(strict=True, max_length=LINK_CAP, pattern=r"^[^\s\x00-\x1f]+$")]
 
 
 class Metrics(Wire):

@@ -21,6 +21,7 @@ PAGE_TOKEN = re.compile(r"[\w.~+/=-]{1,512}", re.ASCII)
 TELLING = ("data", "errors", "meta")  # an answer of X to a read has at least one of them
 INCLUDED_POSTS = ("posts", "tweets")
 INCLUDED_USERS = ("users",)
+SAID = {"model_type": "must be an object", "tuple_type": "must be a list"}  # not in the words of Python
 
 T = TypeVar("T")
 Item = TypeVar("Item", bound=Wire)
@@ -122,7 +123,7 @@ def _told(errors: Any) -> Iterable[Missing]:
     for item in cast("list[Any]", errors) if isinstance(errors, list) else [errors]:
         reason = text_of(item, "detail") or text_of(item, "title") or text_of(item, "message")
         found = _id_of(item, "resource_id") or _id_of(item, "value")
-        yield Missing(id=found, reason=one_line(reason or "X gave no reason"))
+        yield Missing(id=found, reason=one_line(reason or "") or "X gave no reason")
 
 
 def _next_token(body: dict[str, Any], headers: Mapping[str, str]) -> str | None:
@@ -148,4 +149,4 @@ def _id_of(item: Any, key: str) -> str | None:
 def _fault(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "item"
-    return f"{place}: {first['msg']}"
+    return f"{place}: {SAID.get(first['type'], first['msg']).removeprefix('Value error, ')}"
