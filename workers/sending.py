@@ -34,6 +34,8 @@ CLOCK_SKEW = timedelta(seconds=60)
 """How far the platform's clock may differ from the database's when a post is looked for by its time."""
 RETRY_S = (15.0, 60.0)
 """Before another try where nothing left the machine; spread, so that posters don't come back in step."""
+IDENTITY_RETRY_S = 300.0
+"""Before another try of a like by an account that nobody has asked who it is."""
 ACCOUNT_TROUBLE_S = {HTTPStatus.UNAUTHORIZED: 900.0, HTTPStatus.PAYMENT_REQUIRED: 3600.0}
 """Refusals that say something about the account, not about the post: it waits, and isn't lost."""
 SETTLE_BACKOFF_CAP_S = 5.0
@@ -94,15 +96,20 @@ class Sending:
         self._fence = fence
         self._pause = pause
 
-    def post(self, claim: Claim) -> bool:
-        """Send one intent; False when there is no sense in trying the next one now.
+    def send(self, claim: Claim) -> bool:
+        """Send one intent, whatever its action; False when there is no sense in trying the next one now.
 
         Raises:
             DatabaseUnavailableError, IncarnationLostError: go on as a new incarnation; nothing is in doubt.
             NeedNotMetError: the platform refuses the credentials; the intent waits.
         """
+        if claim.action == "like" and claim.user_id is None:
+            reason = "who the account is on the platform is not known yet"
+            self._unclaim(claim, reason, retry_after_s=IDENTITY_RETRY_S)
+            log.warning("a like waits", intent=claim.intent, reason=reason)
+            return True
         grant = self._fleet.rate_limits.can_make_request(
-            "post_tweet", self._worker_id, "high", account=claim.account
+            claim.endpoint, self._worker_id, "high", account=claim.account
         )
         if grant.grant_id is None:
             reason = grant.reason or "the limiter gave no grant"
@@ -111,7 +118,7 @@ class Sending:
             return False
         gate = _Gate(lambda: self._begin(claim, grant.grant_id or ""), self._fence.keep)
         try:
-            sent = self._x.create_post(claim.text, before_write=gate)
+            sent = self._write(claim, gate)
         except Exception as error:
             self._end_in_order(claim, grant.grant_id, gate, error)
             if isinstance(error, LockLostError | TransitionRefusedError | DatabaseBusyError):
@@ -130,6 +137,17 @@ class Sending:
             log.warning("not sent", intent=claim.intent, reason=gate.clearance.reason)
             return True
         return self._conclude(claim, gate.clearance, sent)
+
+    def _write(self, claim: Claim, gate: Callable[[], bool]) -> Sent:
+        match claim.action:
+            case "post":
+                return self._x.create_post(claim.text, gate)
+            case "reply":
+                return self._x.create_post(claim.text, gate, reply_to=claim.target)
+            case "quote":
+                return self._x.create_post(claim.text, gate, quote_of=claim.target)
+            case "like":
+                return self._x.like(claim.user_id or "", claim.target, gate)
 
     def _begin(self, claim: Claim, grant_id: str) -> Clearance:
         return self._fleet.ledger.begin_send(
@@ -160,6 +178,8 @@ class Sending:
         match sent.outcome:
             case platform.Outcome.POSTED:
                 return Verdict(outcome="posted", platform_id=sent.platform_id)
+            case platform.Outcome.DUPLICATE if claim.action == "like":
+                return Verdict(outcome="posted", platform_id=claim.target, reason="it was liked already")
             case platform.Outcome.NOT_SENT:
                 return Verdict(outcome="not_written", reason=sent.reason)
             case platform.Outcome.RATE_LIMITED:
@@ -172,10 +192,15 @@ class Sending:
             case platform.Outcome.DUPLICATE:
                 return self._judge_duplicate(claim, clearance, sent)
             case platform.Outcome.UNKNOWN:
+                # A like too. X takes a second like as the first, so a person may resume it without harm;
+                # by itself nothing is written again whose outcome nobody knows.
                 return Verdict(outcome="unknown", reason=sent.reason)
 
     def _judge_duplicate(self, claim: Claim, clearance: Clearance, sent: Sent) -> Verdict:
-        """The platform knows this text: is it ours from this intent, or just a repetition?"""
+        """The platform knows this text: is it ours from this intent, or just a repetition?
+
+        A reply or a quote counts as ours only with its reference: the same words elsewhere are another act.
+        """
         try:
             found = self._find_own(claim, clearance.first_sent_at)
         except (XError, NoGrantError, FleetError) as error:
@@ -189,8 +214,8 @@ class Sending:
         return Verdict(outcome="rejected", reason=sent.reason)
 
     def _find_own(self, claim: Claim, first_sent_at: datetime | None) -> str | None:
-        """Look for the intent's text among the account's posts since its first attempt; one read."""
-        user_id = self._fleet.accounts.get(claim.account).platform_user_id
+        """Look for the intent's act among the account's posts since its first attempt; one read."""
+        user_id = claim.user_id
         if user_id is None or first_sent_at is None:
             raise NoGrantError("who the account is on the platform is not known yet", retry_after_s=None)
         answer = read(
@@ -201,7 +226,13 @@ class Sending:
             worker_id=self._worker_id,
             priority="high",
         )
-        found = find_own_post(answer.value, claim.text, first_sent_at - CLOCK_SKEW)
+        found = find_own_post(
+            answer.value,
+            claim.text,
+            first_sent_at - CLOCK_SKEW,
+            reply_to=claim.target if claim.action == "reply" else None,
+            quote_of=claim.target if claim.action == "quote" else None,
+        )
         return found.id if found else None
 
     def _end_in_order(self, claim: Claim, grant_id: str, gate: _Gate, error: Exception) -> None:

@@ -53,7 +53,7 @@ class Poster(Worker):
             if self.draining.is_set():
                 return
             claim = ledger.claim(account, self.worker_id, self.settings.lease_s)
-            if claim is None or not self._sending.post(claim):
+            if claim is None or not self._sending.send(claim):
                 return
             self.progress.item_done()
 

@@ -10,7 +10,7 @@ import pytest
 
 from coordination import Fleet, kill_switch
 from coordination.errors import DatabaseUnavailableError, IncarnationLostError, TransitionRefusedError
-from coordination.ledger import Claim, Clearance, decide
+from coordination.ledger import Action, Claim, Clearance, decide
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import Scripted, credentials, read_request, reply, reset
 from workers.errors import NeedNotMetError
@@ -19,6 +19,8 @@ from workers.platforms.x import X
 from workers.sending import Sending
 
 ACCOUNT = "sandbox"
+TARGET = "1900000000000000001"
+TOWARDS: tuple[Action, ...] = ("reply", "quote", "like")
 
 
 @pytest.fixture
@@ -44,6 +46,16 @@ def sending(fleet: Fleet, server: Scripted, tmp_path: Path, monkeypatch: pytest.
 
 def claimed(fleet: Fleet, text: str = "Hello, world", target: str = "plan:1") -> Claim:
     fleet.ledger.propose(ACCOUNT, "post", target, text)
+    claim = fleet.ledger.claim(ACCOUNT, "tester/1")
+    assert claim is not None
+    return claim
+
+
+def claimed_towards(fleet: Fleet, action: Action, text: str = "Well said", target: str = TARGET) -> Claim:
+    """A reply, quote or like of another's post."""
+    fleet.ledger.propose(
+        ACCOUNT, action, target, "" if action == "like" else text, origin={"author_id": "7", "handle": "ada"}
+    )
     claim = fleet.ledger.claim(ACCOUNT, "tester/1")
     assert claim is not None
     return claim
@@ -81,12 +93,147 @@ def test_a_post_is_sent_once_and_its_text_is_the_frozen_one(
     text = "Fish & chips <b> é 日本語 😷\nsecond line"
     claim = claimed(fleet, text)
     server.answers(created())
-    assert sending.post(claim)
+    assert sending.send(claim)
     intent = state(fleet, claim)
     assert (intent["state"], intent["platform_id"], intent["attempt"]) == ("posted", "1234567890123456789", 1)
     assert [json.loads(request.partition(b"\r\n\r\n")[2]) for request in server.requests] == [{"text": text}]
     assert free_content(fleet, claim)
     assert fleet.engagement.get_engagement_stats().posts == 1
+
+
+def accepted(action: Action) -> bytes:
+    if action == "like":
+        return reply(200, {"data": {"liked": True}})
+    return created("2000000000000000001")
+
+
+@pytest.mark.parametrize(
+    ("action", "path", "body", "platform_id"),
+    [
+        (
+            "reply",
+            b"/2/tweets",
+            {"text": "Well said", "reply": {"in_reply_to_tweet_id": TARGET}},
+            "2000000000000000001",
+        ),
+        ("quote", b"/2/tweets", {"text": "Well said", "quote_tweet_id": TARGET}, "2000000000000000001"),
+        ("like", b"/2/users/42/likes", {"tweet_id": TARGET}, TARGET),
+    ],
+)
+def test_each_action_is_its_own_request_and_leaves_its_own_history(
+    fleet: Fleet,
+    fleet_database: FleetDatabase,
+    server: Scripted,
+    sending: Sending,
+    action: Action,
+    path: bytes,
+    body: dict[str, object],
+    platform_id: str,
+) -> None:
+    claim = claimed_towards(fleet, action)
+    assert claim.content == TARGET  # whoever wants the post, wants this lock
+    server.answers(accepted(action))
+    assert sending.send(claim)
+    intent = state(fleet, claim)
+    assert (intent["state"], intent["platform_id"]) == ("posted", platform_id)
+    [request] = server.requests
+    head, _, sent = request.partition(b"\r\n\r\n")
+    assert head.split()[:2] == [b"POST", path]
+    assert json.loads(sent) == body
+    assert free_content(fleet, claim)
+    stats = fleet.engagement.get_engagement_stats()
+    assert (stats.replies, stats.quote_tweets, stats.likes, stats.posts) == (
+        int(action == "reply"), int(action == "quote"), int(action == "like"), 0
+    )  # fmt: skip
+    used = {
+        endpoint: fleet.rate_limits.get_remaining_capacity(endpoint, ACCOUNT).used
+        for endpoint in ("post_tweet", "like_tweet")
+    }
+    assert used == {"post_tweet": int(action != "like"), "like_tweet": int(action == "like")}
+    with fleet_database.owner() as owner:
+        tracked = owner.execute("SELECT platform_id FROM fleet.tracked_posts").fetchall()
+    assert tracked == ([] if action == "like" else [(platform_id,)])  # a like has no numbers of its own
+
+
+@pytest.mark.parametrize("action", TOWARDS)
+@pytest.mark.parametrize("fault", ["hangs up", "resets", "503", "garbled", "says nothing", "half an answer"])
+def test_towards_others_too_what_nobody_knows_is_parked(
+    fleet: Fleet, server: Scripted, sending: Sending, action: Action, fault: str
+) -> None:
+    claim = claimed_towards(fleet, action)
+
+    def act(connection: socket.socket) -> None:
+        server.requests.append(read_request(connection))
+        match fault:
+            case "resets":
+                reset(connection)
+            case "503":
+                connection.sendall(reply(503, {"title": "no"}))
+            case "garbled":
+                connection.sendall(reply(200, b'{"data": {"liked": '))
+            case "half an answer":
+                connection.sendall(accepted(action)[:-9])
+            case "says nothing":
+                server.over.wait(3)
+            case _:
+                pass
+
+    server.act = act
+    assert not sending.send(claim)
+    assert state(fleet, claim)["state"] == "parked"
+    fleet.ledger.tidy(ACCOUNT)
+    assert fleet.ledger.claim(ACCOUNT, "tester/1") is None
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("action", TOWARDS)
+def test_towards_others_too_a_definite_no_is_rejected_with_its_reason(
+    fleet: Fleet, server: Scripted, sending: Sending, action: Action
+) -> None:
+    claim = claimed_towards(fleet, action)
+    server.answers(reply(403, {"title": "Forbidden", "detail": "You were not summoned.", "status": 403}))
+    assert sending.send(claim)
+    intent = state(fleet, claim)
+    assert intent["state"] == "rejected"
+    assert "You were not summoned." in intent["reason"]
+
+
+def test_a_like_that_is_there_already_is_posted(fleet: Fleet, server: Scripted, sending: Sending) -> None:
+    claim = claimed_towards(fleet, "like")
+    server.answers(reply(403, DUPLICATE))
+    assert sending.send(claim)
+    assert (state(fleet, claim)["state"], state(fleet, claim)["platform_id"]) == ("posted", TARGET)
+    assert len(server.requests) == 1  # no timeline shows a like: none is read
+
+
+def test_a_like_that_was_not_taken_is_not_posted(fleet: Fleet, server: Scripted, sending: Sending) -> None:
+    claim = claimed_towards(fleet, "like")
+    server.answers(reply(200, {"data": {"liked": False}}))
+    sending.send(claim)
+    assert state(fleet, claim)["state"] != "posted"
+
+
+def test_a_like_of_an_account_that_nobody_asked_who_it_is_waits_and_takes_no_grant(
+    fleet: Fleet, fleet_database: FleetDatabase, server: Scripted, sending: Sending
+) -> None:
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL")
+    claim = claimed_towards(fleet, "like")
+    assert sending.send(claim)
+    assert state(fleet, claim)["state"] == "retry_at"
+    assert server.connections == 0
+    assert fleet.rate_limits.get_remaining_capacity("like_tweet", ACCOUNT).used == 0
+
+
+def test_a_like_that_X_limits_closes_likes_and_not_posts(  # noqa: N802  X is a name
+    fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed_towards(fleet, "like")
+    server.answers(reply(429, {"title": "Too Many Requests", "status": 429, "type": "about:blank"}))
+    assert not sending.send(claim)
+    assert state(fleet, claim)["state"] == "retry_at"
+    assert not fleet.rate_limits.can_make_request("like_tweet", "tester/1", account=ACCOUNT).allowed
+    assert fleet.rate_limits.can_make_request("post_tweet", "tester/1", account=ACCOUNT).allowed
 
 
 def test_sending_is_committed_before_the_first_byte(
@@ -105,7 +252,7 @@ def test_sending_is_committed_before_the_first_byte(
         connection.sendall(created())
 
     server.act = act
-    assert sending.post(claim)
+    assert sending.send(claim)
     assert seen == [("sending", 1)]
 
 
@@ -130,7 +277,7 @@ def test_an_outcome_that_nobody_knows_is_parked_and_never_sent_again_by_itself(
                 pass
 
     server.act = act
-    assert not sending.post(claim)
+    assert not sending.send(claim)
     intent = state(fleet, claim)
     assert intent["state"] == "parked"
     assert "nobody knows" in intent["reason"]
@@ -144,7 +291,7 @@ def test_where_nothing_left_the_machine_the_gate_is_never_asked(
 ) -> None:
     claim = claimed(fleet)
     server.close()
-    assert not sending.post(claim)
+    assert not sending.send(claim)
     intent = state(fleet, claim)
     assert (intent["state"], intent["attempt"]) == ("retry_at", 0)
     assert fleet.rate_limits.get_remaining_capacity("post_tweet", ACCOUNT).used == 0
@@ -165,7 +312,7 @@ def test_an_answer_of_the_gate_that_is_too_old_sends_nothing(
     monkeypatch.setattr("workers.sending._boot_time_s", lambda: next(clock))
     claim = claimed(fleet)
     server.answers(created())
-    assert not sending.post(claim)
+    assert not sending.send(claim)
     intent = state(fleet, claim)
     assert intent["state"] == "ready"
     assert "not written" in intent["reason"]
@@ -187,7 +334,7 @@ def test_a_429_waits_for_its_reset_and_closes_the_endpoint(
             "x-rate-limit-reset: 1772366700",
         )
     )
-    assert not sending.post(claim)
+    assert not sending.send(claim)
     assert state(fleet, claim)["state"] == "retry_at"
     refused = fleet.rate_limits.can_make_request("post_tweet", "tester/1", account=ACCOUNT)
     assert not refused.allowed
@@ -200,7 +347,7 @@ def test_a_definite_no_is_rejected_with_the_platforms_reason(
 ) -> None:
     claim = claimed(fleet)
     server.answers(reply(400, {"title": "Invalid Request", "detail": "One cashtag at most."}))
-    assert sending.post(claim)
+    assert sending.send(claim)
     intent = state(fleet, claim)
     assert intent["state"] == "rejected"
     assert "One cashtag at most." in intent["reason"]
@@ -227,9 +374,29 @@ def test_a_duplicate_that_is_our_own_post_is_posted(fleet: Fleet, server: Script
     claim = claimed(fleet, "Fish & chips")
     post_id = snowflake_of_now(fleet)
     duplicate_then_timeline(server, posts_on_timeline("Fish &amp; chips", post_id))
-    assert sending.post(claim)
+    assert sending.send(claim)
     intent = state(fleet, claim)
     assert (intent["state"], intent["platform_id"]) == ("posted", post_id)
+
+
+@pytest.mark.parametrize(("action", "kind"), [("reply", "replied_to"), ("quote", "quoted")])
+@pytest.mark.parametrize("where", ["there", "elsewhere", "nowhere"])
+def test_a_duplicate_reply_or_quote_is_ours_only_with_its_reference(
+    fleet: Fleet, server: Scripted, sending: Sending, action: Action, kind: str, where: str
+) -> None:
+    claim = claimed_towards(fleet, action)
+    post_id = snowflake_of_now(fleet)
+    references = {
+        "there": [{"type": kind, "id": TARGET}],
+        "elsewhere": [{"type": kind, "id": "1900000000000000002"}],
+        "nowhere": [],
+    }[where]
+    post = {"id": post_id, "text": "Well said", "referenced_tweets": references}
+    duplicate_then_timeline(server, reply(200, {"data": [post], "meta": {"result_count": 1}}))
+    assert sending.send(claim)
+    intent = state(fleet, claim)
+    expected = ("posted", post_id) if where == "there" else ("rejected", None)
+    assert (intent["state"], intent["platform_id"]) == expected
 
 
 def test_a_duplicate_of_an_old_post_is_rejected_not_adopted(
@@ -237,7 +404,7 @@ def test_a_duplicate_of_an_old_post_is_rejected_not_adopted(
 ) -> None:
     claim = claimed(fleet, "Fish & chips")
     duplicate_then_timeline(server, posts_on_timeline("Fish &amp; chips", "1234567890"))
-    assert sending.post(claim)
+    assert sending.send(claim)
     assert state(fleet, claim)["state"] == "rejected"
 
 
@@ -246,7 +413,7 @@ def test_a_duplicate_whose_timeline_can_not_be_read_is_parked(
 ) -> None:
     claim = claimed(fleet)
     duplicate_then_timeline(server, reply(503, {}))
-    sending.post(claim)
+    sending.send(claim)
     assert state(fleet, claim)["state"] == "parked"
 
 
@@ -255,14 +422,14 @@ def test_after_an_attempt_that_may_have_posted_a_duplicate_not_found_is_parked(
 ) -> None:
     claim = claimed(fleet)
     server.answers(reply(500, {}))
-    sending.post(claim)
+    sending.send(claim)
     person = fleet_database.database("console")
     decide(person, claim.intent, "resume", actor="me", reason="try once more")
     person.close()
     again = fleet.ledger.claim(ACCOUNT, "tester/1")
     assert again is not None
     duplicate_then_timeline(server, reply(200, {"meta": {"result_count": 0}}))
-    sending.post(again)
+    sending.send(again)
     intent = state(fleet, claim)
     assert (intent["state"], intent["attempt"]) == ("parked", 2)
 
@@ -274,13 +441,28 @@ def test_with_the_kill_switch_on_not_one_byte_leaves(
     person = fleet_database.database("console")
     kill_switch.set_kill_switch(person, on=True, actor="me", reason="stop")
     server.answers(created())
-    assert sending.post(claim)
+    assert sending.send(claim)
     assert state(fleet, claim)["state"] == "ready"
     assert fleet.ledger.claim(ACCOUNT, "tester/1") is None
     assert server.requests == [b""]
     kill_switch.set_kill_switch(person, on=False, actor="me", reason="go on")
     person.close()
     assert fleet.ledger.claim(ACCOUNT, "tester/1") is not None
+
+
+@pytest.mark.parametrize("action", TOWARDS)
+def test_whoever_opted_out_after_the_proposal_gets_not_one_byte(
+    fleet: Fleet, server: Scripted, sending: Sending, action: Action
+) -> None:
+    claim = claimed_towards(fleet, action)
+    fleet.opt_outs.record(ACCOUNT, "7", "ada", "1900000000000000009", "stop")
+    server.answers(accepted(action))
+    assert sending.send(claim)
+    intent = state(fleet, claim)
+    assert (intent["state"], intent["reason"]) == ("rejected", "policy: its author asked to be left alone")
+    assert server.requests == [b""]
+    assert fleet.rate_limits.get_remaining_capacity(claim.endpoint, ACCOUNT).used == 0
+    assert free_content(fleet, claim)
 
 
 def test_a_lost_acknowledgement_of_begin_send_sends_nothing_and_is_taken_back(
@@ -297,7 +479,7 @@ def test_a_lost_acknowledgement_of_begin_send_sends_nothing_and_is_taken_back(
     monkeypatch.setattr(fleet.ledger, "begin_send", committed_but_unheard)
     server.answers(created())
     with pytest.raises(DatabaseUnavailableError):
-        sending.post(claim)
+        sending.send(claim)
     assert state(fleet, claim)["state"] == "ready"
     assert server.requests == [b""]
     assert free_content(fleet, claim)
@@ -316,7 +498,7 @@ def test_a_process_that_lost_its_session_lock_sends_nothing(
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
     server.answers(created())
     with pytest.raises(IncarnationLostError):
-        sending.post(claim)
+        sending.send(claim)
     assert server.requests == [b""]
     assert state(fleet, claim)["state"] == "ready"
 
@@ -335,7 +517,7 @@ def test_the_answer_is_kept_while_the_database_is_away(
 
     monkeypatch.setattr(fleet.ledger, "settle", settle)
     server.answers(created())
-    assert sending.post(claim)
+    assert sending.send(claim)
     assert state(fleet, claim)["state"] == "posted"
     assert len(server.requests) == 1
 
@@ -346,7 +528,7 @@ def test_a_database_restored_from_a_backup_is_not_acted_on(
     (tmp_path / "fence").write_text("1000\n")
     claim = claimed(fleet)
     server.answers(created())
-    assert sending.post(claim)
+    assert sending.send(claim)
     intent = state(fleet, claim)
     assert intent["state"] == "ready"
     assert "restored from a backup" in intent["reason"]
@@ -361,7 +543,7 @@ def test_a_database_restored_from_a_backup_is_not_acted_on(
     again = fleet.ledger.claim(ACCOUNT, "tester/1")
     assert again is not None
     assert again.fencing_token > 1000
-    assert sending.post(again)
+    assert sending.send(again)
     assert state(fleet, claim)["state"] == "posted"
 
 
@@ -391,7 +573,26 @@ def test_one_act_costs_five_round_trips_at_most(
     monkeypatch.setattr(fleet.database, "call", counted)
     claim = fleet.ledger.claim(ACCOUNT, "tester/1")
     assert claim is not None
-    sending.post(claim)
+    sending.send(claim)
+    assert calls == ["claim_intent", "can_make_request", "begin_send", "settle"]
+
+
+def test_a_like_costs_no_more_round_trips(
+    fleet: Fleet, server: Scripted, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.ledger.propose(ACCOUNT, "like", TARGET, "", origin={"author_id": "7"})
+    server.answers(accepted("like"))
+    calls: list[str] = []
+    real = fleet.database.call
+
+    def counted(function: Any, **named: Any) -> Any:
+        calls.append(function)
+        return real(function, **named)
+
+    monkeypatch.setattr(fleet.database, "call", counted)
+    claim = fleet.ledger.claim(ACCOUNT, "tester/1")
+    assert claim is not None
+    sending.send(claim)
     assert calls == ["claim_intent", "can_make_request", "begin_send", "settle"]
 
 
@@ -411,7 +612,7 @@ def test_hostile_bytes_in_an_answer_never_leave_an_act_in_the_air(
 ) -> None:
     claim = claimed(fleet)
     server.answers(answer)
-    sending.post(claim)
+    sending.send(claim)
     assert state(fleet, claim)["state"] in {"parked", "rejected"}
 
 
@@ -422,7 +623,7 @@ def test_a_posts_id_is_kept_though_the_answers_headers_can_not_be(
     body = b'{"data": {"id": "1234567890123456789", "text": "x"}}'
     head = f"HTTP/1.1 201 Created\r\nx-rate-limit-limit: 1\x00\r\nContent-Length: {len(body)}\r\n\r\n"
     server.answers(head.encode() + body)
-    sending.post(claim)
+    sending.send(claim)
     intent = state(fleet, claim)
     assert (intent["state"], intent["platform_id"]) == ("posted", "1234567890123456789")
 
@@ -437,7 +638,7 @@ def test_a_fence_that_can_not_be_kept_sends_nothing_and_leaves_nothing_sending(
     claim = claimed(fleet)
     server.answers(created())
     with pytest.raises(OSError, match="No space left"):
-        sending.post(claim)
+        sending.send(claim)
     assert state(fleet, claim)["state"] == "ready"
     assert server.requests == [b""]
 
@@ -460,9 +661,9 @@ def test_a_refusal_of_the_account_keeps_the_post_and_ends_the_round(
     server.answers(reply(status, {"title": "No", "detail": "not like this"}))
     if raises:
         with pytest.raises(NeedNotMetError, match="X_CONSUMER_KEY"):
-            sending.post(claim)
+            sending.send(claim)
     else:
-        assert not sending.post(claim)
+        assert not sending.send(claim)
     intent = state(fleet, claim)
     assert intent["state"] == "retry_at"
     assert "not like this" in intent["reason"]
