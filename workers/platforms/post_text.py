@@ -97,8 +97,12 @@ def canonical(text: str, links: Iterable[Link] | None = None) -> str:
     expanded again and the media's left out; HTML is unescaped, Unicode composed (NFC), a link's
     scheme and last slash dropped, and whitespace around the text trimmed.
     """
-    for link in links or ():
-        text = text.replace(link.short, "" if link.is_media else link.expanded)
+    stands_for = {link.short: "" if link.is_media else link.expanded for link in links or ()}
+    if (
+        stands_for
+    ):  # in one pass, the longest first: a link may begin another, or stand in what another stands for
+        shorts = "|".join(re.escape(short) for short in sorted(stands_for, key=len, reverse=True))
+        text = re.sub(shorts, lambda match: stands_for[match[0]], text)
     unescaped = html.unescape(text)
     while unescaped != text:  # a posted "&amp;" comes back escaped once more
         text, unescaped = unescaped, html.unescape(unescaped)

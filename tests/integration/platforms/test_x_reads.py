@@ -1,10 +1,17 @@
 """Reads of X: values, what is missing from them, and a named error for each refusal."""
 
 import socket
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.integration.platforms.scripted import SECRETS, Scripted, credentials, reply
+from tests.unit.platforms.x_bodies import HEADERS, MALFORMED
 from workers.platforms.x import (
     Limit,
     X,
@@ -165,3 +172,110 @@ def test_values_that_x_would_refuse_are_refused_by_name(x: X) -> None:
         x.own_posts("1", max_results=4)
     with pytest.raises(ValueError, match="deadline_s is 14"):
         X("http://127.0.0.1", credentials(), deadline_s=14)
+
+
+AUTHOR = {"id": "9", "username": "mira", "name": "Mira", "public_metrics": {"followers_count": 5}}
+ANSWERED = {"id": "19", "text": "the question", "author_id": "8"}
+MENTION = {
+    **GOOD,
+    "author_id": "9",
+    "entities": {"mentions": [{"start": 0, "end": 3, "username": "Me", "id": "783214"}]},
+    "referenced_tweets": [{"type": "replied_to", "id": "19"}],
+}
+MENTIONS = {
+    "data": [MENTION, {"id": "18"}],
+    "includes": {"users": [AUTHOR, {"id": "8"}], "tweets": [ANSWERED]},
+    "meta": {"next_token": "b26v"},
+}
+
+
+def test_mentions_come_with_their_authors_and_what_they_answer(server: Scripted, x: X) -> None:
+    server.answers(reply(200, MENTIONS))
+    read = x.mentions("783214", "17", until_id="99", max_results=5, page="a1")
+    line = server.requests[0].split(b"\r\n")[0].decode()
+    assert line.startswith("GET /2/users/783214/mentions?")
+    for part in ("since_id=17", "until_id=99", "max_results=5", "pagination_token=a1"):
+        assert part in line
+    assert "expansions=author_id%2Creferenced_tweets.id%2Creferenced_tweets.id.author_id&" in line
+    mention = read.value[0]
+    assert (mention.mentions, mention.mentioned_ids, mention.replied_to) == (("me",), ("783214",), "19")
+    assert read.users["9"].followers == 5
+    assert read.posts["19"].text == "the question"
+    assert [(item.id, item.reason) for item in read.missing] == [
+        ("18", "text: Field required"),
+        ("8", "includes.users: username: Field required"),
+    ]
+    assert read.next_token == "b26v"
+
+
+def test_a_search_is_asked_for_by_its_query_and_time_and_comes_with_authors(server: Scripted, x: X) -> None:
+    server.answers(reply(200, MENTIONS))
+    start = datetime(2026, 3, 1, 13, 30, tzinfo=timezone(timedelta(hours=1)))
+    read = x.search("#maps -is:repost é", since_id="17", start_time=start, max_results=10, page="n1")
+    line = server.requests[0].split(b"\r\n")[0].decode()
+    assert line.startswith("GET /2/tweets/search/recent?")
+    query = parse_qs(urlsplit(line.split()[1]).query)
+    assert query["query"] == ["#maps -is:repost é"]
+    assert query["start_time"] == ["2026-03-01T12:30:00Z"]
+    assert (query["since_id"], query["max_results"], query["next_token"]) == (["17"], ["10"], ["n1"])
+    assert query["expansions"] == ["author_id"]
+    assert read.users["9"].username == "mira"
+
+
+def test_users_are_read_by_ids_and_the_unknown_is_missing(server: Scripted, x: X) -> None:
+    server.answers(reply(200, {"data": [AUTHOR]}))
+    read = x.users(["9", "10", "9"])
+    line = server.requests[0].split(b"\r\n")[0]
+    assert line.startswith(b"GET /2/users?")
+    assert b"ids=9%2C10" in line
+    assert [(found.id, found.followers, found.verified) for found in read.value] == [("9", 5, None)]
+    assert [(item.id, item.reason) for item in read.missing] == [("10", "not in X's answer")]
+
+
+def test_posts_come_with_their_context_only_when_asked(server: Scripted, x: X) -> None:
+    server.answers(reply(200, {"data": [GOOD]}))
+    x.posts(["20"])
+    x.posts(["20"], with_context=True)
+    assert [b"expansions=" in request for request in server.requests] == [False, True]
+
+
+def test_searches_and_mentions_that_x_would_refuse_are_refused_by_name(server: Scripted, x: X) -> None:
+    for query in ("", "  ", "x" * 4097, "lone \ud800"):
+        with pytest.raises(ValueError, match="query"):
+            x.search(query)
+    with pytest.raises(ValueError, match="start_time is 2026-03-01 00:00:00: must have a time zone"):
+        x.search("maps", start_time=datetime(2026, 3, 1))  # noqa: DTZ001  a naive one is what is refused
+    with pytest.raises(ValueError, match="max_results is 9: must be 10 to 100"):
+        x.search("maps", max_results=9)
+    with pytest.raises(ValueError, match="until_id has 'x'"):
+        x.mentions("1", until_id="x")
+    assert server.connections == 0
+
+
+READS: dict[str, Callable[[X], object]] = {
+    "me": lambda x: x.me(),
+    "posts": lambda x: x.posts(["20"]),
+    "users": lambda x: x.users(["9"]),
+    "own posts": lambda x: x.own_posts("1"),
+    "mentions": lambda x: x.mentions("1"),
+    "search": lambda x: x.search("maps"),
+}
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(READS)),
+    body=MALFORMED,
+    headers=HEADERS,
+    status=st.sampled_from([200, 200, 429]),
+)
+def test_no_answer_makes_a_read_raise_anything_but_an_x_error(
+    server: Scripted, x: X, name: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    sent = [
+        f"{header}: {value}" for header, value in headers.items() if "\r" not in value and "\n" not in value
+    ]
+    server.answers(reply(status, body, *sent))
+    with suppress(XError):
+        READS[name](x)
+        assert status == 200
