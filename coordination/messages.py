@@ -191,8 +191,8 @@ class Messages:
 
 
 def _checked(payload: Mapping[str, Any]) -> Json:
-    clean = plain(dict(payload))
     try:
+        clean = plain(dict(payload))
         json.dumps(clean, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
