@@ -9,11 +9,12 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, compile_path
 
@@ -22,6 +23,7 @@ from sandbox.x.answers import NotFound, Problem, TooManyRequests, UnsupportedAut
 from sandbox.x.auth import Caller, Gate
 from sandbox.x.call import Answer, Call, Endpoint, Redirect
 from sandbox.x.clock import Clock, Dated
+from sandbox.x.connections import Reset
 from sandbox.x.control import Control
 from sandbox.x.endpoints import ENDPOINTS
 from sandbox.x.faults import Faults, Fired
@@ -95,9 +97,10 @@ class Sandbox:
             fired = self.faults.ask(request.method, request.url.path)
             caller, response = None, fault_answers.before_the_request(fired)
             if response is None:
-                await fault_answers.until_late(fired, request)
-                caller, response = await self._deal_with(endpoint, request, fired)
-                response = fault_answers.instead(fired, response)
+                with suppress(ClientDisconnect):
+                    await fault_answers.until_late(fired, request)
+                    caller, response = await self._deal_with(endpoint, request, fired)
+                response = fault_answers.instead(fired, response or Reset())
             self.store.add_request(
                 at_ms=received_ms,
                 method=request.method,

@@ -28,6 +28,8 @@ class Connection(H11Protocol):
 
     async def reset(self) -> None:
         """Ends the connection by a TCP reset; what wasn't sent yet is thrown away."""
+        if self.gone.is_set():
+            return
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self.transport.abort()
         await self.gone.wait()

@@ -37,6 +37,7 @@ def before_the_request(fired: Fired) -> Response | None:
 async def until_late(fired: Fired, request: Request) -> None:
     """Waits for the client to give up, and then longer, where acceptance is to be late."""
     if "accept_late" in fired:
+        await request.body()  # whose client has left has nothing more to read
         await client_has_left(request, PATIENCE_S)
         await asyncio.sleep(fired.seconds("accept_late"))
 
@@ -130,7 +131,8 @@ def _malformed(response: Response, shape: str) -> Response:
     body = bytes(response.body)
     match shape:
         case "html":
-            return HTMLResponse(EDGE_PAGE.format("Over capacity"), response.status_code)
+            headers = {**_own_headers(response), "content-type": "text/html; charset=utf-8"}
+            return Response(EDGE_PAGE.format("Over capacity"), response.status_code, headers)
         case "empty":
             body = b""
         case "list":
@@ -139,7 +141,7 @@ def _malformed(response: Response, shape: str) -> Response:
             body = json.dumps(_other_types(json.loads(body))).encode()
         case _:
             body = body[: len(body) // 2]
-    return Response(body, response.status_code, media_type="application/json; charset=utf-8")
+    return Response(body, response.status_code, _own_headers(response))
 
 
 def _other_types(value: Any) -> Any:
@@ -155,8 +157,11 @@ def _other_types(value: Any) -> Any:
 
 
 def _streamed(response: Response, body: AsyncIterator[bytes]) -> Response:
-    kept = {name: value for name, value in response.headers.items() if name != "content-length"}
-    return StreamingResponse(body, response.status_code, kept)
+    return StreamingResponse(body, response.status_code, _own_headers(response))
+
+
+def _own_headers(response: Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name != "content-length"}
 
 
 async def _huge(body: bytes, blanks: int) -> AsyncIterator[bytes]:
