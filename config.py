@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -30,8 +30,8 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 X_CREDENTIALS = ("x_consumer_key", "x_consumer_secret", "x_access_token", "x_access_token_secret")
 OUR_PREFIX = "SOCIALFLEET_"
 PREFIXES = (OUR_PREFIX, "X_", "OPENAI_")
-RESERVED = frozenset({"SOCIALFLEET_DIRECT_DATABASE_URL"})
-"""Names that are no field yet, and that nobody should be refused for."""
+RESERVED = frozenset({"SOCIALFLEET_DIRECT_DATABASE_URL", "SOCIALFLEET_CRASH_AT"})
+"""Names that are no field, and that nobody should be refused for: one to come, one for tests of crashes."""
 ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 DATABASE_URL = re.compile(
     r"postgres(?:ql)?://(?:(?P<login>[^@/]*)@)?(?P<hosts>[^/?]*)(?P<database>/[^?]*)?(?:\?(?P<query>.*))?",
@@ -72,6 +72,7 @@ class Config(Place):
     x_access_token: SecretStr | None = None
     x_access_token_secret: SecretStr | None = None
     x_bearer_token: SecretStr | None = None
+    x_tier: Literal["free", "pay_per_use", "enterprise"] = "pay_per_use"
     openai_base_url: HttpUrl | None = None
     openai_api_key: SecretStr | None = None
     openai_model: str = "gpt-4o-mini"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from console.answers import bad_value
-from coordination.ledger import INTENT_STATES
+from coordination.ledger import ACTIONS, INTENT_STATES
 from coordination.lists import MAX_ITEMS, Cursor, IntentFilter
 
 MOMENT = "a time as 2026-08-01T09:30:00Z (UTC without a zone; write + as %2B)"
@@ -14,30 +14,32 @@ MOMENT = "a time as 2026-08-01T09:30:00Z (UTC without a zone; write + as %2B)"
 def parse(query: Sequence[tuple[str, str]]) -> IntentFilter:
     """Read name and value pairs; raise `RefusedError` for a name or value that can't be used.
 
-    `state` takes several, separated by commas or given again; everything else stands once.
+    `state` and `action` take several, separated by commas or given again; everything else stands once.
     """
     given: dict[str, Any] = {}
-    states: list[str] = []
+    several: dict[str, list[str]] = {name: [] for name in _SEVERAL}
     for name, value in query:
-        if name == "state":
-            states += _states(value)
+        if name in several:
+            several[name] += _words(name, value)
         elif name not in _READERS:
-            raise bad_value("parameter", name, f"one of state, {', '.join(_READERS)}")
+            raise bad_value("parameter", name, f"one of {', '.join([*_SEVERAL, *_READERS])}")
         elif name in given:
             raise bad_value(name, value, "one value")
         else:
             given[name] = _READERS[name](name, value)
     names = {"from": "since", "to": "until"}
     return IntentFilter(
-        states=tuple(states), **{names.get(name, name): value for name, value in given.items()}
+        states=tuple(several["state"]),
+        actions=tuple(several["action"]),
+        **{names.get(name, name): value for name, value in given.items()},
     )
 
 
-def _states(value: str) -> list[str]:
+def _words(name: str, value: str) -> list[str]:
     found = value.split(",")
-    for state in found:
-        if state not in INTENT_STATES:
-            raise bad_value("state", state, f"one or more of {', '.join(INTENT_STATES)}")
+    for word in found:
+        if word not in _SEVERAL[name]:
+            raise bad_value(name, word, f"one or more of {', '.join(_SEVERAL[name])}")
     return found
 
 
@@ -64,6 +66,7 @@ def _cursor(name: str, value: str) -> Cursor:
     return cursor
 
 
+_SEVERAL: dict[str, tuple[str, ...]] = {"state": INTENT_STATES, "action": ACTIONS}
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "from": _moment,
     "to": _moment,

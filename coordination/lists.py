@@ -57,6 +57,7 @@ class IntentFilter:
 
     Attributes:
         states: any of `coordination.ledger.INTENT_STATES`; none given means all.
+        actions: any of `coordination.ledger.ACTIONS`; none given means all.
         since: updated at this fleet time or later.
         until: updated before this fleet time.
         limit: items a page, 1 to `MAX_ITEMS`.
@@ -64,6 +65,7 @@ class IntentFilter:
     """
 
     states: Sequence[str] = ()
+    actions: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
     limit: int = 100
@@ -97,6 +99,8 @@ def compile_intents(wanted: IntentFilter) -> tuple[str, dict[str, Any]]:
     query = select(*(columns[name] for name in _ITEM))
     if wanted.states:
         query = query.where(columns.state == any_(literal(list(wanted.states), ARRAY(Text))))
+    if wanted.actions:
+        query = query.where(columns.action == any_(literal(list(wanted.actions), ARRAY(Text))))
     if wanted.since:
         query = query.where(columns.updated_at >= wanted.since)
     if wanted.until:

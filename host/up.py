@@ -15,6 +15,7 @@ from typing import Protocol
 
 from config import Config
 from coordination import accounts, settings
+from coordination.accounts import Tier
 from coordination.database import Database
 from coordination.errors import DatabaseError
 from host import logins, ports, x_account
@@ -98,7 +99,7 @@ class World:
     """What the fleet's own sandbox is started with; None is the sandbox's own default."""
 
     file: Path | None = None
-    tier: str | None = None
+    tier: Tier | None = None
 
 
 class Up:
@@ -158,7 +159,7 @@ class Up:
             )
         if self._world.file and not self._world.file.is_file():
             raise UpError(f"WORLD is '{self._world.file}': there is no such file", exit_code=REFUSED)
-        self._x = x_account.choose(config)
+        self._x = x_account.choose(config, sandbox_tier=self._world.tier)
         self._console()
         own_logins = self._database()
         self._schema(own_logins)
@@ -209,7 +210,8 @@ class Up:
 
     def _account(self) -> None:
         x = self._x
-        self._step(4, f"account {x.name}" + (" (the sandbox's)" if x.sandbox else f" on {x.api_url}"))
+        where = " (the sandbox's)" if x.sandbox else f" on {x.api_url}, tier {x.tier}"
+        self._step(4, f"account {x.name}{where}")
         database = Database(self._state.dsn("maintainer"), name="up")
         try:
             accounts.ensure_account(
@@ -219,6 +221,7 @@ class Up:
                 api_url=x.api_url,
                 sandbox=x.sandbox,
                 topics=x_account.TOPICS,
+                tier=x.tier,
             )
             if self._config.runs_sandbox:
                 for key, value in REHEARSAL_SETTINGS.items():
@@ -237,11 +240,10 @@ class Up:
             return
         self._step(5, f"X sandbox at {self._x.api_url}")
         argv = [sys.executable, "-m", "sandbox", "x", "--port", str(self._config.socialfleet_sandbox_port)]
-        argv += ["--state", str(self._state.sandbox)]
+        # The tier that the account was made with: the sandbox allows what the policy does.
+        argv += ["--state", str(self._state.sandbox), "--tier", self._x.tier]
         if self._world.file:
             argv += ["--world", str(self._world.file.absolute())]
-        if self._world.tier:
-            argv += ["--tier", self._world.tier]
         said = self._serve("sandbox", argv, self._x.api_url, "/_sandbox/health")
         skipped = said.get("rejected_rows")
         self._step(5, f"world {said.get('world')}, {said.get('posts')} posts, tier {said.get('tier')}")

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from config import LOOPBACK, X_CREDENTIALS, Config
+from coordination.accounts import TIERS, Tier
 
 TOPICS = ("open source", "remote work", "coffee", "city cycling", "good books")
 """What a new account talks about until a person says otherwise: harmless, and enough for variety."""
 
+SANDBOX_TIER: Tier = "enterprise"
+"""What a sandbox allows unless it says otherwise: everything, so that the whole fleet is seen."""
 ANSWER_TIMEOUT_S = 2.0
 OK = 200
 
@@ -24,30 +27,40 @@ class CredentialsMissingError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class XAccount:
-    """The account's name, its X's address, and whether that is a sandbox."""
+    """The account's name, its X's address, whether that is a sandbox, and what it lets the account do."""
 
     name: str
     api_url: str
     sandbox: bool
+    tier: Tier
 
 
-def choose(config: Config) -> XAccount:
+def choose(config: Config, *, sandbox_tier: Tier | None = None) -> XAccount:
     """Name the account that the configuration means.
 
     A sandbox that a person runs is known by its answer on loopback; anything else is taken for the real X.
+
+    Args:
+        config: the environment; X_TIER is for the real X.
+        sandbox_tier: what the fleet's own sandbox is to be started with, where a person said it.
 
     Raises:
         CredentialsMissingError: names the variables to set.
     """
     if config.runs_sandbox:
-        return XAccount(name="sandbox", api_url=config.x_url, sandbox=True)
+        tier = sandbox_tier or SANDBOX_TIER
+        return XAccount(name="sandbox", api_url=config.x_url, sandbox=True, tier=tier)
     if not config.has_credentials:
         raise CredentialsMissingError(
             f"X_API_URL is '{config.x_url}', and the account's credentials are missing: set "
             f"{', '.join(name.upper() for name in X_CREDENTIALS)}, or unset X_API_URL to use the sandbox."
         )
-    sandbox = is_loopback(config.x_url) and sandbox_health(config.x_url) is not None
-    return XAccount(name="sandbox" if sandbox else "default", api_url=config.x_url, sandbox=sandbox)
+    health = sandbox_health(config.x_url) if is_loopback(config.x_url) else None
+    if health is None:
+        return XAccount(name="default", api_url=config.x_url, sandbox=False, tier=config.x_tier)
+    tiers: dict[str, Tier] = {known: known for known in TIERS}
+    tier = tiers.get(str(health.get("tier")), SANDBOX_TIER)
+    return XAccount(name="sandbox", api_url=config.x_url, sandbox=True, tier=tier)
 
 
 def is_loopback(url: str) -> bool:

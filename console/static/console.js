@@ -7,6 +7,10 @@ const PATIENCE_MS = 8000;
 const at = (id) => document.getElementById(id);
 const label = (name) => name.replaceAll("_", " ").toLowerCase();
 
+/** What an intent does, as events and the command line say it: "post", "reply to 1999", "like of 1999". */
+const act = (intent) =>
+  intent.action === "post" ? "post" : `${intent.action} ${intent.action === "reply" ? "to" : "of"} ${intent.target}`;
+
 /** Makes an element from a tag, what it carries, and children: elements or texts. */
 function make(tag, carries = {}, ...children) {
   const element = document.createElement(tag);
@@ -106,6 +110,7 @@ function showIntents(seen) {
     make("li", {}, tag(`${count(number)} ${label(state)}`, INTENT_TONES[state] ?? "still"))));
   show(at("intents"), seen.intents.latest.map((intent) => row(
     head(make("a", { href: `/api/intents/${encodeURIComponent(intent.id)}` }, `#${intent.id}`)),
+    cell("Act", make("span", { class: "text" }, act(intent))),
     cell("State", tag(label(intent.state), INTENT_TONES[intent.state] ?? "still")),
     cell("Text", [make("span", { class: "text clipped" }, clip(intent.text)), note(intent.reason),
       note(intent.state === "ready" && Date.parse(intent.not_before) > Date.parse(seen.fleet_now)
@@ -129,6 +134,7 @@ function showPosts(seen) {
   write(at("posts-count"), `${count(seen.posts.number)} posts, ${count(seen.posts.readings)} readings`);
   show(at("posts"), seen.posts.latest.map((post) => {
     const facts = [link(post.url, `posted ${distance(post.posted_at, seen.fleet_now)}`)];
+    if (post.action !== "post") facts.push(make("span", {}, act(post)));
     for (const [name, value] of Object.entries(post.metrics ?? {}).slice(0, 8)) {
       if (typeof value === "number") facts.push(make("span", {}, `${count(value)} ${metric(name, value)}`));
     }
@@ -186,7 +192,7 @@ function showSummary(seen) {
   const thrown = seen.kill_switch.on;
   show(at("summary"), [
     fact("Workers", `${well} of ${wanted.length}`, "healthy", well < wanted.length ? "bad" : wanted.length ? "good" : ""),
-    fact("Kill switch", thrown ? "■ on" : "off", thrown ? "nothing is sent" : "posts may be sent", thrown ? "bad" : ""),
+    fact("Kill switch", thrown ? "■ on" : "off", thrown ? "nothing is sent" : "acts may be sent", thrown ? "bad" : ""),
     fact("Waiting", count((states.ready ?? 0) + (states.claimed ?? 0) + (states.retry_at ?? 0) + (states.sending ?? 0)), "intents to be sent"),
     fact("For a person", count(person), person ? `${states.parked ?? 0} parked, ${states.awaiting_approval ?? 0} to approve` : "nothing to decide", person ? "warn" : ""),
     fact("Posted", count(seen.posts.number), `${count(seen.posts.readings)} readings`),
@@ -194,7 +200,8 @@ function showSummary(seen) {
       fullest && fullest.utilization_percent >= 95 ? "bad" : fullest && fullest.utilization_percent >= 80 ? "warn" : ""),
   ]);
   write(at("account"), seen.accounts.map((account) =>
-    `${account.name}${account.handle ? ` @${account.handle}` : ""}${account.sandbox ? ", sandbox" : ""}`).join(" · "));
+    [`${account.name}${account.handle ? ` @${account.handle}` : ""}`, account.sandbox ? "sandbox" : "", label(account.tier)]
+      .filter(Boolean).join(", ")).join(" · "));
 }
 
 const notice = (tone, title, text) => make("p", { class: `notice ${tone}` }, make("strong", {}, title), make("span", {}, text));

@@ -5,10 +5,11 @@
 SELECT name FROM fleet.workers ORDER BY name;
 
 -- name: list_intents
--- The newest intents, of one state or of all; the index on updated_at, backwards.
+-- The newest intents, of one state and action or of all; the index on updated_at, backwards.
 SELECT i.id::text AS id, i.account, i.action, i.target, i.state, i.text, i.platform_id, i.attempt, i.reason, i.not_before,
     i.deadline, i.proposed_by, i.approved_by, i.created_at, i.updated_at
-FROM fleet.intents i WHERE %(state)s::text IS NULL OR i.state = %(state)s::text
+FROM fleet.intents i WHERE (%(state)s::text IS NULL OR i.state = %(state)s::text)
+    AND (%(action)s::text IS NULL OR i.action = %(action)s::text)
 ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s::bigint;
 
 -- name: list_settings
@@ -21,7 +22,7 @@ SELECT name, enabled, version, changed_by, reason, changed_at FROM fleet.flags O
 
 -- name: list_account_topics
 -- Every account with what it talks about; a few rows.
-SELECT name, platform, api_url, sandbox, platform_user_id, handle, topics FROM fleet.accounts ORDER BY name;
+SELECT name, platform, api_url, sandbox, tier, platform_user_id, handle, topics FROM fleet.accounts ORDER BY name;
 
 -- name: list_attempts_with_ids
 -- Every attempt to send an intent with what it was answered, first one first; reads along the primary key.

@@ -10,7 +10,7 @@ SELECT extract(epoch FROM clock_timestamp() - max(s.seen_at))::double precision 
 
 -- name: list_accounts
 -- Every account; reads a table of a few rows.
-SELECT name, platform, api_url, sandbox, handle FROM fleet.accounts ORDER BY name;
+SELECT name, platform, api_url, sandbox, tier, handle FROM fleet.accounts ORDER BY name;
 
 -- name: list_latest_intents
 -- The intents that changed last; reads `number` rows along intents_updated.
@@ -18,15 +18,16 @@ SELECT id::text, account, action, target, state, text, platform_id, attempt, rea
 FROM fleet.intents i ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s;
 
 -- name: list_latest_posts
--- What was posted last, with its latest reading; reads as many intents along intents_updated as it takes to find `number`
--- posted ones, and one reading by key for each.
-SELECT i.id::text AS intent, i.account, i.platform_id, i.text, i.updated_at AS posted_at, a.api_url, a.sandbox,
+-- What was posted, replied or quoted last, with its latest reading; reads as many intents along intents_updated as it takes
+-- to find `number` posted ones, and one reading by key for each.
+SELECT i.id::text AS intent, i.account, i.action, i.target, i.platform_id, i.text, i.updated_at AS posted_at,
+    a.api_url, a.sandbox,
     coalesce(t.readings, 0) AS readings, t.gone_at, r.metrics, r.read_at
 FROM fleet.intents i
 JOIN fleet.accounts a ON a.name = i.account
 LEFT JOIN fleet.tracked_posts t ON t.account = i.account AND t.platform_id = i.platform_id
 LEFT JOIN fleet.readings r ON r.account = t.account AND r.platform_id = t.platform_id AND r.number = t.readings
-WHERE i.state = 'posted' ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s;
+WHERE i.state = 'posted' AND i.action <> 'like' ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s;
 
 -- name: count_posts
 -- How many posts and readings each account has; reads tracked_posts once, not the readings.

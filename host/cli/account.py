@@ -1,8 +1,10 @@
-"""`socialfleet account`: on whose behalf the fleet acts, and what each account talks about."""
+"""`socialfleet account`: on whose behalf the fleet acts, what each may do, and what it talks about."""
 
 import argparse
+from dataclasses import asdict
 
-from coordination.accounts import set_topics
+from coordination.accounts import TIERS, set_tier, set_topics
+from coordination.policy import get_policy
 from host.cli.person import Person, require_known
 
 
@@ -14,24 +16,57 @@ def declare(parser: argparse.ArgumentParser) -> None:
     topics = actions.add_parser("topics", help="say what an account talks about", allow_abbrev=False)
     topics.add_argument("name", metavar="NAME")
     topics.add_argument("topics", metavar="TOPIC", nargs="+")
-    topics.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
+    policy = actions.add_parser("policy", help="what an account may do, and why", allow_abbrev=False)
+    policy.add_argument("name", metavar="NAME")
+    policy.add_argument("--json", action="store_true", help="for programs")
+    tier = actions.add_parser(
+        "tier", help="say which access X sold an account, until the fleet starts anew", allow_abbrev=False
+    )
+    tier.add_argument("name", metavar="NAME")
+    tier.add_argument("tier", choices=TIERS)
+    for action in (topics, tier):
+        action.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
-    """List, or set topics."""
+    """List, set topics or tier, or show the policy."""
     rows = person.database.rows("list_account_topics")
     if options.action == "list":
         if options.json:
             person.print_json(rows)
         else:
             person.print_table(
-                ["NAME", "HANDLE", "X", "TOPICS"],
-                [[row["name"], row["handle"], row["api_url"], ", ".join(row["topics"])] for row in rows],
+                ["NAME", "HANDLE", "X", "TIER", "TOPICS"],
+                [
+                    [row["name"], row["handle"], row["api_url"], row["tier"], ", ".join(row["topics"])]
+                    for row in rows
+                ],
             )
         return 0
     require_known("account", options.name, [row["name"] for row in rows])
+    if options.action == "policy":
+        return _policy(options, person)
+    if options.action == "tier":
+        account = set_tier(
+            person.database, options.name, options.tier, actor=person.actor, reason=options.reason
+        )
+        start = "--tier" if account.sandbox else "X_TIER"
+        print(f"{account.name} is {account.tier} until the fleet starts anew, which goes by {start}")
+        return 0
     account = set_topics(
         person.database, options.name, options.topics, actor=person.actor, reason=options.reason
     )
     print(f"{account.name} talks about: {', '.join(account.topics)}")
+    return 0
+
+
+def _policy(options: argparse.Namespace, person: Person) -> int:
+    policy = get_policy(person.database, options.name)
+    if options.json:
+        person.print_json({action: asdict(ruling) for action, ruling in policy.items()})
+    else:
+        person.print_table(
+            ["ACTION", "RULE", "WHY"],
+            [[action, ruling.rule, ruling.reason] for action, ruling in sorted(policy.items())],
+        )
     return 0

@@ -3,16 +3,16 @@
 import argparse
 from typing import cast
 
-from coordination.ledger import INTENT_STATES, Decision, decide
+from coordination.ledger import ACTIONS, INTENT_STATES, Decision, decide
 from host.cli.fault import FAILED, CliError
 from host.cli.person import Person, require_known
 from host.terminal import printable
 
 DECISIONS = {
-    "approve": "let a post that waits for approval be sent",
+    "approve": "let an act that waits for approval be sent",
     "cancel": "never send it",
-    "resume": "let a parked post be sent again: it is certainly not on the platform",
-    "mark-posted": "a parked post is on the platform",
+    "resume": "let a parked act be sent again: it certainly did not happen",
+    "mark-posted": "a parked act happened: it is on the platform",
 }
 LONGEST_ID = 18
 TEXT_SHOWN = 60
@@ -23,6 +23,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="the newest intents", allow_abbrev=False)
     listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(INTENT_STATES)}")
+    listing.add_argument("--action", dest="only", metavar="ACTION", help=f"only these: {', '.join(ACTIONS)}")
     listing.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
     show = actions.add_parser("show", help="one intent with its transitions and attempts", allow_abbrev=False)
     show.add_argument("id", type=_id, metavar="ID")
@@ -54,24 +55,29 @@ def run(options: argparse.Namespace, person: Person) -> int:
     if options.json:
         person.print_json(intent)
     else:
-        print(f"post {intent['id']} is {intent['state']}")
+        print(f"{intent['action']} {intent['id']} is {intent['state']}")
     return 0
 
 
 def _list(options: argparse.Namespace, person: Person) -> int:
     if options.state is not None:
         require_known("--state", options.state, list(INTENT_STATES))
-    rows = person.database.rows("list_intents", state=options.state, number=max(0, options.limit))
+    if options.only is not None:
+        require_known("--action", options.only, list(ACTIONS))
+    rows = person.database.rows(
+        "list_intents", state=options.state, action=options.only, number=max(0, options.limit)
+    )
     if options.json:
         person.print_json(rows)
         return 0
     person.print_table(
-        ["ID", "STATE", "ACCOUNT", "FOR", "TEXT", "WHY"],
+        ["ID", "STATE", "ACCOUNT", "ACT", "FOR", "TEXT", "WHY"],
         [
             [
                 row["id"],
                 row["state"],
                 row["account"],
+                act(row["action"], row["target"]),
                 f"{row['not_before'].astimezone():%Y-%m-%d %H:%M:%S}",
                 row["text"][:TEXT_SHOWN],
                 row["reason"],
@@ -80,6 +86,11 @@ def _list(options: argparse.Namespace, person: Person) -> int:
         ],
     )
     return 0
+
+
+def act(action: str, target: str) -> str:
+    """Say what an intent does, as the ledger's events do: "reply to 1999", "like of 1999"."""
+    return action if action == "post" else f"{action} {'to' if action == 'reply' else 'of'} {target}"
 
 
 def _show(options: argparse.Namespace, person: Person) -> int:

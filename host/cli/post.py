@@ -7,7 +7,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 from coordination.ledger import propose_by_person
-from host.cli.fault import USAGE, CliError
+from host.cli.fault import FAILED, USAGE, CliError
 from host.cli.person import Person
 from workers.platforms import post_text
 
@@ -43,6 +43,8 @@ def run(options: argparse.Namespace, person: Person) -> int:
         actor=person.actor,
         at=at,
     )
+    if intent.state == "rejected":
+        raise CliError(f"post {intent.id} is refused: {intent.reason}", exit_code=FAILED)
     if options.json:
         person.print_json({"id": intent.id, "state": intent.state, "created": intent.created})
     elif intent.created:

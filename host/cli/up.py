@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import cast
 
+from coordination.accounts import TIERS
 from host.cli.fault import UNREACHABLE, USAGE, CliError
 from host.cli.person import Person
 from host.logins import DsnError
@@ -14,8 +15,6 @@ from host.up import Manage, Up, World
 from host.x_account import CredentialsMissingError
 from migrations.schema import DatabaseUnreachableError
 
-TIERS = ("free", "pay_per_use", "enterprise")
-
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -23,7 +22,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--world", type=Path, metavar="FILE", help="the sandbox's posts: a CSV, or an X archive's tweets.js"
     )
     parser.add_argument(
-        "--tier", choices=TIERS, help="the access level that the sandbox names; nothing depends on it yet"
+        "--tier", choices=TIERS, help="what the sandbox lets its account do (default: enterprise)"
     )
 
 

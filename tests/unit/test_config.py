@@ -61,6 +61,17 @@ def test_every_fault_is_told_at_once_with_name_value_and_what_is_allowed(
     assert "only-this" not in str(caught.value)
 
 
+def test_a_tier_that_X_does_not_sell_is_refused_with_those_it_does(  # noqa: N802  X is a name
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert config.load().x_tier == "pay_per_use"
+    monkeypatch.setenv("X_TIER", "enterprise")
+    assert config.load().x_tier == "enterprise"
+    monkeypatch.setenv("X_TIER", "gold")
+    with pytest.raises(config.ConfigError, match=r"X_TIER is 'gold'.*'free', 'pay_per_use' or 'enterprise'"):
+        config.load()
+
+
 def test_two_servers_can_not_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOCIALFLEET_CONSOLE_PORT", "8790")
     with pytest.raises(config.ConfigError, match="both 8790: they must differ"):

@@ -13,8 +13,8 @@ from host.up import REHEARSAL_SETTINGS, Up, World
 from host.x_account import XAccount
 from tests.integration.conftest import FleetDatabase
 
-OWN_SANDBOX = XAccount(name="sandbox", api_url="http://127.0.0.1:1", sandbox=True)
-REAL = XAccount(name="default", api_url="https://api.x.com", sandbox=False)
+OWN_SANDBOX = XAccount(name="sandbox", api_url="http://127.0.0.1:1", sandbox=True, tier="enterprise")
+REAL = XAccount(name="default", api_url="https://api.x.com", sandbox=False, tier="pay_per_use")
 
 
 def unused(*_: object, **__: object) -> None:

@@ -23,6 +23,7 @@ def test_every_parameter_reaches_the_statement() -> None:
         [
             ("state", "posted,parked"),
             ("state", "ready"),
+            ("action", "reply,like"),
             ("from", "2026-08-01T09:30:00Z"),
             ("to", "2026-08-01T12:00:00+02:00"),
             ("limit", "7"),
@@ -34,6 +35,7 @@ def test_every_parameter_reaches_the_statement() -> None:
     assert wanted.until == datetime(2026, 8, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     _, parameters = compile_intents(wanted)
     assert ["posted", "parked", "ready"] in parameters.values()
+    assert ["reply", "like"] in parameters.values()
     assert {8, 13} <= {value for value in parameters.values() if isinstance(value, int)}
 
 
@@ -47,6 +49,7 @@ def test_a_time_without_a_zone_is_utc() -> None:
         ("state", "poste", "state"),
         ("state", "posted,", "state"),
         ("state", "", "state"),
+        ("action", "follow", "action"),
         ("from", "yesterday", "from"),
         ("to", "2026-08-01T09:30:00 02:00", "to"),
         ("limit", "0", "limit"),

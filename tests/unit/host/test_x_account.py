@@ -17,8 +17,10 @@ KEYS = dict.fromkeys(X_CREDENTIALS, "value")
 class Handler(BaseHTTPRequestHandler):
     """Answers as the sandbox's health does."""
 
+    tier: object = "free"
+
     def do_GET(self) -> None:
-        body = json.dumps({"sandbox": "x"}).encode()
+        body = json.dumps({"sandbox": "x", "tier": self.tier}).encode()
         self.send_response(200 if self.path == "/_sandbox/health" else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -41,7 +43,7 @@ def sandbox() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _empty_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in (*X_CREDENTIALS, "x_api_url"):
+    for name in (*X_CREDENTIALS, "x_api_url", "x_tier"):
         monkeypatch.delenv(name.upper(), raising=False)
 
 
@@ -64,6 +66,26 @@ def test_a_sandbox_that_answers_on_loopback_is_one(sandbox: str) -> None:
     assert (account.name, account.api_url, account.sandbox) == ("sandbox", sandbox, True)
 
 
+def test_the_fleets_own_sandbox_allows_everything_unless_a_person_says_otherwise() -> None:
+    assert choose(config(x_tier="free")).tier == "enterprise"
+    assert choose(config(), sandbox_tier="pay_per_use").tier == "pay_per_use"
+
+
+def test_a_real_account_has_the_tier_that_the_environment_says() -> None:
+    assert choose(config(**KEYS)).tier == "pay_per_use"
+    assert choose(config(x_tier="enterprise", **KEYS)).tier == "enterprise"
+
+
+@pytest.mark.parametrize(
+    ("said", "tier"), [("free", "free"), ("gold", "enterprise"), (None, "enterprise"), ([], "enterprise")]
+)
+def test_a_sandbox_that_a_person_runs_says_its_own_tier(
+    sandbox: str, monkeypatch: pytest.MonkeyPatch, said: object, tier: str
+) -> None:
+    monkeypatch.setattr(Handler, "tier", said)
+    assert choose(config(x_api_url=sandbox, x_tier="pay_per_use", **KEYS)).tier == tier
+
+
 def test_what_does_not_answer_as_one_is_taken_for_real() -> None:
     assert not choose(config(x_api_url="http://127.0.0.1:1", **KEYS)).sandbox
     assert not choose(config(x_api_url="https://x.example", **KEYS)).sandbox
@@ -75,6 +97,6 @@ def test_an_x_without_credentials_names_the_variables() -> None:
 
 
 def test_health_is_a_200_with_an_object_or_nothing(sandbox: str) -> None:
-    assert sandbox_health(sandbox) == {"sandbox": "x"}
+    assert sandbox_health(sandbox) == {"sandbox": "x", "tier": "free"}
     assert get_json(sandbox, "/other") is None
     assert sandbox_health("http://127.0.0.1:1") is None
