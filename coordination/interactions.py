@@ -88,9 +88,17 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Noted:
-    """What became of a page: the cursor now, how many mentions were new, how many of them wait."""
+    """What became of a page.
+
+    Attributes:
+        cursor: the cursor now.
+        moved: whether this page moved it; else another reader did, who goes on.
+        noted: how many mentions were new.
+        open: how many of those wait for an act.
+    """
 
     cursor: Cursor
+    moved: bool
     noted: int
     open: int
 
@@ -152,11 +160,11 @@ class Interactions:
             from_reached=page.cursor.reached,
             started_at=page.cursor.now,
         )
-        noted, opened = answer.pop("noted"), answer.pop("open")
-        return Noted(cursor=_cursor(answer), noted=noted, open=opened)
+        counts = {name: answer.pop(name) for name in ("moved", "noted", "open")}
+        return Noted(cursor=_cursor(answer), **counts)
 
     def take(self, account: str, n: int = 1, lease_s: float = 60) -> list[Interaction]:
-        """Take up to `n` open ones that are due, oldest first; nobody else gets them within `lease_s`.
+        """Take up to `n` that are open and due: opt-outs, then the oldest; for `lease_s` nobody else's.
 
         Those of a process that died are free at once.
         """

@@ -45,6 +45,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     known fleet.cursors;
     is_first boolean;
+    moved boolean := false;
     at timestamptz;
     top numeric;
     new_rows integer;
@@ -102,6 +103,7 @@ BEGIN
     )
     SELECT count(*), count(*) FILTER (WHERE s.state = 'seen') INTO new_rows, open_rows FROM stored s;
     IF NOT is_first AND known.position = from_position AND known.reached IS NOT DISTINCT FROM from_reached THEN
+        moved := true;
         top := greatest(known.position::numeric, known.ceiling::numeric, newest::numeric);
         IF is_last THEN
             UPDATE fleet.cursors c SET position = top::text, ceiling = NULL, reached = NULL, moved_at = at
@@ -112,11 +114,12 @@ BEGIN
             WHERE c.account = known.account AND c.name = known.name RETURNING * INTO known;
         END IF;
     END IF;
-    RETURN fleet.cursor_as_told(known) || jsonb_build_object('noted', new_rows, 'open', open_rows);
+    RETURN fleet.cursor_as_told(known) || jsonb_build_object('noted', new_rows, 'open', open_rows,
+        'moved', moved OR is_first);
 END $$;
 
--- Takes up to n open interactions that are due, oldest post first, for lease_s of real time; those of a holder that died are
--- free at once. With each comes what decides about an answer: the newest reply proposed to it, and how many answers its author
+-- Takes up to n open interactions that are due, opt-outs before all, then oldest post first, for lease_s of real time; those of
+-- a holder that died are free at once. With each comes what decides about an answer: the newest reply proposed to it, and how many answers its author
 -- had within the hour and its conversation ever.
 CREATE OR REPLACE FUNCTION fleet.take_interactions(incarnation uuid, account text, n integer, lease_s double precision)
 RETURNS jsonb
@@ -150,7 +153,7 @@ BEGIN
         SELECT i.platform_id FROM fleet.interactions i
         WHERE i.account = take_interactions.account AND i.state IN ('seen', 'delegated') AND i.due_at <= at
           AND (i.taken_until IS NULL OR i.taken_until <= real)
-        ORDER BY i.platform_id::numeric LIMIT n FOR UPDATE SKIP LOCKED
+        ORDER BY i.request <> 'opt_out', i.platform_id::numeric LIMIT n FOR UPDATE SKIP LOCKED
     ), held AS (
         UPDATE fleet.interactions i SET taken_by = take_interactions.incarnation,
             taken_until = real + make_interval(secs => lease_s)
@@ -166,7 +169,7 @@ BEGIN
             AND o.author_id = h.author_id AND o.state = 'answered' AND o.settled_at > at - interval '1 hour'),
         'answers_in_conversation', (SELECT count(*) FROM fleet.interactions o WHERE o.account = h.account
             AND o.conversation_id = h.conversation_id AND o.state = 'answered')
-        ) ORDER BY h.platform_id::numeric), '[]')
+        ) ORDER BY h.request <> 'opt_out', h.platform_id::numeric), '[]')
     INTO taken FROM held h;
     RETURN taken;
 END $$;

@@ -1,6 +1,7 @@
 """A language model as the writer, over any endpoint that speaks OpenAI's protocol."""
 
 import re
+from collections.abc import Collection
 from random import Random
 
 import httpx2
@@ -65,19 +66,20 @@ class ModelWriter:
         if not brief.topics:
             raise DraftRefused("the brief has no topic")
         topic = Random(brief.seed).choice(brief.topics)  # noqa: S311  chooses a topic, no secret
-        text = _unquoted(self._ask(topic, brief))
-        self._accept(text, brief)
+        text = self._ask(topic, brief)
+        self.accept(text, brief.avoid)
         return Draft(text=text, writer="model", topic=topic, detail={"model": self.model})
 
     def _ask(self, topic: str, brief: Brief) -> str:
         recent = "\n".join(f"- {text}" for text in sorted(brief.avoid)[:REMEMBERED])
+        return self.complete(TASK + recent, f"Topic: {topic}\nIt appears on {brief.at:%A %d %B %Y}.")
+
+    def complete(self, task: str, data: str) -> str:
+        """What the model makes of `data`, whose words are no orders; raises `WriterError`."""
         try:
             answer = self._client.chat.completions.with_raw_response.create(
                 model=self.model,
-                messages=[
-                    {"role": "system", "content": TASK + recent},
-                    {"role": "user", "content": f"Topic: {topic}\nIt appears on {brief.at:%A %d %B %Y}."},
-                ],
+                messages=[{"role": "system", "content": task}, {"role": "user", "content": data}],
             )
             choice = _Completion.model_validate_json(answer.http_response.content).choices[0]
         except openai.APIStatusError as error:
@@ -90,9 +92,10 @@ class ModelWriter:
             raise WriterUnavailable(f"{self.model}: the answer is no chat completion") from None
         if choice.finish_reason == "length":
             raise DraftRefused(f"{self.model}: the text was cut off")
-        return choice.message.content
+        return _unquoted(choice.message.content)
 
-    def _accept(self, text: str, brief: Brief) -> None:
+    def accept(self, text: str, avoid: Collection[str]) -> None:
+        """Raise `DraftRefused` unless the text can be posted and isn't among those to avoid."""
         try:
             check(text)
         except PostTextError as error:
@@ -101,7 +104,7 @@ class ModelWriter:
             raise DraftRefused(f"{self.model}: the text has a link")
         if not self._allow_mentions and MENTION.search(text):
             raise DraftRefused(f"{self.model}: the text mentions an account")
-        if likeness(text) in {likeness(other) for other in brief.avoid}:
+        if likeness(text) in {likeness(other) for other in avoid}:
             raise DraftRefused(f"{self.model}: the text is a recent one")
 
 
