@@ -5,11 +5,11 @@
 CREATE OR REPLACE FUNCTION fleet.count_conflicts(incarnation uuid, since timestamptz DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    at timestamptz := fleet.now();
-    started timestamptz := coalesce(since, at - interval '1 hour');
+    counted_at timestamptz := fleet.now();
+    started timestamptz := coalesce(since, counted_at - interval '1 hour');
 BEGIN
     PERFORM fleet.require_incarnation(incarnation);
-    RETURN (SELECT jsonb_build_object('at', at, 'real_at', clock_timestamp(),
+    RETURN (SELECT jsonb_build_object('at', counted_at, 'real_at', clock_timestamp(),
         'engaged_before', count(*) FILTER (WHERE e.kind = 'send_refused' AND e.message LIKE '%recent_engagement'),
         'late_reports', count(*) FILTER (WHERE e.kind = 'late_report'),
         'redelivered', (SELECT count(*) FROM fleet.messages m WHERE m.state IN ('waiting', 'claimed')

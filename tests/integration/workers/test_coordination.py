@@ -1,0 +1,243 @@
+"""The coordinator: what it routes, ends and tells, and that it tells each thing once."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+
+import pytest
+
+from config import Config
+from coordination import kill_switch
+from coordination.desired import ensure_worker
+from host.control import Control
+from tests.integration.conftest import FleetDatabase
+from tests.integration.workers.waiting import eventually
+from workers import registry
+from workers.context import Context
+from workers.fleet.coordination import Coordination
+from workers.progress import Progress
+
+TASK = "TASK_DELEGATION"
+
+
+class Office:
+    """A database with a few workers known, and the coordinators that a test opens."""
+
+    def __init__(self, database: FleetDatabase) -> None:
+        self.database = database
+        maintainer = database.database("maintainer")
+        for name, roles in (("coordination", ()), ("painter", ("colour",)), ("writer", ("prose",))):
+            ensure_worker(maintainer, name, name, roles)
+        maintainer.close()
+
+    @contextmanager
+    def coordinator(self, slot: int = 1) -> Generator[Coordination]:
+        """A coordinator in this process, after its first step."""
+        with self.database.connect("coordination", slot) as fleet:
+            worker = Coordination(
+                context=Context(config=Config(), account="sandbox"),
+                fleet=fleet,
+                progress=Progress(),
+                draining=Event(),
+            )
+            worker.first_run()
+            yield worker
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with self.database.owner() as owner:
+            return owner.execute(query.encode()).fetchall()
+
+    def told(self) -> list[str]:
+        """What its events say it did."""
+        return [
+            row[0]
+            for row in self.rows("SELECT message FROM fleet.events WHERE kind = 'coordinated' ORDER BY id")
+        ]
+
+    def broadcasts(self, kind: str) -> list[dict[str, Any]]:
+        """The payloads of a kind, one for each broadcast."""
+        return [
+            row[0]
+            for row in self.rows(
+                "SELECT payload FROM fleet.messages WHERE recipient_kind = 'all' AND recipient = 'painter' "
+                f"AND payload->>'kind' = '{kind}' ORDER BY id"
+            )
+        ]
+
+
+@pytest.fixture
+def office(fleet_database: FleetDatabase) -> Office:
+    return Office(fleet_database)
+
+
+def use_search(worker: Coordination, number: int) -> None:
+    """Take and settle so many of the ten searches that a window has here."""
+    for _ in range(number):
+        grant = worker.fleet.rate_limits.can_make_request("search_tweets", "painter/1", account="sandbox")
+        assert grant.grant_id is not None
+        worker.fleet.rate_limits.record_usage(grant.grant_id, True)
+
+
+@pytest.fixture
+def ten_searches(office: Office) -> None:
+    person = office.database.database("console")
+    person.call(
+        "configure_rate_limit", account="sandbox", endpoint="search_tweets", requests=10, window_s=900
+    )
+    person.close()
+
+
+def test_a_step_with_nothing_to_do_says_nothing(office: Office) -> None:
+    with office.coordinator() as coordinator:
+        coordinator.step()
+    assert office.told() == []
+    assert office.rows("SELECT count(*) FROM fleet.messages") == [(0,)]
+
+
+def test_a_step_says_in_one_line_what_it_routed_ended_and_swept(office: Office) -> None:
+    with office.coordinator() as coordinator:
+        messages = coordinator.fleet.messages
+        for _ in range(3):
+            messages.send(TASK, "colour", {}, to="role")
+        messages.send(TASK, "prose", {}, to="role")
+        messages.send(TASK, "music", {}, to="role", ttl_s=60)
+        coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis", duration_minutes=0.0001)
+        with office.database.owner() as owner:
+            owner.execute(
+                "UPDATE fleet.engagement_locks SET lease_expires_at = clock_timestamp() - interval '301 s'"
+            )
+        office.database.advance(61)
+        coordinator.step()
+        assert coordinator.progress.snapshot.items == 4
+    (told,) = office.told()
+    assert told == (
+        "routed 3 colour to painter, 1 prose to writer; 1 messages expired, 0 of them broadcasts; "
+        "swept 1 locks whose lease was over"
+    )
+
+
+def test_a_lock_whose_lease_is_over_stays_for_the_grace(office: Office) -> None:
+    with office.coordinator() as coordinator:
+        coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis")
+        coordinator.fleet.engagement.request_lock("2", "coordination/1", "analysis")
+        with office.database.owner() as owner:
+            owner.execute(
+                "UPDATE fleet.engagement_locks SET lease_expires_at = clock_timestamp() - interval '290 s' "
+                "WHERE content = '1'"
+            )
+        coordinator.step()
+    assert office.rows("SELECT count(*) FROM fleet.engagement_locks") == [(2,)]
+
+
+def test_more_messages_than_a_batch_are_routed_in_one_step(office: Office) -> None:
+    with office.coordinator() as coordinator:
+        coordinator.settings = coordinator.settings.model_copy(update={"batch_size": 2})
+        for _ in range(5):
+            coordinator.fleet.messages.send(TASK, "colour", {}, to="role")
+        coordinator.step()
+    assert office.told() == ["routed 5 colour to painter"]
+
+
+@pytest.mark.usefixtures("ten_searches")
+def test_each_crossing_of_a_limit_is_told_once_to_all(office: Office) -> None:
+    with office.coordinator() as coordinator:
+        use_search(coordinator, 7)
+        coordinator.step()
+        assert office.broadcasts("rate_limit_crossed") == []
+        for number, health, percent in ((1, "warning", 80), (2, "critical", 100)):
+            use_search(coordinator, number)
+            for _ in range(3):
+                coordinator.step()
+            newest = office.broadcasts("rate_limit_crossed")[-1]
+            assert (newest["health"], newest["used_percent"]) == (health, percent)
+            assert (newest["account"], newest["endpoint"]) == ("sandbox", "search_tweets")
+        with office.coordinator(2) as second:  # one more, which has seen nothing yet
+            second.step()
+        assert len(office.broadcasts("rate_limit_crossed")) == 2
+        office.database.advance(901)
+        coordinator.step()
+        assert [one["health"] for one in office.broadcasts("rate_limit_crossed")] == [
+            "warning",
+            "critical",
+            "healthy",
+        ]
+        use_search(coordinator, 8)
+        coordinator.step()
+    assert office.broadcasts("rate_limit_crossed")[-1]["health"] == "warning"
+    assert office.told()[0] == "told 3 workers: search_tweets of sandbox is warning"
+
+
+def test_a_change_of_the_kill_switch_is_told_once_to_all(office: Office) -> None:
+    person = office.database.database("console")
+    with office.coordinator() as coordinator:
+        kill_switch.set_kill_switch(person, on=True, actor="me", reason="stop")
+        for _ in range(3):
+            coordinator.step()
+        with office.coordinator(2):
+            pass
+        assert [(one["on"], one["reason"]) for one in office.broadcasts("kill_switch_changed")] == [
+            (True, "stop")
+        ]
+        kill_switch.set_kill_switch(person, on=False, actor="me", reason="go on")
+        coordinator.step()
+        assert [one["on"] for one in office.broadcasts("kill_switch_changed")] == [True, False]
+    assert office.told() == [
+        "told 3 workers: the kill switch is on",
+        "told 3 workers: the kill switch is off",
+    ]
+    person.close()
+
+
+def test_an_old_change_of_the_kill_switch_is_no_news(office: Office) -> None:
+    person = office.database.database("console")
+    kill_switch.set_kill_switch(person, on=True, actor="me", reason="long ago")
+    person.close()
+    with office.database.owner() as owner:
+        owner.execute("UPDATE fleet.kill_switch SET changed_at = clock_timestamp() - interval '1 hour'")
+    with office.coordinator():
+        pass
+    assert office.broadcasts("kill_switch_changed") == []
+
+
+def test_conflicts_since_the_last_step_are_counted_in_its_event(office: Office) -> None:
+    refused = (
+        "INSERT INTO fleet.events (at, severity, kind, source, message, data) VALUES "
+        "(fleet.now(), 'warning', 'send_refused', 'poster/1', 'post 7 was not sent: recent_engagement', '{}')"
+    )
+    with office.database.owner() as owner:
+        owner.execute(refused)
+        with office.coordinator() as coordinator:
+            assert office.told() == []  # before its time
+            owner.execute(refused)
+            owner.execute(refused)
+            coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis")
+            coordinator.step()
+            coordinator.step()
+    assert office.told() == ["2 acts on content that was engaged already; 1 locks held"]
+
+
+def test_the_manager_stores_what_roles_the_programs_workers_have(office: Office) -> None:
+    """And what a program of another version stored before is replaced."""
+    with_roles = {name: kind.roles for name, kind in registry.find().items() if kind.roles}
+    assert with_roles
+    maintainer = office.database.database("maintainer")
+    for name in with_roles:
+        ensure_worker(maintainer, name, "older", ("gone",))
+    maintainer.close()
+    control = Control(
+        lambda: office.database.dsn("maintainer"),
+        {**dict.fromkeys(with_roles, "newer"), "stranger": "of no file"},
+        wake=Event().set,
+        say=lambda _line, _severity: None,
+        tell=lambda _event: None,
+    )
+    control.start()
+    try:
+        look: Callable[[], dict[str, Any]] = lambda: {  # noqa: E731  a name for the query
+            name: tuple(roles) for name, roles in office.rows("SELECT name, roles FROM fleet.workers")
+        }
+        eventually(lambda: "stranger" in look(), what="the registration")
+        assert look().items() >= {**with_roles, "stranger": ()}.items()
+    finally:
+        control.stop()
