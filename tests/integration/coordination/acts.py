@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from coordination import Fleet
+from coordination import Fleet, Intent
 from coordination.database import Database
-from coordination.ledger import Claim, Clearance
+from coordination.ledger import Action, Claim, Clearance
 from tests.integration.coordination.tables import Owner, rows, value
 
 DEADLINE_S = 13.0
+AUTHOR = "7"
 _numbers = count(1)
 
 
@@ -27,9 +28,10 @@ def target() -> str:
 
 def plentiful(console: Database, account: str = "sandbox") -> None:
     """No test of the ledger waits for the limiter."""
-    console.call(
-        "configure_rate_limit", account=account, endpoint="post_tweet", requests=1_000_000, window_s=60
-    )
+    for endpoint in ("post_tweet", "like_tweet"):
+        console.call(
+            "configure_rate_limit", account=account, endpoint=endpoint, requests=1_000_000, window_s=60
+        )
 
 
 def grant(fleet: Fleet, account: str = "sandbox", endpoint: str = "post_tweet") -> str:
@@ -42,6 +44,14 @@ def ready(fleet: Fleet, account: str = "sandbox", **options: Any) -> str:
     return fleet.ledger.propose(account, "post", target(), "Hello", **options).id
 
 
+def towards(
+    fleet: Fleet, action: Action, target: str, account: str = "sandbox", author_id: str = AUTHOR
+) -> Intent:
+    """Propose a reply, quote or like of another's post."""
+    text = "" if action == "like" else "Well said"
+    return fleet.ledger.propose(account, action, target, text, origin={"author_id": author_id})
+
+
 def claimed(fleet: Fleet, account: str = "sandbox", lease_s: float = 60) -> Claim:
     claim = fleet.ledger.claim(account, "tester/1", lease_s)
     assert claim is not None
@@ -51,7 +61,20 @@ def claimed(fleet: Fleet, account: str = "sandbox", lease_s: float = 60) -> Clai
 def prepared(fleet: Fleet, account: str = "sandbox", lease_s: float = 60) -> Act:
     if account == "sandbox":
         ready(fleet)
-    return Act(claim=claimed(fleet, account, lease_s), grant_id=grant(fleet, account))
+    return granted(fleet, claimed(fleet, account, lease_s))
+
+
+def granted(fleet: Fleet, claim: Claim) -> Act:
+    return Act(claim=claim, grant_id=grant(fleet, claim.account, claim.endpoint))
+
+
+def prepared_towards(fleet: Fleet, action: Action, target: str, **options: str) -> Act:
+    """A reply, quote or like, up to the last gate."""
+    proposed = towards(fleet, action, target, **options)
+    assert proposed.state == "ready", proposed
+    claim = claimed(fleet, options.get("account", "sandbox"))
+    assert claim.intent == proposed.id
+    return granted(fleet, claim)
 
 
 def begin(fleet: Fleet, act: Act, *, http_deadline_s: float = DEADLINE_S, fence_seen: int = 0) -> Clearance:
@@ -89,3 +112,12 @@ def is_locked(owner: Owner, act: Act) -> bool:
 
 def open_grants(owner: Owner) -> int:
     return int(value(owner, "SELECT count(*) FROM fleet.rate_grants WHERE settled_at IS NULL"))
+
+
+def posted(fleet: Fleet, act: Act, platform_id: str | None = None) -> dict[str, Any]:
+    """Send it: begun, and reported as done."""
+    begun = begin(fleet, act)
+    assert begun.sending, begun
+    return fleet.ledger.settle(
+        act.claim.intent, begun.attempt, "posted", "tester/1", platform_id=platform_id or act.claim.target
+    )
