@@ -69,14 +69,18 @@ class Forbidden(Problem):
 
 
 class UnsupportedAuthentication(Problem):
-    """The endpoint needs a user, and the credentials are the app's alone."""
+    """The endpoint doesn't take credentials of this kind."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        given: str = "OAuth 2.0 Application-Only",
+        supported: str = "OAuth 1.0a User Context, OAuth 2.0 User Context",
+    ) -> None:
         super().__init__(
             403,
             "Unsupported Authentication",
-            "Authenticating with OAuth 2.0 Application-Only is forbidden for this endpoint.  "
-            "Supported authentication types are [OAuth 1.0a User Context, OAuth 2.0 User Context].",
+            f"Authenticating with {given} is forbidden for this endpoint.  "
+            f"Supported authentication types are [{supported}].",
             type_=f"{PROBLEMS}/unsupported-authentication",
         )
 
@@ -106,6 +110,21 @@ def not_found(resource: str, parameter: str, value: str) -> dict[str, Any]:
         "parameter": parameter,
         "resource_id": value,
         "type": f"{PROBLEMS}/resource-not-found",
+    }
+
+
+def not_authorized(field: str, post_id: str) -> dict[str, Any]:
+    """The entry of a partial answer's `errors` for a post's field that the caller may not see."""
+    return {
+        "value": post_id,
+        "detail": f"Sorry, you are not authorized to access '{field}' on the Tweet with id : [{post_id}].",
+        "title": "Field Authorization Error",
+        "section": "data",
+        "field": field,
+        "resource_type": "tweet",
+        "parameter": "id",
+        "resource_id": post_id,
+        "type": f"{PROBLEMS}/not-authorized-for-field",
     }
 
 

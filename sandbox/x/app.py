@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route, compile_path
 
 from sandbox.x import fault_answers, pages, rate_limits, snowflakes, views
-from sandbox.x.answers import NotFound, Problem, TooManyRequests, UnsupportedAuthentication
+from sandbox.x.answers import NotFound, Problem, TooManyRequests
 from sandbox.x.auth import Caller, Gate
 from sandbox.x.call import Answer, Call, Endpoint, Redirect
 from sandbox.x.clock import Clock, Dated
@@ -27,6 +27,7 @@ from sandbox.x.connections import Reset
 from sandbox.x.control import Control
 from sandbox.x.endpoints import ENDPOINTS
 from sandbox.x.faults import Faults, Fired
+from sandbox.x.living import Living
 from sandbox.x.parameters import Query
 from sandbox.x.rate_limits import Usage
 from sandbox.x.store import Span, Store
@@ -61,6 +62,7 @@ class Sandbox:
     tier: str
     world: str
     clock: Clock
+    living: Living
     token: str
     faults: Faults = field(default_factory=lambda: Faults(_is_written))
     last_headers: LastHeaders = field(default_factory=LastHeaders)
@@ -122,7 +124,7 @@ class Sandbox:
         usages: list[Usage] = []
         try:
             fault_answers.refuse_credentials(fired)
-            caller = self._caller(request)
+            caller = self._caller(endpoint, request, now_ms)
             if endpoint is None:
                 raise NotFound
             usages = self._take(endpoint, caller, now_ms, fired)
@@ -131,7 +133,8 @@ class Sandbox:
                 raise TooManyRequests
             fault_answers.refuse_account(fired, str(self.store.account.id))
             call = await self._call(endpoint, request, caller, now_ms, fired)
-            response = _response(endpoint.answer(self.store, call), endpoint.status)
+            self.living.until(now_ms)
+            response = _response(endpoint.serve(self.store, call), endpoint.status)
         except Problem as problem:
             response = JSONResponse(problem.body, problem.status, media_type="application/problem+json")
         response.headers.update(self._limit_headers(endpoint, caller, usages, fired))
@@ -149,13 +152,16 @@ class Sandbox:
         self.last_headers[key] = true
         return sent
 
-    def _caller(self, request: Request) -> Caller:
+    def _caller(self, endpoint: Endpoint | None, request: Request, now_ms: int) -> Caller:
+        if endpoint is not None and endpoint.who == "nobody":
+            return Caller(name="nobody", context="nobody")
         path, query = request.scope["raw_path"].decode("latin-1"), request.url.query
         return self.gate.check(
             method=request.method,
             target=path + (f"?{query}" if query else ""),
             authorization=request.headers.get("authorization"),
             now_s=int(time.time()),  # a signature's timestamp is of its client's own clock
+            now_ms=now_ms,
         )
 
     async def _call(
@@ -167,6 +173,7 @@ class Sandbox:
             caller=caller,
             body=await _body(request, endpoint.max_body_bytes),
             content_type=request.headers.get("content-type", ""),
+            client=self.gate.client,
             authorization=request.headers.get("authorization", ""),
             tier=self.tier,
             now_ms=now_ms,
@@ -175,8 +182,7 @@ class Sandbox:
         )
 
     def _take(self, endpoint: Endpoint, caller: Caller, now_ms: int, fired: Fired) -> list[Usage]:
-        if endpoint.who == "user" and caller.context == "app":
-            raise UnsupportedAuthentication
+        endpoint.check_authentication(caller)
         used_up_s = fault_answers.window_seconds(fired)
         if used_up_s is not None:
             return rate_limits.used_up(caller, endpoint.name, now_ms, used_up_s)
@@ -210,11 +216,13 @@ class Sandbox:
 
     async def timeline(self, _request: Request) -> Response:
         """GET /: the account's latest posts."""
+        self.living.until(self.clock.now_ms())
         posts = self.store.posts_of(self.store.account.id, Span(), 50)
         return HTMLResponse(pages.timeline(self.store, posts, self.clock.now_ms()))
 
     async def post(self, request: Request) -> Response:
         """GET /posts/ID: one post."""
+        self.living.until(self.clock.now_ms())
         post_id = request.path_params["post_id"]
         known = post_id.isascii() and post_id.isdigit() and int(post_id[:20]) <= snowflakes.MAX_ID
         post = self.store.post(int(post_id)) if known else None

@@ -1,11 +1,11 @@
-"""Auth: who calls. OAuth 1.0a signatures (RFC 5849, HMAC-SHA1) and app-only bearer tokens.
+"""Auth: who calls. OAuth 1.0a signatures (RFC 5849, HMAC-SHA1), app-only and OAuth 2.0 user tokens.
 
 oauthlib builds and checks the signature. A client signs the address that it believes it talks to: a
 redirected one signs X's own address, another the sandbox's. Both are accepted, nothing else.
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import oauthlib.common
@@ -14,6 +14,7 @@ import oauthlib.oauth1.rfc5849.utils
 
 from sandbox.x.answers import Unauthorized
 from sandbox.x.credentials import Credentials
+from sandbox.x.tokens import Tokens
 
 # Without types of its own: what comes out is converted where it is used.
 SignedRequest: Any = oauthlib.common.Request
@@ -52,36 +53,56 @@ class Caller:
     scopes: frozenset[str] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """An app, as OAuth 2.0 knows it."""
+
+    id: str
+    secret: str = field(repr=False)
+
+
 class Gate:
     """Checks the Authorization header of each request; remembers nonces as long as they could be reused."""
 
-    def __init__(self, credentials: Credentials, port: int) -> None:
-        """A gate for these credentials, in a sandbox on this port."""
+    def __init__(self, credentials: Credentials, port: int, tokens: Tokens | None = None) -> None:
+        """A gate for these credentials and OAuth 2.0 tokens, in a sandbox on this port."""
         self._credentials = credentials
+        self._tokens = tokens
+        self.client = Client(id=credentials.x_client_id, secret=credentials.x_client_secret)
         self._origins = (*X_ORIGINS, f"http://127.0.0.1:{port}", f"http://localhost:{port}")
         self._nonces: dict[tuple[str, str], int] = {}
 
-    def check(self, *, method: str, target: str, authorization: str | None, now_s: int) -> Caller:
+    def check(
+        self, *, method: str, target: str, authorization: str | None, now_s: int, now_ms: int = 0
+    ) -> Caller:
         """The caller; raises Unauthorized.
 
         Args:
             method: The HTTP method.
             target: Path and query as they were sent.
             authorization: The header's value.
-            now_s: The time in seconds since 1970.
+            now_s: The client's time in seconds since 1970, which signatures follow.
+            now_ms: The platform's time in milliseconds since 1970, by which tokens expire.
         """
         scheme, _, value = (authorization or "").partition(" ")
         match scheme.lower():
             case "bearer":
-                if not _same(value.strip(), self._credentials.x_bearer_token):
-                    raise Unauthorized("unknown bearer token")
-                return Caller(name="app", context="app")
+                return self._check_bearer(value.strip(), now_ms)
             case "oauth":
                 self._check_signed(method, target, str(authorization), now_s)
                 known = self._credentials
                 return Caller(name=known.username, context="user", user_id=int(known.user_id))
             case _:
                 raise Unauthorized("no OAuth 1.0a or bearer credentials")
+
+    def _check_bearer(self, token: str, now_ms: int) -> Caller:
+        if _same(token, self._credentials.x_bearer_token):
+            return Caller(name="app", context="app")
+        scopes = self._tokens.scopes_of(token, now_ms) if self._tokens else None
+        if scopes is None:
+            raise Unauthorized("unknown, expired or revoked bearer token")
+        known = self._credentials
+        return Caller(name=known.username, context="user", user_id=int(known.user_id), scopes=scopes)
 
     def _check_signed(self, method: str, target: str, authorization: str, now_s: int) -> None:
         values = _read_header(authorization)

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sandbox.x.auth import Caller
+from sandbox.x import tiers
+from sandbox.x.answers import Forbidden, UnsupportedAuthentication
+from sandbox.x.auth import Caller, Client
 from sandbox.x.parameters import Query
 from sandbox.x.store import Span, Store
 
@@ -21,6 +23,7 @@ class Call:
         caller: Who calls.
         body: Its body as sent.
         content_type: What the body says it is.
+        client: The app that the credentials belong to.
         authorization: The header as sent, for the endpoints that know clients instead of callers.
         tier: The account's access level.
         now_ms: The platform's time, milliseconds since 1970.
@@ -33,6 +36,7 @@ class Call:
     caller: Caller
     body: bytes
     content_type: str
+    client: Client
     authorization: str
     tier: str
     now_ms: int
@@ -68,8 +72,9 @@ class Endpoint:
         name: What the request log and the limits call it.
         path: With its parameters in braces.
         answer: Gives the body; raises Problem.
-        who: Whose credentials it takes: a user's, the app's and a user's, or none at all.
+        who: Whose credentials it takes: a user's, a user's by OAuth 2.0, any, or none at all.
         scopes: What an OAuth 2.0 token must allow.
+        tiers: The access levels that have it.
         status: The status of its answer.
         max_body_bytes: The longest body it reads.
     """
@@ -78,7 +83,23 @@ class Endpoint:
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     answer: Callable[[Store, Call], Answer]
-    who: Literal["user", "any", "nobody"] = "any"
+    who: Literal["user", "oauth2_user", "any", "nobody"] = "any"
     scopes: tuple[str, ...] = ("tweet.read", "users.read")
+    tiers: tuple[str, ...] = tiers.PAID
     status: int = 200
     max_body_bytes: int = 65_536
+
+    def check_authentication(self, caller: Caller) -> None:
+        """Raises UnsupportedAuthentication where the credentials are of a kind that it doesn't take."""
+        if self.who in {"user", "oauth2_user"} and caller.context == "app":
+            raise UnsupportedAuthentication
+        if self.who == "oauth2_user" and caller.scopes is None:
+            raise UnsupportedAuthentication("OAuth 1.0a User Context", "OAuth 2.0 User Context")
+
+    def serve(self, store: Store, call: Call) -> Answer:
+        """The answer to a call; raises Problem, first where scopes or tier don't allow it."""
+        scopes = call.caller.scopes
+        if scopes is not None and not scopes.issuperset(self.scopes):
+            raise Forbidden("Forbidden")
+        tiers.check_endpoint(call.tier, self.tiers, call.client.id)
+        return self.answer(store, call)

@@ -5,7 +5,7 @@ import os
 import secrets
 import string
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sandbox.x import snowflakes
@@ -29,6 +29,8 @@ class Credentials:
     x_bearer_token: str
     user_id: str
     username: str
+    x_client_id: str = ""
+    x_client_secret: str = ""
 
 
 def load(directory: Path) -> Credentials:
@@ -37,7 +39,11 @@ def load(directory: Path) -> Credentials:
     if not path.exists():
         _write(path, _make())
     try:
-        return Credentials(**json.loads(path.read_text(encoding="utf-8")))
+        known = Credentials(**json.loads(path.read_text(encoding="utf-8")))
+        if not known.x_client_id:  # an earlier release had none
+            known = replace(known, x_client_id=_random(34), x_client_secret=_random(50))
+            _write(path, known)
+        return known  # noqa: TRY300 - short enough
     except (ValueError, TypeError) as error:
         raise CredentialsError(
             f"{path} is damaged: put its copy back, or start with an empty --state directory"
@@ -54,6 +60,8 @@ def _make() -> Credentials:
         x_bearer_token=_random(100),
         user_id=user_id,
         username="fleet",
+        x_client_id=_random(34),
+        x_client_secret=_random(50),
     )
 
 

@@ -30,6 +30,15 @@ class Upload:
         """X's media key: the kind's number and the id."""
         return f"{KINDS[self.kind]}_{self.id}"
 
+    def is_ready(self, now_ms: int) -> bool:
+        """Whether it can be attached to a post: finished, and processed where that takes time."""
+        return self.finalized_ms is not None and now_ms >= self.finalized_ms + self.processing_ms
+
+    @property
+    def processing_ms(self) -> int:
+        """How long X works on it after the end: pictures are ready at once."""
+        return 0 if self.kind == "photo" else PROCESSING_MS
+
     @property
     def kind(self) -> str:
         """What X shows it as: photo, video or animated_gif."""
@@ -38,6 +47,7 @@ class Upload:
         return "animated_gif" if self.media_type == "image/gif" else "photo"
 
 
+PROCESSING_MS = 2000
 KINDS = {"photo": 3, "video": 7, "animated_gif": 16}
 
 

@@ -10,51 +10,109 @@ from sandbox.x.answers import Fault, InvalidRequest, not_one_of
 from sandbox.x.store import Span
 
 TWEET_FIELDS = (
+    "article",
     "attachments",
     "author_id",
+    "card_uri",
+    "community_id",
     "context_annotations",
     "conversation_id",
     "created_at",
+    "display_text_range",
+    "edit_controls",
     "edit_history_tweet_ids",
     "entities",
     "geo",
     "id",
     "in_reply_to_user_id",
     "lang",
+    "made_with_ai",
+    "media_metadata",
+    "non_public_metrics",
+    "note_tweet",
+    "organic_metrics",
+    "paid_partnership",
     "possibly_sensitive",
+    "promoted_metrics",
     "public_metrics",
     "referenced_tweets",
     "reply_settings",
+    "scopes",
     "source",
+    "suggested_source_links",
     "text",
     "withheld",
 )
 USER_FIELDS = (
+    "affiliation",
+    "connection_status",
     "created_at",
     "description",
     "entities",
     "id",
     "location",
+    "most_recent_tweet_id",
     "name",
+    "parody",
     "pinned_tweet_id",
+    "profile_banner_url",
     "profile_image_url",
     "protected",
     "public_metrics",
+    "receives_your_dm",
+    "subscription_type",
     "url",
     "username",
     "verified",
+    "verified_followers_count",
+    "verified_type",
     "withheld",
 )
+MEDIA_FIELDS = (
+    "alt_text",
+    "duration_ms",
+    "height",
+    "media_key",
+    "non_public_metrics",
+    "organic_metrics",
+    "preview_image_url",
+    "promoted_metrics",
+    "public_metrics",
+    "type",
+    "url",
+    "variants",
+    "width",
+)
+POLL_FIELDS = ("duration_minutes", "end_datetime", "id", "options", "voting_status")
+PLACE_FIELDS = ("contained_within", "country", "country_code", "full_name", "geo", "id", "name", "place_type")
 EXPANSIONS = (
     "attachments.media_keys",
     "attachments.poll_ids",
     "author_id",
+    "edit_history_tweet_ids",
+    "entities.mentions.username",
     "geo.place_id",
     "in_reply_to_user_id",
     "referenced_tweets.id",
+    "referenced_tweets.id.attachments.media_keys",
     "referenced_tweets.id.author_id",
 )
-FIELDS = ("tweet.fields", "post.fields", "user.fields", "expansions")
+USER_EXPANSIONS = ("affiliation.user_id", "most_recent_tweet_id", "pinned_tweet_id")
+
+# X's newer names, and the older ones that mean the same.
+RENAMED = {
+    "edit_history_post_ids": "edit_history_tweet_ids",
+    "most_recent_post_id": "most_recent_tweet_id",
+    "note_post": "note_tweet",
+    "pinned_post_id": "pinned_tweet_id",
+    "referenced_posts": "referenced_tweets",
+    "referenced_posts.id": "referenced_tweets.id",
+    "referenced_posts.id.attachments.media_keys": "referenced_tweets.id.attachments.media_keys",
+    "referenced_posts.id.author_id": "referenced_tweets.id.author_id",
+}
+
+USER_LISTING = ("user.fields", "tweet.fields", "post.fields", "expansions")
+FIELDS = (*USER_LISTING, "media.fields", "poll.fields", "place.fields")
 LISTING = ("since_id", "until_id", "start_time", "end_time", "max_results", "pagination_token")
 
 _ID = re.compile(r"[0-9]{1,19}")
@@ -65,11 +123,21 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, kw_only=True)
 class Fields:
-    """What an answer shall show of each post and user, besides the defaults."""
+    """What an answer shall show of each post, user and medium besides the defaults, in X's older names.
+
+    `newer` tells that it was asked for in the newer ones (post.fields, referenced_posts), and is answered so.
+    """
 
     tweet: frozenset[str] = frozenset()
     user: frozenset[str] = frozenset()
+    media: frozenset[str] = frozenset()
     expansions: frozenset[str] = frozenset()
+    newer: bool = False
+
+    @property
+    def posts(self) -> str:
+        """Where `includes` holds posts."""
+        return "posts" if self.newer else "tweets"
 
 
 @dataclass(kw_only=True)
@@ -119,18 +187,39 @@ class Query:
 
     def fields(self) -> Fields:
         """The field lists and expansions."""
-        tweet = self._list("tweet.fields", TWEET_FIELDS) | self._list("post.fields", TWEET_FIELDS)
+        self._list("poll.fields", POLL_FIELDS)
+        self._list("place.fields", PLACE_FIELDS)
+        return self._fields(EXPANSIONS, media=self._list("media.fields", MEDIA_FIELDS))
+
+    def user_fields(self, *names: str) -> Fields:
+        """The field lists and expansions of an answer of users, checked; `names` are more parameters."""
+        self.allow(*names, *USER_LISTING)
+        fields = self._fields(USER_EXPANSIONS)
+        self.check()
+        return fields
+
+    def _fields(self, expansions: Sequence[str], media: frozenset[str] = frozenset()) -> Fields:
+        newer = {new for new, old in RENAMED.items() if old in TWEET_FIELDS}
+        posts = self._list("post.fields", (*TWEET_FIELDS, *sorted(newer)))
+        also = {new for new, old in RENAMED.items() if old in expansions}
+        expanded = self._list("expansions", (*expansions, *sorted(also)))
         return Fields(
-            tweet=tweet,
-            user=self._list("user.fields", USER_FIELDS),
-            expansions=self._list("expansions", EXPANSIONS),
+            tweet=self._list("tweet.fields", TWEET_FIELDS) | _older(posts),
+            user=_older(self._list("user.fields", (*USER_FIELDS, "most_recent_post_id", "pinned_post_id"))),
+            media=media,
+            expansions=_older(expanded),
+            newer=bool(posts or expanded & also),
         )
 
-    def max_results(self, *, least: int, most: int) -> int:
-        """How many posts the answer may hold: 10 unless told."""
+    def position(self, name: str) -> int:
+        """The id below which a page begins: the one that a token stands for, or the greatest."""
+        return self._optional(name, self._position) or snowflakes.MAX_ID
+
+    def max_results(self, *, least: int, most: int, usual: int = 10) -> int:
+        """How many items the answer may hold; `usual` unless told."""
         value = self.get("max_results")
         if value is None:
-            return 10
+            return usual
         if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
             message = f"The `max_results` query parameter value [{value}] is not between {least} and {most}"
             self._fault("max_results", value, message)
@@ -151,6 +240,11 @@ class Query:
             message = "Invalid 'start_time'. 'start_time' must be before 'end_time'"
             self._fault("start_time", str(self.get("start_time")), message)
         return Span(since_id=since_id, until_id=until_id, start_ms=start_ms, end_ms=end_ms)
+
+    def moment(self, name: str, *, usual_ms: int) -> int:
+        """A time in milliseconds since 1970; `usual_ms` where it is missing."""
+        found = self._optional(name, self._time_ms)
+        return usual_ms if found is None else found
 
     def one_of(self, name: str, allowed: Sequence[str]) -> frozenset[str]:
         """A list of values out of `allowed`."""
@@ -207,6 +301,10 @@ class Query:
 
     def _fault(self, name: str, value: str, message: str) -> None:
         self.faults.append(Fault(parameter=name, value=value, message=message))
+
+
+def _older(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(RENAMED.get(name, name) for name in names)
 
 
 def token(last_id: int) -> str:

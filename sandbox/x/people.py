@@ -74,6 +74,10 @@ class People:
         """A user hears another again."""
         return self._changed("delete_mute", user_id=user_id, muted_id=muted_id)
 
+    def follows(self, user_id: int, followed_id: int) -> bool:
+        """Whether one user follows another."""
+        return bool(self._database.number("has_follow", user_id=user_id, followed_id=followed_id))
+
     def add_to_counts(self, post_id: int, **counts: int) -> None:
         """Adds to a post's counts: retweets, replies, likes, quotes, bookmarks."""
         if any(counts.values()):
@@ -82,6 +86,14 @@ class People:
     def liking_users(self, post_id: int, until_id: int, count: int) -> list[User]:
         """Who likes a post."""
         return self._users("list_liking_users", until_id, count, post_id=post_id)
+
+    def reposting_users(self, post_id: int, until_id: int, count: int) -> list[User]:
+        """Who reposted a post."""
+        return self._users("list_reposting_users", until_id, count, post_id=post_id)
+
+    def count_likes_of(self, user: User) -> int:
+        """How many posts the user likes, as far as the sandbox knows by name."""
+        return self._database.number("count_likes_of", user_id=user.id)
 
     def followers(self, user_id: int, until_id: int, count: int) -> list[User]:
         """Who follows a user."""

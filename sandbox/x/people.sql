@@ -12,6 +12,13 @@ SELECT users.* FROM likes JOIN users ON users.id = likes.user_id
 WHERE likes.post_id = :post_id AND users.id < :until_id
 ORDER BY users.id DESC LIMIT :count;
 
+-- name: list_reposting_users
+SELECT DISTINCT users.* FROM posts JOIN users ON users.id = posts.author_id
+WHERE posts.repost_of = :post_id AND posts.deleted_ms IS NULL AND users.id < :until_id
+ORDER BY users.id DESC LIMIT :count;
+-- name: count_likes_of
+SELECT count(*) FROM likes WHERE user_id = :user_id;
+
 -- name: add_bookmark
 INSERT INTO bookmarks (user_id, post_id, at_ms) VALUES (:user_id, :post_id, :at_ms) ON CONFLICT DO NOTHING;
 -- name: delete_bookmark
@@ -23,6 +30,8 @@ ORDER BY posts.id DESC LIMIT :count;
 
 -- name: add_follow
 INSERT INTO follows (user_id, followed_id, at_ms) VALUES (:user_id, :followed_id, :at_ms) ON CONFLICT DO NOTHING;
+-- name: has_follow
+SELECT EXISTS (SELECT 1 FROM follows WHERE user_id = :user_id AND followed_id = :followed_id);
 -- name: delete_follow
 DELETE FROM follows WHERE user_id = :user_id AND followed_id = :followed_id;
 -- name: add_to_follow_counts
@@ -47,6 +56,8 @@ WHERE posts.id > :since_id AND posts.id < :until_id
         posts.author_id = :user_id
         OR posts.author_id IN (SELECT followed_id FROM follows WHERE user_id = :user_id)
     )
+    AND NOT (:no_replies AND posts.reply_to IS NOT NULL)
+    AND NOT (:no_reposts AND (posts.repost_of IS NOT NULL OR posts.text GLOB 'RT @*'))
 ORDER BY posts.id DESC LIMIT :count;
 
 -- name: add_mute

@@ -47,14 +47,20 @@ SELECT * FROM posts
 WHERE author_id = :author_id AND id > :since_id AND id < :until_id
     AND created_ms >= :start_ms AND created_ms < :end_ms AND deleted_ms IS NULL
 ORDER BY id DESC LIMIT :count;
+-- name: get_author
+-- Also of a deleted post: who answered it still answered its author.
+SELECT author_id FROM posts WHERE id = :id;
+-- name: list_chosen_posts_of
+SELECT * FROM posts
+WHERE author_id = :author_id AND id > :since_id AND id < :until_id
+    AND created_ms >= :start_ms AND created_ms < :end_ms AND deleted_ms IS NULL
+    AND NOT (:no_replies AND reply_to IS NOT NULL)
+    AND NOT (:no_reposts AND (repost_of IS NOT NULL OR text GLOB 'RT @*'))
+ORDER BY id DESC LIMIT :count;
 -- name: list_quotes_of
 SELECT * FROM posts
 WHERE quote_of = :quote_of AND id > :since_id AND id < :until_id
     AND created_ms >= :start_ms AND created_ms < :end_ms AND deleted_ms IS NULL
-ORDER BY id DESC LIMIT :count;
--- name: list_reposts_of
-SELECT * FROM posts
-WHERE repost_of = :repost_of AND id < :until_id AND deleted_ms IS NULL
 ORDER BY id DESC LIMIT :count;
 -- name: get_repost
 SELECT * FROM posts WHERE repost_of = :repost_of AND author_id = :author_id AND deleted_ms IS NULL;
@@ -68,6 +74,13 @@ SELECT posts.* FROM words JOIN posts ON posts.id = words.rowid
 WHERE words MATCH :match AND words.rowid > :since_id AND words.rowid < :until_id
     AND posts.created_ms >= :start_ms AND posts.created_ms < :end_ms
 ORDER BY words.rowid DESC LIMIT :count;
+-- name: count_found
+-- How many matching posts each step of time holds, by the step's number since 1970; reads every match.
+SELECT posts.created_ms / :step_ms AS step, count(*) AS found
+FROM words JOIN posts ON posts.id = words.rowid
+WHERE words MATCH :match AND words.rowid > :since_id AND words.rowid < :until_id
+    AND posts.created_ms >= :start_ms AND posts.created_ms < :end_ms
+GROUP BY step;
 -- name: has_recent_text
 SELECT EXISTS (
     SELECT 1 FROM posts

@@ -24,9 +24,12 @@ from sandbox.x.clock import Clock
 from sandbox.x.connections import Connection
 from sandbox.x.control import Token, TokenError
 from sandbox.x.credentials import Credentials, CredentialsError
+from sandbox.x.living import Living
+from sandbox.x.population import Inhabited, Options
 from sandbox.x.posts import User
 from sandbox.x.store import Store
 from sandbox.x.world_files import WorldError
+from sandbox.x.worlds import World
 
 HOST = "127.0.0.1"
 TIERS = ("free", "pay_per_use", "enterprise")
@@ -40,7 +43,7 @@ class SandboxError(Exception):
     """The sandbox can't start."""
 
 
-def serve(*, port: int, world: Path | None, tier: str, state: Path | None) -> None:
+def serve(*, port: int, world: Path | None, tier: str, state: Path | None, options: Options) -> None:
     """Serves until SIGTERM or SIGINT; raises SandboxError if it can't begin.
 
     Args:
@@ -48,6 +51,7 @@ def serve(*, port: int, world: Path | None, tier: str, state: Path | None) -> No
         world: A CSV or tweets.js; None for the built-in world.
         tier: One of `TIERS`.
         state: The directory that keeps the record; None for one that is removed at the end.
+        options: What the world is made from, and how its people live.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
@@ -55,14 +59,16 @@ def serve(*, port: int, world: Path | None, tier: str, state: Path | None) -> No
         keys, token = _load_credentials(directory), _find_token(directory, kept=state is not None)
         bound = listener.getsockname()[1]
         with contextlib.closing(_open_store(directory, keys)) as store:
-            _load_world(store, world or worlds.BUILT_IN)
+            clock = Clock(store)
+            living = _open_world(store, world, options, clock.now_ms())
             name = world.name if world else "built-in"
             sandbox = Sandbox(
                 store=store,
-                gate=Gate(keys, bound),
+                gate=Gate(keys, bound, store.tokens),
                 tier=tier,
                 world=name,
-                clock=Clock(store),
+                clock=clock,
+                living=living,
                 token=token.value,
             )
             kept = f"state in {directory}" if state else "state forgotten at exit"
@@ -154,18 +160,27 @@ def _open_store(directory: Path, keys: Credentials) -> Store:
         ) from error
 
 
-def _load_world(store: Store, path: Path) -> None:
-    """Puts the world in place unless it is there already, and reports the rows it skips."""
+def _open_world(store: Store, file: Path | None, options: Options, now_ms: int) -> Living:
+    """Puts the world in place unless it is there already, reports the rows it skips, and lets it live."""
+    inhabited = Inhabited(options=options, account=store.account)
     try:
-        data = world_files.read_bytes(path)
-        if store.meta("world") == worlds.digest(data):
-            return
-        world = worlds.load(path, data, taken=store.account.username)
+        data = world_files.read_bytes(file) if file else b""
+        if store.meta("world") != inhabited.digest(data):
+            store.replace_world(_make_world(inhabited, file, data, now_ms))
     except WorldError as error:
         raise SandboxError(str(error)) from error
+    living = Living(store, inhabited, grows=file is None, now_ms=now_ms)
+    store.reactions = living.reactions
+    return living
+
+
+def _make_world(inhabited: Inhabited, file: Path | None, data: bytes, now_ms: int) -> World:
+    if file is None:
+        return inhabited.world(now_ms)
+    world = worlds.load(file, data, taken=inhabited.account.username)
     for report in world.reports:
         print(report, file=sys.stderr)  # noqa: T201 - a command line reports
-    store.replace_world(world)
+    return inhabited.joining(world, data, now_ms)
 
 
 class _Server(uvicorn.Server):

@@ -337,6 +337,27 @@ class Store:
         """An author's posts within the span, newest first."""
         return self._posts("list_posts_of", span, count, author_id=author_id)
 
+    def chosen_posts_of(
+        self, author_id: int, span: Span, count: int, *, no_replies: bool, no_reposts: bool
+    ) -> list[Post]:
+        """The same without replies or reposts."""
+        return self._posts(
+            "list_chosen_posts_of",
+            span,
+            count,
+            author_id=author_id,
+            no_replies=no_replies,
+            no_reposts=no_reposts,
+        )
+
+    def latest_post_of(self, user: User) -> Post | None:
+        """The user's newest post."""
+        return next(iter(self.posts_of(user.id, Span(), 1)), None)
+
+    def author_of(self, post_id: int) -> int | None:
+        """Who wrote a post, deleted or not."""
+        return self._database.number("get_author", id=post_id) or None
+
     def quotes_of(self, post_id: int, span: Span, count: int) -> list[Post]:
         """The posts within the span that quote a post, newest first."""
         return self._posts("list_quotes_of", span, count, quote_of=post_id)
@@ -349,13 +370,18 @@ class Store:
         """Everybody's posts that are older than one, newest first."""
         return self._posts("list_newest_posts", Span(until_id=until_id), count)
 
-    def reposts_of(self, post_id: int, until_id: int, count: int) -> list[Post]:
-        """The reposts of a post that are older than one, newest first."""
-        return self._posts("list_reposts_of", Span(until_id=until_id), count, repost_of=post_id)
-
-    def home_timeline(self, user_id: int, span: Span, count: int) -> list[Post]:
+    def home_timeline(
+        self, user_id: int, span: Span, count: int, *, no_replies: bool = False, no_reposts: bool = False
+    ) -> list[Post]:
         """The posts within the span of a user and of whom the user follows, newest first."""
-        return self._posts("list_home_timeline", span, count, user_id=user_id)
+        return self._posts(
+            "list_home_timeline",
+            span,
+            count,
+            user_id=user_id,
+            no_replies=no_replies,
+            no_reposts=no_reposts,
+        )
 
     def liked_posts(self, user_id: int, until_id: int, count: int) -> list[Post]:
         """The posts that a user likes, newest post first."""
@@ -368,6 +394,18 @@ class Store:
     def search(self, match: str, span: Span, count: int) -> list[Post]:
         """The posts within the span that an expression of `search.py` matches, newest first."""
         return self._posts("search_posts", span, count, match=match)
+
+    def count_found(
+        self, match: str, span: Span, *, start_ms: int, end_ms: int, step_ms: int
+    ) -> dict[int, int]:
+        """How many posts an expression matches in each step of time, by the step's number since 1970."""
+        bounds = {
+            **asdict(span),
+            "start_ms": max(span.start_ms, start_ms),
+            "end_ms": min(span.end_ms, end_ms),
+        }
+        rows = self._database.run("count_found", match=match, step_ms=step_ms, **bounds)
+        return {int(row["step"]): int(row["found"]) for row in rows}
 
     def _posts(self, statement: str, span: Span, count: int, **values: Any) -> list[Post]:
         rows = self._database.run(statement, count=count, **asdict(span), **values)

@@ -1,130 +1,112 @@
-"""Views: posts and users as X's JSON shows them. Ids are strings; texts are HTML-escaped."""
+"""Views: answers as X's JSON shows them: data, includes, errors, meta."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from sandbox.x import parameters, reactions
-from sandbox.x import text as texts
+from sandbox.x import parameters, post_views, user_views
+from sandbox.x.answers import not_authorized
+from sandbox.x.call import Call
+from sandbox.x.includes import Includes
+from sandbox.x.moments import time
 from sandbox.x.parameters import Fields
-from sandbox.x.posts import Metrics, Post, User
+from sandbox.x.post_views import metrics
+from sandbox.x.posts import Post, User
 from sandbox.x.store import Store
 
+__all__ = ["meta", "metrics", "page", "several", "several_users", "single", "single_user", "time"]
 
-def time(at_ms: int) -> str:
-    """A time as X writes it: UTC, milliseconds, Z."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def metrics(store: Store, post: Post, now_ms: int) -> Metrics:
-    """A post's metrics now: the world's are given, the account's own grow."""
-    return reactions.of(post, now_ms) if post.author_id == store.account.id else post.metrics
+PRIVATE_METRICS = ("non_public_metrics", "organic_metrics", "promoted_metrics")
+PRIVATE_MS = 30 * 86_400_000  # X shows them for 30 days
 
 
-def page(store: Store, posts: Sequence[Post], more: bool, fields: Fields, now_ms: int) -> dict[str, Any]:
-    """A list's answer; `more` adds the token that continues it."""
-    meta: dict[str, Any] = {"result_count": len(posts)}
-    if posts:
-        meta |= {"newest_id": str(posts[0].id), "oldest_id": str(posts[-1].id)}
-    if more:
-        meta["next_token"] = parameters.token(posts[-1].id)
-    return {**several(store, posts, fields, now_ms), "meta": meta}
-
-
-def several(store: Store, posts: Sequence[Post], fields: Fields, now_ms: int) -> dict[str, Any]:
-    """`data` and `includes` of some posts; X leaves out what would be empty."""
-    answer: dict[str, Any] = {}
-    if posts:
-        answer["data"] = [post_view(store, post, fields, now_ms) for post in posts]
-        if "author_id" in fields.expansions:
-            authors = [store.user(author_id) for author_id in dict.fromkeys(post.author_id for post in posts)]
-            answer["includes"] = {"users": [user_view(store, user, fields) for user in authors if user]}
-    return answer
-
-
-def post_view(store: Store, post: Post, fields: Fields, now_ms: int) -> dict[str, Any]:
-    """One post with the fields that were asked for."""
-    wanted = fields.tweet | ({"author_id"} & fields.expansions)
-    text = texts.escaped(post.text)
-    view: dict[str, Any] = {"edit_history_tweet_ids": [str(post.id)], "id": str(post.id), "text": text}
-    if "author_id" in wanted:
-        view["author_id"] = str(post.author_id)
-    if "conversation_id" in wanted:
-        view["conversation_id"] = str(post.id)
-    if "created_at" in wanted:
-        view["created_at"] = time(post.created_ms)
-    if "entities" in wanted and (found := entities_view(store, text)):
-        view["entities"] = found
-    if "lang" in wanted:
-        view["lang"] = post.lang
-    if "possibly_sensitive" in wanted:
-        view["possibly_sensitive"] = False
-    if "public_metrics" in wanted:
-        view["public_metrics"] = metrics_view(metrics(store, post, now_ms))
-    if "reply_settings" in wanted:
-        view["reply_settings"] = "everyone"
-    if "source" in wanted:
-        view["source"] = "SocialFleet sandbox"
-    return view
-
-
-def metrics_view(found: Metrics) -> dict[str, int]:
-    """Public metrics under X's names."""
+def page(store: Store, posts: Sequence[Post], more: bool, fields: Fields, call: Call) -> dict[str, Any]:
+    """A timeline's answer; `more` adds the token that continues it."""
     return {
-        "retweet_count": found.retweets,
-        "reply_count": found.replies,
-        "like_count": found.likes,
-        "quote_count": found.quotes,
-        "bookmark_count": found.bookmarks,
-        "impression_count": found.impressions,
+        **several(store, posts, fields, call),
+        "meta": meta([post.id for post in posts], more=more, newest=True),
     }
 
 
-def entities_view(store: Store, text: str) -> dict[str, Any]:
-    """The entities in an (escaped) text; positions count its code points."""
-    view: dict[str, Any] = {}
-    tags: tuple[tuple[str, texts.Kind], ...] = (("hashtags", "hashtag"), ("cashtags", "cashtag"))
-    for key, kind in tags:
-        if found := texts.entities(text, kind):
-            view[key] = [{"start": one.start, "end": one.end, "tag": one.name} for one in found]
-    mentions: list[dict[str, Any]] = []
-    for one in texts.entities(text, "mention"):
-        user = store.find_user(one.name)
-        identity = {"id": str(user.id)} if user else {}
-        mentions.append({"start": one.start, "end": one.end, "username": one.name, **identity})
-    if mentions:
-        view["mentions"] = mentions
-    if links := texts.links(text):
-        view["urls"] = [
-            {
-                "start": link.start,
-                "end": link.end,
-                "url": link.url,
-                "expanded_url": link.url,
-                "display_url": link.url.split("://", 1)[-1],
-            }
-            for link in links
-        ]
+def meta(ids: Sequence[int], *, more: bool, newest: bool) -> dict[str, Any]:
+    """What a list says of itself; timelines name their newest and oldest post."""
+    found: dict[str, Any] = {"result_count": len(ids)}
+    if ids and newest:
+        found |= {"newest_id": str(ids[0]), "oldest_id": str(ids[-1])}
+    if ids and more:
+        found["next_token"] = parameters.token(ids[-1])
+    return found
+
+
+def several(
+    store: Store,
+    posts: Sequence[Post],
+    fields: Fields,
+    call: Call,
+    *,
+    errors: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """`data`, `includes` and `errors` of some posts; X leaves out what would be empty."""
+    found = list(errors)
+    data = [_post_view(store, post, fields, call, found) for post in posts]
+    return {"data": data, **_rest(store, posts, fields, call, found)} if data else _without_data(found)
+
+
+def single(store: Store, post: Post, fields: Fields, call: Call) -> dict[str, Any]:
+    """The answer of one post."""
+    errors: list[dict[str, Any]] = []
+    data = _post_view(store, post, fields, call, errors)
+    return {"data": data, **_rest(store, [post], fields, call, errors)}
+
+
+def several_users(store: Store, users: Sequence[User], fields: Fields, call: Call) -> dict[str, Any]:
+    """`data` and `includes` of some users."""
+    if not users:
+        return {}
+    data = [user_views.view(store, user, fields) for user in users]
+    return {"data": data, **_latest(store, users, fields, call)}
+
+
+def single_user(store: Store, user: User, fields: Fields, call: Call) -> dict[str, Any]:
+    """The answer of one user."""
+    return {"data": user_views.view(store, user, fields), **_latest(store, [user], fields, call)}
+
+
+def _post_view(
+    store: Store, post: Post, fields: Fields, call: Call, errors: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """One post, with its private metrics where the caller may see them; else `errors` says so."""
+    view = post_views.view(store, post, fields, call.now_ms)
+    own = post.author_id == call.caller.user_id and call.now_ms - post.created_ms <= PRIVATE_MS
+    for name in PRIVATE_METRICS:
+        if name not in fields.tweet:
+            continue
+        if own and name != "promoted_metrics":
+            found = post_views.metrics(store, post, call.now_ms)
+            view[name] = post_views.private_metrics(name, post, found, newer=fields.newer)
+        elif not own:
+            errors.append(not_authorized(name, str(post.id)))
     return view
 
 
-def user_view(store: Store, user: User, fields: Fields) -> dict[str, Any]:
-    """One user with the fields that were asked for."""
-    view: dict[str, Any] = {"id": str(user.id), "name": user.name, "username": user.username}
-    if "created_at" in fields.user:
-        view["created_at"] = time(user.created_ms)
-    if "description" in fields.user:
-        view["description"] = ""
-    for flag in ("protected", "verified"):
-        if flag in fields.user:
-            view[flag] = False
-    if "public_metrics" in fields.user:
-        view["public_metrics"] = {
-            "followers_count": 0,
-            "following_count": 0,
-            "tweet_count": store.count_posts_of(user),
-            "listed_count": 0,
-            "like_count": 0,
-        }
-    return view
+def _rest(
+    store: Store, posts: Sequence[Post], fields: Fields, call: Call, errors: list[dict[str, Any]]
+) -> dict[str, Any]:
+    includes = Includes(store, fields, call.now_ms)
+    includes.add(posts)
+    rest: dict[str, Any] = {}
+    if found := includes.view():
+        rest["includes"] = found
+    if errors := [*errors, *includes.errors]:
+        rest["errors"] = errors
+    return rest
+
+
+def _latest(store: Store, users: Sequence[User], fields: Fields, call: Call) -> dict[str, Any]:
+    includes = Includes(store, fields, call.now_ms)
+    includes.add_latest(users)
+    found = includes.view()
+    return {"includes": found} if found else {}
+
+
+def _without_data(errors: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"errors": errors} if errors else {}
