@@ -14,6 +14,15 @@ from workers.errors import NeedNotMetError
 VARIABLE: Final = "SOCIALFLEET_CRASH_AT"
 
 CRASH_POINTS: Final = (
+    "engagement.after_take",  # candidates are in hand
+    "engagement.after_read",  # and read again
+    "engagement.after_policy",  # it is chosen what to do with one
+    "engagement.after_lock",  # its post is locked
+    "engagement.after_grant",  # a unit of the limit is taken
+    "engagement.after_writing",  # the text is written
+    "engagement.after_propose",  # it is proposed, the grant and the lock still held
+    "engagement.after_release",  # both are given back, and the candidate still taken
+    "engagement.after_decide",  # it is decided
     "mentions.after_cursor",  # the cursor is known, nothing was read
     "mentions.after_read",  # a page was read and nothing of it is stored
     "mentions.after_judging",  # it is judged
