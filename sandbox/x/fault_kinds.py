@@ -96,7 +96,7 @@ def _one_of(name: str, allowed: tuple[str, ...]) -> Option:
 FAULTS = (
     Kind(
         name="lagging_timeline",
-        does="reads don't show what is younger than `seconds`",
+        does="timelines and searches don't show what is younger than `seconds`",
         asks="reads",
         options=(_window_seconds(60),),
     ),

@@ -59,10 +59,9 @@ def test_a_post_is_accepted_and_answered_504(x: Controlled) -> None:
 def test_tweepy_takes_the_504_for_a_server_error(x: Controlled) -> None:
     x.arm("accept_then_504", path="POST /2/tweets", count=1)
     client = x.sandbox.client()
-    with pytest.raises(tweepy.TwitterServerError) as raised:
+    with pytest.raises(tweepy.TwitterServerError, match="504"):
         client.create_tweet(text="To be sent twice by a careless client")
     client.session.close()
-    assert raised.value.response.status_code == 504
     assert x.writes()[-1] == "To be sent twice by a careless client"
 
 
@@ -292,7 +291,7 @@ def test_a_huge_body_is_streamed_without_being_held(x: Controlled) -> None:
     x.arm("huge_body", path=ME, count=1)
     before = process.memory_info().rss
     client = x.raw("GET", ME)
-    received, blanks, most = 0, 0, before
+    received, blanks, most, last = 0, 0, before, b""
     while chunk := client.socket.recv(2**20):
         received += len(chunk)
         blanks += chunk.count(b" ")
