@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from coordination.answers import with_moments
-from coordination.database import Json
+from coordination.database import Database, Json
 from coordination.engagement import Priority
 from coordination.errors import InvalidValueError
 from coordination.plain import plain
@@ -19,6 +19,8 @@ from coordination.session import Session
 
 COORDINATOR = "coordination"
 """The worker that routes what is sent to a role."""
+STATES = ("waiting", "claimed", "acknowledged", "dead")
+"""Every state of a message, as the table's own check has them."""
 MAIL = "/messages"
 """How a wake-up ends that says: look for messages. One without it asks for the worker's step."""
 
@@ -188,6 +190,31 @@ class Messages:
     def _wake(self, name: str) -> None:
         # Outside the message's own transaction, as every wake-up: a lost one costs a poll, nothing more.
         self._session.database.call("wake", worker=name)
+
+
+def list_messages(
+    database: Database, *, state: str | None = None, recipient: str | None = None, n: int = 50
+) -> list[dict[str, Any]]:
+    """Give the newest messages, newest first: of one state, to one worker or role, or all."""
+    return database.rows("list_messages", state=state, recipient=recipient, number=n)
+
+
+def get_message(database: Database, message_id: str) -> dict[str, Any] | None:
+    """Give one message with its payload and every error; None when there is none."""
+    return next(iter(database.rows("get_message", message=int(message_id))), None)
+
+
+def replay(database: Database, message_id: str, *, actor: str, reason: str) -> dict[str, Any]:
+    """A person sends a dead letter once more: attempts and time to live begin anew. Audited.
+
+    Raises:
+        InvalidValueError: there is no such message.
+        TransitionRefusedError: it is not dead.
+    """
+    answer = database.call("replay_message", message=int(message_id), actor=actor, reason=reason)
+    to_role = answer["recipient_kind"] == "role"
+    database.call("wake", worker=COORDINATOR if to_role else answer["recipient"] + MAIL)
+    return dict(answer)
 
 
 def _checked(payload: Mapping[str, Any]) -> Json:

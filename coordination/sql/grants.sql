@@ -20,7 +20,7 @@ DECLARE
         "fleet_console": ["wake", "get_settings", "set_setting", "set_flag", "flag_enabled", "set_kill_switch",
             "get_kill_switch", "propose_by_person", "decide_intent", "request_command", "get_command", "set_topics",
             "configure_rate_limit", "get_remaining_capacity", "get_system_status", "get_engagement_stats", "get_account",
-            "get_intent", "get_queue", "has_recent_engagement", "get_policy", "check_policy", "set_tier"],
+            "get_intent", "get_queue", "has_recent_engagement", "get_policy", "check_policy", "set_tier", "replay_message"],
         "fleet_reader": ["get_settings", "flag_enabled", "get_kill_switch", "get_system_status", "get_engagement_stats",
             "get_intent", "get_policy", "check_policy"],
         "fleet_maintainer": ["ensure_account", "ensure_worker", "get_desired", "report_slots", "take_commands",

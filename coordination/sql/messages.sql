@@ -312,3 +312,33 @@ BEGIN
     END LOOP;
     RETURN jsonb_build_object('expired', expired, 'broadcasts', broadcasts);
 END $$;
+
+-- A person sends a dead letter once more: attempts and time to live begin anew, a role's is routed anew, every error stays.
+-- Audited, flushed. FL005 where it is not dead.
+CREATE OR REPLACE FUNCTION fleet.replay_message(message bigint, actor text, reason text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    dead fleet.messages;
+    at timestamptz;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    SELECT * INTO dead FROM fleet.messages m WHERE m.id = replay_message.message FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM fleet.refuse('message', replay_message.message::text, 'the id of a message: socialfleet messages list');
+    END IF;
+    IF dead.state <> 'dead' THEN
+        RAISE EXCEPTION 'message % is %: only a dead letter is sent once more', dead.id, dead.state
+            USING ERRCODE = 'FL005', DETAIL = json_build_object('message', dead.id::text, 'state', dead.state),
+            HINT = 'look at it with: socialfleet messages show ' || dead.id;
+    END IF;
+    PERFORM fleet.write_audit(actor, 'replay_message', dead.id::text, replay_message.reason,
+        jsonb_build_object('attempts', dead.attempts, 'error', dead.errors->-1->>'error'));
+    at := fleet.now();
+    UPDATE fleet.messages m SET state = 'waiting', attempts = 0, due_at = at, finished_at = NULL,
+        expires_at = at + (m.expires_at - m.sent_at),
+        routed_to = CASE m.recipient_kind WHEN 'role' THEN NULL ELSE m.routed_to END
+    WHERE m.id = dead.id RETURNING * INTO dead;
+    RETURN jsonb_build_object('id', dead.id::text, 'state', dead.state, 'recipient_kind', dead.recipient_kind,
+        'recipient', dead.recipient, 'expires_at', dead.expires_at);
+END $$;

@@ -55,6 +55,7 @@ CREATE OR REPLACE FUNCTION fleet.request_command(action text, worker text, slot 
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     asked fleet.commands;
+    slots integer;
 BEGIN
     IF action IS NULL OR action NOT IN ('start', 'stop', 'restart') THEN
         PERFORM fleet.refuse('action', action, 'start, stop or restart');
@@ -62,6 +63,14 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM fleet.workers w WHERE w.name = request_command.worker) THEN
         PERFORM fleet.refuse('worker', request_command.worker,
             'one of ' || coalesce((SELECT string_agg(w.name, ', ' ORDER BY w.name) FROM fleet.workers w), '(none is known yet)'));
+    END IF;
+    SELECT w.replicas INTO slots FROM fleet.workers w WHERE w.name = request_command.worker;
+    IF request_command.slot IS NOT NULL AND request_command.action <> 'restart' THEN
+        PERFORM fleet.refuse('slot', request_command.slot::text, 'no value: ' || action || ' is for the whole worker');
+    END IF;
+    IF request_command.slot NOT BETWEEN 1 AND slots THEN
+        PERFORM fleet.refuse('slot', request_command.slot::text, CASE slots WHEN 0 THEN 'no value: it has none'
+            ELSE 'a number from 1 to ' || slots END);
     END IF;
     PERFORM fleet.write_audit(actor, request_command.action, request_command.worker
         || coalesce('/' || request_command.slot, ''), request_command.reason);

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, Group] = {
     "logs": Group(module="logs", summary="what a worker, the console, the sandbox or PostgreSQL logged"),
     "post": Group(module="post", summary="propose a post by hand"),
     "ledger": Group(module="ledger", summary="list, show, approve, cancel, resume, mark-posted"),
+    "messages": Group(module="messages", summary="what workers tell each other: list, show, replay"),
     "kill-switch": Group(module="kill_switch", summary="stop all sending at once: on, off, status"),
     "settings": Group(module="settings", summary="live settings: list, set"),
     "flags": Group(module="flags", summary="feature flags: list, set"),

@@ -1,6 +1,7 @@
 """`socialfleet start`, `stop` and `restart`: a command row, and the wait for what the manager makes of it."""
 
 import argparse
+import re
 import time
 from typing import cast
 
@@ -11,6 +12,7 @@ from host.control import WOKEN_AS
 
 PATIENCE_S = 30.0
 POLL_S = 0.1
+SLOT = re.compile("[1-9][0-9]{0,3}")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +25,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, person: Person) -> int:
     """Ask, wait up to 30 s, and say what came of it."""
-    name, _, slot = str(options.name).partition("/")
-    if slot and not slot.isdecimal():
-        raise CliError(f"slot is '{slot}': allowed is a number, such as {name}/1", exit_code=2)
+    name, stroke, slot = str(options.name).partition("/")
+    if stroke and not SLOT.fullmatch(slot):
+        raise CliError(f"slot is '{slot}': allowed is a number from 1 on, such as {name}/1", exit_code=2)
     if slot and person.command != "restart":
         raise CliError(f"{person.command} is for the whole worker: {person.command} {name}", exit_code=2)
     require_known("worker", name, [row["name"] for row in person.database.rows("list_worker_names")])

@@ -97,6 +97,15 @@ def test_an_unreachable_database_is_exit_code_4(
         (("kill-switch", "on", "--reason", "r", "--account", "a"), "--account"),
         (("kill-switch", "on"), "--reason"),
         (("ledger", "show", "x1"), "an intent's number"),
+        (("messages", "show", "x1"), "a message's number"),
+        (("restart", "poster/"), "slot is '': allowed is a number from 1 on, such as poster/1"),
+        (("restart", "poster/0"), "slot is '0'"),
+        (("restart", "poster/-1"), "slot is '-1'"),
+        (("restart", "poster/1/2"), "slot is '1/2'"),
+        (("restart", "poster/\u0663"), "slot is '\u0663'"),
+        (("restart", "poster/12345"), "slot is '12345'"),
+        (("stop", "poster/"), "slot is ''"),
+        (("stop", "poster/1"), "stop is for the whole worker: stop poster"),
         (("worker", "run", "poster", "--slot", "0"), "from 1 to 1000"),
         (("post", "hi", "--at", "soon"), "--at is 'soon'"),
         (("post", "x" * 300), "weighted length 300"),
@@ -125,6 +134,74 @@ class TestWithAFleet:
     def test_a_mistyped_worker_is_asked_about(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("restart", "postr") == 2
         assert "worker is 'postr': did you mean poster?" in complaint(capsys)
+
+    def test_a_slot_that_the_worker_does_not_have_is_refused_and_nothing_is_asked_for(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        assert run("restart", "poster/2") == 2
+        assert "slot is '2': allowed is a number from 1 to 1" in complaint(capsys)
+        with fleet_database.owner() as owner:
+            assert owner.execute("SELECT count(*) FROM fleet.commands").fetchall() == [(0,)]
+
+    def test_messages_are_listed_shown_and_dead_ones_sent_once_more(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        with fleet_database.connect("poster") as poster:
+            waiting = poster.messages.send("TASK_DELEGATION", "colour", {"n": 1}, to="role")
+            number = poster.messages.send("TASK_DELEGATION", "poster", {"n": 2}, ttl_s=60)
+            poster.messages.reject(poster.messages.claim()[0], "it can't be read", None)
+            assert run("messages", "list", "--json") == 0
+            assert [row["id"] for row in printed_json(capsys)] == [number, waiting]
+            assert run("messages", "list", "--state", "dead", "--to", "poster") == 0
+            (_, line) = printed(capsys).splitlines()
+            assert line.startswith(number)
+            assert line.endswith("it can't be read")
+            assert run("messages", "show", number, "--json") == 0
+            shown = printed_json(capsys)
+            assert (shown["payload"], shown["errors"][0]["error"]) == ({"n": 2}, "it can't be read")
+            assert run("messages", "show", number) == 0
+            assert "it can't be read" in printed(capsys)
+            fleet_database.advance(61)
+            assert run("messages", "replay", number, "--reason", "mended") == 0
+            assert printed(capsys) == f"message {number} waits again for poster\n"
+            (again,) = poster.messages.claim()
+            assert (again.id, again.attempt, again.payload) == (number, 1, {"n": 2})
+            poster.messages.acknowledge(again)
+            assert run("messages", "replay", number) == 1
+            assert f"message {number} is acknowledged: only a dead letter" in complaint(capsys)
+        with fleet_database.owner() as owner:
+            audited = owner.execute("SELECT action, target, reason FROM fleet.audits").fetchall()
+            kept = owner.execute(
+                "SELECT errors->0->>'error' FROM fleet.messages WHERE state <> 'waiting'"
+            ).fetchall()
+        assert audited == [("replay_message", number, "mended")]
+        assert kept == [("it can't be read",)]
+
+    def test_a_role_s_dead_letter_is_routed_anew(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        maintainer = fleet_database.database("maintainer")
+        desired.ensure_worker(maintainer, "planner", "The planner.", ["colour"])
+        with fleet_database.connect("planner") as planner:
+            number = planner.messages.send("TASK_DELEGATION", "colour", {}, to="role")
+            planner.messages.route()
+            planner.messages.reject(planner.messages.claim()[0], "no", None)
+            desired.ensure_worker(maintainer, "planner", "The planner.")
+            desired.ensure_worker(maintainer, "poster", "The poster.", ["colour"])
+            assert run("messages", "replay", number, "--json") == 0
+            assert printed_json(capsys)["recipient"] == "colour"
+            assert [one.worker for one in planner.messages.route()] == ["poster"]
+        maintainer.close()
+
+    def test_a_message_that_is_not_there_is_said_so(
+        self, run: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("messages", "show", "7") == 1
+        assert "there is no message 7" in complaint(capsys)
+        assert run("messages", "replay", "7") == 2
+        assert "message is '7'" in complaint(capsys)
+        assert run("messages", "list", "--state", "ded") == 2
+        assert "did you mean dead?" in complaint(capsys)
 
     def test_a_post_is_proposed_once_and_again_when_asked(
         self, run: Run, capsys: pytest.CaptureFixture[str]
