@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from sandbox.x import population
+from sandbox.x.population import OptionError
 from sandbox.x.server import TIERS, SandboxError, serve
 
 
@@ -16,10 +18,23 @@ def main(arguments: list[str] | None = None) -> int:
     x.add_argument("--world", type=Path, help="posts: a CSV with named columns, or tweets.js of an X archive")
     x.add_argument("--tier", choices=TIERS, default="enterprise", help="access level (default: enterprise)")
     x.add_argument("--state", type=Path, help="directory that keeps the record (default: forgotten at exit)")
-    options = parser.parse_args(arguments)
+    x.add_argument("--seed", type=int, help="another seed makes another built-in world (default: 1)")
+    x.add_argument("--people", type=int, help="how many live in the world (default: 400)")
+    x.add_argument("--posts", type=int, help="how many posts the last 7 days have (default: 6000)")
+    x.add_argument(
+        "--mentions", type=int, help="how many an hour name the account (default: 60, with --world 0)"
+    )
+    given = parser.parse_args(arguments)
     try:
-        serve(port=options.port, world=options.world, tier=options.tier, state=options.state)
-    except SandboxError as error:
+        options = population.choose(
+            in_file=given.world is not None,
+            seed=given.seed,
+            people=given.people,
+            posts=given.posts,
+            mentions=given.mentions,
+        )
+        serve(port=given.port, world=given.world, tier=given.tier, state=given.state, options=options)
+    except (SandboxError, OptionError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 2
     return 0

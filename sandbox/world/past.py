@@ -1,40 +1,43 @@
 """Past: what people said in the days before the world begins."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
+from sandbox.world import speech
 from sandbox.world.chance import Chance
-from sandbox.world.people import Person
 from sandbox.world.population import HOUR_MS, Population, offset_h
-from sandbox.world.speech import Heard, Site, Speaker, Utterance
+from sandbox.world.speech import Heard, Utterance
 
 DAYS = 7
 HEARD = 200  # recent posts that somebody could answer
 
+Identify = Callable[[int, int], int]
+"""The platform's id for a post made at a time (ms since 1970), above the id given last."""
 
-def past(population: Population, site: Site, *, count: int, end_ms: int) -> Iterator[Utterance]:
-    """`count` posts of the `DAYS` before `end_ms` (milliseconds since 1970), oldest first."""
+
+def past(
+    population: Population, identify: Identify, *, count: int, end_ms: int
+) -> Iterator[tuple[int, Utterance]]:
+    """`count` posts with their ids, of the `DAYS` before `end_ms` (ms since 1970), oldest first."""
     chance = Chance("past", population.seed, count)
-    speaker = Speaker(site)
     recent: deque[Heard] = deque(maxlen=HEARD)
+    last_id = 0
     for at_ms, index in sorted(_turns(chance, population, count, end_ms)):
         person = population.people[index]
-        said = speaker.say(chance, person, at_ms, recent)
+        said = speech.say(chance, person, at_ms, recent)
+        last_id = identify(at_ms, last_id)
         if said.reply_to is None and said.repost_of is None:
-            recent.append(heard(said, person))
-        yield said
-
-
-def heard(said: Utterance, person: Person) -> Heard:
-    """What others hear of it."""
-    return Heard(
-        id=said.id,
-        username=person.username,
-        text=said.text,
-        topic=said.topic,
-        conversation=said.conversation,
-    )
+            recent.append(
+                Heard(
+                    id=last_id,
+                    username=person.username,
+                    text=said.text,
+                    topic=said.topic,
+                    conversation=last_id,
+                )
+            )
+        yield last_id, said
 
 
 def _turns(chance: Chance, population: Population, count: int, end_ms: int) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Speech: what people say to each other, in the past and as time passes."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.world import phrases
@@ -18,21 +18,6 @@ TAGGED = 0.25  # of one's own posts have the topic's hashtag
 GLANCE = 3  # posts that somebody looks at before answering the one that fits best
 
 
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """What the platform is to the world.
-
-    Attributes:
-        account: The username of the account for which the world is made.
-        identify: An id for a post made at a time (milliseconds since 1970), above the last id given.
-        link: The address of a post, from its author's username and its id.
-    """
-
-    account: str
-    identify: Callable[[int, int], int]
-    link: Callable[[str, int], str]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heard:
     """A post that somebody could answer; `topic` is -1 where none is known."""
@@ -46,10 +31,9 @@ class Heard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """What somebody said.
+    """What somebody said; the platform gives it an id.
 
     Attributes:
-        id: The platform's; greater than any earlier one's.
         person: Their number.
         at_ms: When, in milliseconds since 1970.
         text: What.
@@ -58,10 +42,9 @@ class Utterance:
         reply_to: The id of the post that it answers.
         quote_of: The id of the post that it quotes.
         repost_of: The id of the post that it repeats.
-        conversation: The id of the post that began it all.
+        conversation: The id of the post that began the conversation; None where this one begins it.
     """
 
-    id: int
     person: int
     at_ms: int
     text: str
@@ -70,81 +53,64 @@ class Utterance:
     reply_to: int | None = None
     quote_of: int | None = None
     repost_of: int | None = None
-    conversation: int
+    conversation: int | None = None
 
 
-class Speaker:
-    """Finds the words, and gives them ids. It remembers nothing but the last one."""
+def say(chance: Chance, person: Person, at_ms: int, recent: Sequence[Heard]) -> Utterance:
+    """What somebody says to everybody at a time (ms since 1970), having heard the recent posts."""
+    if person.kind == "foreign":
+        return utter(person, at_ms, phrases.foreign(chance, person.language))
+    kind = KINDS[bisect_right(SHARES, chance.fraction())]
+    if person.kind == "spammer":
+        kind, topic = "spam", person.favourite  # the same text again and again
+    elif person.kind == "sloppy":
+        kind, topic = "sloppy", chance.weighed(person.tastes)
+    elif kind in _ANSWERS and recent:
+        return _answer(chance, person, at_ms, kind, _glance(chance, person, recent))
+    else:
+        kind = "plain" if kind in _ANSWERS else kind
+        topic = chance.weighed(person.tastes)
+    about = phrases.topics()[topic]
+    link = _page(chance, about.name) if kind in _LINKED else ""
+    text = phrases.to_all(chance, kind, about, link=link)
+    if kind in _TAGGABLE and chance.happens(TAGGED):
+        text += " " + about.tag
+    return utter(person, at_ms, text, topic=topic)
 
-    def __init__(self, site: Site, *, last_id: int = 0) -> None:
-        """Begins; `last_id` is the greatest id that people's posts have."""
-        self._site = site
-        self.last_id = last_id
 
-    def say(self, chance: Chance, person: Person, at_ms: int, recent: Sequence[Heard]) -> Utterance:
-        """What somebody says to everybody at a time, having heard the recent posts (oldest first)."""
-        if person.kind == "foreign":
-            return self.utter(person, at_ms, phrases.foreign(chance, person.language))
-        kind = KINDS[bisect_right(SHARES, chance.fraction())]
-        if person.kind == "spammer":
-            kind, topic = "spam", person.favourite  # the same text again and again
-        elif person.kind == "sloppy":
-            kind, topic = "sloppy", chance.weighed(person.tastes)
-        elif kind in _ANSWERS and recent:
-            return self._answer(chance, person, at_ms, kind, _glance(chance, person, recent))
-        else:
-            kind = "plain" if kind in _ANSWERS else kind
-            topic = chance.weighed(person.tastes)
-        about = phrases.topics()[topic]
-        link = _page(chance, about.name) if kind in _LINKED else ""
-        text = phrases.to_all(chance, kind, about, link=link)
-        if kind in _TAGGABLE and chance.happens(TAGGED):
-            text += " " + about.tag
-        return self.utter(person, at_ms, text, topic=topic)
+def utter(
+    person: Person,
+    at_ms: int,
+    text: str,
+    *,
+    topic: int = -1,
+    reply_to: Heard | None = None,
+    quote_of: int | None = None,
+    repost_of: int | None = None,
+) -> Utterance:
+    """Somebody's text; an answer stays in the conversation of the post that it answers."""
+    return Utterance(
+        person=person.index,
+        at_ms=at_ms,
+        text=text,
+        language=person.language,
+        topic=topic,
+        reply_to=None if reply_to is None else reply_to.id,
+        quote_of=quote_of,
+        repost_of=repost_of,
+        conversation=None if reply_to is None else reply_to.conversation,
+    )
 
-    def _answer(self, chance: Chance, person: Person, at_ms: int, kind: str, heard: Heard) -> Utterance:
-        if kind == "repost":
-            text = f"RT @{heard.username}: {heard.text}"
-            return self.utter(person, at_ms, text, topic=heard.topic, repost_of=heard.id)
-        topic = heard.topic if heard.topic >= 0 else person.favourite
-        text = phrases.to_all(chance, kind, phrases.topics()[topic])
-        if kind == "quote":
-            return self.utter(person, at_ms, text, topic=topic, quote_of=heard.id)
-        return self.utter(
-            person,
-            at_ms,
-            f"@{heard.username} {text}",
-            topic=topic,
-            reply_to=heard.id,
-            conversation=heard.conversation,
-        )
 
-    def utter(
-        self,
-        person: Person,
-        at_ms: int,
-        text: str,
-        *,
-        topic: int = -1,
-        reply_to: int | None = None,
-        quote_of: int | None = None,
-        repost_of: int | None = None,
-        conversation: int | None = None,
-    ) -> Utterance:
-        """Gives a text its id."""
-        self.last_id = self._site.identify(at_ms, self.last_id)
-        return Utterance(
-            id=self.last_id,
-            person=person.index,
-            at_ms=at_ms,
-            text=text,
-            language=person.language,
-            topic=topic,
-            reply_to=reply_to,
-            quote_of=quote_of,
-            repost_of=repost_of,
-            conversation=self.last_id if conversation is None else conversation,
-        )
+def _answer(chance: Chance, person: Person, at_ms: int, kind: str, heard: Heard) -> Utterance:
+    if kind == "repost":
+        text = f"RT @{heard.username}: {heard.text}"
+        return utter(person, at_ms, text, topic=heard.topic, repost_of=heard.id)
+    topic = heard.topic if heard.topic >= 0 else person.favourite
+    text = phrases.to_all(chance, kind, phrases.topics()[topic])
+    if kind == "quote":
+        return utter(person, at_ms, text, topic=topic, quote_of=heard.id)
+    return utter(person, at_ms, f"@{heard.username} {text}", topic=topic, reply_to=heard)
 
 
 def _glance(chance: Chance, person: Person, recent: Sequence[Heard]) -> Heard:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sandbox.world import phrases
 
+Answers = Literal["reply", "quote"]
 Format = Literal["plain", "question", "list", "shout", "quote", "reply"]
 
 SHOUTED = 10  # letters: a shorter text in capitals is a name or an abbreviation
@@ -40,9 +41,7 @@ class Traits:
     similarity: float = 0.0
 
 
-def read(
-    text: str, *, answers: Literal["reply", "quote"] | None = None, earlier: Iterable[frozenset[str]] = ()
-) -> Traits:
+def read(text: str, *, answers: Answers | None = None, earlier: Iterable[frozenset[str]] = ()) -> Traits:
     """The traits of any text.
 
     Args:
@@ -55,7 +54,7 @@ def read(
     )
 
 
-def shape(text: str, *, answers: Literal["reply", "quote"] | None = None) -> Traits:
+def shape(text: str, *, answers: Answers | None = None) -> Traits:
     """The traits that show without reading: neither topics nor similarity, at a tenth of the cost."""
     bare = _MENTION.sub("", _LINK.sub("", text)).strip()
     return Traits(

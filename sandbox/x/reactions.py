@@ -1,46 +1,105 @@
-"""Reactions: how the account's own posts gain public metrics, by a law without chance.
+"""Reactions: what people did with a post by a time, by the law, beside what stands with the post."""
 
-A post aged `a` seconds shows, for each count, floor(C * (1 - exp(-a / T))): the ceiling C comes from
-the post's id (SHA-256, so any id will do), T is the count's own pace. It starts at 0, never falls,
-and rises within the first minute. docs/reference/sandbox.md has the table.
-"""
+from dataclasses import replace
 
-import hashlib
-import math
-from dataclasses import dataclass, replace
-
+from sandbox.world import gains, reaction, traits
+from sandbox.world.law import Law
+from sandbox.world.reaction import Counts, Reaction
+from sandbox.x.population import DAY_MS, Inhabited
 from sandbox.x.posts import Metrics, Post
+from sandbox.x.store import Span, Store
+
+KEPT = 4000  # posts whose reactions are remembered; any other is worked out again
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """Ceilings from `least` to `most`; 63% of the ceiling is reached after `pace_s` seconds."""
+class LawfulReactions:
+    """The law's reactions to the account's posts, and what people's own posts gained.
 
-    least: int
-    most: int
-    pace_s: float
+    Both follow from the seed, the post, the people, and what the account posted before; nothing is stored.
+
+    Attributes:
+        followers: Since when (milliseconds since 1970) each person who ever follows the account does.
+    """
+
+    def __init__(self, store: Store, inhabited: Inhabited, *, grows: bool) -> None:
+        """Begins with the first followers; `grows`: people's posts are the world's own, not a file's."""
+        self._store = store
+        self._inhabited = inhabited
+        self._grows = grows
+        self._reactions: dict[int, Reaction] = {}
+        self.followers: dict[int, int] = dict.fromkeys(inhabited.first_followers, 0)
+
+    @property
+    def _law(self) -> Law:
+        return self._inhabited.law
+
+    def of(self, post: Post, now_ms: int) -> Metrics:
+        """A post's metrics at a time (milliseconds since 1970): a later reading is never smaller."""
+        if post.repost_of is not None:
+            return post.metrics
+        if post.author_id == self._store.account.id:
+            # People's likes, replies and quotes stand with the post too, from their own moment on.
+            return _joined(post.metrics, self.reaction(post).counts(now_ms), stored=True)
+        index = self._inhabited.indexes.get(post.author_id)
+        if index is None or not self._grows:
+            return post.metrics
+        found = gains.gains(
+            self._law,
+            self._inhabited.population,
+            self._inhabited.population.people[index],
+            post_id=post.id,
+            at_ms=post.created_ms,
+            traits=traits.shape(post.text, answers=_answers(post)),
+            now_ms=now_ms,
+        )
+        return _joined(post.metrics, found, stored=False)
+
+    def reaction(self, post: Post) -> Reaction:
+        """Everything that people will ever do with a post of the account."""
+        found = self._reactions.get(post.id)
+        if found is None:
+            found = self._reactions[post.id] = self._react(post)
+            if len(self._reactions) > KEPT:
+                del self._reactions[next(iter(self._reactions))]
+        return found
+
+    def _react(self, post: Post) -> Reaction:
+        to = self._store.post(post.reply_to) if post.reply_to is not None else None
+        return reaction.react(
+            self._law,
+            self._inhabited.population,
+            post_id=post.id,
+            at_ms=post.created_ms,
+            traits=traits.read(post.text, answers=_answers(post), earlier=self._earlier(post)),
+            followers=self.followers,
+            addressed=self._inhabited.indexes.get(to.author_id) if to else None,
+        )
+
+    def _earlier(self, post: Post) -> list[frozenset[str]]:
+        novelty = self._law.novelty
+        since_ms = post.created_ms - round(novelty.days * DAY_MS)
+        posts = self._store.posts_of(post.author_id, Span(until_id=post.id, start_ms=since_ms), novelty.posts)
+        return [traits.words(one.text) for one in posts if one.repost_of is None]
 
 
-PACES = {
-    "impressions": Pace(least=200, most=5000, pace_s=120),
-    "likes": Pace(least=10, most=120, pace_s=150),
-    "retweets": Pace(least=2, most=30, pace_s=240),
-    "replies": Pace(least=1, most=12, pace_s=300),
-    "quotes": Pace(least=0, most=6, pace_s=600),
-    "bookmarks": Pace(least=0, most=9, pace_s=600),
-}
+def _answers(post: Post) -> traits.Answers | None:
+    if post.reply_to is not None:
+        return "reply"
+    return None if post.quote_of is None else "quote"
 
 
-def of(post: Post, now_ms: int) -> Metrics:
-    """The metrics of one of the account's own posts at a time (milliseconds since 1970)."""
-    age_s = max(0, now_ms - post.created_ms) / 1000
-    counts = {
-        name: math.floor(_ceiling(post.id, name, pace) * -math.expm1(-age_s / pace.pace_s))
-        for name, pace in PACES.items()
-    }
-    return replace(post.metrics, **counts)
+def _joined(stands: Metrics, counts: Counts, *, stored: bool) -> Metrics:
+    """Counts that stand with the post and the law's; `stored`: people's acts are in both."""
 
+    def both(mine: int, lawful: int) -> int:
+        return max(mine, lawful) if stored else mine + lawful
 
-def _ceiling(post_id: int, name: str, pace: Pace) -> int:
-    digest = hashlib.sha256(f"{post_id}:{name}".encode()).digest()
-    return pace.least + int.from_bytes(digest[:8]) % (pace.most - pace.least + 1)
+    return replace(
+        stands,
+        impressions=stands.impressions + counts.impressions,
+        bookmarks=stands.bookmarks + counts.bookmarks,
+        retweets=stands.retweets + counts.reposts,
+        likes=both(stands.likes, counts.likes),
+        replies=both(stands.replies, counts.replies),
+        quotes=both(stands.quotes, counts.quotes),
+    )

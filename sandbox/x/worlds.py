@@ -11,7 +11,6 @@ from sandbox.x import text as texts
 from sandbox.x.posts import Metrics, Post, User
 from sandbox.x.world_files import BadRow, Row, RowError, WorldError
 
-BUILT_IN = Path(__file__).with_name("built_in_world.csv")
 MAX_TEXT = 25_000  # X's longest posts
 MAX_COUNT_DIGITS = 15  # more than anybody has; fits SQLite
 
@@ -98,7 +97,7 @@ def _read(row: Row | BadRow, posts: dict[int, Post], taken: str) -> tuple[User, 
     if lang and not _LANG.fullmatch(lang):
         raise RowError("lang", lang, "a language code such as en, or nothing")
     metrics = Metrics(**{name: _count(values, columns) for name, columns in COUNTS.items()})
-    user = User(id=_user_id(username), username=username, name=username, created_ms=created_ms)
+    user = User(id=user_id(username), username=username, name=username, created_ms=created_ms)
     post = Post(
         id=_post_id(values, posts, created_ms),
         author_id=user.id,
@@ -154,6 +153,6 @@ def _unused(column: str, value: str, digits: str, posts: dict[int, Post]) -> int
     return int(digits)
 
 
-def _user_id(username: str) -> int:
+def user_id(username: str) -> int:
     """A username's id: the same in every world."""
     return int.from_bytes(hashlib.sha256(username.lower().encode()).digest()[:7])

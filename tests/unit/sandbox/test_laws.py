@@ -1,11 +1,11 @@
-"""The laws that need no server: ids, limits' windows, reactions, the store's order."""
+"""The laws that need no server: ids, limits' windows, the store's order."""
 
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.x import parameters, rate_limits, reactions, search, snowflakes
+from sandbox.x import parameters, rate_limits, search, snowflakes
 from sandbox.x.auth import Caller
 from sandbox.x.parameters import Query
 from sandbox.x.posts import Post, User
@@ -40,26 +40,6 @@ def test_a_token_continues_before_the_post_it_was_made_for(post_id: int) -> None
     query = Query(values=[("pagination_token", parameters.token(post_id))])
     assert query.span("pagination_token").until_id == post_id
     assert not query.faults
-
-
-@given(st.integers(min_value=1), st.lists(st.integers(min_value=-1000, max_value=10**9), min_size=2))
-def test_reactions_never_fall_and_never_pass_their_ceiling(post_id: int, ages_ms: list[int]) -> None:
-    readings = [reactions.of(post(post_id), NOW_MS + age_ms) for age_ms in sorted(ages_ms)]
-    for name, pace in reactions.PACES.items():
-        counts = [getattr(reading, name) for reading in readings]
-        assert counts == sorted(counts)
-        assert counts[0] >= 0
-        assert counts[-1] <= pace.most
-
-
-def test_reactions_start_at_nothing_and_rise_within_a_minute() -> None:
-    for post_id in range(1, 200):
-        assert reactions.of(post(post_id), NOW_MS).impressions == 0
-        early = reactions.of(post(post_id), NOW_MS + 20_000)
-        late = reactions.of(post(post_id), NOW_MS + 60_000)
-        assert 0 < early.impressions < late.impressions
-        assert late.likes > early.likes
-        assert late == reactions.of(post(post_id), NOW_MS + 60_000)
 
 
 def test_a_window_counts_down_ends_and_begins_anew(tmp_path: Path) -> None:

@@ -142,10 +142,3 @@ def test_any_bytes_are_a_world_or_refused(data: bytes) -> None:
         except WorldError:
             continue
         assert world.posts
-
-
-def test_the_built_in_world_has_no_bad_row() -> None:
-    data = worlds.BUILT_IN.read_bytes()
-    world = worlds.load(worlds.BUILT_IN, data, taken="fleet")
-    assert not world.reports
-    assert len(world.posts) >= 24
