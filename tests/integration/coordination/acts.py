@@ -68,11 +68,11 @@ def granted(fleet: Fleet, claim: Claim) -> Act:
     return Act(claim=claim, grant_id=grant(fleet, claim.account, claim.endpoint))
 
 
-def prepared_towards(fleet: Fleet, action: Action, target: str, **options: str) -> Act:
-    """A reply, quote or like, up to the last gate."""
-    proposed = towards(fleet, action, target, **options)
+def prepared_towards(fleet: Fleet, action: Action, target: str) -> Act:
+    """A reply, quote or like of the sandbox's, up to the last gate."""
+    proposed = towards(fleet, action, target)
     assert proposed.state == "ready", proposed
-    claim = claimed(fleet, options.get("account", "sandbox"))
+    claim = claimed(fleet)
     assert claim.intent == proposed.id
     return granted(fleet, claim)
 
