@@ -49,6 +49,11 @@ REHEARSAL_SETTINGS: Mapping[str, int] = {
     "poster_interval_s": 15,
     "metrics_interval_s": 10,
     "metrics_first_reading_s": 10,
+    "discovery_interval_s": 60,
+    "engagement_interval_s": 30,
+    "mentions_interval_s": 15,
+    "coordination_interval_s": 30,
+    "monitoring_interval_s": 60,
 }
 """First values of live settings where the fleet runs its own sandbox; what a person set stays."""
 
