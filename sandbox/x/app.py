@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, compile_path
 
-from sandbox.x import fault_answers, pages, rate_limits, snowflakes, views
+from sandbox.x import fault_answers, headers, pages, rate_limits, snowflakes, views
 from sandbox.x.answers import NotFound, Problem, TooManyRequests
 from sandbox.x.auth import Caller, Gate
 from sandbox.x.call import Answer, Call, Endpoint, Redirect
@@ -138,7 +138,7 @@ class Sandbox:
         except Problem as problem:
             response = JSONResponse(problem.body, problem.status, media_type="application/problem+json")
         response.headers.update(self._limit_headers(endpoint, caller, usages, fired))
-        response.headers["x-access-level"] = "read-write" if endpoint else "read"
+        response.headers.update(headers.standing(caller))
         return caller, response
 
     def _limit_headers(
@@ -250,7 +250,10 @@ def _is_written(path: str) -> bool:
 def _response(body: Answer, status: int) -> Response:
     if isinstance(body, Redirect):
         return RedirectResponse(body.url, 302)
-    return Response(status_code=204) if body is None else JSONResponse(body, status)
+    if body is None:
+        return Response(status_code=204)
+    made = headers.location(body) if status == 201 else {}  # noqa: PLR2004 - Created
+    return JSONResponse(body, status, made, media_type=headers.JSON)
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:

@@ -41,20 +41,38 @@ class Usage:
         }
 
 
+def _each(user: int, app: int, *names: str) -> dict[tuple[str, str], tuple[Limit, ...]]:
+    """The same limits in 15 minutes for some endpoints; 0 where the app alone isn't served."""
+    contexts = {"user": user} | ({"app": app} if app else {})
+    return {(name, context): (Limit(limit=limit),) for name in names for context, limit in contexts.items()}
+
+
 LIMITS: dict[tuple[str, str], tuple[Limit, ...]] = {
+    **_each(75, 0, "users_me"),
+    **_each(900, 900, "user_tweets"),
+    **_each(300, 450, "fetch_mentions", "search_tweets"),
+    **_each(5000, 3500, "get_tweets"),
+    **_each(900, 450, "get_tweet"),
+    **_each(50, 0, "delete_tweet", "hide_reply"),
+    **_each(900, 300, "get_user", "get_users", "get_user_by_username", "get_users_by_usernames"),
+    **_each(300, 300, "search_all_tweets", "count_tweets", "count_all_tweets"),
+    **_each(180, 0, "home_timeline", "bookmarks"),
+    **_each(75, 75, "liked_tweets", "liking_users", "retweeted_by", "quote_tweets"),
+    **_each(50, 0, "unlike_tweet", "retweet", "unretweet", "bookmark_tweet", "unbookmark_tweet"),
+    **_each(300, 300, "followers", "following"),
+    **_each(50, 0, "follow_user", "unfollow_user", "mute_user", "unmute_user"),
+    **_each(15, 0, "muting"),
+    **_each(1875, 0, "initialize_media", "append_media", "finalize_media"),
+    **_each(500, 0, "upload_media", "describe_media"),
+    **_each(1000, 0, "media_status"),
+    ("like_tweet", "user"): (
+        Limit(limit=50),
+        Limit(limit=1000, window_s=DAY_S, header="x-user-limit-24hour"),
+    ),
     ("post_tweet", "user"): (
         Limit(limit=100),
         Limit(limit=10_000, window_s=DAY_S, header="x-app-limit-24hour"),
     ),
-    ("users_me", "user"): (Limit(limit=75),),
-    ("user_tweets", "user"): (Limit(limit=900),),
-    ("user_tweets", "app"): (Limit(limit=900),),
-    ("fetch_mentions", "user"): (Limit(limit=300),),
-    ("fetch_mentions", "app"): (Limit(limit=450),),
-    ("search_tweets", "user"): (Limit(limit=300),),
-    ("search_tweets", "app"): (Limit(limit=450),),
-    ("get_tweets", "user"): (Limit(limit=5000),),
-    ("get_tweets", "app"): (Limit(limit=3500),),
 }
 
 
