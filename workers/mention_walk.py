@@ -87,12 +87,13 @@ class MentionWalk:
     def _page(self, answer: Read[tuple[Post, ...]], cursor: Cursor) -> Page:
         context = {**answer.posts, **{post.id: post for post in answer.value}}
         mentions: list[Mention] = []
+        referred = {reference.id for post in answer.value for reference in post.references}
         bad = {
             missing.id or f"unreadable:{_digest(missing.reason)}": missing.reason
             for missing in answer.missing
+            if missing.id not in referred and not missing.reason.startswith("includes")
         }
         for post in answer.value:
-            bad = {key: why for key, why in bad.items() if key not in {ref.id for ref in post.references}}
             try:
                 mentions.append(self._mention(post, answer, context))
             except Exception as error:  # noqa: BLE001  one bad mention must not hide the others

@@ -19,7 +19,7 @@ from workers.platforms.writers.answer_phrases import (
     THOUGHTS,
 )
 from workers.platforms.writers.builtin import spoken_topic
-from workers.platforms.writers.writer import Draft, WriterExhausted, likeness
+from workers.platforms.writers.writer import Draft, WriterExhausted
 
 Tone = Literal["how", "what", "choice", "question", "thanks", "remark"]
 
@@ -83,11 +83,10 @@ class BuiltinAnswerer:
 
     def answer(self, brief: AnswerBrief) -> Draft:
         """A draft chosen by the brief's seed; raises `WriterExhausted` when all are to be avoided."""
-        taken = {likeness(text) for text in brief.avoid}
         topic = topic_in(brief.words, brief.topics)
         tone = tone_of(brief.words)
         for number, text in enumerate(_candidates(brief, tone, topic)):
-            if likeness(text) not in taken:
+            if text not in brief.avoid:  # ours are built of whole phrases: alike means equal
                 check(text)
                 detail = {"tone": tone if brief.report is None else "report", "guess": number}
                 return Draft(text=text, writer="builtin", topic=topic or "", detail=detail)
