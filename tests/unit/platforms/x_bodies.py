@@ -1,6 +1,6 @@
 """Bodies of X's answers, and what can become of them on the way.
 
-Hypothesis gives the seed and a `Random` does the harm: trees of this size would take it too long to draw.
+Hypothesis gives a `Random`, which does the harm: trees of this size would take too long to draw and to show.
 """
 
 import json
@@ -290,6 +290,3 @@ def wrong_headers(random: Random) -> dict[str, str]:
 
 
 RANDOM = st.randoms(use_true_random=True)
-MALFORMED = RANDOM.map(malform)
-SPOILED_PAGES = RANDOM.map(spoil_items)
-HEADERS = RANDOM.map(wrong_headers)
