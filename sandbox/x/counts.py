@@ -5,11 +5,14 @@ which it refuses; a client that keeps a limit in *any* stretch of that length ke
 requests took nothing, and are counted apart.
 """
 
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.x.database import Database
+
+READ_AT_ONCE = 10_000
 
 
 @dataclass(kw_only=True)
@@ -23,16 +26,20 @@ class Meter:
     _in_fixed: int = 0
     _in_rolling: deque[int] = field(default_factory=deque[int])
 
-    def add(self, at_ms: int, started_s: int) -> None:
-        """One request at a time (ms since 1970), counted in the fixed window that began at `started_s`."""
-        if started_s != self._started_s:
-            self._started_s, self._in_fixed = started_s, 0
-        self._in_fixed += 1
-        self.fixed_max = max(self.fixed_max, self._in_fixed)
-        self._in_rolling.append(at_ms)
-        while self._in_rolling[0] <= at_ms - self.window_s * 1000:
-            self._in_rolling.popleft()
-        self.rolling_max = max(self.rolling_max, len(self._in_rolling))
+    def add(self, requests: Iterable[tuple[int, int]]) -> None:
+        """Requests as (their time in ms since 1970, when the fixed window that counted them began, in s)."""
+        window_ms = self.window_s * 1000
+        rolling, rolling_max = self._in_rolling, self.rolling_max
+        for at_ms, started_s in requests:
+            if started_s != self._started_s:
+                self._started_s, self._in_fixed = started_s, 0
+            self._in_fixed += 1
+            self.fixed_max = max(self.fixed_max, self._in_fixed)
+            rolling.append(at_ms)
+            while rolling[0] <= at_ms - window_ms:
+                rolling.popleft()
+            rolling_max = max(rolling_max, len(rolling))
+        self.rolling_max = rolling_max
 
 
 class Counts:
@@ -71,9 +78,7 @@ class Counts:
         limits = [dict(row) for row in self._database.run("list_meters")]
         for limit in limits:
             self._meters.setdefault(limit["id"], Meter(window_s=limit["window_s"]))
-        for seq, meter_id, at_ms, started_s in self._database.run("list_takes_after", seq=self._read_to):
-            self._meters[meter_id].add(at_ms, started_s)
-            self._read_to = seq
+        self._read_on()
         refused = {(row[0], row[1]): row[2] for row in self._database.run("count_refused")}
         return [
             {
@@ -87,3 +92,14 @@ class Counts:
             }
             for limit in limits
         ]
+
+    def _read_on(self) -> None:
+        """Reads what came since the last time, some at once: a record of a million has no room in memory."""
+        takes = self._database.run("list_takes_after", seq=self._read_to)
+        while rows := takes.fetchmany(READ_AT_ONCE):
+            requests: dict[int, list[tuple[int, int]]] = defaultdict(list)
+            for seq, meter_id, at_ms, started_s in rows:
+                requests[meter_id].append((at_ms, started_s))
+                self._read_to = seq
+            for meter_id, some in requests.items():
+                self._meters[meter_id].add(some)

@@ -30,18 +30,16 @@ def plain_rolling(times: list[int]) -> int:
 def test_the_greatest_counts_are_those_of_a_plain_count(times: list[int]) -> None:
     meter = Meter(window_s=WINDOW_S)
     starts = fixed_windows(times)
-    for at_ms, started_s in zip(times, starts, strict=True):
-        meter.add(at_ms, started_s)
+    meter.add(zip(times, starts, strict=True))
     assert meter.rolling_max == plain_rolling(times)
     assert meter.fixed_max == max(map(starts.count, starts), default=0)
 
 
 def test_requests_a_whole_window_apart_are_in_no_window_together() -> None:
     meter = Meter(window_s=WINDOW_S)
-    meter.add(0, 0)
-    meter.add(10_000, 10)
+    meter.add([(0, 0), (10_000, 10)])
     assert meter.rolling_max == 1
-    meter.add(19_999, 10)
+    meter.add([(19_999, 10)])
     assert meter.rolling_max == 2
 
 
