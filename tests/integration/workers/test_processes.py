@@ -175,27 +175,45 @@ def test_credentials_that_the_platform_refuses_are_a_persons_matter(host: Host) 
     assert "X_CONSUMER_KEY" in log[-1]["message"]
 
 
-def test_somebody_elses_credentials_are_refused_before_anything_is_sent(host: Host) -> None:
-    with host.database.connect("earlier") as fleet:
-        fleet.accounts.confirm_identity("sandbox", "999", "somebody")
-    host.propose("Not for this account")
-    code, log = ended(host.worker("poster"))
-    assert code == 78
-    assert "somebody (999)" in log[-1]["message"]
-    assert host.writes() == []
-
-
-def test_on_a_real_account_nothing_goes_out_that_no_person_proposed_or_approved(host: Host) -> None:
-    """The account `default` is not the sandbox's, whatever answers at its address."""
-    host.set(**QUICK)
+def real_account(host: Host) -> dict[str, Any]:
+    """The environment of a worker for `default`: not the sandbox's, whatever answers at its address."""
     keys = json.loads((host.state / "sandbox" / "credentials.json").read_text())
-    real = {key.upper(): value for key, value in keys.items() if key.startswith("x_")}
-    real |= {"X_API_URL": host.url, "SOCIALFLEET_ACCOUNT": "default"}
     maintainer = host.database.database("maintainer")
     accounts.ensure_account(
         maintainer, "default", platform="x", api_url=host.url, sandbox=False, topics=["gardens"]
     )
     maintainer.close()
+    real = {key.upper(): str(value) for key, value in keys.items() if key.startswith("x_")}
+    return real | {"X_API_URL": host.url, "SOCIALFLEET_ACCOUNT": "default"}
+
+
+def test_somebody_elses_credentials_are_refused_before_anything_is_sent(host: Host) -> None:
+    real = real_account(host)
+    with host.database.connect("earlier") as fleet:
+        fleet.accounts.confirm_identity("default", "999", "somebody")
+    host.propose("Not for this account", "default")
+    code, log = ended(host.worker("poster", **real))
+    assert code == 78
+    assert "somebody (999)" in log[-1]["message"]
+    assert host.writes() == []
+
+
+def test_a_sandbox_that_was_made_anew_is_acted_on_as_the_new_one(host: Host) -> None:
+    """Its record and credentials were lost with the state directory; the database is a person's own."""
+    with host.database.connect("earlier") as fleet:
+        fleet.accounts.confirm_identity("sandbox", "999", "somebody")
+    host.propose("For whoever it is now")
+    host.worker("poster")
+    eventually(lambda: len(host.writes()) == 1, what="the post")
+    eventually(lambda: host.states() == ["posted"], what="its report")
+    [(user_id,)] = host.rows("SELECT platform_user_id FROM fleet.accounts WHERE name = 'sandbox'")
+    assert user_id != "999"
+    assert len(host.rows("SELECT 1 FROM fleet.events WHERE kind = 'identity'")) == 1
+
+
+def test_on_a_real_account_nothing_goes_out_that_no_person_proposed_or_approved(host: Host) -> None:
+    host.set(**QUICK)
+    real = real_account(host)
     host.worker("planner", **real)
     host.worker("poster", **real)
     eventually(
