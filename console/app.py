@@ -15,13 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console import metrics
+from console import candidate_parameters, metrics
 from console.answers import Json, RefusedError, bad_value
 from console.connection import Connection, UnreachableError
 from console.guard import Guard
 from console.intent_parameters import parse
 from console.overview import overview, stale_since
 from console.snapshots import Snapshots
+from coordination.candidates import list_candidates
 from coordination.database import Database
 from coordination.errors import FleetError, InvalidValueError
 from coordination.kill_switch import set_kill_switch
@@ -78,6 +79,7 @@ class Console:
                 Route("/api/workers/status", self.workers),
                 Route("/api/intents", self.intents),
                 Route("/api/intents/{intent}", self.intent),
+                Route("/api/candidates", self.candidates),
                 Route("/api/kill-switch", self.kill_switch, methods=["POST"]),
             ],
             middleware=[Middleware(Guard)],
@@ -144,6 +146,15 @@ class Console:
         if found is None:
             raise RefusedError(404, f"there is no intent {number[:50]!r}: GET /api/intents lists them")
         return Json(found)
+
+    async def candidates(self, request: Request) -> Response:
+        """GET /api/candidates: those that wait, the best first, then the decided ones."""
+        wanted = candidate_parameters.parse(request.query_params.multi_items())
+        items = await self._connection.run(
+            lambda database: list_candidates(database, states=wanted.states, n=wanted.limit),
+            timeout_s=ANSWER_TIMEOUT_S,
+        )
+        return Json({"items": items})
 
     async def kill_switch(self, request: Request) -> Response:
         """POST /api/kill-switch: throws or lifts it, for whoever holds the console's token."""

@@ -8,6 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from console.snapshots import Sight, Snapshot
+from coordination.candidates import CANDIDATE_STATES
 from coordination.ledger import INTENT_STATES
 from coordination.status import SlotStatus
 
@@ -41,6 +42,7 @@ class _SightCollector(Collector):
         if sight.fault is None:
             yield from _workers(_one_a_slot(sight.snapshot.slots))
             yield from _ledger(sight.snapshot)
+            yield from _pool(sight.snapshot)
             yield from _guards(sight.snapshot)
 
 
@@ -104,6 +106,16 @@ def _ledger(snapshot: Snapshot) -> Iterator[Metric]:
         posts.add_metric((row["account"],), row["posts"])
         readings.add_metric((row["account"],), row["readings"])
     yield from (intents, posts, readings)
+
+
+def _pool(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("account", "state")
+    candidates = GaugeMetricFamily("fleet_candidates", "Candidates in each state.", labels=labels)
+    counted = {(row["account"], row["state"]): row["number"] for row in snapshot.candidate_counts}
+    for account in snapshot.accounts:
+        for state in CANDIDATE_STATES:
+            candidates.add_metric((account["name"], state), counted.get((account["name"], state), 0))
+    yield candidates
 
 
 def _guards(snapshot: Snapshot) -> Iterator[Metric]:

@@ -43,10 +43,19 @@ def _fleet(snapshot: Snapshot) -> dict[str, Any]:
             "readings": sum(row["readings"] for row in snapshot.post_counts),
             "latest": [_post(row) for row in snapshot.posts],
         },
+        "pool": _pool(snapshot),
         "limits": snapshot.limits,
         "errors": [_error(row, snapshot) for row in snapshot.errors],
         "events": snapshot.events,
     }
+
+
+def _pool(snapshot: Snapshot) -> dict[str, Any]:
+    """How many candidates are in each state, and the best that wait."""
+    states: Counter[str] = Counter()
+    for row in snapshot.candidate_counts:
+        states[row["state"]] += row["number"]
+    return {"states": states, "best": [_post(row) for row in snapshot.candidates]}
 
 
 def _post(row: Row) -> dict[str, Any]:

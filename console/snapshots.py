@@ -22,6 +22,7 @@ INTENTS = 15
 POSTS = 10
 EVENTS = 30
 ERRORS = 10
+CANDIDATES = 8
 
 Row = Mapping[str, Any]
 
@@ -52,6 +53,8 @@ class Snapshot:
     events: list[Row]
     event_counts: Mapping[str, int]
     errors: list[Row]
+    candidate_counts: list[Row]
+    candidates: list[Row]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,4 +141,6 @@ class Snapshots:
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],
+            candidate_counts=[*database.rows("count_candidates")],
+            candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
         )

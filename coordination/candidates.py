@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from coordination.answers import with_moments
-from coordination.database import Json
+from coordination.database import Database, Json
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -176,3 +176,13 @@ class Candidates:
         answer = self._session.call("get_pool", account=account, posts=posts)
         texts = tuple(Pooled(**row) for row in answer.pop("posts"))
         return Pool(**with_moments(answer, "now", "oldest"), posts=texts)
+
+
+def list_candidates(database: Database, *, states: Sequence[str] = (), n: int = 50) -> list[dict[str, Any]]:
+    """For persons: what waits first, by score, then the decided, newest first; no states means all."""
+    return database.rows("list_candidates", states=list(states) or None, number=n)
+
+
+def get_candidate(database: Database, platform_id: str) -> list[dict[str, Any]]:
+    """For persons: one post with its score's parts, once for each account that found it."""
+    return database.rows("get_candidate", platform_id=platform_id)

@@ -146,6 +146,20 @@ function showPosts(seen) {
   }));
 }
 
+/** The posts worth engaging with: each with its score and every part of it. */
+function showPool(seen) {
+  const states = Object.entries(seen.pool.states).map(([state, number]) => `${count(number)} ${label(state)}`);
+  write(at("pool-count"), states.join(", "));
+  show(at("pool"), seen.pool.best.map((candidate) => make("li", {},
+    make("p", { class: "text clipped" }, clip(candidate.text)),
+    make("div", { class: "facts" },
+      make("strong", {}, candidate.score.toFixed(1)),
+      ...Object.entries(candidate.parts).map(([name, part]) => make("span", {}, `${label(name)} ${part.value.toFixed(2)}`)),
+      make("span", {}, candidate.topic),
+      link(candidate.url, `@${candidate.handle}, ${distance(candidate.posted_at, seen.fleet_now)}`)),
+  )));
+}
+
 function showLimits(seen) {
   show(at("limits"), seen.limits.map((limit) => {
     const tone = { healthy: "busy", warning: "warn", critical: "bad" }[limit.health] ?? "still";
@@ -245,6 +259,7 @@ async function refresh() {
     showWorkers(last);
     showIntents(last);
     showPosts(last);
+    showPool(last);
     showLimits(last);
     showTroubles(last);
   }

@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Group] = {
     "post": Group(module="post", summary="propose a post by hand"),
     "ledger": Group(module="ledger", summary="list, show, approve, cancel, resume, mark-posted"),
     "messages": Group(module="messages", summary="what workers tell each other: list, show, replay"),
+    "candidates": Group(module="candidates", summary="posts worth engaging with: list, show"),
     "kill-switch": Group(module="kill_switch", summary="stop all sending at once: on, off, status"),
     "settings": Group(module="settings", summary="live settings: list, set"),
     "flags": Group(module="flags", summary="feature flags: list, set"),

@@ -52,6 +52,8 @@ def snapshot(**changed: Any) -> Snapshot:
         events=[],
         event_counts={"error": 2},
         errors=[],
+        candidate_counts=[{"account": "default", "state": "waiting", "number": 12}],
+        candidates=[],
     )
     return replace(known, **changed)
 
@@ -85,6 +87,8 @@ def test_what_a_snapshot_holds_is_told() -> None:
         labelled("fleet_intents", account="default", state="posted"): 3,
         labelled("fleet_intents", account="default", state="parked"): 0,
         labelled("fleet_posts_total", account="default"): 3,
+        labelled("fleet_candidates", account="default", state="waiting"): 12,
+        labelled("fleet_candidates", account="default", state="proposed"): 0,
         labelled("fleet_readings_total", account="default"): 7,
         labelled("fleet_rate_limit_used", account="default", endpoint="post_tweet"): 3,
         labelled("fleet_rate_limit_limit", account="default", endpoint="post_tweet"): 50,
