@@ -1,22 +1,15 @@
 """X's client on the sandbox: the real protocol, with signatures verified."""
 
-import json
-import select
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from workers.platforms.x import Outcome, X, XCredentials, XUnauthorized, find_own_post
+from tests.integration.platforms.sandboxed import Sandbox, running
+from workers.platforms.x import Outcome, X, XUnauthorized, find_own_post
 
-ROOT = Path(__file__).parents[3]
-START_S = 30
 TEXTS = (
     "A plain one",
     "Fish & chips <b>, &amp; é e\u0301 日本語 😷",
@@ -24,34 +17,10 @@ TEXTS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sandbox:
-    url: str
-    credentials: XCredentials
-    user_id: str
-    username: str
-
-
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    state = tmp_path_factory.mktemp("sandbox")
-    command = [sys.executable, "-m", "sandbox", "x", "--port", "0", "--state", str(state)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            assert select.select([process.stdout], [], [], START_S)[0], "the sandbox said nothing"
-            line = process.stdout.readline()
-            url = next(word for word in line.split() if word.startswith("http://")).rstrip("/.,")
-            keys = json.loads((state / "credentials.json").read_text())
-            yield Sandbox(
-                url=url,
-                credentials=XCredentials.from_file(state / "credentials.json"),
-                user_id=keys["user_id"],
-                username=keys["username"],
-            )
-        finally:
-            process.terminate()
-            process.wait(10)
+    with running(tmp_path_factory.mktemp("sandbox")) as started:
+        yield started
 
 
 def test_posts_arrive_byte_for_byte_and_are_found_again(sandbox: Sandbox) -> None:
