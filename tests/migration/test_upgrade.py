@@ -1,0 +1,152 @@
+"""An upgrade of the first release's database: every row stays, every function is the new program's."""
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from coordination import connect
+from coordination.accounts import ensure_account
+from coordination.database import Database
+from migrations import functions, schema
+
+PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
+FIRST = "0001"
+
+HERE = Path(__file__).parent
+# Other results than today's, other arguments, one that stands on another, and some that are no more.
+OLD_FUNCTIONS = (HERE / "first_functions.sql").read_text("utf-8")
+# At least one in every table of the first release, and an act in each of its states.
+ROWS = (HERE / "first_rows.sql").read_text("utf-8")
+
+Tables = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture
+def first_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database as the first release left it: its own revision, functions with other results, and rows."""
+    real = command.upgrade
+
+    def to_first(config: Config, _revision: str) -> None:
+        real(config, FIRST)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", to_first)
+        patch.setattr(functions, "sources", lambda: [("old.sql", OLD_FUNCTIONS)])
+        schema.upgrade(empty_database, PASSWORDS)
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(ROWS.encode())
+        connection.execute("SELECT setval('fleet.fencing_token', 1000)")
+    return empty_database
+
+
+def tables(dsn: str) -> Tables:
+    """Every row of every table but the revision's."""
+    found: Tables = {}
+    with psycopg.connect(dsn) as connection:
+        names = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'fleet' AND tablename <> 'schema_revision'"
+        ).fetchall()
+        for (name,) in names:
+            query = sql.SQL("SELECT to_jsonb(t) FROM {} t ORDER BY 1").format(sql.Identifier("fleet", name))
+            found[name] = [row for (row,) in connection.execute(query).fetchall()]
+    return found
+
+
+def signatures(dsn: str) -> set[tuple[str, str]]:
+    """Each routine with its arguments, and what it gives."""
+    with psycopg.connect(dsn) as connection:
+        return set(
+            connection.execute(
+                "SELECT oid::regprocedure::text, pg_get_function_result(oid) FROM pg_proc "
+                "WHERE pronamespace = 'fleet'::regnamespace"
+            ).fetchall()
+        )
+
+
+def login(dsn: str, role: str) -> str:
+    parts = conninfo_to_dict(dsn)
+    name = f"fleet_{role}"
+    return (
+        f"postgresql://{name}:{PASSWORDS[name]}@/{parts['dbname']}?host={parts['host']}&port={parts['port']}"
+    )
+
+
+def test_an_upgrade_keeps_every_row_of_every_table(first_release: str) -> None:
+    before = tables(first_release)
+    assert all(before.values()), [name for name, rows in before.items() if not rows]
+    assert schema.upgrade(first_release, PASSWORDS) == schema.head() != FIRST
+    after = tables(first_release)
+    for name, rows in before.items():
+        kept = [{column: row[column] for column in rows[0]} for row in after[name]]
+        if name == "rate_limits":  # an endpoint of its own for likes is all that is new
+            new = [row for row in kept if row not in rows]
+            assert [(row["account"], row["endpoint"]) for row in new] == [("*", "like_tweet")]
+            kept = [row for row in kept if row in rows]
+        assert kept == rows, name
+    assert {row["tier"] for row in after["accounts"]} == {"pay_per_use"}
+    assert all(row["roles"] == [] for row in after["workers"])
+
+
+def test_an_upgrade_replaces_functions_and_leaves_none_of_the_old(
+    first_release: str, empty_database_beside: str
+) -> None:
+    old = signatures(first_release)
+    assert ("fleet.get_intent(bigint)", "text") in old
+    schema.upgrade(first_release, PASSWORDS)
+    schema.upgrade(empty_database_beside, PASSWORDS)
+    assert signatures(first_release) == signatures(empty_database_beside)
+    names = {name for name, _ in signatures(first_release)}
+    assert not {"fleet.ancient(bigint)", "fleet.kept_apart()"} & names
+    with psycopg.connect(first_release) as connection:
+        leaked = connection.execute(
+            "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'fleet'::regnamespace "
+            "AND (p.proowner <> 'fleet_owner'::regrole OR has_function_privilege('public', p.oid, 'EXECUTE'))"
+        ).fetchall()
+    assert leaked == []
+
+
+def test_what_was_upgraded_goes_on_where_it_stopped(first_release: str) -> None:
+    schema.upgrade(first_release, PASSWORDS)
+    maintainer = Database(login(first_release, "maintainer"), name="test up")
+    ensure_account(
+        maintainer,
+        "sandbox",
+        platform="x",
+        api_url="http://127.0.0.1:1",
+        sandbox=True,
+        topics=["gardens"],
+        tier="enterprise",
+    )
+    maintainer.close()
+    with connect(login(first_release, "worker"), "tester") as fleet:
+        posted = fleet.ledger.propose("sandbox", "post", "plan:posted", "again")
+        assert (posted.state, posted.created) == ("posted", False)
+        like = fleet.ledger.propose("sandbox", "like", "1999", "", origin={"author_id": "7"})
+        assert (like.state, like.created) == ("ready", True)
+        assert fleet.ledger.propose("sandbox", "reply", "1900", "me", origin={"author_id": "42"}).state == (
+            "rejected"
+        )  # its own post, from before
+        # The first release's cluster was another one: fencing tokens go on above its own.
+        lease = fleet.engagement.request_lock("1999", "tester", "analysis")
+        assert lease is not None
+        assert lease.fencing_token > 1000
+
+
+def test_an_upgrade_that_breaks_off_leaves_the_first_release_as_it_was(
+    first_release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, old = tables(first_release), signatures(first_release)
+    broken = [*functions.sources(), ("zz.sql", "SELECT 1/0")]
+    with monkeypatch.context() as patch:
+        patch.setattr(functions, "sources", lambda: broken)
+        with pytest.raises(Exception, match="division by zero"):
+            schema.upgrade(first_release, PASSWORDS)
+    assert tables(first_release) == before
+    assert signatures(first_release) == old
+    assert schema.upgrade(first_release, PASSWORDS) == schema.head()
