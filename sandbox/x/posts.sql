@@ -110,6 +110,11 @@ DELETE FROM users WHERE id <> :account_id;
 DELETE FROM likes WHERE user_id <> :account_id;
 -- name: delete_world_follows
 DELETE FROM follows WHERE user_id <> :account_id;
+-- name: restore_followers
+-- Others' followers are more than the world knows by name; the account's are these.
+UPDATE users SET
+    followers = (SELECT count(*) FROM follows WHERE followed_id = users.id)
+WHERE id = :account_id;
 -- name: restore_counts
 -- What the account did with the world's posts counts again where a new world brings them back.
 UPDATE posts SET

@@ -95,6 +95,7 @@ class Store:
             follows = ({"user_id": one, "followed_id": other, "at_ms": 0} for one, other in world.follows)
             run_many("add_follow", follows)
             run("restore_counts", account_id=own)
+            run("restore_followers", account_id=own)
             run("set_meta", key="world", value=world.digest)
             run("set_meta", key="rejected_rows", value=str(len(world.reports)))
 
