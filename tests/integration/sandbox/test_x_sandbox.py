@@ -1,6 +1,5 @@
 """The sandbox as its own process, met over HTTP as the real X would be."""
 
-import json
 import os
 import re
 import select
@@ -8,98 +7,39 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import tweepy
-from requests_oauthlib import OAuth1 as TypedOAuth1
+
+from tests.integration.sandbox.running import (
+    START_S,
+    OAuth1,
+    Sandbox,
+    command,
+    running,
+    write_world,
+)
 
 OBAMA = Path(__file__).parents[4] / "shared/data/tweets/obama.csv"
-START_S = 30
-
-# Its types want keywords for what everybody gives in order.
-OAuth1: Any = TypedOAuth1
 STOP_S = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sandbox:
-    """A running sandbox: its process, address and credentials."""
-
-    process: subprocess.Popen[str]
-    url: str
-    keys: dict[str, str]
-
-    def client(self) -> Any:
-        """tweepy's own client, sent here instead of to X."""
-
-        class Redirected(requests.Session):
-            def request(self, method: str, url: str, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-                return super().request(method, url.replace("https://api.twitter.com", here), **options)
-
-        here = self.url
-        client: Any = tweepy.Client(
-            bearer_token=self.keys["x_bearer_token"],
-            consumer_key=self.keys["x_consumer_key"],
-            consumer_secret=self.keys["x_consumer_secret"],
-            access_token=self.keys["x_access_token"],
-            access_token_secret=self.keys["x_access_token_secret"],
-        )
-        client.session.close()
-        client.session = Redirected()
-        return client
-
-    def call(self, method: str, path: str, *, secret: str | None = None, **options: Any) -> requests.Response:
-        """A request signed as the account; another `secret` forges it."""
-        names = ("x_consumer_key", "x_consumer_secret", "x_access_token")
-        token_secret = secret or self.keys["x_access_token_secret"]
-        auth = OAuth1(*(self.keys[name] for name in names), token_secret)
-        return requests.request(method, self.url + path, auth=auth, timeout=10, **options)
-
-    def bearer(self, method: str, path: str, **options: Any) -> requests.Response:
-        """A request with the app-only token."""
-        headers = {"Authorization": f"Bearer {self.keys['x_bearer_token']}"}
-        return requests.request(method, self.url + path, headers=headers, timeout=10, **options)
-
-    def own(self, name: str) -> Any:
-        """What the sandbox says of itself."""
-        return requests.get(f"{self.url}/_sandbox/{name}", timeout=10).json()
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "sandbox", "x", *map(str, arguments)]
-
-
-@contextmanager
-def running(state: Path, *arguments: str | Path) -> Generator[Sandbox]:
-    process = subprocess.Popen(
-        command("--port", "0", "--state", state, *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    assert process.stderr
-    with process, process.stdout, process.stderr:
-        try:
-            assert select.select([process.stdout], [], [], START_S)[0], "the sandbox said nothing"
-            line = process.stdout.readline()
-            assert line.startswith("sandbox: X at http://127.0.0.1:"), line + process.stderr.read()
-            keys = json.loads((state / "credentials.json").read_text())
-            yield Sandbox(process=process, url=line.split()[3], keys=keys)
-        finally:
-            process.kill()
+POSTS = (
+    ("mira_bakes", "Sourdough, day 4: it bubbles. I am far too proud of flour & water. #baking"),
+    ("jonas_codes", "The bug of the day is a timeout. #python"),
+    ("tilda_maps", "@jonas_codes the map of the day is a promise"),
+    ("old_harbour", "Ferry delayed by fog. The gulls are on time. Thanks, @jonas_codes"),
+    *((f"reader_{number % 7}", f"The page {number} of the book") for number in range(30)),
+)
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with running(tmp_path_factory.mktemp("state")) as started:
+    directory = tmp_path_factory.mktemp("still")
+    world = write_world(directory / "world.csv", POSTS)
+    with running(directory / "state", "--world", world) as started:
         yield started
 
 
@@ -233,10 +173,16 @@ def test_user_and_app_have_limits_of_their_own(sandbox: Sandbox, path: str, user
         ({"text": "日" * 141}, "Your Tweet text is too long."),
         ({"text": "Hi", "colour": "red"}, "$.colour: is not defined in the schema"),
         ({"text": "Hi", "\ud800": 1}, "is not defined in the schema"),
-        (
-            {"text": "Hi", "reply": {"in_reply_to_tweet_id": "1"}},
-            "$.reply: is not served by this sandbox yet",
-        ),
+        ({"text": "Hi", "reply": {"in_reply_to_tweet_id": 1}}, "$.reply.in_reply_to_tweet_id: is [1]"),
+        ({"text": "Hi", "reply": {}}, "$.reply.in_reply_to_tweet_id: is missing"),
+        ({"text": "Hi", "reply": {"to": "1", "in_reply_to_tweet_id": "1"}}, "$.reply.to: is not defined"),
+        ({"text": "Hi", "quote_tweet_id": "one"}, '$.quote_tweet_id: is ["one"]'),
+        ({"text": "Hi", "media": {"media_ids": []}}, "$.media.media_ids: has 0 items, 1 to 4"),
+        ({"text": "Hi", "media": {"media_ids": ["1"]}, "quote_tweet_id": "1"}, "together with media"),
+        ({"text": "Hi", "media": {"media_ids": ["1"]}}, "Your media IDs are invalid."),
+        ({"text": "Hi", "reply_settings": "friends"}, "$.reply_settings: does not have a value"),
+        ({"text": "Hi", "made_with_ai": "yes"}, '$.made_with_ai: is ["yes"], boolean expected'),
+        ({"text": None}, "$.text: null found, string expected"),
         ({"text": "Hi", "poll": {}}, "$.poll: is not served by this sandbox yet"),
         (["text"], "expected an object"),
     ],
@@ -278,7 +224,7 @@ def test_a_body_that_is_no_json_is_refused(
             "ids",
             "101 values, which is not between 1 and 100",
         ),
-        ("/2/tweets?ids=1&tweet.fields=id,colour", "tweet.fields", "[colour] is not one of [attachments,"),
+        ("/2/tweets?ids=1&tweet.fields=id,colour", "tweet.fields", "[colour] is not one of [article,"),
         ("/2/tweets?ids=1&colour=red", "colour", "[colour] is not one of ["),
         ("/2/tweets?ids=1&ids=2", "ids", "more than once"),
         ("/2/tweets/search/recent?query=tea&max_results=9", "max_results", "[9] is not between 10 and 100"),
