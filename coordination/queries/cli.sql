@@ -1,5 +1,9 @@
 -- What the command line shows. Every query reads a snapshot and locks nothing.
 
+-- name: get_schema_revision
+-- Which program migrated the database last; one row.
+SELECT version_num AS revision FROM fleet.schema_revision;
+
 -- name: list_worker_names
 -- The workers that the fleet knows; a few rows.
 SELECT name FROM fleet.workers ORDER BY name;

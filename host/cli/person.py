@@ -11,6 +11,10 @@ from coordination.incarnation import ProcessIdentity
 from host.cli.fault import USAGE, CliError
 from host.state_directory import StateDirectory
 from host.terminal import printable
+from migrations import revisions
+
+WHATEVER_SCHEMA = frozenset({"kill-switch"})
+"""Commands that try in any database: a stop is not refused because the program at hand is an old one."""
 
 
 class Person:
@@ -36,10 +40,22 @@ class Person:
 
         Raises:
             NoFleetError: no fleet was started with this state directory.
+            CliError: a newer program migrated it, whose functions may mean something else.
         """
         if self._database is None:
             self._database = Database(self.state.dsn("console"), name=f"cli {self.command}")
+            if self.command not in WHATEVER_SCHEMA:
+                self._require_known_schema(self._database)
         return self._database
+
+    @staticmethod
+    def _require_known_schema(database: Database) -> None:
+        for row in database.rows("get_schema_revision"):
+            if row["revision"] not in revisions.known():
+                raise CliError(
+                    f"the database is at revision {row['revision']}, this program knows up to "
+                    f"{revisions.known()[-1]}: run the newer program that migrated it"
+                )
 
     @property
     def actor(self) -> str:

@@ -322,6 +322,93 @@ class TestWithAFleet:
         assert "is a manager running?" in complaint(capsys)
 
 
+@pytest.mark.usefixtures("fleet_state")
+@pytest.mark.parametrize(
+    "arguments", [("post", "hello"), ("flags", "set", "a", "off", "--reason", "x"), ("status",)]
+)
+def test_a_database_of_a_newer_program_is_not_written_to(
+    run: Run,
+    fleet_database: FleetDatabase,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.schema_revision SET version_num = '9999'")
+        assert run(*arguments) == 1
+        said = complaint(capsys)
+        assert "the database is at revision 9999, this program knows up to 000" in said
+        assert "run the newer program" in said
+        for table in ("intents", "flags", "audits"):
+            assert owner.execute(f"SELECT count(*) FROM fleet.{table}".encode()).fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("fleet_state")
+def test_the_kill_switch_is_thrown_in_whatever_database(
+    run: Run, fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.schema_revision SET version_num = '9999'")
+        assert run("kill-switch", "on", "--reason", "storm", "--json") == 0
+        assert printed_json(capsys)["on"] is True
+
+
+@pytest.mark.usefixtures("fleet_state")
+def test_an_account_shows_what_it_may_do_and_a_person_changes_its_tier(
+    run: Run, fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("account", "policy", "default", "--json") == 0
+    policy = printed_json(capsys)
+    assert policy["reply"]["rule"] == "summoned"
+    assert policy["like"] == {"rule": "deny", "reason": "X prohibits automated likes"}
+    assert run("account", "policy", "default") == 0
+    assert "summoned" in printed(capsys)
+    assert run("account", "tier", "default", "enterprise", "--reason", "signed") == 0
+    assert "default is enterprise until the fleet starts anew, which goes by X_TIER" in printed(capsys)
+    assert run("account", "tier", "sandbox", "free") == 0
+    assert "goes by --tier" in printed(capsys)
+    assert run("account", "list") == 0
+    shown = printed(capsys)
+    assert "TIER" in shown
+    assert "enterprise" in shown
+    assert run("account", "tier", "default", "gold") == 2
+    assert "gold" in capsys.readouterr().err
+    assert run("account", "tier", "defalt", "free") == 2
+    assert "did you mean default?" in complaint(capsys)
+    with fleet_database.owner() as owner:
+        audits = owner.execute("SELECT target, reason FROM fleet.audits ORDER BY id").fetchall()
+    assert audits == [("default", "signed"), ("sandbox", "asked for at the shell")]
+
+
+@pytest.mark.usefixtures("fleet_state")
+def test_the_ledgers_list_says_which_act_an_intent_is_and_takes_one_action(
+    run: Run, fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fleet_database.connect() as fleet:
+        fleet.ledger.propose("sandbox", "post", "plan:1", "Hello")
+        like = fleet.ledger.propose("sandbox", "like", "1999", "", origin={"author_id": "7"})
+        fleet.ledger.propose("sandbox", "reply", "1998", "Well said", origin={"author_id": "7"})
+    assert run("ledger", "list") == 0
+    shown = printed(capsys)
+    assert "like of 1999" in shown
+    assert "reply to 1998" in shown
+    assert run("ledger", "list", "--action", "like", "--json") == 0
+    assert [row["id"] for row in printed_json(capsys)] == [like.id]
+    assert run("ledger", "list", "--action", "lik") == 2
+    assert "did you mean like?" in complaint(capsys)
+    assert run("ledger", "cancel", like.id) == 0
+    assert printed(capsys) == f"like {like.id} is cancelled\n"
+
+
+@pytest.mark.usefixtures("fleet_state")
+def test_a_post_that_the_policy_refuses_is_told_with_its_reason(
+    run: Run, fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fleet_database.owner() as owner:
+        owner.execute("DELETE FROM fleet.policy_rules WHERE action = 'post'")
+    assert run("post", "hello") == 1
+    assert "is refused: policy: no rule lets tier enterprise post" in complaint(capsys)
+
+
 def test_logs_are_readable_without_a_database(
     run: Run, state: StateDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
