@@ -245,6 +245,7 @@ CREATE OR REPLACE FUNCTION fleet.route_messages(incarnation uuid, n integer DEFA
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     waiting record;
+    loads jsonb;
     chosen text;
     routed jsonb := '[]';
 BEGIN
@@ -254,10 +255,15 @@ BEGIN
         PERFORM fleet.refuse('n', n::text, 'a whole number from 1 to 1000');
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
-    UPDATE fleet.messages m SET routed_to = NULL
-    FROM fleet.workers w
-    WHERE m.recipient_kind = 'role' AND m.state = 'waiting' AND w.name = m.routed_to
-      AND NOT (w.enabled AND m.recipient = ANY(w.roles));
+    WITH stranded AS MATERIALIZED (
+        SELECT m.id FROM fleet.messages m JOIN fleet.workers w ON w.name = m.routed_to
+        WHERE m.recipient_kind = 'role' AND m.state = 'waiting' AND NOT (w.enabled AND m.recipient = ANY(w.roles))
+        ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+    )
+    UPDATE fleet.messages m SET routed_to = NULL FROM stranded s WHERE m.id = s.id;
+    -- Counted once, then kept up: one count a message would read all that wait each time.
+    SELECT coalesce(jsonb_object_agg(w.name, (SELECT count(*) FROM fleet.messages m WHERE m.routed_to = w.name
+        AND m.state IN ('waiting', 'claimed'))), '{}') INTO loads FROM fleet.workers w WHERE w.enabled AND w.roles <> '{}';
     FOR waiting IN
         WITH able AS MATERIALIZED (SELECT DISTINCT unnest(w.roles) AS role FROM fleet.workers w WHERE w.enabled),
         picked AS MATERIALIZED (
@@ -269,12 +275,11 @@ BEGIN
         )
         SELECT * FROM picked
     LOOP
-        SELECT w.name INTO chosen FROM fleet.workers w
-        LEFT JOIN fleet.messages m ON m.routed_to = w.name AND m.state IN ('waiting', 'claimed')
-        WHERE w.enabled AND waiting.recipient = ANY(w.roles)
-        GROUP BY w.name ORDER BY count(m.id), w.name LIMIT 1;
+        SELECT w.name INTO chosen FROM fleet.workers w WHERE w.enabled AND waiting.recipient = ANY(w.roles) AND loads ? w.name
+        ORDER BY (loads->>w.name)::integer, w.name LIMIT 1;
         CONTINUE WHEN NOT FOUND;  -- disabled a moment ago
         UPDATE fleet.messages m SET routed_to = chosen WHERE m.id = waiting.id;
+        loads := jsonb_set(loads, ARRAY[chosen], to_jsonb((loads->>chosen)::integer + 1));
         routed := routed || jsonb_build_object('id', waiting.id::text, 'role', waiting.recipient, 'worker', chosen);
     END LOOP;
     RETURN routed;
