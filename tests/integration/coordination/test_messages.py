@@ -556,6 +556,7 @@ def test_a_message_that_a_stopped_worker_holds_is_not_taken_from_it(
         (message,) = painter.messages.claim()
         owner.execute("UPDATE fleet.workers SET enabled = false")
         assert fleet.messages.route() == []
+        assert rows(owner, "SELECT state, routed_to FROM fleet.messages") == [("claimed", "painter")]
         painter.messages.acknowledge(message)
 
 
