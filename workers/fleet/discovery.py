@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from coordination.accounts import Account
 from coordination.candidates import Find, Pool
@@ -51,7 +51,9 @@ class DiscoverySettings(WorkerSettings):
     pool_size: int = Field(default=200, ge=1, le=5000)
     max_age_h: float = Field(default=24, ge=1, le=168)
     min_score: float = Field(default=30, ge=0, le=100)
-    languages: tuple[str, ...] = ("en",)
+    languages: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")], ...] = Field(
+        default=("en",), max_length=20
+    )
     weight_engagement: float = Field(default=30, ge=0, le=1000)
     weight_freshness: float = Field(default=20, ge=0, le=1000)
     weight_reach: float = Field(default=15, ge=0, le=1000)

@@ -56,6 +56,8 @@ class ScriptedX:
 
     def _act(self, connection: socket.socket) -> None:
         request = read_request(connection)
+        if not request:  # somebody looked whether it is there
+            return
         target = urlsplit(request.split(b" ", 2)[1].decode())
         given = {name: values[0] for name, values in parse_qs(target.query).items()}
         self.asked.append((target.path, given))
