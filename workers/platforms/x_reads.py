@@ -18,7 +18,7 @@ from workers.platforms.x_users import User
 from workers.platforms.x_wire import Wire
 
 PAGE_TOKEN = re.compile(r"[\w.~+/=-]{1,512}", re.ASCII)
-TELLING = ("data", "errors", "meta")  # an answer of X to a read has at least one of them
+TELLING = {"data": list, "errors": list, "meta": dict}  # an answer of X to a read has at least one of them
 INCLUDED_POSTS = ("posts", "tweets")
 INCLUDED_USERS = ("users",)
 SAID = {"model_type": "must be an object", "tuple_type": "must be a list"}  # not in the words of Python
@@ -57,7 +57,7 @@ class Read(Generic[T]):
 
 
 def read_posts(body: dict[str, Any], headers: Mapping[str, str]) -> Read[tuple[Post, ...]]:
-    """The posts of an answer (its `data` is one or a list), with all that came along."""
+    """The posts of an answer, with all that came along."""
     return _read(body, headers, Post)
 
 
@@ -75,11 +75,13 @@ def read_user(body: dict[str, Any], headers: Mapping[str, str]) -> Read[User]:
 
 
 def _read(body: dict[str, Any], headers: Mapping[str, str], kind: type[Item]) -> Read[tuple[Item, ...]]:
-    if all(body.get(key) is None for key in TELLING):
+    if not any(isinstance(body.get(key), form) for key, form in TELLING.items()):
         raise XMalformed("it has neither data nor errors nor meta", headers)
     next_token = _next_token(body, headers)
     missing: list[Missing] = []
-    value = tuple(_items(body.get("data"), kind, "", missing))
+    value = tuple(_items(_data(body, headers), kind, "", missing))
+    if not isinstance(body.get("includes", {}), dict):
+        missing.append(Missing(id=None, reason="includes: must be an object"))
     users = tuple(_included(body, INCLUDED_USERS, User, missing))
     posts = tuple(_included(body, INCLUDED_POSTS, Post, missing))
     missing += _told(body.get("errors"))
@@ -93,11 +95,21 @@ def _read(body: dict[str, Any], headers: Mapping[str, str], kind: type[Item]) ->
     )
 
 
-def _items(found: Any, kind: type[Item], place: str, missing: list[Missing]) -> Iterable[Item]:
+def _data(body: dict[str, Any], headers: Mapping[str, str]) -> list[Any]:
+    """What was asked for, as it came; what was lost on the way must not pass for "there is none"."""
+    data: Any = body.get("data")
+    meta: Any = body.get("meta")
+    count: Any = cast("dict[str, Any]", meta).get("result_count") if isinstance(meta, dict) else None
+    if data is None and count:
+        raise XMalformed("it has no data, and a result_count that says it should", headers)
+    if data is not None and not isinstance(data, list):
+        raise XMalformed("its data is no list", headers)
+    return cast("list[Any]", data or [])
+
+
+def _items(found: list[Any], kind: type[Item], place: str, missing: list[Missing]) -> Iterable[Item]:
     """Each of `found` that is of its kind; the others go to `missing`."""
-    if found is None:
-        return
-    for item in cast("list[Any]", found) if isinstance(found, list) else [found]:
+    for item in found:
         try:
             yield kind.model_validate(item)
         except ValidationError as error:
@@ -107,20 +119,21 @@ def _items(found: Any, kind: type[Item], place: str, missing: list[Missing]) -> 
 def _included(
     body: dict[str, Any], names: Iterable[str], kind: type[Item], missing: list[Missing]
 ) -> Iterable[Item]:
-    includes = body.get("includes")
-    if isinstance(includes, dict):
-        for name in names:
-            found = cast("dict[str, Any]", includes).get(name)
-            yield from _items(found, kind, f"includes.{name}: ", missing)
-    elif includes is not None and "users" in names:  # said once, not once a kind
-        missing.append(Missing(id=None, reason="includes: is no object"))
+    includes: Any = body.get("includes")
+    for name in names if isinstance(includes, dict) else ():
+        found: Any = cast("dict[str, Any]", includes).get(name)
+        if isinstance(found, list):
+            yield from _items(cast("list[Any]", found), kind, f"includes.{name}: ", missing)
+        elif found is not None:
+            missing.append(Missing(id=None, reason=f"includes.{name}: must be a list"))
 
 
 def _told(errors: Any) -> Iterable[Missing]:
     """What X itself says it could not give."""
-    if errors is None:
+    if errors is not None and not isinstance(errors, list):
+        yield Missing(id=None, reason="errors: must be a list")
         return
-    for item in cast("list[Any]", errors) if isinstance(errors, list) else [errors]:
+    for item in cast("list[Any]", errors or []):
         reason = text_of(item, "detail") or text_of(item, "title") or text_of(item, "message")
         found = _id_of(item, "resource_id") or _id_of(item, "value")
         yield Missing(id=found, reason=one_line(reason or "") or "X gave no reason")

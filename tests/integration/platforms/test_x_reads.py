@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.platforms.scripted import SECRETS, Scripted, credentials, reply
+from tests.integration.platforms.scripted import SECRETS, Scripted, credentials, read_request, reply
 from tests.unit.platforms.x_bodies import RANDOM, malform, wrong_headers
 from workers.platforms.x import (
     Limit,
@@ -128,9 +128,15 @@ def test_me_without_a_user_and_a_body_cut_off_are_malformed(server: Scripted, x:
 
 
 def test_a_read_that_is_not_answered_is_unreachable(server: Scripted) -> None:
-    server.drips(reply(200, ME))
+    def stop_short(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(reply(200, ME)[:-3])
+        server.over.wait(5)
+
+    server.act = stop_short
     with pytest.raises(XMalformed, match="TimeoutError"):
         X(server.url, credentials(), deadline_s=0.9).me()
+    server.over.set()
     server.answers(b"")
     with pytest.raises(XUnreachable):
         X(server.url, credentials(), deadline_s=0.3).me()

@@ -32,7 +32,7 @@ from workers.platforms.x_users import User
 RECORDINGS = Path(__file__).parents[4] / "shared/data/x/recordings"
 needs_recordings = pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"{RECORDINGS} is not there")
 thoroughly = settings(
-    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=1200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 READS: tuple[Callable[..., Read[Any]], ...] = (read_posts, read_users, read_user)
 SORTERS: tuple[Callable[[Answer], Sent], ...] = (sort_post, lambda answer: sort_like(answer, "20"))
@@ -196,12 +196,34 @@ def test_a_broken_item_that_came_along_is_named_by_its_place() -> None:
 
 
 @pytest.mark.parametrize(
+    ("includes", "reason"),
+    [
+        ([user(1)], "includes: must be an object"),
+        (None, "includes: must be an object"),
+        ({"users": user(1)}, "includes.users: must be a list"),
+        ({"posts": "none"}, "includes.posts: must be a list"),
+        ({"tweets": [7]}, "includes.tweets: item: must be an object"),
+    ],
+)
+def test_includes_that_are_none_cost_no_item(includes: object, reason: str) -> None:
+    read = read_posts({**page_of_posts(), "errors": [], "includes": includes}, {})
+    assert (len(read.value), read.missing) == (4, (Missing(id=None, reason=reason),))
+    assert (read.users, read.posts) == ({}, {})
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {},
         {"title": "Service Unavailable"},
+        {"errors": {"0": {"detail": "Could not find tweet"}}},
         {"data": None},
+        {"data": {"id": "20", "text": "just"}},
+        {"data": "none", "meta": {}},
+        {"data": 0},
         {"data": [], "meta": []},
+        {"meta": {"result_count": 3}},
+        {"data": None, "meta": {"result_count": 3}},
         {"data": [], "meta": {"next_token": 7}},
         {"data": [], "meta": {"next_token": "a\nb"}},
     ],
@@ -228,7 +250,8 @@ def test_every_recorded_page_gives_as_many_items_as_it_holds() -> None:
     for name, body in recorded_pages():
         items = items_of(body)
         key = "text" if "text" in items[0] else "username"
-        read: Read[Any] = (read_posts if key == "text" else read_users)(body, {})
+        page = {**body, "data": items}
+        read: Read[Any] = (read_posts if key == "text" else read_users)(page, {})
         assert (name, len(read.value), read.missing) == (name, len(items), ())
         assert [(found.id, getattr(found, key)) for found in read.value] == [
             (item["id"], item[key]) for item in items
