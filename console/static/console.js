@@ -7,9 +7,9 @@ const PATIENCE_MS = 8000;
 const at = (id) => document.getElementById(id);
 const label = (name) => name.replaceAll("_", " ").toLowerCase();
 
-/** What an intent does, as events and the command line say it: "post", "reply to 1999", "like of 1999". */
+/** What an intent does, to whose post: "post", "reply to @ada", or "like of 1999" where nobody noted the name. */
 const act = (intent) =>
-  intent.action === "post" ? "post" : `${intent.action} ${intent.action === "reply" ? "to" : "of"} ${intent.target}`;
+  intent.action === "post" ? "post" : `${intent.action} ${intent.action === "reply" ? "to" : "of"} ${intent.handle ? `@${intent.handle}` : intent.target}`;
 
 /** Makes an element from a tag, what it carries, and children: elements or texts. */
 function make(tag, carries = {}, ...children) {

@@ -14,14 +14,15 @@ SELECT name, platform, api_url, sandbox, tier, handle FROM fleet.accounts ORDER 
 
 -- name: list_latest_intents
 -- The intents that changed last; reads `number` rows along intents_updated.
-SELECT id::text, account, action, target, state, text, platform_id, attempt, reason, not_before, retry_at, updated_at
+SELECT id::text, account, action, target, origin->>'handle' AS handle, state, text, platform_id, attempt, reason, not_before,
+    retry_at, updated_at
 FROM fleet.intents i ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s;
 
 -- name: list_latest_posts
 -- What was posted, replied or quoted last, with its latest reading; reads as many intents along intents_updated as it takes
 -- to find `number` posted ones, and one reading by key for each.
-SELECT i.id::text AS intent, i.account, i.action, i.target, i.platform_id, i.text, i.updated_at AS posted_at,
-    a.api_url, a.sandbox,
+SELECT i.id::text AS intent, i.account, i.action, i.target, i.origin->>'handle' AS handle, i.platform_id, i.text,
+    i.updated_at AS posted_at, a.api_url, a.sandbox,
     coalesce(t.readings, 0) AS readings, t.gone_at, r.metrics, r.read_at
 FROM fleet.intents i
 JOIN fleet.accounts a ON a.name = i.account
