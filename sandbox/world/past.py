@@ -10,6 +10,7 @@ from sandbox.world.population import HOUR_MS, Population, offset_h
 from sandbox.world.speech import Heard, Utterance
 
 DAYS = 7
+ASKED = 0.004  # share of the posts that addressed the account
 HEARD = 200  # recent posts that somebody could answer
 
 Identify = Callable[[int, int], int]
@@ -17,17 +18,24 @@ Identify = Callable[[int, int], int]
 
 
 def past(
-    population: Population, identify: Identify, *, count: int, end_ms: int
+    population: Population, identify: Identify, *, count: int, end_ms: int, account: str
 ) -> Iterator[tuple[int, Utterance]]:
-    """`count` posts with their ids, of the `DAYS` before `end_ms` (ms since 1970), oldest first."""
+    """`count` posts with their ids, of the `DAYS` before `end_ms` (ms since 1970), oldest first.
+
+    A few of them asked the account something, long before it could answer.
+    """
     chance = Chance("past", population.seed, count)
     recent: deque[Heard] = deque(maxlen=HEARD)
     last_id = 0
     for at_ms, index in sorted(_turns(chance, population, count, end_ms)):
         person = population.people[index]
-        said = speech.say(chance, person, at_ms, recent)
+        asks = chance.happens(ASKED)
+        if asks:
+            said = speech.ask(chance, person, at_ms, account)
+        else:
+            said = speech.say(chance, person, at_ms, recent)
         last_id = identify(at_ms, last_id)
-        if said.reply_to is None and said.repost_of is None:
+        if said.reply_to is None and said.repost_of is None and not asks:
             recent.append(
                 Heard(
                     id=last_id,

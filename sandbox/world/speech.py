@@ -78,6 +78,13 @@ def say(chance: Chance, person: Person, at_ms: int, recent: Sequence[Heard]) -> 
     return utter(person, at_ms, text, topic=topic)
 
 
+def ask(chance: Chance, person: Person, at_ms: int, account: str) -> Utterance:
+    """A question to the account about somebody's own favourite topic."""
+    about = phrases.topics()[person.favourite]
+    text = phrases.to_account(chance, "question", about, account=f"@{account}")
+    return utter(person, at_ms, text, topic=person.favourite)
+
+
 def utter(
     person: Person,
     at_ms: int,

@@ -66,6 +66,7 @@ def shape(text: str, *, answers: Answers | None = None) -> Traits:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def topics(text: str) -> tuple[int, ...]:
     """The topics of which a text has the most different words."""
     lower = text.lower()

@@ -119,7 +119,11 @@ class Inhabited:
         posts = [
             to_post(said, post_id, ids[said.person])
             for post_id, said in pasts.past(
-                self.population, identify, count=self.options.posts, end_ms=start_ms
+                self.population,
+                identify,
+                count=self.options.posts,
+                end_ms=start_ms,
+                account=self.account.username,
             )
         ]
         return World(digest=self.digest(), users=self.users(start_ms), posts=posts, follows=self.follows())

@@ -52,8 +52,8 @@ def slots(count: int, said: Said = SAID, lived: Life | None = None) -> list[Utte
 
 
 def test_the_past_is_the_same_from_the_same_seed_and_reaches_back_a_week() -> None:
-    found = list(past(CROWD, number, count=3000, end_ms=END_MS))
-    assert found == list(past(CROWD, number, count=3000, end_ms=END_MS))
+    found = list(past(CROWD, number, count=3000, end_ms=END_MS, account="the_fleet"))
+    assert found == list(past(CROWD, number, count=3000, end_ms=END_MS, account="the_fleet"))
     ids = [post_id for post_id, _ in found]
     times = [said.at_ms for _, said in found]
     assert len(found) == 3000
@@ -64,7 +64,7 @@ def test_the_past_is_the_same_from_the_same_seed_and_reaches_back_a_week() -> No
 
 
 def test_who_answers_quotes_or_repeats_does_so_after_it_was_said() -> None:
-    found = dict(past(CROWD, number, count=3000, end_ms=END_MS))
+    found = dict(past(CROWD, number, count=3000, end_ms=END_MS, account="the_fleet"))
     linked = 0
     for post_id, said in found.items():
         for other in (said.reply_to, said.quote_of, said.repost_of):
@@ -80,14 +80,14 @@ def test_who_answers_quotes_or_repeats_does_so_after_it_was_said() -> None:
 
 def test_people_speak_at_their_waking_hours() -> None:
     night = 0
-    found = list(past(CROWD, number, count=4000, end_ms=END_MS))
+    found = list(past(CROWD, number, count=4000, end_ms=END_MS, account="the_fleet"))
     for _, said in found:
         night += CROWD.attention(said.at_ms)[said.person] < 0.2
     assert night < len(found) * 0.15
 
 
 def test_most_texts_are_said_once_and_each_topic_can_be_searched() -> None:
-    found = [said for _, said in past(CROWD, number, count=20_000, end_ms=END_MS)]
+    found = [said for _, said in past(CROWD, number, count=20_000, end_ms=END_MS, account="the_fleet")]
     behaved = [said for said in found if CROWD.people[said.person].kind == "ordinary"]
     own = [said.text for said in behaved if not (said.reply_to or said.repost_of or said.quote_of)]
     assert len(set(own)) > 0.9 * len(own)
@@ -97,20 +97,25 @@ def test_most_texts_are_said_once_and_each_topic_can_be_searched() -> None:
 
 
 def test_what_is_said_about_a_topic_is_recognised_as_about_it() -> None:
-    found = [said for _, said in past(CROWD, number, count=3000, end_ms=END_MS)]
+    found = [said for _, said in past(CROWD, number, count=3000, end_ms=END_MS, account="the_fleet")]
     about = [said for said in found if said.topic >= 0 and not said.reply_to and not said.quote_of]
     assert sum(said.topic in traits.topics(said.text) for said in about) > 0.75 * len(about)
 
 
 def test_spammers_repeat_themselves_nearly() -> None:
     texts: dict[int, list[str]] = {}
-    for _, said in past(CROWD, number, count=6000, end_ms=END_MS):
+    for _, said in past(CROWD, number, count=6000, end_ms=END_MS, account="the_fleet"):
         if CROWD.people[said.person].kind == "spammer":
             texts.setdefault(said.person, []).append(said.text)
     first, *others = max(texts.values(), key=len)
     assert len(others) > 5
     words = traits.words(first)
     assert min(traits.similarity(words, [traits.words(other)]) for other in others) > 0.5
+
+
+def test_a_few_had_asked_the_account_something_before() -> None:
+    found = [said for _, said in past(CROWD, number, count=6000, end_ms=END_MS, account="the_fleet")]
+    assert 10 < sum(said.text.startswith("@the_fleet ") for said in found) < 50
 
 
 # Life
