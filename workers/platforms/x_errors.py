@@ -1,4 +1,4 @@
-"""What may go wrong with X; reads raise these, `create_post` answers with a `Sent` instead.
+"""What may go wrong with X; reads raise these, writes answer with a `Sent` instead.
 
     XError
     ├── XUnreachable             no answer came: try again later
