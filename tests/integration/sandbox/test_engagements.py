@@ -43,7 +43,7 @@ class Met:
 def met(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Met]:
     directory = tmp_path_factory.mktemp("met")
     world = write_world(directory / "world.csv", POSTS)
-    with running(directory / "state", "--world", world) as started:
+    with running(directory / "state", "--world", world, "--people", "5") as started:
         client = started.client()
         posts = {
             post.text: post.id

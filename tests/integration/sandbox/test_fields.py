@@ -13,7 +13,7 @@ OTHERS = (("ada", "Tea & biscuits, @bob"), ("bob", "Hi"))
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Any:
     directory = tmp_path_factory.mktemp("fields")
     world = write_world(directory / "world.csv", OTHERS)
-    with running(directory / "state", "--world", world) as started:
+    with running(directory / "state", "--world", world, "--people", "5") as started:
         yield started
 
 
