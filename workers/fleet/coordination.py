@@ -54,8 +54,8 @@ class Coordination(Worker):
         self._counted = now
         done = [
             f"routed {_listed(routed)}" if routed else "",
-            f"{expired} messages expired, {broadcasts} of them broadcasts" if expired else "",
-            f"swept {swept} locks whose lease was over" if swept else "",
+            f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else "",
+            f"locks swept: {swept}" if swept else "",
             *self._tell_limits(now.at),
             *self._tell_kill_switch(now.real_at),
             _conflicts(now) if before else "",  # the first count says how it is, not what is new
@@ -141,5 +141,5 @@ def _conflicts(contention: Contention) -> str:
         "reports that came late": contention.late_reports,
         "messages delivered again": contention.redelivered,
     }
-    conflicts = [f"{number} {what}" for what, number in found.items() if number]
-    return f"{', '.join(conflicts)}; {contention.locks_held} locks held" if conflicts else ""
+    conflicts = [f"{what}: {number}" for what, number in found.items() if number]
+    return f"{', '.join(conflicts)}; locks held: {contention.locks_held}" if conflicts else ""

@@ -112,8 +112,7 @@ def test_a_step_says_in_one_line_what_it_routed_ended_and_swept(office: Office) 
         assert coordinator.progress.snapshot.items == 4
     (told,) = office.told()
     assert told == (
-        "routed 3 colour to painter, 1 prose to writer; 1 messages expired, 0 of them broadcasts; "
-        "swept 1 locks whose lease was over"
+        "routed 3 colour to painter, 1 prose to writer; messages expired: 1 (broadcasts: 0); locks swept: 1"
     )
 
 
@@ -214,7 +213,7 @@ def test_conflicts_since_the_last_step_are_counted_in_its_event(office: Office) 
             coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis")
             coordinator.step()
             coordinator.step()
-    assert office.told() == ["2 acts on content that was engaged already; 1 locks held"]
+    assert office.told() == ["acts on content that was engaged already: 2; locks held: 1"]
 
 
 def test_the_manager_stores_what_roles_the_programs_workers_have(office: Office) -> None:
