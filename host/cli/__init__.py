@@ -49,6 +49,9 @@ COMMANDS: Mapping[str, Group] = {
     "ledger": Group(module="ledger", summary="list, show, approve, cancel, resume, mark-posted"),
     "messages": Group(module="messages", summary="what workers tell each other: list, show, replay"),
     "candidates": Group(module="candidates", summary="posts worth engaging with: list, show"),
+    "mentions": Group(
+        module="mentions", summary="who named the account, and why answered or not: list, show"
+    ),
     "kill-switch": Group(module="kill_switch", summary="stop all sending at once: on, off, status"),
     "settings": Group(module="settings", summary="live settings: list, set"),
     "flags": Group(module="flags", summary="feature flags: list, set"),
