@@ -123,7 +123,7 @@ class Candidates:
         self._session = session
 
     def offer(self, account: str, finds: Sequence[Find], *, pool_size: int) -> Offered:
-        """Put up to 1000 finds into the pool, which keeps its size: the lowest scores are given up."""
+        """Put up to 2000 finds into the pool, which keeps its size: the lowest scores are given up."""
         rows = [plain({**asdict(find), "posted_at": find.posted_at.isoformat()}) for find in finds]
         return Offered(
             **self._session.call("offer_candidates", account=account, finds=Json(rows), pool_size=pool_size)

@@ -119,7 +119,7 @@ class Proposing:
             intent = self._into_ledger(act, draft)
             self._crash.pass_by("engagement.after_propose")
         except WriterError as error:
-            return NotProposed(reason=f"no text: {error.reason}", is_final=True)
+            return NotProposed(reason=f"no text: {error.reason}")
         finally:
             # The sender asks for its own; this one showed that there is room.
             self._fleet.rate_limits.release(grant.grant_id)

@@ -3,7 +3,7 @@
 Pure: the same post, author, topics and time give the same score. The formula is in docs/reference/scoring.md.
 """
 
-import re
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +11,7 @@ from math import log1p
 from typing import Any
 
 from workers.platforms.x import Post, User
-from workers.wording import prose, stems
+from workers.wording import TAG, prose, stems
 
 RATE_FLOOR, RATE_CAP = 0.001, 0.1
 """Engagement rates between which the part rises from nearly nothing to 1: one in a thousand, one in ten."""
@@ -171,11 +171,12 @@ def _engagement(post: Post, followers: int | None, weight: float) -> Part:
 
 def _quality(post: Post, languages: Sequence[str], weight: float) -> Part:
     """Whether somebody says something: each fault lowers the product, links alone make it 0."""
-    said = prose(post.text)
+    text = html.unescape(post.text)
+    said = prose(text)
     words = len(said.split())
-    visible = [letter for letter in post.text if not letter.isspace()]
+    visible = [letter for letter in text if not letter.isspace()]
     letters = sum(letter.isalpha() for letter in visible) / len(visible) if visible else 0.0
-    tags = len(re.findall(r"[#\uff03$]\w", post.text))
+    tags = len(TAG.findall(text))
     cased = [letter for letter in said if letter.isupper() or letter.islower()]
     upper = sum(letter.isupper() for letter in cased) / len(cased) if cased else 0.0
     scriptless = not said.isascii() and letters > 0  # Chinese or Thai put no space between words

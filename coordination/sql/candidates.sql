@@ -28,8 +28,8 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
-    IF jsonb_typeof(finds) IS DISTINCT FROM 'array' OR jsonb_array_length(finds) > 1000 THEN
-        PERFORM fleet.refuse('finds', left(finds::text, 100), 'a JSON array of at most 1000 finds');
+    IF jsonb_typeof(finds) IS DISTINCT FROM 'array' OR jsonb_array_length(finds) > 2000 THEN
+        PERFORM fleet.refuse('finds', left(finds::text, 100), 'a JSON array of at most 2000 finds');
     END IF;
     IF pool_size IS NULL OR pool_size NOT BETWEEN 1 AND 100000 THEN
         PERFORM fleet.refuse('pool_size', pool_size::text, 'a whole number from 1 to 100000');

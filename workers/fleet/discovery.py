@@ -10,13 +10,14 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from coordination.accounts import Account
-from coordination.candidates import Find, Pool
+from coordination.candidates import Find, Pool, Pooled
 from coordination.messages import Message
 from workers import scoring
 from workers.base import Worker, WorkerSettings
 from workers.context import Platform
 from workers.errors import NoGrantError
 from workers.handlers import handles
+from workers.identity import identify
 from workers.intervals import minutes
 from workers.platforms.x import Missing, Post, Read, User, XError
 from workers.reads import read
@@ -104,9 +105,10 @@ class Discovery(Worker):
     def step(self) -> None:
         """Search some topics, offer what qualifies, give up what is stale, tell what came of it."""
         account = self.fleet.accounts.get(self.context.account)
-        pool = self.fleet.candidates.pool(account.name, posts=True)
         if self._is_idle(account):
             return
+        account = identify(self.fleet, self.context.x, account.name, self.worker_id)
+        pool = self.fleet.candidates.pool(account.name, posts=True)
         haul = Haul(account=account, now=pool.now)
         failure: XError | None = None
         try:
@@ -291,7 +293,8 @@ class Discovery(Worker):
         )
         for copy in copies:
             haul.dropped["copy" if copy.is_exact else "near-duplicate"] += 1
-        pooled = [post for post in pool.posts if post.platform_id not in haul.finds]
+        ids = {find.platform_id for find in kept}
+        pooled = [post for post in pool.posts if post.platform_id not in ids]
         prints = [fingerprint(post.text) for post in pooled]
         new: list[Find] = []
         for find in kept:
@@ -299,7 +302,7 @@ class Discovery(Worker):
             other = None if copy is None else pooled[copy.place]
             if copy is None or other is None:
                 new.append(find)
-            elif other.waiting and other.score < find.score:
+            elif other.waiting and _latest_score(other, haul) < find.score:
                 new.append(replace(find, replaces=(other.platform_id,)))
             else:
                 haul.dropped["copy" if copy.is_exact else "near-duplicate"] += 1
@@ -390,6 +393,12 @@ def find_of(post: Post, users: Mapping[str, User], scored: Score, origin: str) -
         score=scored.total,
         parts=scored.as_json(),
     )
+
+
+def _latest_score(pooled: Pooled, haul: Haul) -> float:
+    """What one in the pool is worth by now, where the haul has it too."""
+    found = haul.finds.get(pooled.platform_id)
+    return pooled.score if found is None else found.score
 
 
 def _name_missing(item: Missing) -> str:

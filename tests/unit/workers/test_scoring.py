@@ -189,6 +189,12 @@ def test_each_fault_of_quality_is_named_and_costs(worse: Post, fault: str) -> No
     assert found.total < good.total
 
 
+def test_the_escapes_of_html_are_no_hashtags_and_no_letters() -> None:
+    escaped = scored(post(f"{GOOD} It&#39;s &#39;&amp;&#39; &#39;and&#39; so on &#8230;"))
+    assert escaped.parts["quality"].inputs["hashtags"] == 0
+    assert part(escaped, "quality") == 1
+
+
 def test_a_post_of_links_alone_has_no_quality() -> None:
     assert part(scored(post("https://t.co/abc @jo #garden")), "quality") == 0
 
