@@ -30,7 +30,7 @@ def post(fleet: Fleet, platform_id: str | None = None, reason: str | None = None
     """Send the next intent as the poster does; rejected when there is no platform_id."""
     claim = fleet.ledger.claim("sandbox", "poster/1")
     assert claim
-    grant = fleet.rate_limits.can_make_request("post_tweet", "poster/1", account="sandbox")
+    grant = fleet.rate_limits.can_make_request(claim.endpoint, "poster/1", account="sandbox")
     assert grant.grant_id
     cleared = fleet.ledger.begin_send(claim, grant.grant_id, "poster/1", http_deadline_s=13, fence_seen=0)
     assert cleared.sending
@@ -132,6 +132,29 @@ def test_intents_are_filtered_by_state_and_time_and_come_in_pages(
     assert [item["id"] for item in console.json(f"/api/intents?to={second}&state=posted")["items"]] == [
         posted[0]
     ]
+
+
+def test_intents_say_which_act_they_are_and_likes_are_no_posts(console: ConsoleProcess, fleet: Fleet) -> None:
+    author = {"author_id": "7"}
+    like = fleet.ledger.propose("sandbox", "like", "1999", "", origin=author).id
+    post(fleet, "1999")
+    reply = fleet.ledger.propose("sandbox", "reply", "1998", HOSTILE, origin=author).id
+    post(fleet, "2000")
+    until(lambda: len(console.json("/api/overview")["intents"]["latest"]) == 2)
+    overview = console.json("/api/overview")
+    assert [(one["action"], one["target"], one["text"]) for one in overview["intents"]["latest"]] == [
+        ("reply", "1998", HOSTILE),
+        ("like", "1999", ""),
+    ]
+    (shown,) = overview["posts"]["latest"]
+    assert (shown["intent"], shown["action"], shown["target"]) == (reply, "reply", "1998")
+    assert overview["posts"]["number"] == 1
+    assert {account["name"]: account["tier"] for account in overview["accounts"]} == {
+        "default": "pay_per_use",
+        "sandbox": "enterprise",
+    }
+    for action, wanted in (("like", [like]), ("reply,like", [reply, like]), ("quote", [])):
+        assert [item["id"] for item in console.json(f"/api/intents?action={action}")["items"]] == wanted
 
 
 def test_one_intent_has_its_transitions_and_attempts(console: ConsoleProcess, fleet: Fleet) -> None:
