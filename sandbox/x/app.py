@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, compile_path
 
-from sandbox.x import fault_answers, headers, pages, rate_limits, snowflakes, views
+from sandbox.x import fault_answers, headers, rate_limits, views
 from sandbox.x.answers import NotFound, Problem, TooManyRequests
 from sandbox.x.auth import Caller, Gate
 from sandbox.x.call import Answer, Call, Endpoint, Redirect
@@ -28,9 +28,10 @@ from sandbox.x.control import Control
 from sandbox.x.endpoints import ENDPOINTS
 from sandbox.x.faults import Faults, Fired
 from sandbox.x.living import Living
+from sandbox.x.pages.site import Site
 from sandbox.x.parameters import Query
 from sandbox.x.rate_limits import Usage
-from sandbox.x.store import Span, Store
+from sandbox.x.store import Store
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -52,6 +53,7 @@ class Sandbox:
         tier: The account's access level.
         world: The name of other people's posts.
         clock: Its time.
+        living: What other people do as that time goes by.
         token: Who holds it may change faults and clock.
         faults: How it misbehaves.
         last_headers: The rate-limit headers of the last answer to each caller from each endpoint.
@@ -70,6 +72,14 @@ class Sandbox:
     def application(self) -> Starlette:
         """The ASGI application."""
         control = Control(token=self.token, faults=self.faults, clock=self.clock)
+        site = Site(
+            store=self.store,
+            clock=self.clock,
+            faults=self.faults,
+            live=self.living.until,
+            tier=self.tier,
+            world=self.world,
+        )
         return Starlette(
             middleware=[Middleware(Dated, clock=self.clock)],
             routes=[
@@ -79,8 +89,10 @@ class Sandbox:
                 Route("/_sandbox/writes", _for_known_hosts(self.writes)),
                 Route("/_sandbox/requests", _for_known_hosts(self.requests)),
                 Route("/_sandbox/health", _for_known_hosts(self.health)),
-                Route("/", _for_known_hosts(self.timeline)),
-                Route("/posts/{post_id}", _for_known_hosts(self.post)),
+                Route("/", _for_known_hosts(site.timeline)),
+                Route("/posts/{post_id}", _for_known_hosts(site.post)),
+                Route("/people/{name}", _for_known_hosts(site.person)),
+                Route("/sandbox.css", _for_known_hosts(site.style)),
                 *[
                     Route(endpoint.path, self.api(endpoint), methods=[endpoint.method])
                     for endpoint in ENDPOINTS
@@ -188,7 +200,7 @@ class Sandbox:
             return rate_limits.used_up(caller, endpoint.name, now_ms, used_up_s)
         return rate_limits.use(self.store, caller, endpoint.name, now_ms)
 
-    # The sandbox's own record, and pages for people
+    # The sandbox's own record
 
     async def writes(self, _request: Request) -> Response:
         """GET /_sandbox/writes: every accepted write, in order."""
@@ -213,22 +225,6 @@ class Sandbox:
                 "tier": self.tier,
             }
         )
-
-    async def timeline(self, _request: Request) -> Response:
-        """GET /: the account's latest posts."""
-        self.living.until(self.clock.now_ms())
-        posts = self.store.posts_of(self.store.account.id, Span(), 50)
-        return HTMLResponse(pages.timeline(self.store, posts, self.clock.now_ms()))
-
-    async def post(self, request: Request) -> Response:
-        """GET /posts/ID: one post."""
-        self.living.until(self.clock.now_ms())
-        post_id = request.path_params["post_id"]
-        known = post_id.isascii() and post_id.isdigit() and int(post_id[:20]) <= snowflakes.MAX_ID
-        post = self.store.post(int(post_id)) if known else None
-        if post is None:
-            return HTMLResponse(pages.missing_page(), 404)
-        return HTMLResponse(pages.post_page(self.store, post, self.clock.now_ms()))
 
 
 def _for_known_hosts(handler: Handler) -> Handler:

@@ -1,0 +1,1 @@
+"""Pages: what the fleet did and what the world says, as a person reads it in a browser."""
