@@ -5,6 +5,7 @@ import binascii
 from typing import Any
 
 from sandbox.x import bodies, forms, tiers
+from sandbox.x import text as texts
 from sandbox.x.answers import Fault, InvalidRequest, not_found
 from sandbox.x.call import Call, Endpoint
 from sandbox.x.media import Upload
@@ -123,7 +124,9 @@ def describe(store: Store, call: Call) -> dict[str, Any]:
     metadata = body.object("metadata")
     alt = None if metadata is None else metadata.object("alt_text")
     alt_text = None if alt is None else alt.text("text")
-    if alt_text is not None and len(alt_text) > MAX_ALT_TEXT:
+    if alt_text is not None and texts.has_forbidden_character(alt_text):
+        body.fault("metadata.alt_text.text", "has U+FFFE, U+FEFF, U+FFFF or half a surrogate: not allowed")
+    elif alt_text is not None and len(alt_text) > MAX_ALT_TEXT:
         why = f"has {len(alt_text)} characters, at most {MAX_ALT_TEXT} expected"
         body.fault("metadata.alt_text.text", why)
     body.check()

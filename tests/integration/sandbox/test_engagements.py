@@ -9,6 +9,8 @@ import tweepy
 
 from tests.integration.sandbox.running import Sandbox, running, write_world
 
+Paginator: Any = tweepy.Paginator
+
 POSTS = (
     ("ada", "Tea in the morning"),
     ("bob", "Coffee at noon, says @ada"),
@@ -185,14 +187,15 @@ def test_pages_of_people_and_likes_join_without_gap_or_repeat(met: Met) -> None:
     cups = [post_id for text, post_id in met.posts.items() if text.startswith("Cup")]
     for post_id in cups:
         met.client.like(post_id)
-    pages = tweepy.Paginator(met.client.get_liked_tweets, me.id, max_results=5)
+    pages = Paginator(met.client.get_liked_tweets, me.id, max_results=5)
     assert [[one.id for one in page.data] for page in pages] == [cups[:5], cups[5:10], cups[10:]]
     ada = met.user("ada")
     for name in ("bob", "carl", "dora", "ada"):
         met.client.follow_user(met.user(name).id)
     people: list[int] = []
-    for page in tweepy.Paginator(met.client.get_users_following, me.id, max_results=3):
-        people += [one.id for one in page.data or []]
+    for page in Paginator(met.client.get_users_following, me.id, max_results=3):
+        found: list[Any] = page.data or []
+        people += [one.id for one in found]
     assert people == sorted(people, reverse=True)
     assert len(people) == len(set(people)) == 4
     assert ada.id in people
