@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sandbox.world import phrases
 from sandbox.world.chance import Chance
@@ -18,8 +18,8 @@ TAGGED = 0.25  # of one's own posts have the topic's hashtag
 GLANCE = 3  # posts that somebody looks at before answering the one that fits best
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
+# A world begins with 100,000 of these: a tuple is made in a fifth of a frozen dataclass's time.
+class Heard(NamedTuple):
     """A post that somebody could answer; `topic` is -1 where none is known."""
 
     id: int
@@ -29,8 +29,7 @@ class Heard:
     conversation: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Utterance:
+class Utterance(NamedTuple):
     """What somebody said; the platform gives it an id.
 
     Attributes:

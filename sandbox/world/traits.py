@@ -94,9 +94,9 @@ def _patterns() -> list[re.Pattern[str]]:
 
 
 def _format(text: str) -> Format:
-    letters = [letter for letter in text if letter.isalpha()]
-    if len(letters) > SHOUTED and sum(letter.isupper() for letter in letters) * 2 > len(letters):
+    letters = sum(map(str.isalpha, text))
+    if letters > SHOUTED and sum(map(str.isupper, text)) * 2 > letters:
         return "shout"
-    if len(_ITEM.findall(text)) >= 2:  # noqa: PLR2004 - one item is no list
+    if "\n" in text and len(_ITEM.findall(text)) >= 2:  # noqa: PLR2004 - one item is no list
         return "list"
     return "question" if "?" in text else "plain"

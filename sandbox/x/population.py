@@ -3,6 +3,7 @@
 OptionError     a world can't be made of these numbers; the text says which are allowed
 """
 
+import gc
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,12 +17,14 @@ from sandbox.world.life import HOME_TOPICS
 from sandbox.world.population import Population
 from sandbox.world.speech import Utterance
 from sandbox.x import snowflakes
-from sandbox.x.posts import Post, User
+from sandbox.x.posts import Metrics, Post, User
 from sandbox.x.worlds import World, user_id
 
 GENERATION = 1  # raised when the same numbers make another world than before
 FIRST_FOLLOWERS = 0.25  # of the people: an account that nobody follows would wait long for its first answer
 DAY_MS = 86_400_000
+
+_NONE_YET = Metrics()
 
 # Away from the account's own ids, which take the first numbers of their millisecond.
 SEQUENCE = 1 << 16
@@ -115,17 +118,19 @@ class Inhabited:
 
     def world(self, start_ms: int) -> World:
         """The people with what they said in the 7 days before the start (milliseconds since 1970)."""
+        said = pasts.past(
+            self.population,
+            identify,
+            count=self.options.posts,
+            end_ms=start_ms,
+            account=self.account.username,
+        )
         ids = self.ids
-        posts = [
-            to_post(said, post_id, ids[said.person])
-            for post_id, said in pasts.past(
-                self.population,
-                identify,
-                count=self.options.posts,
-                end_ms=start_ms,
-                account=self.account.username,
-            )
-        ]
+        gc.disable()  # none of it is garbage: looking for some would cost a fifth of the time
+        try:
+            posts = [to_post(one, post_id, ids[one.person]) for post_id, one in said]
+        finally:
+            gc.enable()
         return World(digest=self.digest(), users=self.users(start_ms), posts=posts, follows=self.follows())
 
     def joining(self, world: World, file: bytes, start_ms: int) -> World:
@@ -188,6 +193,7 @@ def to_post(said: Utterance, post_id: int, author_id: int) -> Post:
         text=said.text,
         created_ms=said.at_ms,
         lang=said.language,
+        metrics=_NONE_YET,
         reply_to=said.reply_to,
         quote_of=said.quote_of,
         repost_of=said.repost_of,

@@ -1,6 +1,6 @@
 """Reactions: what people did with a post by a time, by the law, beside what stands with the post."""
 
-from dataclasses import replace
+from typing import Any
 
 from sandbox.world import gains, reaction, traits
 from sandbox.world.law import Law
@@ -9,7 +9,7 @@ from sandbox.x.population import DAY_MS, Inhabited
 from sandbox.x.posts import Metrics, Post
 from sandbox.x.store import Span, Store
 
-KEPT = 4000  # posts whose reactions are remembered; any other is worked out again
+KEPT = 10_000  # posts whose reactions are remembered; any other is worked out again
 
 
 class LawfulReactions:
@@ -27,6 +27,7 @@ class LawfulReactions:
         self._inhabited = inhabited
         self._grows = grows
         self._reactions: dict[int, Reaction] = {}
+        self._gains: dict[int, Counts] = {}
         self.followers: dict[int, int] = dict.fromkeys(inhabited.first_followers, 0)
 
     @property
@@ -43,24 +44,25 @@ class LawfulReactions:
         index = self._inhabited.indexes.get(post.author_id)
         if index is None or not self._grows:
             return post.metrics
-        found = gains.gains(
-            self._law,
-            self._inhabited.population,
-            self._inhabited.population.people[index],
-            post_id=post.id,
-            at_ms=post.created_ms,
-            traits=traits.shape(post.text, answers=_answers(post)),
-            now_ms=now_ms,
-        )
-        return _joined(post.metrics, found, stored=False)
+        most = self._gains.get(post.id)
+        if most is None:
+            most = self._gains[post.id] = gains.most(
+                self._law,
+                self._inhabited.population,
+                self._inhabited.population.people[index],
+                post_id=post.id,
+                at_ms=post.created_ms,
+                traits=traits.shape(post.text, answers=_answers(post)),
+            )
+            _forget(self._gains)
+        return _joined(post.metrics, gains.by(self._law, most, now_ms - post.created_ms), stored=False)
 
     def reaction(self, post: Post) -> Reaction:
         """Everything that people will ever do with a post of the account."""
         found = self._reactions.get(post.id)
         if found is None:
             found = self._reactions[post.id] = self._react(post)
-            if len(self._reactions) > KEPT:
-                del self._reactions[next(iter(self._reactions))]
+            _forget(self._reactions)
         return found
 
     def _react(self, post: Post) -> Reaction:
@@ -82,6 +84,12 @@ class LawfulReactions:
         return [traits.words(one.text) for one in posts if one.repost_of is None]
 
 
+def _forget(found: dict[int, Any]) -> None:
+    """Lets the oldest go where too many are remembered."""
+    if len(found) > KEPT:
+        del found[next(iter(found))]
+
+
 def _answers(post: Post) -> traits.Answers | None:
     if post.reply_to is not None:
         return "reply"
@@ -94,8 +102,7 @@ def _joined(stands: Metrics, counts: Counts, *, stored: bool) -> Metrics:
     def both(mine: int, lawful: int) -> int:
         return max(mine, lawful) if stored else mine + lawful
 
-    return replace(
-        stands,
+    return Metrics(
         impressions=stands.impressions + counts.impressions,
         bookmarks=stands.bookmarks + counts.bookmarks,
         retweets=stands.retweets + counts.reposts,
