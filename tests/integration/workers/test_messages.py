@@ -18,7 +18,9 @@ from coordination.errors import IncarnationLostError
 from coordination.messages import Message
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import victim
+from tests.integration.workers.test_processes import Host
 from tests.integration.workers.waiting import eventually
+from workers import registry
 from workers.base import Worker
 from workers.context import Context
 from workers.errors import NoGrantError, RegistryError
@@ -491,3 +493,39 @@ def test_a_coordinator_process_routes_to_two_workers_of_a_role_and_a_handler_ans
         Reader.roles = ()
         coordinator.terminate()
         coordinator.wait(20)
+
+
+def test_a_delegation_goes_through_coordinator_and_discovery_and_its_finding_comes_back(
+    there: Fleetlet, tmp_path: Path
+) -> None:
+    """Four processes: the sender here, coordination, discovery and the sandbox's X."""
+    host = Host(tmp_path / "state", there.database)
+    try:
+        there.know("discovery", *registry.roles("discovery"))
+        host.worker("coordination")
+        host.worker("discovery")
+        ((post,),) = eventually(
+            lambda: there.rows("SELECT platform_id FROM fleet.candidates LIMIT 1"), what="a post", within_s=60
+        )
+        asked = AnalysePost(account="sandbox", post_id=post, mention_id="2")
+        gone = AnalysePost(account="sandbox", post_id="1", mention_id="2")
+        sent = {
+            there.messages.send(TASK, "content_analysis", one.model_dump(), to="role"): one
+            for one in (asked, gone)
+        }
+        answers: list[Message] = []
+        eventually(
+            lambda: answers.extend(there.messages.claim(2)) or len(answers) == 2,
+            what="two findings",
+            within_s=30,
+        )
+        findings = {answer.reply_to: PostAnalysed.model_validate(answer.payload) for answer in answers}
+        assert findings.keys() == sent.keys()
+        for message, task in sent.items():
+            finding = findings[message]
+            assert (finding.post_id, finding.mention_id) == (task.post_id, "2")
+            assert (finding.found, finding.score is not None) == (
+                (True, True) if task is asked else (False, False)
+            )
+    finally:
+        host.close()
