@@ -103,7 +103,7 @@ def _upgrade(connection: Connection, passwords: Mapping[str, str], *, reset_logi
     _ensure_roles(connection, passwords, reset=reset_logins)
     connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION fleet_owner")
     command.upgrade(_alembic(connection), "head")
-    # CREATE OR REPLACE can't change what a function gives; and nobody may call an earlier release's leftovers.
+    # CREATE OR REPLACE can't change what a function gives; nor may an earlier one's leftovers be called.
     _driver(connection).execute(Path(__file__).with_name("drop_functions.sql").read_bytes())
     for _, source in functions.sources():
         _driver(connection).execute(source.encode())

@@ -89,7 +89,7 @@ def test_a_package_that_registers_something_unusable_is_named(
 
 
 def test_an_unknown_worker_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(RegistryError, match="'postr': allowed is one of coordination, .*, poster"):
+    with pytest.raises(RegistryError, match=r"'postr': allowed is one of coordination, .*, poster"):
         registry.get("postr")
 
 
