@@ -152,7 +152,7 @@ BEGIN
 END $$;
 
 -- What became of a taken candidate: proposed (with its intent), passed (with the reason), or waiting again. False when the
--- caller doesn't hold it any more; then nothing is changed.
+-- caller doesn't hold it any more; then nothing is changed. Not flushed: where a crash forgets it, the act is in the ledger.
 CREATE OR REPLACE FUNCTION fleet.decide_candidate(
     incarnation uuid, account text, platform_id text, decision text, reason text DEFAULT NULL, intent bigint DEFAULT NULL
 ) RETURNS boolean
@@ -183,11 +183,12 @@ CREATE OR REPLACE FUNCTION fleet.give_up_candidates(
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
-    oldest timestamptz := fleet.hours_ago(max_age_h);
+    oldest timestamptz;
     given_up jsonb;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
+    oldest := fleet.hours_ago(max_age_h);
     PERFORM pg_advisory_xact_lock(fleet.lock_key('pool', account));
     WITH moved AS (
         UPDATE fleet.candidates c SET state = 'given_up', decided_at = fleet.now(),

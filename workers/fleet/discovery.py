@@ -124,14 +124,19 @@ class Discovery(Worker):
     @handles("TASK_DELEGATION", AnalysePost)
     def analyse(self, message: Message, task: AnalysePost) -> None:
         """Score one post whatever its age, offer it when it qualifies, and answer whoever asked."""
+        analysis = self._analysis(message, task)
         self.fleet.messages.send(
             message.type,
             message.sender,
-            self._analysis(message, task).model_dump(mode="json"),
+            analysis.model_dump(mode="json"),
             priority=message.priority,
             reply_to=message.id,
             dedupe_key=f"analysed:{message.id}",
         )
+        scored = "no score" if analysis.score is None else f"{analysis.score:.1f}"
+        told = f"looked at post {task.post_id} for {message.sender}: {scored}, {analysis.reason}"
+        self.fleet.audit.event("info", "analysed", told, {"post": task.post_id, "score": analysis.score})
+        self.log.info("analysed", post=task.post_id, score=analysis.score, reason=analysis.reason)
 
     # Searching
 

@@ -163,7 +163,7 @@ DECIDING = """
     request_lock renew_lock release_lock can_make_request record_usage fire_slot enqueue_job
     claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
     begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
-    confirm_identity
+    confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
     """
 WAITING = DECIDING.split()
 
