@@ -197,21 +197,28 @@ class Rehearsal:
 
     def write(self, template: str, *, summons: bool, reply_to: Post | None = None) -> Post:
         """Somebody who never wrote before writes; the post is newer than all before it."""
-        author = user_id(f"author{next(self._authors)}")
-        now_ms = int(self._now_s() * 1000)
-        self._last_id = max(snowflakes.from_time(now_ms), self._last_id + 1)
-        post = Post(
-            id=self._last_id,
-            author_id=author,
-            text=template.format(us=self._us.username),
-            created_ms=now_ms,
-            lang="en",
-            reply_to=reply_to.id if reply_to else None,
-            conversation_id=reply_to.conversation if reply_to else None,
-        )
-        self._store.add_others_posts([post])
-        (self.result.summoned if summons else self.result.silent).add(str(post.id))
+        (post,) = self._write([template], summons=summons, reply_to=reply_to)
         return post
+
+    def _write(self, templates: Sequence[str], *, summons: bool, reply_to: Post | None = None) -> list[Post]:
+        now_ms = int(self._now_s() * 1000)
+        first = max(snowflakes.from_time(now_ms), self._last_id + 1)
+        posts = [
+            Post(
+                id=first + number,
+                author_id=user_id(f"author{next(self._authors)}"),
+                text=template.format(us=self._us.username),
+                created_ms=now_ms,
+                lang="en",
+                reply_to=reply_to.id if reply_to else None,
+                conversation_id=reply_to.conversation if reply_to else None,
+            )
+            for number, template in enumerate(templates)
+        ]
+        self._last_id = posts[-1].id
+        self._store.add_others_posts(posts)
+        (self.result.summoned if summons else self.result.silent).update(str(post.id) for post in posts)
+        return posts
 
     def wave(self, *, calls: int = 2) -> None:
         """Everything that people write to an account, once."""
@@ -226,8 +233,7 @@ class Rehearsal:
 
     def crowd(self, count: int) -> None:
         """Many call at once."""
-        for number in range(count):
-            self.write(SUMMONING[number % len(SUMMONING)], summons=True)
+        self._write([SUMMONING[number % len(SUMMONING)] for number in range(count)], summons=True)
 
     # The workers
 
