@@ -16,6 +16,7 @@ import requests
 from tests.integration.sandbox.test_x_sandbox import OAuth1, Sandbox, running
 
 PATIENCE_S = 20.0
+SMALL = "created_at,text,user\n2026-01-01T10:00:00Z,Tea,ada\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +123,11 @@ class Controlled:
 
 
 @contextlib.contextmanager
-def controlled(state: Path, *arguments: str | Path) -> Generator[Controlled]:
-    """A sandbox run by hand: its token is its own."""
-    with running(state, *arguments) as sandbox:
+def controlled(state: Path, world: str = SMALL) -> Generator[Controlled]:
+    """A sandbox run by hand: its token is its own, its world a file in which nobody lives."""
+    file = state.with_name("world.csv")
+    file.write_text(world)
+    with running(state, "--world", file) as sandbox:
         token = (state / "sandbox.token").read_text().strip()
         yield Controlled(sandbox=sandbox, state=state, token=token)
 

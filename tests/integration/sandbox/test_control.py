@@ -1,5 +1,6 @@
 """Who controls the sandbox, its time, its counts, and what a kill leaves of its record."""
 
+import http.client
 import json
 import queue
 import random
@@ -333,7 +334,7 @@ def write_until_killed(
         text = texts.get()
         try:
             answer = x.post(text).answer()
-        except OSError:
+        except (OSError, http.client.HTTPException):  # cut off before the answer, or within
             return
         if answer.status == 201:
             kept.append((json.loads(answer.body)["data"]["id"], text))

@@ -20,10 +20,7 @@ WORLD = """id,created_at,text,user,likes
 
 @pytest.fixture(scope="module")
 def x(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controlled]:
-    folder = tmp_path_factory.mktemp("pages")
-    world = folder / "world.csv"
-    world.write_text(WORLD)
-    with controlled(folder / "x", "--world", world) as started:
+    with controlled(tmp_path_factory.mktemp("pages") / "x", WORLD) as started:
         yield started
 
 
@@ -169,10 +166,8 @@ def test_the_frame_shows_tier_time_world_and_faults(x: Controlled) -> None:
 
 
 def test_a_long_record_goes_on_behind_a_link(tmp_path: Path) -> None:
-    world = tmp_path / "world.csv"
     rows = (f"{number},2026-01-01T10:00:00Z,Word {number},ada,0\n" for number in range(1, 96))
-    world.write_text("id,created_at,text,user,likes\n" + "".join(rows))
-    with controlled(tmp_path / "x", "--world", world) as x:
+    with controlled(tmp_path / "x", "id,created_at,text,user,likes\n" + "".join(rows)) as x:
         seen: list[str] = []
         path: str | None = "/people/ada"
         while path:
