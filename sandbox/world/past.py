@@ -29,7 +29,7 @@ def past(
     last_id = 0
     for at_ms, index in sorted(_turns(chance, population, count, end_ms)):
         person = population.people[index]
-        asks = chance.happens(ASKED)
+        asks = person.kind == "ordinary" and chance.happens(ASKED)
         if asks:
             said = speech.ask(chance, person, at_ms, account)
         else:
