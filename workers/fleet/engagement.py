@@ -129,6 +129,10 @@ class Engagement(Worker):
 
     _told: str | None = None
 
+    def first_run(self) -> None:
+        """Refuse to start where a rehearsal's crash point is set for a real account."""
+        _ = self._crash
+
     def step(self) -> None:
         """Take the best candidates, read them again, and propose what may be done; tell what came of it."""
         account = self.fleet.accounts.get(self.context.account)
