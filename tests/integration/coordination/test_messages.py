@@ -236,9 +236,10 @@ def test_without_the_row_lock_of_the_claim_two_take_the_same_message(
 ) -> None:
     _send_to_crew(fleet_database, fleet, 40)
     fault = ("LIMIT n FOR UPDATE SKIP LOCKED\n    ), taken", "LIMIT n\n    ), taken")
+    wider = ("SELECT m.id FROM", "SELECT m.id, pg_sleep(0.02) FROM")  # a wider gap to meet in
     with (
         fleet_database.owner() as owner,
-        planted(owner, "claim_messages", fault),
+        planted(owner, "claim_messages", fault, wider),
         pytest.raises(AssertionError, match="LockLostError"),
     ):
         together(_take_all, 8, fleet_database.dsn("worker"))
