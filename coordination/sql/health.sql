@@ -48,7 +48,8 @@ BEGIN
             'jobs', (SELECT count(*) FROM fleet.jobs j WHERE j.state IN ('available', 'retryable', 'running')),
             'candidates', (SELECT count(*) FROM fleet.candidates c WHERE c.state = 'waiting'),
             'interactions', (SELECT count(*) FROM fleet.interactions n WHERE n.state IN ('seen', 'delegated')),
-            'dead_messages', (SELECT count(*) FROM fleet.messages m WHERE m.state = 'dead' AND m.finished_at > since),
+            'dead_messages', (SELECT count(*) FROM fleet.messages m WHERE m.state = 'dead' AND m.recipient_kind <> 'all'
+                AND m.finished_at > since),
             'dead_items', (SELECT count(*) FROM fleet.failed_items d WHERE d.dead_at > since)),
         'engagements', fleet.get_engagement_stats(incarnation, window_s / 3600),
         'kill_switch', fleet.get_kill_switch(),
