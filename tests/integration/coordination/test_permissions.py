@@ -154,7 +154,8 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
         owner, "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace AND provolatile = 'i'"
     )}  # fmt: skip
     assert pure <= {
-        "lock_key", "may_become", "header_number", "shorten", "endpoint_of", "name_act", "quote_text", "id_number"
+        "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
+        "quote_text",
     }  # fmt: skip
 
 
