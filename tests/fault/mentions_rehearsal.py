@@ -309,8 +309,14 @@ class Rehearsal:
             finding = PostAnalysed(
                 account=ACCOUNT, post_id=subject, mention_id=mention, found=True, score=70, reason="looked"
             )
-            key = f"found:{mention}"
-            self.fleet.messages.send("TASK_DELEGATION", "mentions", finding.model_dump(), dedupe_key=key)
+            self.fleet.messages.send(
+                "TASK_DELEGATION",
+                "mentions",
+                finding.model_dump(),
+                dedupe_key=f"found:{mention}",
+                ttl_s=604_800,  # fleet time moves by hours here
+                max_attempts=1000,
+            )
         left = [
             self.fleet.rate_limits.get_remaining_capacity(endpoint, ACCOUNT).remaining
             for endpoint in ("post_tweet", "fetch_mentions")
