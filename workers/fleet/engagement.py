@@ -179,8 +179,6 @@ class Engagement(Worker):
         for action in ACTIONS:
             if rules.get(action, "deny") == "deny":
                 denied[action] = self.fleet.policy.check(account.name, action).reason
-            elif action == "like" and not account.sandbox:
-                denied[action] = "likes are for the sandbox only"
         return denied
 
     def _is_idle(self, account: Account, denied: Mapping[Action, str]) -> bool:

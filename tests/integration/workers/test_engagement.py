@@ -15,6 +15,8 @@ from tests.integration.platforms.scripted import credentials
 from tests.integration.workers.scripted_x import ScriptedX, x_post
 from workers.context import Context
 from workers.fleet.engagement import Engagement, EngagementSettings
+from workers.platforms.writers import Draft
+from workers.platforms.writers.responses import ResponseBrief
 from workers.platforms.x import X, XUnavailable
 from workers.progress import Progress
 
@@ -147,12 +149,26 @@ def test_lock_and_grant_are_given_back_without_history(member: Fleet, x: Scripte
     assert member.engagement.get_engagement_stats().total_engagements == 0
 
 
-def test_no_two_texts_are_the_same(member: Fleet, fleet_database: FleetDatabase, x: ScriptedX) -> None:
-    fill(member, x, *([70] * 20))
-    engagement(member, x, batch_size=20, replies_per_step=20, likes_per_step=0).step()
+class _Terse:
+    """Says the first of its texts that is not to be avoided."""
+
+    def respond(self, brief: ResponseBrief) -> Draft:
+        texts = [f"Yes, {word}." for word in ("one", "two", "three", "four")]
+        text = next(text for text in texts if text not in brief.avoid)
+        return Draft(text=text, writer="terse", topic=brief.topic, detail={})
+
+
+def test_no_text_comes_twice_neither_in_a_step_nor_after_it(
+    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX
+) -> None:
+    fill(member, x, 90, 70, 70, 70)
+    for _ in range(2):
+        worker = engagement(member, x, likes_per_step=0)
+        worker.__dict__["_responder"] = _Terse()
+        worker.step()
     with fleet_database.owner() as owner:
-        texts = [row[0] for row in owner.execute("SELECT text FROM fleet.intents").fetchall()]
-    assert len(set(texts)) == len(texts) == 20
+        texts = [row[0] for row in owner.execute("SELECT text FROM fleet.intents ORDER BY id").fetchall()]
+    assert texts == ["Yes, one.", "Yes, two.", "Yes, three.", "Yes, four."]
 
 
 def test_what_is_gone_is_passed_over_with_the_platforms_reason(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from coordination import accounts, settings
+from coordination.desired import ensure_worker
 from host.x_account import TOPICS
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import SECRETS
@@ -19,6 +20,8 @@ from tests.integration.workers.test_engagement import acts, fill, set_tier, stat
 from tests.integration.workers.test_processes import Host
 from tests.integration.workers.waiting import eventually
 from workers.crash_points import CRASH_POINTS
+from workers.platforms.x import X, XCredentials
+from workers.tasks import AnalysePost, PostAnalysed
 
 ROOT = Path(__file__).parents[3]
 POINTS = [point for point in CRASH_POINTS if point.startswith("engagement.")]
@@ -153,3 +156,26 @@ def test_what_discovery_finds_is_engaged_with_and_sent_once(host: Host) -> None:
     assert len(intents) == len(set(intents))
     known = {row[0] for row in host.rows("SELECT platform_id FROM fleet.candidates WHERE state = 'proposed'")}
     assert set(targets) <= known
+
+
+def test_a_post_that_mentions_points_to_is_looked_at_and_answered_through_the_coordinator(
+    host: Host, fleet_database: FleetDatabase
+) -> None:
+    maintainer = fleet_database.database("maintainer")
+    for name, roles in (("discovery", ["content_analysis"]), ("coordination", []), ("mentions", [])):
+        ensure_worker(maintainer, name, name, roles)
+    maintainer.close()
+    credentials = XCredentials.from_file(host.state / "sandbox" / "credentials.json")
+    shown = X(host.url, credentials).search("coffee lang:en -is:retweet").value[-1]
+    task = AnalysePost(account="sandbox", post_id=shown.id, mention_id="77")
+    host.worker("coordination")
+    host.worker("discovery")
+    with fleet_database.connect("mentions") as mentions:
+        mentions.messages.send("TASK_DELEGATION", "content_analysis", task.model_dump(), to="role")
+        (answer,) = eventually(mentions.messages.claim, what="the answer", within_s=40)
+    finding = PostAnalysed.model_validate(answer.payload)
+    assert (answer.type, answer.sender) == ("TASK_DELEGATION", "discovery")
+    assert (finding.found, finding.mention_id) == (True, "77")
+    assert finding.score is not None
+    assert finding.score > 0
+    assert set(finding.parts) == {"engagement", "freshness", "reach", "topic", "quality"}
