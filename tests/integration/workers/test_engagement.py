@@ -149,6 +149,21 @@ def test_lock_and_grant_are_given_back_without_history(member: Fleet, x: Scripte
     assert member.engagement.get_engagement_stats().total_engagements == 0
 
 
+def test_the_poster_is_woken_once_more_when_the_post_is_free(
+    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX
+) -> None:
+    fill(member, x, 90)
+    with fleet_database.connect("poster") as poster:
+        engagement(member, x).step()
+        woken: list[bool] = []
+        while len(woken) < 2:  # who only heard the first would find the post locked
+            heard = list(poster.incarnation.wake_ups(10))
+            assert heard, "nobody woke the poster a second time"
+            woken += [worker == "poster" for worker in heard]
+        assert all(woken)
+        assert poster.engagement.request_lock("1", "poster/1", "quote") is not None
+
+
 class _Terse:
     """Says the first of its texts that is not to be avoided."""
 
