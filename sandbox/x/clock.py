@@ -21,10 +21,12 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sandbox.x import snowflakes
 from sandbox.x.store import Store
 
 KEY = "clock"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST_MS = snowflakes.time_ms(snowflakes.MAX_ID)  # in 2080, behind which there are no ids
 MAX_RATE = 1e6  # a year in half a minute
 SLACK_MS = 1  # what the rounding of two times that should be one may differ by
 MAX_AGE_MS = 60_000  # how long ago a slower rate may have begun for time to stand still until it joins
@@ -69,7 +71,7 @@ def real_ms() -> float:
 
 
 class Clock:
-    """The sandbox's time. It never runs backwards while the process lives."""
+    """The sandbox's time. It never runs backwards while the process lives, and stops at `LATEST_MS`."""
 
     def __init__(self, store: Store, real_ms: Callable[[], float] = real_ms) -> None:
         """The clock that the store remembers; real time at the first start."""
@@ -81,7 +83,7 @@ class Clock:
 
     def now_ms(self) -> int:
         """The time in milliseconds since 1970: never less than it gave before."""
-        self._last_ms = max(self._last_ms, int(self._setting.at(self._real_ms())))
+        self._last_ms = max(self._last_ms, min(LATEST_MS, int(self._setting.at(self._real_ms()))))
         return self._last_ms
 
     def set(self, given: object) -> None:
@@ -97,6 +99,9 @@ class Clock:
         """
         setting = _read(given)
         real_ms, now_ms = self._real_ms(), self.now_ms()
+        if setting.at(real_ms) > LATEST_MS:
+            allowed = f"a time that makes it {_iso(LATEST_MS)} or earlier now: later posts have no ids"
+            raise ClockError("fleet0", _iso(setting.fleet0_ms), allowed)
         joins = (
             -SLACK_MS <= real_ms - setting.real0_ms <= MAX_AGE_MS
             and setting.fleet0_ms >= self._setting.at(setting.real0_ms) - SLACK_MS

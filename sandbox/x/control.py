@@ -27,6 +27,7 @@ from sandbox.x.faults import FaultError, Faults
 FILE = "sandbox.token"
 TOKEN_BYTES = 32
 MAX_BODY_BYTES = 65_536
+MAX_SHOWN = 120  # characters of a value that is no text or number
 PROBLEM_TYPE = "application/problem+json"
 _TOKEN = re.compile(r"[!-~]{16,512}")
 
@@ -50,7 +51,10 @@ class BadControl(Problem):
 
     def __init__(self, status: int, error: FaultError | ClockError) -> None:
         super().__init__(status, "Invalid Request", str(error))
-        self.body["errors"] = [{"field": error.field, "value": error.value, "allowed": error.allowed}]
+        shown = (
+            error.value if isinstance(error.value, str | int | None) else json.dumps(error.value)[:MAX_SHOWN]
+        )
+        self.body["errors"] = [{"field": error.field, "value": shown, "allowed": error.allowed}]
 
 
 def find_token(directory: Path, *, kept: bool) -> Token:
@@ -142,7 +146,8 @@ class Control:
                 self._check(request)
             return await answers.get(request.method, _no_such_method)(request)
         except Problem as problem:
-            return JSONResponse(problem.body, problem.status, media_type=PROBLEM_TYPE)
+            # Escaped: what a client sent can hold half a surrogate pair, which has no UTF-8.
+            return Response(json.dumps(problem.body), problem.status, media_type=PROBLEM_TYPE)
 
     def _check(self, request: Request) -> None:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
@@ -163,6 +168,10 @@ async def _no_such_method(request: Request) -> Response:
     raise Problem(405, "Method Not Allowed", f"{request.method} is not served here")
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 async def _json(request: Request) -> object:
     body = b""
     async for chunk in request.stream():
@@ -170,6 +179,6 @@ async def _json(request: Request) -> object:
         if len(body) > MAX_BODY_BYTES:
             raise Problem(413, "Payload Too Large", f"The body is longer than {MAX_BODY_BYTES} bytes.")
     with suppress(ValueError, RecursionError):
-        value: object = json.loads(body)
+        value: object = json.loads(body, parse_constant=_no_constant)
         return value
     raise Problem(400, "Invalid Request", "The body is not JSON: expected an object")

@@ -98,6 +98,10 @@ def instead(fired: Fired, response: Response) -> Response:
         return HTMLResponse(EDGE_PAGE.format("504 Gateway Time-out"), 504)
     if "drop_after_accepting" in fired:
         return Reset()
+    return _spoiled(fired, response) if response.body else response  # a 204 has nothing to spoil
+
+
+def _spoiled(fired: Fired, response: Response) -> Response:
     if "malformed_body" in fired:
         return _malformed(response, str(fired.options["malformed_body"]["shape"]))
     if "huge_body" in fired:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from tests.integration.sandbox.test_x_sandbox import OAuth1, Sandbox, running
+from tests.integration.sandbox.running import OAuth1, Sandbox, running
 
 PATIENCE_S = 20.0
 SMALL = "created_at,text,user\n2026-01-01T10:00:00Z,Tea,ada\n"

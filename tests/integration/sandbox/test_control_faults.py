@@ -279,6 +279,13 @@ def test_a_body_is_malformed_in_each_shape(x: Controlled, shape: str, body: byte
     assert me(x).body == whole
 
 
+@pytest.mark.parametrize("fault", ["malformed_body", "huge_body", "slow_body"])
+def test_an_answer_without_a_body_has_nothing_to_spoil(x: Controlled, fault: str) -> None:
+    x.arm(fault, path="/i/oauth2/authorize", **({"shape": "types"} if fault == "malformed_body" else {}))
+    assert x.sandbox.authorize("tweet.read", "users.read")["access_token"]
+    assert x.fired() == [1]
+
+
 def test_a_malformed_answer_to_a_post_leaves_it_accepted(x: Controlled) -> None:
     x.arm("malformed_body", path="/2/tweets", count=1)
     assert x.post("Half an answer").answer().status == 201

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.x.clock import BackwardsError, Clock, ClockError
+from sandbox.x.clock import LATEST_MS, BackwardsError, Clock, ClockError
 from sandbox.x.posts import User
 from sandbox.x.store import Store
 
@@ -107,6 +107,17 @@ def test_what_joined_long_ago_is_a_step_back(store: Store) -> None:
     hands.advance(3600)
     with pytest.raises(BackwardsError):
         clock.set({"real0": at(0), "fleet0": at(0), "rate": 1})
+
+
+def test_it_stops_where_ids_end(store: Store) -> None:
+    hands = Hands()
+    clock = Clock(store, hands)
+    with pytest.raises(ClockError, match="later posts have no ids"):
+        clock.set({"real0": at(0), "fleet0": "2081-01-01T00:00:00Z", "rate": 1})
+    clock.set({"real0": at(0), "fleet0": "2080-06-01T00:00:00Z", "rate": 1e6})
+    hands.advance(86_400)
+    assert clock.now_ms() == LATEST_MS
+    assert clock.view()["now"].startswith("2080-")
 
 
 SETTINGS = st.lists(
