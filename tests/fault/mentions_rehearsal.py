@@ -273,6 +273,11 @@ class Rehearsal:
         self.result.answers = Counter(
             str(write["target"]) for write in self._get("/_sandbox/writes") if write["action"] == "reply"
         )
+        for target in set(self.result.answers) - self.result.summoned - self.result.silent:
+            # The world's own people, who answer the account's posts: they must have named it.
+            post = self._store.post(int(target))
+            called = post is not None and f"@{self._us.username}" in post.text.lower()
+            (self.result.summoned if called else self.result.silent).add(target)
 
     def close(self) -> None:
         """End what was started."""
