@@ -40,7 +40,11 @@ UPDATE posts SET deleted_ms = :at_ms WHERE id = :id;
 -- name: count_posts
 SELECT count(*) FROM posts WHERE deleted_ms IS NULL;
 -- name: get_last_id
-SELECT max(id) FROM posts WHERE author_id = :author_id;
+-- Also a deleted one's: an id is given once. Two looks along posts_by_author, the second at deleted posts only.
+SELECT max(
+    (SELECT coalesce(max(id), 0) FROM posts WHERE author_id = :author_id AND deleted_ms IS NULL),
+    (SELECT coalesce(max(id), 0) FROM posts WHERE author_id = :author_id AND deleted_ms IS NOT NULL)
+);
 -- name: list_posts_of
 -- Reads along posts_by_author: costs as many rows as it returns.
 SELECT * FROM posts
@@ -99,7 +103,7 @@ WHERE id = :id;
 -- name: drop_posts_by_author
 DROP INDEX posts_by_author;
 -- name: create_posts_by_author
-CREATE INDEX posts_by_author ON posts (author_id, id);
+CREATE INDEX posts_by_author ON posts (author_id, deleted_ms, id);
 -- name: list_own_posts
 SELECT * FROM posts WHERE author_id = :account_id AND deleted_ms IS NULL;
 -- name: delete_world_posts

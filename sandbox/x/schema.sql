@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS posts (
     hidden INTEGER NOT NULL DEFAULT 0,
     deleted_ms INTEGER
 );
-CREATE INDEX IF NOT EXISTS posts_by_author ON posts (author_id, id);
+-- An author's living posts are counted in it without a look at the posts.
+CREATE INDEX IF NOT EXISTS posts_by_author ON posts (author_id, deleted_ms, id);
 CREATE INDEX IF NOT EXISTS replies_by_post ON posts (reply_to, id) WHERE reply_to IS NOT NULL;
 CREATE INDEX IF NOT EXISTS quotes_by_post ON posts (quote_of, id) WHERE quote_of IS NOT NULL;
 CREATE INDEX IF NOT EXISTS reposts_by_post ON posts (repost_of, id) WHERE repost_of IS NOT NULL;
@@ -156,6 +157,7 @@ ALTER TABLE posts ADD COLUMN paid_partnership INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE posts ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE posts ADD COLUMN deleted_ms INTEGER;
 DROP TABLE words;
+DROP INDEX posts_by_author;
 DELETE FROM meta WHERE key = 'world';
 
 -- name: get_meta
