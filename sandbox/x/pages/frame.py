@@ -90,7 +90,7 @@ def _rule(fault: Mapping[str, Any]) -> str:
         rule = f"probability {fault['probability']:g}"
     else:
         rule = "until cleared"
-    return f"{rule}, fired {fault['fired']} times"
+    return f"{rule}, fired {fault['fired']}×"  # noqa: RUF001 - the sign for "times"
 
 
 def _list(facts: Sequence[tuple[str, str]]) -> str:
