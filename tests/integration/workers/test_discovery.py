@@ -187,13 +187,17 @@ def test_copies_are_dropped_and_the_best_of_a_group_is_kept(
     assert pooled(fleet_database, "given_up") == ["2"]
 
 
+@pytest.mark.parametrize("liked_before", [5, 950])
 def test_a_better_copy_of_one_that_is_found_again_takes_its_place(
-    fleet: Fleet, fleet_database: FleetDatabase, x: ScriptedX, now: datetime
+    fleet: Fleet, fleet_database: FleetDatabase, x: ScriptedX, now: datetime, liked_before: int
 ) -> None:
     at = now - timedelta(hours=1)
-    x.posts = [x_post(1, SUBJECTS[0], at, public_metrics=liked(5))]
+    x.posts = [x_post(1, SUBJECTS[0], at, public_metrics=liked(liked_before))]
     discovery(fleet, x.url).step()
-    x.posts += [x_post(2, f"{SUBJECTS[0]} Really!", at, public_metrics=liked(500))]
+    x.posts = [
+        x_post(1, SUBJECTS[0], at, public_metrics=liked(5)),
+        x_post(2, f"{SUBJECTS[0]} Really!", at, public_metrics=liked(50)),
+    ]
     discovery(fleet, x.url).step()
     assert pooled(fleet_database) == ["2"]
     assert pooled(fleet_database, "given_up") == ["1"]
