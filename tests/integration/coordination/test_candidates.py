@@ -1,10 +1,13 @@
 """The pool: offered, taken with a lease, decided once, kept at its size."""
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from coordination import Fleet, connect
@@ -95,6 +98,23 @@ def test_the_pool_keeps_its_size_and_says_why_the_lowest_went(
     assert "pool of 5 is full" in reason(owner, "1")
     pool = fleet.candidates.pool(ACCOUNT)
     assert (pool.waiting, pool.best) == (5, 99)
+
+
+def test_an_offer_waits_for_the_one_before_it_so_that_the_pool_keeps_its_size(
+    fleet: Fleet, fleet_database: FleetDatabase, now: datetime
+) -> None:
+    first, second = find(1, 50, now), find(2, 60, now)
+    row = json.dumps([{**asdict(first), "posted_at": first.posted_at.isoformat()}])
+    with psycopg.connect(fleet_database.dsn("worker")) as earlier, ThreadPoolExecutor(1) as pool:
+        earlier.execute(
+            "SELECT fleet.offer_candidates(%s, %s, %s::jsonb, 1)", (fleet.incarnation.id, ACCOUNT, row)
+        )
+        later = pool.submit(fleet.candidates.offer, ACCOUNT, [second], pool_size=1)
+        with pytest.raises(TimeoutError):
+            later.result(0.3)
+        earlier.commit()
+        assert later.result(10).given_up == 1
+    assert fleet.candidates.pool(ACCOUNT).states == {"waiting": 1, "given_up": 1}
 
 
 def test_a_better_copy_puts_the_weaker_one_out_of_the_pool(fleet: Fleet, owner: Owner, now: datetime) -> None:
