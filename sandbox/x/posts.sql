@@ -69,9 +69,8 @@ ORDER BY id DESC LIMIT :count;
 -- name: get_repost
 SELECT * FROM posts WHERE repost_of = :repost_of AND author_id = :author_id AND deleted_ms IS NULL;
 -- name: has_reply
-SELECT EXISTS (
-    SELECT 1 FROM posts WHERE reply_to = :reply_to AND author_id = :author_id AND deleted_ms IS NULL
-);
+-- Also a deleted one: an answer that was taken back was an answer.
+SELECT EXISTS (SELECT 1 FROM posts WHERE reply_to = :reply_to AND author_id = :author_id);
 -- name: search_posts
 -- Walks the matching rowids from the newest and stops at the limit.
 SELECT posts.* FROM words JOIN posts ON posts.id = words.rowid

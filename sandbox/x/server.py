@@ -109,6 +109,7 @@ def _state_directory(state: Path | None) -> Generator[Path]:
         return
     try:
         state.mkdir(parents=True, exist_ok=True)
+        (state / "lock").touch(0o600)
         lock = (state / "lock").open("a", encoding="utf-8")
     except OSError as error:
         raise _unusable(state, error) from error

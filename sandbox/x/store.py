@@ -327,7 +327,7 @@ class Store:
         return bool(self._database.number("is_hidden", id=post.id))
 
     def has_own_reply(self, post_id: int) -> bool:
-        """Whether the account answered the post."""
+        """Whether the account answered the post, also with a reply that it deleted since."""
         return bool(self._database.number("has_reply", reply_to=post_id, author_id=self.account.id))
 
     def count_posts(self) -> int:

@@ -108,11 +108,6 @@ class Tokens:
             if row is not None:
                 self._database.run("revoke_family", family=row["family"])
 
-    def revoke_all(self) -> None:
-        """Revokes every token, as a platform that withdraws its trust."""
-        with self._database.transaction(durable=True):
-            self._database.run("revoke_all_tokens")
-
     def _find(self, token: str, kind: str) -> Any:
         return self._database.run("get_token", digest=_digest(token), kind=kind).fetchone()
 

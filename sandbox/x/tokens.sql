@@ -14,5 +14,3 @@ SELECT * FROM tokens WHERE digest = :digest AND kind = :kind;
 UPDATE tokens SET used = 1 WHERE digest = :digest;
 -- name: revoke_family
 UPDATE tokens SET revoked = 1 WHERE family = :family;
--- name: revoke_all_tokens
-UPDATE tokens SET revoked = 1;

@@ -85,6 +85,8 @@ def test_enterprise_replies_quotes_likes_and_follows_unasked(enterprise: Tier) -
 def test_pay_per_use_replies_where_its_name_was_called_and_once(pay_per_use: Tier) -> None:
     called = pay_per_use.ids["What do you think of tea, @Fleet?"]
     assert pay_per_use.reply("A lot", called).status_code == 201
+    deleted = pay_per_use.sandbox.own("writes")[-1]["id"]
+    assert pay_per_use.sandbox.call("DELETE", f"/2/tweets/{deleted}").status_code == 200
     once_more = pay_per_use.reply("A great lot", called)
     assert once_more.status_code == 403
     assert once_more.json()["title"] == "Forbidden"

@@ -394,6 +394,13 @@ def test_another_world_replaces_the_last_and_leaves_the_accounts_posts(tmp_path:
         assert again.own("health")["posts"] == many
 
 
+def test_what_it_keeps_is_for_its_owner_alone(tmp_path: Path) -> None:
+    with running(tmp_path / "state", "--people", "5", "--posts", "20") as started:
+        started.call("POST", "/2/tweets", json={"text": "Private"})
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state").iterdir()}
+    assert set(modes.values()) == {0o600}, modes
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_leaves_at_once_when_told_and_takes_a_forgotten_state_along(tmp_path: Path, number: int) -> None:
     process = subprocess.Popen(
