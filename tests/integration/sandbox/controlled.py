@@ -49,7 +49,7 @@ class RawClient:
         """Reads the answer to its end; raises ConnectionResetError where the sandbox resets."""
         with self.socket, contextlib.closing(http.client.HTTPResponse(self.socket)) as came:
             if not self.socket.recv(1, socket.MSG_PEEK):
-                raise EOFError("the connection was closed in peace")
+                raise ConnectionAbortedError("closed in peace, without an answer")
             came.begin()
             headers = {name.lower(): value for name, value in came.getheaders()}
             return RawAnswer(status=came.status, headers=headers, body=came.read())
