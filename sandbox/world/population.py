@@ -1,6 +1,7 @@
 """Population: the people as a whole: their hours, their interests, whom they follow."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,6 +59,11 @@ class Population:
         return _awake(self, at_ms // HOUR_MS)
 
     @cached_property
+    def days(self) -> Counter[tuple[str, int]]:
+        """How many people live by each zone and habit."""
+        return Counter((person.zone, person.shift_h) for person in self.people)
+
+    @cached_property
     def posts_per_day(self) -> float:
         """How many posts all people together write in a day."""
         return sum(person.temperament.posts_per_day for person in self.people)
@@ -107,8 +113,11 @@ def _attention(population: Population, hour: int) -> list[float]:
 
 @lru_cache(maxsize=512)
 def _mean_attention(population: Population, hour: int) -> float:
-    found = _attention(population, hour)
-    return sum(found) / len(found)
+    found = (
+        population.hours[(hour + offset_h(zone, hour) - shift_h) % 24] * count
+        for (zone, shift_h), count in population.days.items()
+    )
+    return sum(found) / len(population.people)
 
 
 @lru_cache(maxsize=64)
