@@ -4,9 +4,8 @@ Accepted writes are committed with `synchronous = FULL` before anybody hears of 
 limits' windows are committed without waiting for the disk, which a killed process doesn't lose either.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,18 @@ from sandbox.x.acts import Acts
 from sandbox.x.counts import Counts
 from sandbox.x.database import Database
 from sandbox.x.media import Media
-from sandbox.x.people import People
-from sandbox.x.posts import Given, Metrics, Post, Reactions, User
+from sandbox.x.posts import Given, Post, Reactions, User
+from sandbox.x.reading import Reading, Span, to_post
+from sandbox.x.record import Record
 from sandbox.x.tokens import Tokens
 from sandbox.x.worlds import World
+
+__all__ = ["DAY_MS", "Span", "Store"]
 
 DAY_MS = 86_400_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """Which posts a list may hold: ids between two bounds (both outside), times from start to before end."""
-
-    since_id: int = 0
-    until_id: int = snowflakes.MAX_ID
-    start_ms: int = -snowflakes.MAX_ID
-    end_ms: int = snowflakes.MAX_ID
-
-
-class Store:
+class Store(Reading, Record):
     """The posts and users, the account's accepted writes, the requests and the limits' windows.
 
     Attributes:
@@ -49,9 +41,7 @@ class Store:
 
     def __init__(self, path: Path, account: User) -> None:
         """Opens or makes the file at `path`; one of an earlier release is upgraded, its record kept."""
-        self.account = account
-        self._database = Database(path)
-        self.people = People(self._database)
+        super().__init__(Database(path), account)
         self.media = Media(self._database)
         self.tokens = Tokens(self._database)
         self.counts = Counts(self._database)
@@ -155,7 +145,7 @@ class Store:
 
     def _index_own_posts(self) -> None:
         rows = self._database.run("list_own_posts", account_id=self.account.id)
-        own = [_to_post(row) for row in rows]
+        own = [to_post(row) for row in rows]
         self._database.run_many("add_words", _word_rows(own, {self.account.id: self.account.username}))
 
     def _count(self, post: Post, step: int) -> None:
@@ -212,11 +202,6 @@ class Store:
             with self._database.transaction(durable=True):
                 self._remove(made, at_ms)
                 self._record(at_ms, "unretweet", target=post_id, id_=made.id)
-
-    def repost_by_account(self, post_id: int) -> Post | None:
-        """The account's repost of a post."""
-        row = self._database.run("get_repost", repost_of=post_id, author_id=self.account.id).fetchone()
-        return None if row is None else _to_post(row)
 
     def delete(self, post: Post, at_ms: int) -> None:
         """Deletes a post of the account; its line in the record stays."""
@@ -299,157 +284,6 @@ class Store:
             text=text,
         )
 
-    def writes(self) -> list[dict[str, Any]]:
-        """Every accepted write in order: the platform's own record."""
-        return [dict(row) for row in self._database.run("list_writes")]
-
-    # Reads
-
-    def user(self, user_id: int) -> User | None:
-        """The user with this id."""
-        return self.people.user(user_id)
-
-    def find_user(self, username: str) -> User | None:
-        """The user with this name, in any case."""
-        return self.people.find_user(username)
-
-    def count_posts_of(self, user: User) -> int:
-        """How many posts the user has."""
-        return self._database.number("count_posts_of", author_id=user.id)
-
-    def post(self, post_id: int) -> Post | None:
-        """The post with this id; None also for a deleted one."""
-        row = self._database.run("get_post", id=post_id).fetchone()
-        return None if row is None else _to_post(row)
-
-    def is_hidden(self, post: Post) -> bool:
-        """Whether the post is a reply that was hidden."""
-        return bool(self._database.number("is_hidden", id=post.id))
-
-    def has_own_reply(self, post_id: int) -> bool:
-        """Whether the account answered the post, also with a reply that it deleted since."""
-        return bool(self._database.number("has_reply", reply_to=post_id, author_id=self.account.id))
-
-    def count_posts(self) -> int:
-        """How many posts there are, the account's own among them."""
-        return self._database.number("count_posts")
-
-    def posts_of(self, author_id: int, span: Span, count: int) -> list[Post]:
-        """An author's posts within the span, newest first."""
-        return self._posts("list_posts_of", span, count, author_id=author_id)
-
-    def chosen_posts_of(
-        self, author_id: int, span: Span, count: int, *, no_replies: bool, no_reposts: bool
-    ) -> list[Post]:
-        """The same without replies or reposts."""
-        return self._posts(
-            "list_chosen_posts_of",
-            span,
-            count,
-            author_id=author_id,
-            no_replies=no_replies,
-            no_reposts=no_reposts,
-        )
-
-    def latest_post_of(self, user: User) -> Post | None:
-        """The user's newest post."""
-        return next(iter(self.posts_of(user.id, Span(), 1)), None)
-
-    def author_of(self, post_id: int) -> int | None:
-        """Who wrote a post, deleted or not."""
-        return self._database.number("get_author", id=post_id) or None
-
-    def quotes_of(self, post_id: int, span: Span, count: int) -> list[Post]:
-        """The posts within the span that quote a post, newest first."""
-        return self._posts("list_quotes_of", span, count, quote_of=post_id)
-
-    def replies_to(self, post_id: int, count: int) -> list[Post]:
-        """The first answers to a post, oldest first."""
-        return self._posts("list_replies_to", Span(), count, reply_to=post_id)
-
-    def newest_posts(self, until_id: int, count: int) -> list[Post]:
-        """Everybody's posts that are older than one, newest first."""
-        return self._posts("list_newest_posts", Span(until_id=until_id), count)
-
-    def home_timeline(
-        self, user_id: int, span: Span, count: int, *, no_replies: bool = False, no_reposts: bool = False
-    ) -> list[Post]:
-        """The posts within the span of a user and of whom the user follows, newest first."""
-        return self._posts(
-            "list_home_timeline",
-            span,
-            count,
-            user_id=user_id,
-            no_replies=no_replies,
-            no_reposts=no_reposts,
-        )
-
-    def liked_posts(self, user_id: int, until_id: int, count: int) -> list[Post]:
-        """The posts that a user likes, newest post first."""
-        return self._posts("list_liked_posts", Span(until_id=until_id), count, user_id=user_id)
-
-    def bookmarked_posts(self, user_id: int, until_id: int, count: int) -> list[Post]:
-        """The posts that a user bookmarked, newest post first."""
-        return self._posts("list_bookmarked_posts", Span(until_id=until_id), count, user_id=user_id)
-
-    def search(self, match: str, span: Span, count: int) -> list[Post]:
-        """The posts within the span that an expression of `search.py` matches, newest first."""
-        return self._posts("search_posts", span, count, match=match)
-
-    def count_found(
-        self, match: str, span: Span, *, start_ms: int, end_ms: int, step_ms: int
-    ) -> dict[int, int]:
-        """How many posts an expression matches in each step of time, by the step's number since 1970."""
-        bounds = {
-            **asdict(span),
-            "start_ms": max(span.start_ms, start_ms),
-            "end_ms": min(span.end_ms, end_ms),
-        }
-        rows = self._database.run("count_found", match=match, step_ms=step_ms, **bounds)
-        return {int(row["step"]): int(row["found"]) for row in rows}
-
-    def _posts(self, statement: str, span: Span, count: int, **values: Any) -> list[Post]:
-        rows = self._database.run(statement, count=count, **asdict(span), **values)
-        return [_to_post(row) for row in rows]
-
-    # Requests and limits
-
-    def add_request(
-        self, *, at_ms: int, method: str, path: str, account: str | None, endpoint: str | None, status: int
-    ) -> None:
-        """Logs one answered request."""
-        with self._database.without_waiting():
-            self._database.run(
-                "add_request",
-                at_ms=at_ms,
-                method=method,
-                path=path,
-                account=account,
-                endpoint=endpoint,
-                status=status,
-            )
-
-    def requests(self) -> list[dict[str, Any]]:
-        """Every answered request in order."""
-        return [dict(row) for row in self._database.run("list_requests")]
-
-    def window(self, caller: str, endpoint: str, window_s: int) -> tuple[int, int] | None:
-        """When the caller's window on an endpoint began (seconds since 1970) and how much of it is used."""
-        row = self._database.run("get_window", caller=caller, endpoint=endpoint, window_s=window_s).fetchone()
-        return None if row is None else (int(row[0]), int(row[1]))
-
-    def set_window(self, caller: str, endpoint: str, window_s: int, *, started_s: int, used: int) -> None:
-        """Keeps what `window` gives."""
-        with self._database.without_waiting():
-            self._database.run(
-                "set_window",
-                caller=caller,
-                endpoint=endpoint,
-                window_s=window_s,
-                started_s=started_s,
-                used=used,
-            )
-
 
 # A post's columns in the order of `add_post`. A world has many posts: this costs a fifth of asdict.
 _post_row: Callable[[Post], tuple[Any, ...]] = attrgetter(
@@ -477,14 +311,3 @@ _post_row: Callable[[Post], tuple[Any, ...]] = attrgetter(
 def _word_rows(posts: Iterable[Post], names: dict[int, str]) -> Iterator[tuple[int, str, str]]:
     for post in posts:
         yield post.id, post.text, search.marks(post, names.get(post.author_id, ""))
-
-
-_METRICS = ("retweets", "replies", "likes", "quotes", "bookmarks", "impressions")
-
-
-def _to_post(row: sqlite3.Row) -> Post:
-    values: dict[str, Any] = dict(row)
-    del values["hidden"], values["deleted_ms"]
-    for flag in ("made_with_ai", "paid_partnership"):
-        values[flag] = bool(values[flag])
-    return Post(metrics=Metrics(**{name: values.pop(name) for name in _METRICS}), **values)
