@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 override WORLD := $(value WORLD)
 override TIER := $(value TIER)
 export WORLD TIER
-.PHONY: help up setup test check format lock clean
+.PHONY: help up setup test faults check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ setup: $(VENV)/.runtime ## make .venv with the locked dependencies, run nothing
 
 test: $(VENV)/.dev ## set up and pass every test (ARGS="-k name" narrows)
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: $(VENV)/.dev ## kill at every crash point (SUITE=mentions FORM=short|long SEED=n)
+	@$(BIN)/python -m tests.fault.$${SUITE:-mentions} --form $${FORM:-short} --seed $${SEED:-1}
 
 check: $(VENV)/.dev ## format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .

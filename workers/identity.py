@@ -12,12 +12,21 @@ def identify(fleet: Fleet, x: X, account: str, worker_id: str) -> Account:
     """Give the account with its platform id and handle; the platform is asked only while nobody knows them.
 
     Raises:
-        NeedNotMetError: the credentials are refused, or somebody else's than before.
-        XError, NoGrantError: the platform can't be asked now.
+        NeedNotMetError, XError, NoGrantError: as `confirm`.
     """
     known = fleet.accounts.get(account)
     if known.platform_user_id is not None and known.handle is not None:
         return known
+    return confirm(fleet, x, account, worker_id)
+
+
+def confirm(fleet: Fleet, x: X, account: str, worker_id: str) -> Account:
+    """Ask the platform whose credentials these are, and hold its answer against what is known.
+
+    Raises:
+        NeedNotMetError: the credentials are refused, or somebody else's than before.
+        XError, NoGrantError: the platform can't be asked now.
+    """
     try:
         answer = read(fleet, "users_me", x.me, account=account, worker_id=worker_id)
         return fleet.accounts.confirm_identity(account, answer.value.id, answer.value.username)

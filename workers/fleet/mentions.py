@@ -18,7 +18,7 @@ from workers.context import Platform
 from workers.crash_points import CrashPoints
 from workers.errors import NoGrantError
 from workers.handlers import handles
-from workers.identity import identify
+from workers.identity import confirm
 from workers.intervals import minutes
 from workers.mention_walk import MentionWalk, item_name
 from workers.platforms.writers import Draft
@@ -93,7 +93,7 @@ class Mentions(Worker):
             self._act()
 
     def _read(self) -> None:
-        account = identify(self.fleet, self.context.x, self.context.account, self.worker_id)
+        account = self._account
         walk = MentionWalk(
             fleet=self.fleet,
             x=self.context.x,
@@ -245,6 +245,11 @@ class Mentions(Worker):
     def _tell_fallback(self, draft: Draft) -> None:
         if draft.fallback_reason:
             self.log.warning("the model gave no answer: the built-in did", reason=draft.fallback_reason)
+
+    @cached_property
+    def _account(self) -> Account:
+        """Whose mentions these are, asked once a life: a new sandbox knows the account by another id."""
+        return confirm(self.fleet, self.context.x, self.context.account, self.worker_id)
 
     @cached_property
     def _crash(self) -> CrashPoints:

@@ -4,14 +4,12 @@ from functools import cached_property
 
 from pydantic import Field
 
-from coordination.errors import InvalidValueError
+from coordination.accounts import Account
 from workers.base import Worker, WorkerSettings
 from workers.context import Platform
-from workers.errors import NeedNotMetError
 from workers.fence import Fence
+from workers.identity import confirm
 from workers.intervals import minutes
-from workers.platforms.x import XUnauthorized
-from workers.reads import read
 from workers.sending import Sending
 
 
@@ -36,8 +34,6 @@ class Poster(Worker):
     settings_model = PosterSettings
     settings: PosterSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 
-    _identified = False
-
     def first_run(self) -> None:
         """Send what became due while no poster was there to be woken."""
         self.step()
@@ -45,7 +41,7 @@ class Poster(Worker):
     def step(self) -> None:
         """Park what dead senders left, then send up to a batch of what is due, in order."""
         ledger, account = self.fleet.ledger, self.context.account
-        self._identify()
+        _ = self._account
         while parked := ledger.park_orphan(account, grace_s=self.settings.park_grace_s):
             self.log.error("parked: its sender ended in mid-send", intent=parked)
         ledger.tidy(account)
@@ -67,22 +63,9 @@ class Poster(Worker):
             pause=self.pause,
         )
 
-    def _identify(self) -> None:
-        """Ask the platform once a life whose credentials these are, before anything is sent with them.
-
-        Raises:
-            NeedNotMetError: they are refused, or somebody else's than before.
-            XError, NoGrantError: it can't be asked now; the step fails, sends nothing, and the next one asks.
-        """
-        if self._identified:
-            return
-        account = self.context.account
-        try:
-            answer = read(
-                self.fleet, "users_me", self.context.x.me, account=account, worker_id=self.worker_id
-            )
-            self.fleet.accounts.confirm_identity(account, answer.value.id, answer.value.username)
-        except (XUnauthorized, InvalidValueError) as error:
-            raise NeedNotMetError(str(error)) from error
-        self._identified = True
-        self.log.info("acts for", account=account, handle=answer.value.username)
+    @cached_property
+    def _account(self) -> Account:
+        """Whose credentials these are, asked once a life before anything is sent with them."""
+        account = confirm(self.fleet, self.context.x, self.context.account, self.worker_id)
+        self.log.info("acts for", account=account.name, handle=account.handle)
+        return account
