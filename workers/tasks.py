@@ -54,6 +54,14 @@ class PostAnalysed(Task):
     reason: str
 
 
+class SystemIssue(Task):
+    """Something that a worker can't mend and a person should know; for role `system_issue`."""
+
+    kind: Literal["system_issue"] = "system_issue"
+    severity: Literal["info", "warning", "error"] = "warning"
+    issue: str = Field(min_length=1, max_length=500)
+
+
 class RateLimitCrossed(Task):
     """An endpoint's use crossed 80 or 95 percent, or fell below them again.
 

@@ -13,6 +13,7 @@ from coordination.accounts import Account
 from coordination.candidates import Find, Pool, Pooled
 from coordination.messages import Message
 from workers import scoring
+from workers.addressing import is_named
 from workers.base import Worker, WorkerSettings
 from workers.context import Platform
 from workers.errors import NoGrantError
@@ -211,6 +212,8 @@ class Discovery(Worker):
             return "own"
         if post.author_id in opted_out:
             return "opted out"
+        if account.handle is not None and is_named(post, account.handle):
+            return "names the account"  # whoever calls it is answered by mentions, and only once
         if post.is_repost:
             return "repost"
         if post.is_reply and post.in_reply_to_user_id != post.author_id:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -123,7 +123,6 @@ class Engagement(Worker):
     name = "engagement"
     every = minutes(5)
     needs = (Platform.X,)
-    roles: ClassVar[tuple[str, ...]] = ("technical_question",)
     settings_model = EngagementSettings
     settings: EngagementSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 

@@ -5,8 +5,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from coordination.messages import Message
 from workers.base import Worker
+from workers.handlers import handles
 from workers.intervals import minutes
+from workers.tasks import SystemIssue
 from workers.vital_signs import Finding, Thresholds, findings
 
 
@@ -28,6 +31,13 @@ class Monitoring(Worker):
     settings_model = MonitoringSettings
     settings: MonitoringSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
     roles: ClassVar[tuple[str, ...]] = ("system_issue",)
+
+    @handles("TASK_DELEGATION", SystemIssue)
+    def issue(self, message: Message, task: SystemIssue) -> None:
+        """Tell a person what another worker found; told again when it is delivered again."""
+        self.fleet.audit.event(
+            task.severity, "issue", f"{message.sender}: {task.issue}", {"message": message.id}
+        )
 
     def step(self) -> None:
         """Gather, judge, keep; tell each finding once, when it begins, and once when it is over."""

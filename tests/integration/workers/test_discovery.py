@@ -142,6 +142,7 @@ def test_the_unsuitable_are_left_out_and_each_reason_is_counted(
         x_post(9, "Nothing here is about what the account speaks of, is it?", at),
         x_post(10, "Puutarha garden on nyt valmis ja sammakot tulivat heti.", at, lang="fi"),
         x_post(11, "https://t.co/x garden", at, public_metrics={"like_count": 0}),
+        x_post(12, "What about a garden in the shade, @Fleet? Is it worth it?", at),
     ]
     discovery(fleet, x.url, min_score=45).step()
     assert set(pooled(fleet_database)) == {"1", "7"}
@@ -151,6 +152,7 @@ def test_the_unsuitable_are_left_out_and_each_reason_is_counted(
         "fleet's own": 1,
         "found twice": 3,
         "low score": 2,
+        "names the account": 2,
         "off topic": 2,
         "opted out": 2,
         "own": 2,
@@ -158,7 +160,7 @@ def test_the_unsuitable_are_left_out_and_each_reason_is_counted(
         "repost": 2,
         "too old": 2,
     }
-    assert data["found"] == 22
+    assert data["found"] == 24
     assert "in the pool" in message
 
 

@@ -5,11 +5,13 @@ from typing import Any
 
 from config import Config
 from coordination import Fleet
+from coordination.desired import ensure_worker
 from coordination.health import latest_reports
 from tests.integration.conftest import FleetDatabase
 from workers.context import Context
 from workers.fleet.monitoring import Monitoring
 from workers.progress import Progress
+from workers.tasks import SystemIssue
 
 
 def monitoring(fleet: Fleet) -> Monitoring:
@@ -93,3 +95,18 @@ def test_a_worker_that_should_run_and_does_not_is_critical(
     monitoring(fleet).step()
     (finding,) = report(fleet_database)["report"]["findings"]
     assert finding == {"key": "worker:poster/1", "level": "critical", "message": "poster/1 is LOST"}
+
+
+def test_an_issue_that_another_worker_found_is_told(fleet: Fleet, fleet_database: FleetDatabase) -> None:
+    maintainer = fleet_database.database("maintainer")
+    ensure_worker(maintainer, "monitoring", "looks", roles=("system_issue",))
+    maintainer.close()
+    issue = {"kind": "system_issue", "issue": "the disk fills", "severity": "error"}
+    fleet.messages.send("TASK_DELEGATION", "monitoring", issue)
+    with fleet_database.connect("monitoring") as joined:
+        (message,) = joined.messages.claim(1, 60)
+        monitoring(joined).issue(message, SystemIssue.model_validate(message.payload))
+        joined.messages.acknowledge(message)
+    with fleet_database.owner() as owner:
+        found = owner.execute("SELECT severity, message FROM fleet.events WHERE kind = 'issue'").fetchall()
+    assert found == [("error", "tester/1: the disk fills")]
