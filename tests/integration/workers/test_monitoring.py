@@ -109,4 +109,4 @@ def test_an_issue_that_another_worker_found_is_told(fleet: Fleet, fleet_database
         joined.messages.acknowledge(message)
     with fleet_database.owner() as owner:
         found = owner.execute("SELECT severity, message FROM fleet.events WHERE kind = 'issue'").fetchall()
-    assert found == [("error", "tester/1: the disk fills")]
+    assert found == [("error", "tester: the disk fills")]
