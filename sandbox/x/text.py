@@ -1,5 +1,6 @@
 """Text: what X sees in a post: its weighted length, the entities in it, its language, its safe form."""
 
+import functools
 import importlib.resources
 import re
 import sys
@@ -44,11 +45,13 @@ class Link:
     end: int
 
 
-def _load_twitter_text() -> Any:
-    """Imports twitter-text-parser, which reads one data file through `pkg_resources`.
+@functools.cache
+def _twitter_text() -> Any:
+    """twitter-text-parser, imported at its first use: it compiles regular expressions for half a second.
 
-    setuptools ships that module no longer (since 82), so for the moment of the import a stand-in gives
-    the one function that is used. A real one, where something loaded it already, stays in place.
+    It reads one data file through `pkg_resources`. setuptools ships that module no longer (since 82),
+    so for the moment of the import a stand-in gives the one function that is used. A real one, where
+    something loaded it already, stays in place.
     """
     stand_in = ModuleType("pkg_resources")
 
@@ -64,9 +67,6 @@ def _load_twitter_text() -> Any:
             del sys.modules["pkg_resources"]
 
 
-_twitter_text = _load_twitter_text()
-
-
 def _defies_parsing(text: str) -> bool:
     """Whether the parser would need seconds: its time grows with the cube of a chain like `a.a.a.a`.
 
@@ -77,7 +77,7 @@ def _defies_parsing(text: str) -> bool:
 
 def weight(text: str) -> int:
     """The length that X counts against `MAX_WEIGHT`: 23 a URL, 2 a wide character or emoji, 1 otherwise."""
-    return len(text) if _defies_parsing(text) else int(_twitter_text.parse_tweet(text).weightedLength)
+    return len(text) if _defies_parsing(text) else int(_twitter_text().parse_tweet(text).weightedLength)
 
 
 def has_forbidden_character(text: str) -> bool:
@@ -87,9 +87,9 @@ def has_forbidden_character(text: str) -> bool:
 
 def links(text: str) -> list[Link]:
     """The URLs in a text, in order."""
-    if _defies_parsing(text):
+    if "." not in text or _defies_parsing(text):  # every host has a dot
         return []
-    found = _twitter_text.extract_urls_with_indices(text)
+    found = _twitter_text().extract_urls_with_indices(text)
     return [Link(url=str(u["url"]), start=u["indices"][0], end=u["indices"][1]) for u in found]
 
 
