@@ -18,20 +18,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, compile_path
 
-from sandbox.x import fault_answers, headers, rate_limits, views
-from sandbox.x.answers import NotFound, Problem, TooManyRequests
+from sandbox.x import rate_limits
 from sandbox.x.auth import Caller, Gate
 from sandbox.x.call import Answer, Call, Endpoint, Redirect
-from sandbox.x.clock import Clock, Dated
-from sandbox.x.connections import Reset
-from sandbox.x.control import Control
+from sandbox.x.control import fault_answers
+from sandbox.x.control.clock import Clock, Dated
+from sandbox.x.control.connections import Reset
+from sandbox.x.control.control import Control
+from sandbox.x.control.faults import Faults, Fired
 from sandbox.x.endpoints import ENDPOINTS
-from sandbox.x.faults import Faults, Fired
-from sandbox.x.living import Living
 from sandbox.x.pages.site import Site
-from sandbox.x.parameters import Query
 from sandbox.x.rate_limits import Usage
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
+from sandbox.x.wire import headers, views
+from sandbox.x.wire.answers import NotFound, Problem, TooManyRequests
+from sandbox.x.wire.parameters import Query
+from sandbox.x.world.living import Living
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -12,9 +12,9 @@ import oauthlib.common
 import oauthlib.oauth1.rfc5849.signature
 import oauthlib.oauth1.rfc5849.utils
 
-from sandbox.x.answers import Unauthorized
 from sandbox.x.credentials import Credentials
-from sandbox.x.tokens import Tokens
+from sandbox.x.store.tokens import Tokens
+from sandbox.x.wire.answers import Unauthorized
 
 # Without types of its own: what comes out is converted where it is used.
 SignedRequest: Any = oauthlib.common.Request

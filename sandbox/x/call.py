@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sandbox.x import tiers
-from sandbox.x.answers import Forbidden, UnsupportedAuthentication
 from sandbox.x.auth import Caller, Client
-from sandbox.x.parameters import Query
-from sandbox.x.store import Span, Store
+from sandbox.x.store.store import Span, Store
+from sandbox.x.wire.answers import Forbidden, UnsupportedAuthentication
+from sandbox.x.wire.parameters import Query
 
 Tier = Literal["free", "pay_per_use", "enterprise"]
 

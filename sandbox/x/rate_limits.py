@@ -7,7 +7,7 @@ also one that is refused afterwards; one beyond the limit counts no further.
 from dataclasses import dataclass
 
 from sandbox.x.auth import Caller
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
 
 WINDOW_S = 900
 DAY_S = 86_400

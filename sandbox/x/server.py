@@ -17,19 +17,21 @@ from typing import Any
 
 import uvicorn
 
-from sandbox.x import control, credentials, snowflakes, world_files, worlds
+from sandbox.x import credentials, snowflakes
 from sandbox.x.app import Sandbox
 from sandbox.x.auth import Gate
-from sandbox.x.clock import Clock
-from sandbox.x.connections import Connection
-from sandbox.x.control import Token, TokenError
+from sandbox.x.control import control
+from sandbox.x.control.clock import Clock
+from sandbox.x.control.connections import Connection
+from sandbox.x.control.control import Token, TokenError
 from sandbox.x.credentials import Credentials, CredentialsError
-from sandbox.x.living import Living
-from sandbox.x.population import Inhabited, Options
 from sandbox.x.posts import User
-from sandbox.x.store import Store
-from sandbox.x.world_files import WorldError
-from sandbox.x.worlds import World
+from sandbox.x.store.store import Store
+from sandbox.x.world import world_files, worlds
+from sandbox.x.world.living import Living
+from sandbox.x.world.population import Inhabited, Options
+from sandbox.x.world.world_files import WorldError
+from sandbox.x.world.worlds import World
 
 HOST = "127.0.0.1"
 TIERS = ("free", "pay_per_use", "enterprise")

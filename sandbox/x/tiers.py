@@ -6,9 +6,9 @@ enterprise   everything
 """
 
 from sandbox.x import text as texts
-from sandbox.x.answers import PROBLEMS, Forbidden, Problem
 from sandbox.x.posts import Post, User
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
+from sandbox.x.wire.answers import PROBLEMS, Forbidden, Problem
 
 ALL = ("free", "pay_per_use", "enterprise")
 PAID = ("pay_per_use", "enterprise")

@@ -26,8 +26,8 @@ import requests
 from coordination import Fleet, accounts, settings
 from sandbox.x import snowflakes
 from sandbox.x.posts import Post, User
-from sandbox.x.store import Store
-from sandbox.x.worlds import user_id
+from sandbox.x.store.store import Store
+from sandbox.x.world.worlds import user_id
 from tests.integration.conftest import FleetDatabase
 from workers.crash_points import CRASH_POINTS, VARIABLE
 from workers.tasks import PostAnalysed

@@ -12,19 +12,19 @@ from pydantic import Field, StringConstraints
 from coordination.accounts import Account
 from coordination.candidates import Find, Pool, Pooled
 from coordination.messages import Message
-from workers import scoring
-from workers.addressing import is_named
 from workers.base import Worker, WorkerSettings
+from workers.content import scoring
+from workers.content.addressing import is_named
+from workers.content.scoring import Score, Weights, score
+from workers.content.searching import query_for
+from workers.content.similarity import best_of_each, find_copy, fingerprint
 from workers.context import Platform
 from workers.errors import NoGrantError
 from workers.handlers import handles
-from workers.identity import identify
 from workers.intervals import minutes
+from workers.outside.identity import identify
+from workers.outside.reads import read
 from workers.platforms.x import Missing, Post, Read, User, XError
-from workers.reads import read
-from workers.scoring import Score, Weights, score
-from workers.searching import query_for
-from workers.similarity import best_of_each, find_copy, fingerprint
 from workers.tasks import AnalysePost, PostAnalysed
 
 SEARCHED = "search"

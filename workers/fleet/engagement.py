@@ -16,10 +16,10 @@ from workers.context import Platform
 from workers.crash_points import CrashPoints
 from workers.errors import NoGrantError
 from workers.intervals import minutes
+from workers.outside.proposing import Act, Action, Proposed, Proposing
+from workers.outside.reads import read
 from workers.platforms.writers.responses import BuiltinResponder, Responder
 from workers.platforms.x import Post
-from workers.proposing import Act, Action, Proposed, Proposing
-from workers.reads import read
 
 ACTIONS: Final[tuple[Action, ...]] = ("quote", "reply", "like")
 """The acts by what they are worth: the first that score, tier and caps allow is taken."""

@@ -12,15 +12,15 @@ from pydantic import Field
 from coordination.accounts import Account
 from coordination.interactions import Interaction
 from coordination.messages import Message
-from workers.addressing import Addressed
 from workers.base import Worker, WorkerSettings
+from workers.content.addressing import Addressed
 from workers.context import Platform
 from workers.crash_points import CrashPoints
 from workers.errors import NoGrantError
 from workers.handlers import handles
-from workers.identity import confirm
 from workers.intervals import minutes
-from workers.mention_walk import MentionWalk, item_name
+from workers.outside.identity import confirm
+from workers.outside.mention_walk import MentionWalk, item_name
 from workers.platforms.writers import Draft
 from workers.platforms.writers.answers import AnswerBrief, Answerer, BuiltinAnswerer, Report
 from workers.tasks import AnalysePost, PostAnalysed

@@ -10,8 +10,8 @@ from workers.base import Worker, WorkerSettings
 from workers.context import Platform
 from workers.errors import NoGrantError
 from workers.intervals import minutes
+from workers.outside.reads import read
 from workers.platforms.x import Post
-from workers.reads import read
 
 ID = re.compile("[0-9]{1,19}", re.ASCII)
 LOOKUP_CAP = 100

@@ -7,10 +7,10 @@ from pydantic import Field
 from coordination.accounts import Account
 from workers.base import Worker, WorkerSettings
 from workers.context import Platform
-from workers.fence import Fence
-from workers.identity import confirm
 from workers.intervals import minutes
-from workers.sending import Sending
+from workers.outside.fence import Fence
+from workers.outside.identity import confirm
+from workers.outside.sending import Sending
 
 
 class PosterSettings(WorkerSettings):

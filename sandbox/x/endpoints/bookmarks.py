@@ -4,7 +4,7 @@ from typing import Any
 
 from sandbox.x.call import Call, Endpoint
 from sandbox.x.endpoints import own
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
 
 
 def bookmark_tweet(store: Store, call: Call) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from sandbox.x import tiers
-from sandbox.x.answers import Forbidden
 from sandbox.x.call import Call, Endpoint
 from sandbox.x.endpoints import own
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
+from sandbox.x.wire.answers import Forbidden
 
 NOT_ONESELF = "You cannot follow or mute yourself."
 

@@ -5,7 +5,7 @@ from typing import Any
 from sandbox.x import tiers
 from sandbox.x.call import Call, Endpoint
 from sandbox.x.endpoints import own
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
 
 
 def like_tweet(store: Store, call: Call) -> dict[str, Any]:

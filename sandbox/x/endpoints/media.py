@@ -4,12 +4,13 @@ import base64
 import binascii
 from typing import Any
 
-from sandbox.x import bodies, forms, tiers
 from sandbox.x import text as texts
-from sandbox.x.answers import Fault, InvalidRequest, not_found
+from sandbox.x import tiers
 from sandbox.x.call import Call, Endpoint
-from sandbox.x.media import Upload
-from sandbox.x.store import Store
+from sandbox.x.store.media import Upload
+from sandbox.x.store.store import Store
+from sandbox.x.wire import bodies, forms
+from sandbox.x.wire.answers import Fault, InvalidRequest, not_found
 
 EXPIRES_S = 86_400
 MAX_SEGMENT_BYTES = 5 * 1024 * 1024

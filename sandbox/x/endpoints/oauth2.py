@@ -10,11 +10,12 @@ import secrets
 from typing import Any
 from urllib.parse import urlencode
 
-from sandbox.x import forms, tiers
-from sandbox.x.answers import Fault, InvalidRequest, Problem
+from sandbox.x import tiers
 from sandbox.x.call import Call, Endpoint, Redirect
-from sandbox.x.store import Store
-from sandbox.x.tokens import Grant, InvalidGrant
+from sandbox.x.store.store import Store
+from sandbox.x.store.tokens import Grant, InvalidGrant
+from sandbox.x.wire import forms
+from sandbox.x.wire.answers import Fault, InvalidRequest, Problem
 
 SCOPES = (
     "tweet.read",

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.x import bodies, parameters, views
-from sandbox.x.answers import Fault, InvalidRequest, not_found
 from sandbox.x.call import Call
 from sandbox.x.posts import Post, User
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
+from sandbox.x.wire import bodies, parameters, views
+from sandbox.x.wire.answers import Fault, InvalidRequest, not_found
 
 PeopleReader = Callable[[int, int, int], list[User]]
 PostsReader = Callable[[int, int, int], list[Post]]

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from sandbox.x import bodies, drafts, parameters, tiers, views
 from sandbox.x import text as texts
-from sandbox.x.answers import Fault, Forbidden, InvalidRequest, not_found
+from sandbox.x import tiers
 from sandbox.x.call import Call, Endpoint
-from sandbox.x.drafts import Draft
 from sandbox.x.posts import Post
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
+from sandbox.x.wire import bodies, drafts, parameters, views
+from sandbox.x.wire.answers import Fault, Forbidden, InvalidRequest, not_found
+from sandbox.x.wire.drafts import Draft
 
 DUPLICATE = "You are not allowed to create a Tweet with duplicate content."
 REPLY_GONE = "You attempted to reply to a Tweet that is deleted or not visible to you."

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sandbox.x import parameters, views
-from sandbox.x.answers import not_found
 from sandbox.x.call import Call, Endpoint
 from sandbox.x.endpoints import own
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
+from sandbox.x.wire import parameters, views
+from sandbox.x.wire.answers import not_found
 
 
 def retweet(store: Store, call: Call) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sandbox.x import parameters, search, views
 from sandbox.x.call import Call, Endpoint
-from sandbox.x.moments import time
-from sandbox.x.search import QueryError
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
+from sandbox.x.wire import parameters, search, views
+from sandbox.x.wire.moments import time
+from sandbox.x.wire.search import QueryError
 
 STEPS_MS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 WEEK_MS = 7 * 86_400_000

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.x import parameters, search, tiers, views
-from sandbox.x.answers import not_found
+from sandbox.x import tiers
 from sandbox.x.call import Call, Endpoint
 from sandbox.x.endpoints import own
 from sandbox.x.posts import Post, User
-from sandbox.x.store import Span, Store
+from sandbox.x.store.store import Span, Store
+from sandbox.x.wire import parameters, search, views
+from sandbox.x.wire.answers import not_found
 
 Reader = Callable[[Store, User, Span, int, frozenset[str]], list[Post]]
 

@@ -3,12 +3,13 @@
 import re
 from typing import Any
 
-from sandbox.x import tiers, views
-from sandbox.x.answers import not_found
+from sandbox.x import tiers
 from sandbox.x.call import Call, Endpoint
-from sandbox.x.parameters import Fields
 from sandbox.x.posts import User
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
+from sandbox.x.wire import views
+from sandbox.x.wire.answers import not_found
+from sandbox.x.wire.parameters import Fields
 
 _USERNAME = re.compile(r"[A-Za-z0-9_]{1,20}")  # 15 today, 20 once
 

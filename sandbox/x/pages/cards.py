@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from html import escape
 
 from sandbox.x import text as texts
-from sandbox.x.acts import Act
-from sandbox.x.post_views import metrics
 from sandbox.x.posts import Post, User
-from sandbox.x.store import Store
+from sandbox.x.store.acts import Act
+from sandbox.x.store.store import Store
+from sandbox.x.wire.post_views import metrics
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 HUES = 8  # the stylesheet's colours for people

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from sandbox.x import search, snowflakes
-from sandbox.x.clock import Clock
-from sandbox.x.faults import Faults
+from sandbox.x import snowflakes
+from sandbox.x.control.clock import Clock
+from sandbox.x.control.faults import Faults
 from sandbox.x.pages import frame
 from sandbox.x.pages.cards import Cards
 from sandbox.x.pages.frame import Situation
 from sandbox.x.posts import Post
-from sandbox.x.store import Span, Store
+from sandbox.x.store.store import Span, Store
+from sandbox.x.wire import search
 
 PAGE = 40  # entries
 ANSWERS = 100  # below a post

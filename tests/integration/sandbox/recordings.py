@@ -9,10 +9,10 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from sandbox.x import snowflakes
-from sandbox.x.moments import time
 from sandbox.x.posts import Post, User
-from sandbox.x.store import Store
-from sandbox.x.worlds import user_id
+from sandbox.x.store.store import Store
+from sandbox.x.wire.moments import time
+from sandbox.x.world.worlds import user_id
 
 FOLDER = Path(__file__).parents[4] / "shared/data/x/recordings"
 ACCOUNT = "1072250532645998596"  # who recorded them

@@ -12,11 +12,13 @@ import pytest
 
 from sandbox.world import phrases
 from sandbox.world.chance import Chance
-from sandbox.x import population, search, snowflakes, worlds
-from sandbox.x.living import CATCH_UP, Living
-from sandbox.x.population import Inhabited
+from sandbox.x import snowflakes
 from sandbox.x.posts import Post, User
-from sandbox.x.store import Span, Store
+from sandbox.x.store.store import Span, Store
+from sandbox.x.wire import search
+from sandbox.x.world import population, worlds
+from sandbox.x.world.living import CATCH_UP, Living
+from sandbox.x.world.population import Inhabited
 
 START_MS = 1_795_000_000_000
 MINUTE_MS = 60_000

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import requests
 
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
 from tests.integration.sandbox import recordings
 from tests.integration.sandbox.recordings import Exchange, World
 from tests.integration.sandbox.running import Sandbox, running

@@ -207,7 +207,7 @@ def test_health_names_the_tier(pay_per_use: Tier) -> None:
 def test_a_quote_of_the_accounts_post_summons_it_too(tmp_path: Path) -> None:
     from sandbox.x import tiers  # noqa: PLC0415 - the rule itself, without a server
     from sandbox.x.posts import Post, User  # noqa: PLC0415
-    from sandbox.x.store import Store  # noqa: PLC0415
+    from sandbox.x.store.store import Store  # noqa: PLC0415
 
     store = Store(tmp_path / "x.sqlite", User(id=12, username="fleet", name="Fleet", created_ms=0))
     own = store.accept_post("Mine", lang="en", at_ms=1_780_000_000_000)

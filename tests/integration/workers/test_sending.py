@@ -14,9 +14,9 @@ from coordination.ledger import Action, Claim, Clearance, decide
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import Scripted, credentials, read_request, reply, reset
 from workers.errors import NeedNotMetError
-from workers.fence import Fence
+from workers.outside.fence import Fence
+from workers.outside.sending import Sending
 from workers.platforms.x import X
-from workers.sending import Sending
 
 ACCOUNT = "sandbox"
 TARGET = "1900000000000000001"
@@ -33,7 +33,7 @@ def server() -> Iterator[Scripted]:
 @pytest.fixture
 def sending(fleet: Fleet, server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sending:
     # A busy machine may stand still for half a second; the limit itself has a test of its own.
-    monkeypatch.setattr("workers.sending.WRITE_WITHIN_S", 30.0)
+    monkeypatch.setattr("workers.outside.sending.WRITE_WITHIN_S", 30.0)
     fleet.accounts.confirm_identity(ACCOUNT, "42", "fleet")
     return Sending(
         fleet=fleet,
@@ -307,9 +307,9 @@ def test_an_answer_of_the_gate_that_is_too_old_sends_nothing(
     fleet: Fleet, server: Scripted, sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process was stopped between `begin_send` and the first byte."""
-    monkeypatch.setattr("workers.sending.WRITE_WITHIN_S", 0.5)
+    monkeypatch.setattr("workers.outside.sending.WRITE_WITHIN_S", 0.5)
     clock = iter([100.0, 100.6])
-    monkeypatch.setattr("workers.sending._boot_time_s", lambda: next(clock))
+    monkeypatch.setattr("workers.outside.sending._boot_time_s", lambda: next(clock))
     claim = claimed(fleet)
     server.answers(created())
     assert not sending.send(claim)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from oauthlib.oauth1 import Client
 
 from sandbox.x import credentials
-from sandbox.x.answers import Unauthorized
 from sandbox.x.auth import Caller, Gate
 from sandbox.x.credentials import Credentials, CredentialsError
+from sandbox.x.wire.answers import Unauthorized
 
 NOW_S = 1_800_000_000
 KEYS = Credentials(

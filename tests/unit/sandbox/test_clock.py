@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.x.clock import LATEST_MS, BackwardsError, Clock, ClockError
+from sandbox.x.control.clock import LATEST_MS, BackwardsError, Clock, ClockError
 from sandbox.x.posts import User
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.x.counts import Counts, Meter
-from sandbox.x.database import Database
+from sandbox.x.store.counts import Counts, Meter
+from sandbox.x.store.database import Database
 
 WINDOW_S = 10
 TIMES = st.lists(st.integers(0, 60_000), max_size=120).map(sorted)

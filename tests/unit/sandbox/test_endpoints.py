@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
 from sandbox.x import rate_limits, snowflakes
-from sandbox.x.answers import Problem
 from sandbox.x.auth import Caller, Client
 from sandbox.x.call import Call, Endpoint
 from sandbox.x.endpoints import ENDPOINTS
 from sandbox.x.endpoints.oauth2 import SCOPES
-from sandbox.x.parameters import FIELDS, LISTING, Query
 from sandbox.x.posts import Post, User
-from sandbox.x.store import Store
+from sandbox.x.store.store import Store
 from sandbox.x.tiers import ALL
-from sandbox.x.worlds import World
+from sandbox.x.wire.answers import Problem
+from sandbox.x.wire.parameters import FIELDS, LISTING, Query
+from sandbox.x.world.worlds import World
 
 NOW_MS = 1_800_000_000_000
 ACCOUNT = User(id=12, username="fleet", name="Fleet", created_ms=0)

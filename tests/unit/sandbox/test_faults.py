@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.x.fault_kinds import FAULTS
-from sandbox.x.faults import FaultError, Faults
+from sandbox.x.control.fault_kinds import FAULTS
+from sandbox.x.control.faults import FaultError, Faults
 
 REFERENCE = Path(__file__).parents[3] / "docs/reference/sandbox.md"
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.x import parameters, rate_limits, search, snowflakes
+from sandbox.x import rate_limits, snowflakes
 from sandbox.x.auth import Caller
-from sandbox.x.parameters import Query
 from sandbox.x.posts import Post, User
-from sandbox.x.store import DAY_MS, Span, Store
+from sandbox.x.store.store import DAY_MS, Span, Store
+from sandbox.x.wire import parameters, search
+from sandbox.x.wire.parameters import Query
 
 NOW_MS = 1_800_000_000_000
 ACCOUNT = User(id=12, username="fleet", name="Fleet", created_ms=0)

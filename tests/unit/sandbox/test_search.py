@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.x import search
 from sandbox.x.posts import Post
-from sandbox.x.search import QueryError
+from sandbox.x.wire import search
+from sandbox.x.wire.search import QueryError
 
 POSTS = {
     1: ("ada", "en", "Tea and biscuits on the ferry #travel"),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.x import search, snowflakes
+from sandbox.x import snowflakes
 from sandbox.x.posts import Metrics, Post, User
-from sandbox.x.store import Span, Store
-from sandbox.x.worlds import World
+from sandbox.x.store.store import Span, Store
+from sandbox.x.wire import search
+from sandbox.x.world.worlds import World
 
 NOW_MS = 1_800_000_000_000
 ACCOUNT = User(id=12, username="fleet", name="Fleet", created_ms=0)

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.x import snowflakes, worlds
+from sandbox.x import snowflakes
 from sandbox.x.posts import Metrics
-from sandbox.x.world_files import WorldError
-from sandbox.x.worlds import World
+from sandbox.x.world import worlds
+from sandbox.x.world.world_files import WorldError
+from sandbox.x.world.worlds import World
 
 HEADER = "created_at,text,url,replies,retweets,favorites,user\n"
 GOOD = "10/16/17 22:59,Hello &amp; welcome,https://twitter.com/ada/status/920061541986250758,1,2,3,ada\n"

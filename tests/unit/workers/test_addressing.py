@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.addressing import Addressed, Judgement, judge
+from workers.content.addressing import Addressed, Judgement, judge
+from workers.content.requests import asks_to_look, asks_to_stop
 from workers.platforms.x import Post
-from workers.requests import asks_to_look, asks_to_stop
 
 TO = Addressed(user_id="42", handle="fleet", hosts=frozenset({"127.0.0.1:8790"}))
 OURS = Post.model_validate({"id": "1000", "text": "A thought.", "author_id": "42"})

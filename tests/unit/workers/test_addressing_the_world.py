@@ -4,7 +4,7 @@ import pytest
 
 from sandbox.world import phrases
 from sandbox.world.chance import Chance
-from workers.addressing import Addressed, Judgement, judge
+from workers.content.addressing import Addressed, Judgement, judge
 from workers.platforms.x import Post
 
 US = Addressed(user_id="42", handle="fleet")

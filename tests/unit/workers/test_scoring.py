@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.content.scoring import Score, Weights, score, topic_fit
 from workers.platforms.x import Post, User
-from workers.scoring import Score, Weights, score, topic_fit
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 TOPICS = ("gardens", "open source databases")

@@ -1,6 +1,6 @@
 import pytest
 
-from workers.searching import query_for
+from workers.content.searching import query_for
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.similarity import NEAR, best_of_each, find_copy, fingerprint, likeness
+from workers.content.similarity import NEAR, best_of_each, find_copy, fingerprint, likeness
 
 LONG = "Three things I learned about growing tomatoes on a balcony this summer, and one that I forgot."
 texts = st.text(alphabet="abc d", max_size=40)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.wording import canonical, prose, stems
+from workers.content.wording import canonical, prose, stems
 
 
 @pytest.mark.parametrize(

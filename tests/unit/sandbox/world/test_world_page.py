@@ -13,8 +13,8 @@ from sandbox.world import law as laws
 from sandbox.world import phrases, policy
 from sandbox.world.life import DECK
 from sandbox.world.policy import Policy
-from sandbox.x.population import DEFAULTS, FIRST_FOLLOWERS, LIMITS, Inhabited, choose
 from sandbox.x.posts import User
+from sandbox.x.world.population import DEFAULTS, FIRST_FOLLOWERS, LIMITS, Inhabited, choose
 
 PAGE = (Path(__file__).parents[4] / "docs/reference/world.md").read_text(encoding="utf-8")
 WORLD = Inhabited(options=choose(), account=User(id=1, username="fleet", name="Fleet", created_ms=0))

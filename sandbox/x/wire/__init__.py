@@ -1,0 +1,1 @@
+"""The protocol: what requests may say, and how answers are written."""

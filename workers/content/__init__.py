@@ -1,0 +1,1 @@
+"""Posts and what they mean to the account: pure judgements, no platform asked, no row touched."""

@@ -1,0 +1,1 @@
+"""Dealing with the platform: reading under grants, proposing acts, sending them once."""
