@@ -4,7 +4,7 @@ Protocol: docs/architecture.md, "The life of one post". The states and who may c
 `coordination/sql/ledger.sql`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -192,10 +192,23 @@ class Ledger:
         """Expire what is overdue; make due retries and claims of the dead ready. Gives how many moved."""
         return int(self._session.call("tidy_intents", account=account))
 
-    def claim(self, account: str, worker_id: str, lease_s: float = 60) -> Claim | None:
-        """Take the next due intent and the lock on its content, or None."""
+    def claim(
+        self, account: str, worker_id: str, lease_s: float = 60, *, besides: Iterable[str] = ()
+    ) -> Claim | None:
+        """Take the next due intent and the lock on its content, or None.
+
+        Args:
+            account: whose.
+            worker_id: the label of who takes it.
+            lease_s: how long claim and lock last, in real seconds.
+            besides: endpoints that can't be asked now: their acts are passed over.
+        """
         answer = self._session.call(
-            "claim_intent", account=account, worker_id=worker_id, lease_s=float(lease_s)
+            "claim_intent",
+            account=account,
+            worker_id=worker_id,
+            lease_s=float(lease_s),
+            besides=sorted(besides),
         )
         intent = answer["intent"]
         if intent is None:

@@ -56,13 +56,7 @@ intents = Table(
         unique=True,
         postgresql_where=text("((platform_id IS NOT NULL) AND (action <> 'like'::text))"),
     ),
-    Index(
-        "intents_refused",
-        "account",
-        "action",
-        "target",
-        postgresql_where=text("(state = 'rejected'::text)"),
-    ),
+    Index("intents_act", "account", "action", "target"),
     Index(
         "intents_unsettled",
         "content",

@@ -45,8 +45,9 @@ BEGIN
 END $$;
 
 -- The next due intent, claimed, with the lock on its content: one transaction, one content. {"intent": null} when none is due.
-CREATE OR REPLACE FUNCTION fleet.claim_intent(incarnation uuid, account text, worker_id text, lease_s double precision)
-RETURNS jsonb
+CREATE OR REPLACE FUNCTION fleet.claim_intent(
+    incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     candidate fleet.intents;
@@ -64,6 +65,7 @@ BEGIN
     at := fleet.now();
     SELECT * INTO candidate FROM fleet.intents i
     WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at
+      AND fleet.endpoint_of(i.action) <> ALL (besides)
       AND NOT EXISTS (SELECT 1 FROM fleet.engagement_locks l
           WHERE l.content = i.content AND l.lease_expires_at > clock_timestamp())
     ORDER BY i.not_before, i.id LIMIT 1;

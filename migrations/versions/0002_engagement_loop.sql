@@ -58,7 +58,7 @@ DROP INDEX fleet.intents_platform_id;
 CREATE UNIQUE INDEX intents_platform_id ON fleet.intents (account, platform_id)
     WHERE platform_id IS NOT NULL AND action <> 'like';
 CREATE INDEX intents_created ON fleet.intents (account, created_at);
-CREATE INDEX intents_refused ON fleet.intents (account, action, target) WHERE state = 'rejected';
+CREATE INDEX intents_act ON fleet.intents (account, action, target);
 CREATE INDEX attempts_open ON fleet.attempts (grant_id) WHERE settled_at IS NULL;
 
 INSERT INTO fleet.rate_limits (account, endpoint, requests, window_s) VALUES ('*', 'like_tweet', 50, 900);

@@ -45,13 +45,17 @@ class Poster(Worker):
         while parked := ledger.park_orphan(account, grace_s=self.settings.park_grace_s):
             self.log.error("parked: its sender ended in mid-send", intent=parked)
         ledger.tidy(account)
+        exhausted: set[str] = set()
         for _ in range(self.settings.batch_size):
             if self.draining.is_set():
                 return
-            claim = ledger.claim(account, self.worker_id, self.settings.lease_s)
-            if claim is None or not self._sending.send(claim):
+            claim = ledger.claim(account, self.worker_id, self.settings.lease_s, besides=exhausted)
+            if claim is None:
                 return
-            self.progress.item_done()
+            if self._sending.send(claim):
+                self.progress.item_done()
+            else:
+                exhausted.add(claim.endpoint)  # a like that must wait holds up no answer
 
     @cached_property
     def _sending(self) -> Sending:

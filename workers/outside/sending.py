@@ -97,7 +97,7 @@ class Sending:
         self._pause = pause
 
     def send(self, claim: Claim) -> bool:
-        """Send one intent, whatever its action; False when there is no sense in trying the next one now.
+        """Send one intent, whatever its action; False when its endpoint can't be asked again now.
 
         Raises:
             DatabaseUnavailableError, IncarnationLostError: go on as a new incarnation; nothing is in doubt.
@@ -159,7 +159,7 @@ class Sending:
         )
 
     def _conclude(self, claim: Claim, clearance: Clearance, sent: Sent) -> bool:
-        """Settle what the platform answered; False when the next intent should wait."""
+        """Settle what the platform answered; False when the endpoint's next intent should wait."""
         try:
             verdict = self._judge(claim, clearance, sent)
         except Exception as error:

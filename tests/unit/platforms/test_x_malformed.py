@@ -32,7 +32,9 @@ from workers.platforms.x_users import User
 RECORDINGS = Path(__file__).parents[4] / "shared/data/x/recordings"
 needs_recordings = pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"{RECORDINGS} is not there")
 thoroughly = settings(
-    max_examples=1_600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=1_600,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 READS: tuple[Callable[..., Read[Any]], ...] = (read_posts, read_users, read_user)
 SORTERS: tuple[Callable[[Answer], Sent], ...] = (sort_post, lambda answer: sort_like(answer, "20"))
