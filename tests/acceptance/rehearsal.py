@@ -41,6 +41,30 @@ COUNTED = {
 }
 
 
+WORKERS = {
+    # What each worker leaves behind when it did its work, counted.
+    "coordination": "SELECT count(*) FROM fleet.messages WHERE recipient_kind = 'role' AND routed_to IS NOT NULL",
+    "discovery": "SELECT count(*) FROM fleet.candidates",
+    "engagement": "SELECT count(*) FROM fleet.candidates WHERE state IN ('proposed', 'passed')",
+    "maintenance": "SELECT count(*) FROM fleet.events WHERE kind = 'swept'",
+    "mentions": "SELECT count(*) FROM fleet.interactions WHERE state IN ('answered', 'ignored')",
+    "metrics": "SELECT count(*) FROM fleet.readings",
+    "monitoring": "SELECT count(*) FROM fleet.health_snapshots",
+    "planner": "SELECT count(*) FROM fleet.intents WHERE target LIKE 'plan:%'",
+    "poster": "SELECT count(*) FROM fleet.intents WHERE state = 'posted'",
+}
+IDLE_IN = {"free": {"coordination", "discovery", "engagement", "mentions"}}
+"""Workers that a tier leaves nothing to do."""
+UNSUMMONED = (
+    "SELECT i.id FROM fleet.intents i WHERE i.action = 'reply' AND i.attempt > 0 AND NOT EXISTS ("
+    "SELECT 1 FROM fleet.interactions n WHERE n.account = i.account AND n.platform_id = i.target AND n.summons)"
+)
+TO_OPTED_OUT = (
+    "SELECT i.id FROM fleet.intents i JOIN fleet.opt_outs o ON o.author_id = i.origin->>'author_id' "
+    "JOIN fleet.attempts a ON a.intent = i.id WHERE a.began_at > o.opted_out_at"
+)
+
+
 @dataclass
 class Seen:
     """What one rehearsal left behind."""
@@ -51,6 +75,9 @@ class Seen:
     limits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     refused: Counter[str] = field(default_factory=Counter[str])
     left: list[str] = field(default_factory=list[str])
+    effects: dict[str, int] = field(default_factory=dict[str, int])
+    unsummoned: int = 0
+    to_opted_out: int = 0
 
     def by_action(self) -> Counter[str]:
         """Accepted writes by action, by the platform's own record."""
@@ -79,6 +106,21 @@ class Seen:
             if one["rolling_max"] > one["limit"]
         ]
         faults += [f"left behind: {line}" for line in self.left]
+        for worker, number in self.effects.items():
+            if not self.steps()[worker]:
+                faults.append(f"{worker} finished no step")
+            elif not number and worker not in IDLE_IN.get(self.tier, set()):
+                faults.append(f"{worker} did nothing")
+        if self.to_opted_out:
+            faults.append(f"{self.to_opted_out} acts towards somebody who had asked to be left alone")
+        if self.tier != "enterprise":
+            faults += [
+                f"a {action} in tier {self.tier}" for action in ("quote", "like") if self.by_action()[action]
+            ]
+            if self.unsummoned:
+                faults.append(f"{self.unsummoned} replies that nobody asked for in tier {self.tier}")
+        if self.tier == "free" and self.by_action()["reply"]:
+            faults.append("a reply in tier free")
         return faults
 
 
@@ -109,6 +151,10 @@ def look(fleet: FleetProcess, seen: Seen) -> None:
     with psycopg.connect(dsn, autocommit=True) as reader:
         for name, query in COUNTED.items():
             seen.tables[name] = reader.execute(query.encode()).fetchall()
+        for worker, query in WORKERS.items():
+            seen.effects[worker] = sum(row[0] for row in reader.execute(query.encode()))
+        seen.unsummoned = len(reader.execute(UNSUMMONED.encode()).fetchall())
+        seen.to_opted_out = len(reader.execute(TO_OPTED_OUT.encode()).fetchall())
     seen.writes = fleet.writes()
     for path, into in (("limits", seen.limits),):
         answer = requests.get(f"{fleet.sandbox}/_sandbox/{path}", timeout=30)
@@ -142,11 +188,12 @@ def main() -> int:
     runs = [rehearse(tier, options.minutes) for tier in options.tier or TIERS]
     for seen in runs:
         show(seen)
-    print("\nworker          ", *(f"{seen.tier:>12}" for seen in runs))
-    for worker in sorted({name for seen in runs for name in seen.steps()}):
-        print(f"{worker:16}", *(f"{seen.steps()[worker]:>12}" for seen in runs))
+    print(f"\n{'':20}", *(f"{seen.tier:>12}" for seen in runs))
+    for worker in WORKERS:
+        print(f"{worker + ' steps':20}", *(f"{seen.steps()[worker]:>12}" for seen in runs))
+        print(f"{worker + ' effects':20}", *(f"{seen.effects[worker]:>12}" for seen in runs))
     for action in sorted({name for seen in runs for name in seen.by_action()}):
-        print(f"{action + ' accepted':16}", *(f"{seen.by_action()[action]:>12}" for seen in runs))
+        print(f"{action + ' accepted':20}", *(f"{seen.by_action()[action]:>12}" for seen in runs))
     return 1 if any(seen.broken() for seen in runs) else 0
 
 
