@@ -43,7 +43,8 @@ COUNTED = {
 
 WORKERS = {
     # What each worker leaves behind when it did its work, counted.
-    "coordination": "SELECT count(*) FROM fleet.messages WHERE recipient_kind = 'role' AND routed_to IS NOT NULL",
+    "coordination": "SELECT count(*) FROM fleet.messages "
+    "WHERE recipient_kind = 'role' AND routed_to IS NOT NULL",
     "discovery": "SELECT count(*) FROM fleet.candidates",
     "engagement": "SELECT count(*) FROM fleet.candidates WHERE state IN ('proposed', 'passed')",
     "maintenance": "SELECT count(*) FROM fleet.events WHERE kind = 'swept'",
@@ -57,7 +58,8 @@ IDLE_IN = {"free": {"coordination", "discovery", "engagement", "mentions"}}
 """Workers that a tier leaves nothing to do."""
 UNSUMMONED = (
     "SELECT i.id FROM fleet.intents i WHERE i.action = 'reply' AND i.attempt > 0 AND NOT EXISTS ("
-    "SELECT 1 FROM fleet.interactions n WHERE n.account = i.account AND n.platform_id = i.target AND n.summons)"
+    "SELECT 1 FROM fleet.interactions n "
+    "WHERE n.account = i.account AND n.platform_id = i.target AND n.summons)"
 )
 TO_OPTED_OUT = (
     "SELECT i.id FROM fleet.intents i JOIN fleet.opt_outs o ON o.author_id = i.origin->>'author_id' "
