@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from sandbox.x import population
-from sandbox.x.population import OptionError
 from sandbox.x.server import TIERS, SandboxError, serve
+from sandbox.x.world import population
+from sandbox.x.world.population import OptionError
 
 
 def main(arguments: list[str] | None = None) -> int:
