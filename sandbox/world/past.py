@@ -36,15 +36,7 @@ def past(
             said = speech.say(chance, person, at_ms, recent)
         last_id = identify(at_ms, last_id)
         if said.reply_to is None and said.repost_of is None and not asks:
-            recent.append(
-                Heard(
-                    id=last_id,
-                    username=person.username,
-                    text=said.text,
-                    topic=said.topic,
-                    conversation=last_id,
-                )
-            )
+            recent.append(Heard(last_id, person.username, said.text, said.topic, last_id))
         yield last_id, said
 
 
@@ -52,18 +44,19 @@ def _turns(chance: Chance, population: Population, count: int, end_ms: int) -> I
     """When who speaks: the busy more often, everybody at their own waking hours."""
     busy = list(accumulate(person.temperament.posts_per_day for person in population.people))
     first_hour = end_ms // HOUR_MS - DAYS * 24
-    days: dict[tuple[str, int], list[float]] = {}
+    days = {
+        (zone, shift_h): list(
+            accumulate(
+                population.hours[(hour + offset_h(zone, hour) - shift_h) % 24]
+                for hour in range(first_hour, first_hour + DAYS * 24)
+            )
+        )
+        for zone, shift_h in population.days
+    }
+    day_of = [days[person.zone, person.shift_h] for person in population.people]
     for _ in range(count):
         index = chance.weighed(busy)
-        person = population.people[index]
-        day = days.get((person.zone, person.shift_h))
-        if day is None:
-            day = days[person.zone, person.shift_h] = list(
-                accumulate(
-                    population.hours[(hour + offset_h(person.zone, hour) - person.shift_h) % 24]
-                    for hour in range(first_hour, first_hour + DAYS * 24)
-                )
-            )
+        day = day_of[index]
         # Counted back from the end, so that the past reaches up to the moment at which the world begins.
         hours_ago = DAYS * 24 - chance.weighed(day) - chance.fraction()
         yield end_ms - max(1, int(hours_ago * HOUR_MS)), index

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox.world.chance import Chance
 
@@ -118,8 +118,7 @@ _CAPITAL = "_cap"
 _NUMBERS = tuple(str(number) for number in range(1000))
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A piece of a rule: text as it stands, then one of some phrases, or something given."""
 
     text: str
@@ -154,14 +153,15 @@ def _joined(chance: Chance, audience: str, kind: str, topic: Topic, given: dict[
     fraction = chance.fraction
     rules = _rules(audience, kind, topic)
     said: list[str] = []
-    for part in rules[int(fraction() * len(rules))]:
-        if part.text:
-            said.append(part.text)
-        if found := part.phrases:
-            phrase = found[int(fraction() * len(found))]
-            while len(found) > len(said) and phrase in said:  # nobody says a thing twice in one text
-                phrase = found[int(fraction() * len(found))]
+    for text, phrases, name in rules[int(fraction() * len(rules))]:
+        if text:
+            said.append(text)
+        if phrases:
+            count = len(phrases)
+            phrase = phrases[int(fraction() * count)]
+            while phrase in said and count > len(said):  # nobody says a thing twice in one text
+                phrase = phrases[int(fraction() * count)]
             said.append(phrase)
-        elif part.given is not None:
-            said.append(given[part.given])
+        elif name is not None:
+            said.append(given[name])
     return "".join(said)

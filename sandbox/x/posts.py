@@ -1,7 +1,7 @@
 """Posts and users: the values that worlds give and the store keeps."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,21 @@ class Post:
     def conversation(self) -> int:
         """The id of the post that began the conversation, this one's own where it did."""
         return self.conversation_id or self.id
+
+
+# A world begins with 100,000 of these: a tuple is made in a fifth of a frozen dataclass's time.
+class PlainPost(NamedTuple):
+    """A `Post` with no counts yet and nothing chosen; its fields are those of the same names."""
+
+    id: int
+    author_id: int
+    text: str
+    created_ms: int
+    lang: str
+    reply_to: int | None
+    quote_of: int | None
+    repost_of: int | None
+    conversation_id: int | None
 
 
 class Reactions(Protocol):

@@ -30,8 +30,8 @@ from sandbox.x.store.store import Store
 from sandbox.x.world import world_files, worlds
 from sandbox.x.world.living import Living
 from sandbox.x.world.population import Inhabited, Options
+from sandbox.x.world.prefetch import prefetched
 from sandbox.x.world.world_files import WorldError
-from sandbox.x.world.worlds import World
 
 HOST = "127.0.0.1"
 TIERS = ("free", "pay_per_use", "enterprise")
@@ -169,7 +169,7 @@ def _open_world(store: Store, file: Path | None, options: Options, now_ms: int) 
     try:
         data = world_files.read_bytes(file) if file else b""
         if store.meta("world") != inhabited.digest(data):
-            store.replace_world(_make_world(inhabited, file, data, now_ms))
+            _replace_world(store, inhabited, file, data, now_ms)
     except WorldError as error:
         raise SandboxError(str(error)) from error
     living = Living(store, inhabited, grows=file is None, now_ms=now_ms)
@@ -177,13 +177,15 @@ def _open_world(store: Store, file: Path | None, options: Options, now_ms: int) 
     return living
 
 
-def _make_world(inhabited: Inhabited, file: Path | None, data: bytes, now_ms: int) -> World:
+def _replace_world(store: Store, inhabited: Inhabited, file: Path | None, data: bytes, now_ms: int) -> None:
     if file is None:
-        return inhabited.world(now_ms)
+        with prefetched(inhabited.past(now_ms)) as past:
+            store.replace_world(inhabited.world(now_ms, past))
+        return
     world = worlds.load(file, data, taken=inhabited.account.username)
     for report in world.reports:
         print(report, file=sys.stderr)  # noqa: T201 - a command line reports
-    return inhabited.joining(world, data, now_ms)
+    store.replace_world(inhabited.joining(world, data, now_ms))
 
 
 class _Server(uvicorn.Server):

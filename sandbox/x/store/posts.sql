@@ -20,6 +20,17 @@ INSERT INTO posts (
 ) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 );
+-- name: add_plain_post
+-- The columns of a PlainPost in its order: half as many values to bind.
+INSERT INTO posts (
+    id, author_id, text, created_ms, lang, reply_to, quote_of, repost_of, conversation_id,
+    retweets, replies, likes, quotes, bookmarks, impressions
+) VALUES (
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0
+);
+-- name: set_words_in_memory
+-- How many bytes of the index of words are gathered before they are written; 1 MiB unless a world is loaded.
+INSERT INTO words (words, rank) VALUES ('hashsize', :bytes);
 -- name: add_words
 INSERT INTO words (rowid, body, marks) VALUES (?, ?, ?);
 -- name: delete_words

@@ -42,9 +42,10 @@ CREATE INDEX IF NOT EXISTS replies_by_post ON posts (reply_to, id) WHERE reply_t
 CREATE INDEX IF NOT EXISTS quotes_by_post ON posts (quote_of, id) WHERE quote_of IS NOT NULL;
 CREATE INDEX IF NOT EXISTS reposts_by_post ON posts (repost_of, id) WHERE repost_of IS NOT NULL;
 -- marks: one word each for author, language, mentions, tags, kind (search.py names them). Without content of
--- its own: the texts stand in posts, and a row is taken out by giving its words once more.
+-- its own: the texts stand in posts, and a row is taken out by giving its words once more. Nor has it the
+-- columns' sizes: nothing is ranked by relevance.
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
-    body, marks, content = '', tokenize = "unicode61 remove_diacritics 0 tokenchars '_'"
+    body, marks, content = '', columnsize = 0, tokenize = "unicode61 remove_diacritics 0 tokenchars '_'"
 );
 CREATE TABLE IF NOT EXISTS likes (
     user_id INTEGER NOT NULL, post_id INTEGER NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (user_id, post_id)

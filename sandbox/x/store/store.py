@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.x import snowflakes
-from sandbox.x.posts import Given, Post, Reactions, User
+from sandbox.x.posts import Given, PlainPost, Post, Reactions, User
 from sandbox.x.store.acts import Acts
 from sandbox.x.store.counts import Counts
 from sandbox.x.store.database import Database
@@ -25,6 +25,9 @@ from sandbox.x.world.worlds import World
 __all__ = ["DAY_MS", "Span", "Store"]
 
 DAY_MS = 86_400_000
+
+# While a world is loaded, all words of 100,000 posts are gathered and written once, in one sorted piece.
+LOADING_BYTES, USUAL_BYTES = 1 << 26, 1 << 20
 
 
 class Store(Reading, Record):
@@ -78,11 +81,16 @@ class Store(Reading, Record):
                 run(f"delete_world_{statement}", account_id=own)
             run_many("add_user", map(vars, world.users))
             names = {user.id: user.username for user in world.users}
+            run("set_words_in_memory", bytes=LOADING_BYTES)
             run("drop_posts_by_author")  # made at once in the end, it costs a third
             run_many("add_post", map(_post_row, world.posts))
-            run("create_posts_by_author")
             run_many("add_words", _word_rows(world.posts, names))
+            for posts in world.past:
+                run_many("add_plain_post", posts)
+                run_many("add_words", _word_rows(posts, names))
+            run("create_posts_by_author")
             self._index_own_posts()
+            run("set_words_in_memory", bytes=USUAL_BYTES)
             follows = ({"user_id": one, "followed_id": other, "at_ms": 0} for one, other in world.follows)
             run_many("add_follow", follows)
             run("restore_counts", account_id=own)
@@ -309,6 +317,6 @@ _post_row: Callable[[Post], tuple[Any, ...]] = attrgetter(
 )
 
 
-def _word_rows(posts: Iterable[Post], names: dict[int, str]) -> Iterator[tuple[int, str, str]]:
+def _word_rows(posts: Iterable[Post | PlainPost], names: dict[int, str]) -> Iterator[tuple[int, str, str]]:
     for post in posts:
         yield post.id, post.text, search.marks(post, names.get(post.author_id, ""))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sandbox.x import text as texts
-from sandbox.x.posts import Post
+from sandbox.x.posts import PlainPost, Post
 
 MAX_QUERY = 4096  # characters
 MAX_DEPTH = 20  # groups in groups; SQLite's own parser gives up at about a hundred
@@ -42,7 +42,7 @@ class _Clause:
     alone: bool
 
 
-def marks(post: Post, username: str) -> str:
+def marks(post: Post | PlainPost, username: str) -> str:
     """The words of a post's `marks` column; `username` is its author's."""
     text = post.text
     words = f"post from_{username} lang_{post.lang}"

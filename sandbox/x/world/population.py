@@ -3,11 +3,11 @@
 OptionError     a world can't be made of these numbers; the text says which are allowed
 """
 
-import gc
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from sandbox.world import law as laws
 from sandbox.world import past as pasts
@@ -17,12 +17,13 @@ from sandbox.world.life import HOME_TOPICS
 from sandbox.world.population import Population
 from sandbox.world.speech import Utterance
 from sandbox.x import snowflakes
-from sandbox.x.posts import Metrics, Post, User
+from sandbox.x.posts import Metrics, PlainPost, Post, User
 from sandbox.x.world.worlds import World, user_id
 
 GENERATION = 1  # raised when the same numbers make another world than before
 FIRST_FOLLOWERS = 0.25  # of the people: an account that nobody follows would wait long for its first answer
 DAY_MS = 86_400_000
+AT_ONCE = 1000  # posts of the past that are handed over together
 
 _NONE_YET = Metrics()
 
@@ -116,8 +117,23 @@ class Inhabited:
         made.update(laws.source())
         return made.hexdigest()
 
-    def world(self, start_ms: int) -> World:
-        """The people with what they said in the 7 days before the start (milliseconds since 1970)."""
+    def world(self, start_ms: int, past: Iterable[Sequence[PlainPost]] | None = None) -> World:
+        """The people with what they said in the 7 days before the start (milliseconds since 1970).
+
+        Args:
+            start_ms: The start.
+            past: The same start's `past`, where the caller has it made elsewhere.
+        """
+        return World(
+            digest=self.digest(),
+            users=self.users(start_ms),
+            posts=[],
+            past=self.past(start_ms) if past is None else past,
+            follows=self.follows(),
+        )
+
+    def past(self, start_ms: int) -> Iterator[list[PlainPost]]:
+        """What the people said in the 7 days before (milliseconds since 1970), `AT_ONCE` posts at a time."""
         said = pasts.past(
             self.population,
             identify,
@@ -126,12 +142,8 @@ class Inhabited:
             account=self.account.username,
         )
         ids = self.ids
-        gc.disable()  # none of it is garbage: looking for some would cost a fifth of the time
-        try:
-            posts = [to_post(one, post_id, ids[one.person]) for post_id, one in said]
-        finally:
-            gc.enable()
-        return World(digest=self.digest(), users=self.users(start_ms), posts=posts, follows=self.follows())
+        while some := [_plain(one, post_id, ids[one.person]) for post_id, one in islice(said, AT_ONCE)]:
+            yield some
 
     def joining(self, world: World, file: bytes, start_ms: int) -> World:
         """A file's world with the people in it; whoever has the name of one of its users is that user."""
@@ -198,6 +210,20 @@ def to_post(said: Utterance, post_id: int, author_id: int) -> Post:
         quote_of=said.quote_of,
         repost_of=said.repost_of,
         conversation_id=said.conversation,
+    )
+
+
+def _plain(said: Utterance, post_id: int, author_id: int) -> PlainPost:
+    return PlainPost(
+        post_id,
+        author_id,
+        said.text,
+        said.at_ms,
+        said.language,
+        said.reply_to,
+        said.quote_of,
+        said.repost_of,
+        said.conversation,
     )
 
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sandbox.x import snowflakes
 from sandbox.x import text as texts
-from sandbox.x.posts import Metrics, Post, User
+from sandbox.x.posts import Metrics, PlainPost, Post, User
 from sandbox.x.world import world_files
 from sandbox.x.world.world_files import BadRow, Row, RowError, WorldError
 
@@ -37,13 +38,14 @@ _NUMBER = re.compile(r"[0-9]+")
 class World:
     """Users, their posts and who follows whom.
 
-    `follows` has pairs of user ids, the follower's first; `digest` changes with the content; `reports` has a
-    line a skipped row.
+    `past` has more posts, some at once, and can be read once; `follows` has pairs of user ids, the follower's
+    first; `digest` changes with the content; `reports` has a line a skipped row.
     """
 
     digest: str
     users: list[User]
     posts: list[Post]
+    past: Iterable[Sequence[PlainPost]] = ()
     follows: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     reports: list[str] = field(default_factory=list[str])
 

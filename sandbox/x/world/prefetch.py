@@ -1,0 +1,77 @@
+"""Prefetch: the world's past, made by a process of its own while this one stores what came before.
+
+PrefetchError     the other process ended too early; what it said of it stands in the standard error
+"""
+
+import gc
+import marshal
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO, NoReturn
+
+from sandbox.x.posts import PlainPost
+
+Posts = Sequence[PlainPost]
+
+FIRST_FILE = 3  # after the standard ones
+END = None
+
+
+class PrefetchError(Exception):
+    """The process that makes the past ended before its last post."""
+
+
+@contextmanager
+def prefetched(past: Iterable[Posts]) -> Generator[Iterator[Posts]]:
+    """The same posts, some at once, made by a forked child, which ends with the block at the latest.
+
+    The child keeps none of this process's files and locks, and ends by itself where this process is killed.
+    There must be no other thread yet.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        _make(past, writing)
+    os.close(writing)
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            yield _received(pipe)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _received(pipe: BinaryIO) -> Iterator[Posts]:
+    try:
+        # Plain tuples by marshal take a third of pickle's time.
+        while (posts := marshal.load(pipe)) is not END:  # noqa: S302 - from this process's own child
+            yield [PlainPost._make(post) for post in posts]
+    except EOFError as error:
+        raise PrefetchError("the process that makes the world was ended: start the sandbox again") from error
+
+
+def _make(past: Iterable[Posts], writing: int) -> NoReturn:
+    """The child's whole life."""
+    status = 1
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        os.closerange(FIRST_FILE, writing)
+        os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
+        gc.disable()  # none of it is garbage: looking for some would cost a fifth of the time
+        with os.fdopen(writing, "wb") as pipe:
+            for posts in past:
+                marshal.dump([tuple(post) for post in posts], pipe)
+            marshal.dump(END, pipe)
+        status = 0
+    except BrokenPipeError:
+        pass  # nobody reads any more
+    except BaseException:  # noqa: BLE001 - it must not go on as its parent
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
