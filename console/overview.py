@@ -43,6 +43,7 @@ def _fleet(snapshot: Snapshot) -> dict[str, Any]:
             "readings": sum(row["readings"] for row in snapshot.post_counts),
             "latest": [_post(row) for row in snapshot.posts],
         },
+        "mentions": [_post(row) for row in snapshot.mentions],
         "pool": _pool(snapshot),
         "limits": snapshot.limits,
         "errors": [_error(row, snapshot) for row in snapshot.errors],

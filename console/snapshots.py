@@ -22,6 +22,7 @@ INTENTS = 15
 POSTS = 10
 EVENTS = 30
 ERRORS = 10
+MENTIONS = 8
 CANDIDATES = 8
 
 Row = Mapping[str, Any]
@@ -54,6 +55,7 @@ class Snapshot:
     event_counts: Mapping[str, int]
     errors: list[Row]
     candidate_counts: list[Row]
+    mentions: list[Row]
     candidates: list[Row]
 
 
@@ -141,6 +143,7 @@ class Snapshots:
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],
+            mentions=[*database.rows("list_latest_mentions", number=MENTIONS)],
             candidate_counts=[*database.rows("count_candidates")],
             candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
         )

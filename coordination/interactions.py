@@ -12,7 +12,7 @@ from coordination.session import Session
 
 Kind = Literal["direct", "indirect", "own", "fleet"]
 Request = Literal["answer", "analyse", "opt_out", "none"]
-Outcome = Literal["answered", "ignored", "delegated", "found"]
+Outcome = Literal["answered", "ignored", "delegated", "put_off", "found"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Cursor:
 
     Attributes:
         position: whatever is not newer was stored; None before the first reading.
-        baseline: the newest there was at the first reading; nothing that old is ever acted on.
+        baseline: the newest there was at the first reading; nothing that old is ever answered.
         started_at: when the first reading began; nor is what was posted before.
         ceiling: the newest that a walk through several pages met; None when no walk is under way.
         reached: the oldest that the walk stored; it goes on below.
@@ -133,7 +133,12 @@ class Interaction:
 
 
 class Interactions:
-    """One round trip a call; what changes a row is flushed before it is answered."""
+    """One round trip a call; what changes a row is flushed before it is answered.
+
+    What became of an interaction only its holder says. Each such call gives the state that it has then, or
+    None where there is no such interaction or another holds it: then nothing changed. One that was answered or
+    ignored before stays so.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -163,7 +168,7 @@ class Interactions:
         counts = {name: answer.pop(name) for name in ("moved", "noted", "open")}
         return Noted(cursor=_cursor(answer), **counts)
 
-    def take(self, account: str, n: int = 1, lease_s: float = 60) -> list[Interaction]:
+    def take(self, account: str, n: int = 1, lease_s: float = 180) -> list[Interaction]:
         """Take up to `n` that are open and due: opt-outs, then the oldest; for `lease_s` nobody else's.
 
         Those of a process that died are free at once.
@@ -172,7 +177,7 @@ class Interactions:
         return [Interaction(**with_moments(row, "posted_at", "now")) for row in answer]
 
     def answered(self, account: str, platform_id: str, intent: str, reason: str | None = None) -> str | None:
-        """An intent answers it; give its state, None where there is no such interaction."""
+        """An intent answers it."""
         return self._settle(account, platform_id, "answered", intent=int(intent), reason=reason)
 
     def ignored(self, account: str, platform_id: str, reason: str) -> str | None:
@@ -187,8 +192,12 @@ class Interactions:
             account, platform_id, "delegated", message=int(message), due_in_s=due_in_s, reason=reason
         )
 
+    def put_off(self, account: str, platform_id: str, reason: str, *, due_in_s: float) -> str | None:
+        """Nothing came of it now, and why: it stays open, due again after `due_in_s` of fleet time."""
+        return self._settle(account, platform_id, "put_off", reason=reason, due_in_s=due_in_s)
+
     def found(self, account: str, platform_id: str, finding: Mapping[str, Any]) -> str | None:
-        """A delegation's finding came back: it is due now."""
+        """A delegation's finding came back: it is due now, whoever says so; who holds it goes on."""
         return self._settle(account, platform_id, "found", finding=finding)
 
     def _settle(

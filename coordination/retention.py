@@ -5,7 +5,6 @@ from coordination.session import Session
 KINDS = (
     "candidates",
     "commands",
-    "engagement_locks",
     "engagements",
     "events",
     "failed_items",
@@ -19,7 +18,10 @@ KINDS = (
     "runs",
     "slots",
 )
-"""What can be swept. Intents, attempts, transitions, readings and the audit are kept."""
+"""What maintenance sweeps; the coordinator sweeps locks.
+
+Intents, attempts, transitions, readings and the audit are kept.
+"""
 
 
 class Retention:

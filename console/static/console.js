@@ -146,6 +146,18 @@ function showPosts(seen) {
   }));
 }
 
+/** Who named the account, and what became of it: an answer's own state counts for more than that it was planned. */
+function showMentions(seen) {
+  show(at("mentions"), seen.mentions.map((mention) => {
+    const answered = mention.intent_state ? `answer ${label(mention.intent_state)}` : label(mention.state);
+    const tone = mention.intent_state ? INTENT_TONES[mention.intent_state] ?? "still" : mention.state === "ignored" ? "still" : "busy";
+    return make("li", {},
+      make("p", { class: "text clipped" }, clip(mention.text)),
+      make("div", { class: "facts" }, tag(answered, tone), make("span", {}, label(mention.kind)),
+        link(mention.url, `@${mention.handle}, ${distance(mention.posted_at, seen.fleet_now)}`), note(mention.reason)));
+  }));
+}
+
 /** The posts worth engaging with: each with its score and every part of it. */
 function showPool(seen) {
   const states = Object.entries(seen.pool.states).map(([state, number]) => `${count(number)} ${label(state)}`);
@@ -259,6 +271,7 @@ async function refresh() {
     showWorkers(last);
     showIntents(last);
     showPosts(last);
+    showMentions(last);
     showPool(last);
     showLimits(last);
     showTroubles(last);

@@ -78,6 +78,7 @@ interactions = Table(
     Column("settled_at", MOMENT),
     Column("taken_by", UUID),
     Column("taken_until", MOMENT),
+    Index("interactions_seen", text("seen_at DESC"), text("platform_id DESC")),
     Index("interactions_open", "account", "due_at", postgresql_where=text("state IN ('seen', 'delegated')")),
     Index(
         "interactions_answered",

@@ -63,3 +63,12 @@ FROM fleet.intent_transitions WHERE intent = %(intent)s ORDER BY id;
 -- Every attempt to send an intent, first one first; reads along the primary key.
 SELECT attempt, worker_id, incarnation::text, fencing_token, began_at, settled_at, outcome, status, reason
 FROM fleet.attempts WHERE intent = %(intent)s ORDER BY attempt;
+
+-- name: list_latest_mentions
+-- Who named the accounts last, and what became of it; reads `number` rows along interactions_seen, one intent by key for each.
+SELECT i.account, i.platform_id, i.handle, i.text, i.kind, i.request, i.state, i.reason, i.posted_at, i.intent::text AS intent,
+    t.state AS intent_state, a.api_url, a.sandbox
+FROM fleet.interactions i
+JOIN fleet.accounts a ON a.name = i.account
+LEFT JOIN fleet.intents t ON t.id = i.intent
+ORDER BY i.seen_at DESC, i.platform_id DESC LIMIT %(number)s;

@@ -33,9 +33,10 @@ BEGIN
 END $$;
 
 -- Stores one page of mentions and moves the cursor, in one transaction; what is stored already stays as it is. The first call
--- sets the baseline: the page's newest, and the time before it was read. What is not newer than both is never acted on, also
--- when it comes late. from_position and from_reached are those of the cursor that the page was asked with: where another
--- reader moved it meanwhile, the mentions are stored and the cursor is left to that reader. Locks the cursor's row.
+-- sets the baseline: the page's newest, and the time before it was read. What is not newer than both is never answered, also
+-- when it comes late; an old opt-out is open, for recording is no answer. from_position and from_reached are those of the
+-- cursor that the page was asked with: where another reader moved it meanwhile, the mentions are stored and the cursor is
+-- left to that reader. Locks the cursor's row.
 CREATE OR REPLACE FUNCTION fleet.note_mentions(
     incarnation uuid, account text, name text, mentions jsonb, newest text, oldest text, is_last boolean,
     from_position text, from_reached text, started_at timestamptz
@@ -86,7 +87,8 @@ BEGIN
         SELECT p.*, CASE
             WHEN p.known_kind = 'own' THEN 'the account''s own post'
             WHEN p.known_kind = 'fleet' THEN 'by another account of the fleet'
-            WHEN fleet.id_number('platform_id', p.platform_id) <= known.baseline::numeric OR p.posted_at < known.started_at
+            WHEN p.request <> 'opt_out'
+                AND (fleet.id_number('platform_id', p.platform_id) <= known.baseline::numeric OR p.posted_at < known.started_at)
                 THEN 'older than the first look at mentions'
             ELSE p.reason END AS why_not
         FROM page p
@@ -175,8 +177,10 @@ BEGIN
 END $$;
 
 -- What became of an open interaction: `answered` by an intent, `ignored` with a reason, `delegated` by a message and due again
--- after due_in_s of fleet time, or `found`: a delegation's finding came back, which makes it due at once and free to be taken.
--- One that is settled already stays as it is. Gives its state then; null where there is none such. Locks its row.
+-- after due_in_s of fleet time, or `put_off`: nothing came of it for a reason, it stays open and is due again after due_in_s.
+-- Only who holds the row says so. `found` anybody may say: a delegation's finding came back, which makes it due at once; who
+-- holds it goes on. One that is settled already stays as it is. Gives its state then; null where there is none such, or it is
+-- in other hands. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.settle_interaction(
     incarnation uuid, account text, platform_id text, outcome text, reason text DEFAULT NULL, intent bigint DEFAULT NULL,
     message bigint DEFAULT NULL, finding jsonb DEFAULT NULL, due_in_s double precision DEFAULT NULL
@@ -193,10 +197,11 @@ BEGIN
         WHEN 'answered' THEN settle_interaction.intent IS NOT NULL
         WHEN 'ignored' THEN coalesce(settle_interaction.reason, '') <> ''
         WHEN 'delegated' THEN settle_interaction.message IS NOT NULL AND due_in_s >= 0
+        WHEN 'put_off' THEN coalesce(settle_interaction.reason, '') <> '' AND due_in_s >= 0
         WHEN 'found' THEN jsonb_typeof(settle_interaction.finding) = 'object' END, false)
     THEN
         PERFORM fleet.refuse('outcome', outcome, 'answered with an intent, ignored with a reason, delegated with a message '
-            'and due_in_s, or found with a finding');
+            'and due_in_s, put_off with a reason and due_in_s, or found with a finding');
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
     SELECT * INTO known FROM fleet.interactions i
@@ -207,17 +212,22 @@ BEGIN
     IF known.state IN ('answered', 'ignored') THEN
         RETURN to_jsonb(known.state);
     END IF;
+    IF outcome <> 'found' AND known.taken_by IS DISTINCT FROM settle_interaction.incarnation THEN
+        RETURN NULL;
+    END IF;
     at := fleet.now();
     UPDATE fleet.interactions i SET
-        state = CASE outcome WHEN 'found' THEN known.state ELSE outcome END,
+        state = CASE WHEN outcome IN ('found', 'put_off') THEN known.state ELSE outcome END,
         reason = coalesce(left(settle_interaction.reason, 2000), known.reason),
         intent = coalesce(settle_interaction.intent, known.intent),
         message = coalesce(settle_interaction.message, known.message),
         finding = coalesce(settle_interaction.finding, known.finding),
         -- A finding may come before the delegation is noted: then nothing is waited for.
-        due_at = CASE WHEN outcome = 'delegated' AND known.finding IS NULL THEN at + make_interval(secs => due_in_s) ELSE at END,
+        due_at = CASE WHEN outcome = 'put_off' OR outcome = 'delegated' AND known.finding IS NULL
+            THEN at + make_interval(secs => due_in_s) ELSE at END,
         settled_at = CASE WHEN outcome IN ('answered', 'ignored') THEN at END,
-        taken_by = NULL, taken_until = NULL
+        taken_by = CASE outcome WHEN 'found' THEN known.taken_by END,
+        taken_until = CASE outcome WHEN 'found' THEN known.taken_until END
     WHERE i.account = known.account AND i.platform_id = known.platform_id RETURNING * INTO known;
     RETURN to_jsonb(known.state);
 END $$;

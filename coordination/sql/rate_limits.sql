@@ -248,8 +248,8 @@ BEGIN
     RETURN jsonb_build_object('settled', true);
 END $$;
 
--- An unused grant goes back: unsettled, this incarnation's, and no attempt to send stands on it; all others stay. The one
--- place that returns a unit. One row by key.
+-- An unused grant goes back: unsettled, this incarnation's, and no attempt to send stands on it; all others stay. One row
+-- by key.
 CREATE OR REPLACE FUNCTION fleet.return_grant(incarnation uuid, grant_id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

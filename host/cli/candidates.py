@@ -5,6 +5,7 @@ from typing import Any
 
 from coordination.candidates import CANDIDATE_STATES, get_candidate, list_candidates
 from host.cli.fault import FAILED, CliError
+from host.cli.listing import add_limit
 from host.cli.person import Person, require_known
 from host.terminal import printable
 
@@ -19,7 +20,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "list", help="those that wait, the best first, then the decided ones", allow_abbrev=False
     )
     listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(CANDIDATE_STATES)}")
-    listing.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
+    add_limit(listing)
     show = actions.add_parser("show", help="one with every part of its score", allow_abbrev=False)
     show.add_argument("id", type=_id, metavar="ID", help="the post's id on the platform")
     for action in (listing, show):

@@ -5,6 +5,7 @@ from typing import cast
 
 from coordination.ledger import ACTIONS, INTENT_STATES, Decision, decide
 from host.cli.fault import FAILED, CliError
+from host.cli.listing import add_limit
 from host.cli.person import Person, require_known
 from host.terminal import printable
 
@@ -24,7 +25,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="the newest intents", allow_abbrev=False)
     listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(INTENT_STATES)}")
     listing.add_argument("--action", dest="only", metavar="ACTION", help=f"only these: {', '.join(ACTIONS)}")
-    listing.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
+    add_limit(listing)
     show = actions.add_parser("show", help="one intent with its transitions and attempts", allow_abbrev=False)
     show.add_argument("id", type=_id, metavar="ID")
     for action, summary in DECISIONS.items():

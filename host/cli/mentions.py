@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from host.cli.fault import FAILED, CliError
+from host.cli.listing import add_limit
 from host.cli.person import Person, require_known
 from host.terminal import printable
 
@@ -17,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="the newest mentions", allow_abbrev=False)
     listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(STATES)}")
-    listing.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
+    add_limit(listing)
     show = actions.add_parser("show", help="one mention and why it was answered or not", allow_abbrev=False)
     show.add_argument("id", type=_id, metavar="ID", help="the post's id on the platform")
     for action in (listing, show):
@@ -41,11 +42,12 @@ def _list(options: argparse.Namespace, person: Person) -> None:
         person.print_json(rows)
         return
     person.print_table(
-        ["ID", "STATE", "AUTHOR", "POSTED", "TEXT", "WHY"],
+        ["ID", "STATE", "ANSWER", "AUTHOR", "POSTED", "TEXT", "WHY"],
         [
             [
                 row["platform_id"],
                 row["state"],
+                row["intent_state"],
                 _author(row),
                 f"{row['posted_at'].astimezone():%Y-%m-%d %H:%M:%S}",
                 row["text"][:TEXT_SHOWN],
@@ -82,7 +84,7 @@ def _why(row: dict[str, Any]) -> str:
     reason = row["reason"] or "no reason kept"
     match row["state"]:
         case "answered":
-            return f"{reason}; answered by intent {row['intent']}"
+            return f"{reason}; {_answer(row)}"
         case "delegated":
             return (
                 f"{reason} by message {row['message']}; answered when a finding comes, or at {row['due_at']}"
@@ -91,6 +93,12 @@ def _why(row: dict[str, Any]) -> str:
             return "waits for the mentions worker"
         case _:
             return str(reason)
+
+
+def _answer(row: dict[str, Any]) -> str:
+    """What became of the answer since it was proposed: it may be waiting, posted, or lost."""
+    told = f"answer {row['intent']} {row['intent_state'] or 'is not in the ledger'}"
+    return f"{told}: {row['intent_reason']}" if row["intent_reason"] else told
 
 
 def _id(text: str) -> str:

@@ -4,6 +4,7 @@ import argparse
 
 from coordination.messages import STATES, get_message, list_messages, replay
 from host.cli.fault import FAILED, CliError
+from host.cli.listing import add_limit
 from host.cli.person import Person, require_known
 from host.terminal import printable
 
@@ -16,7 +17,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="the newest messages", allow_abbrev=False)
     listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(STATES)}")
     listing.add_argument("--to", metavar="NAME", help="only those to this worker or role")
-    listing.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
+    add_limit(listing)
     show = actions.add_parser("show", help="one message with its payload and errors", allow_abbrev=False)
     show.add_argument("id", type=_id, metavar="ID")
     again = actions.add_parser("replay", help="send a dead letter once more", allow_abbrev=False)

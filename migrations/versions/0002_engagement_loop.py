@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "4d4aeba10b3c38fa"
+functions = "ef4babdd882c1b46"
 
 
 def upgrade() -> None:

@@ -158,6 +158,7 @@ CREATE TABLE fleet.interactions (
     taken_until timestamptz,               -- real time
     PRIMARY KEY (account, platform_id)
 );
+CREATE INDEX interactions_seen ON fleet.interactions (seen_at DESC, platform_id DESC);
 CREATE INDEX interactions_open ON fleet.interactions (account, due_at) WHERE state IN ('seen', 'delegated');
 CREATE INDEX interactions_answered ON fleet.interactions (account, author_id, settled_at) WHERE state = 'answered';
 CREATE INDEX interactions_conversation ON fleet.interactions (account, conversation_id) WHERE state = 'answered';

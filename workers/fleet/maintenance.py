@@ -17,7 +17,6 @@ class MaintenanceSettings(WorkerSettings):
     Attributes:
         candidates_days: posts that were engaged, passed over or given up.
         commands_days: orders that a manager carried out.
-        engagement_locks_days: leases that ran out.
         engagements_days: the history of engagements; the window that a lock looks at must be shorter.
         events_days: what happened, as the terminal and the page showed it.
         failed_items_days: dead letters of single items.
@@ -34,7 +33,6 @@ class MaintenanceSettings(WorkerSettings):
 
     candidates_days: float = Field(default=7, ge=2, le=3660)
     commands_days: float = Field(default=30, ge=1, le=3660)
-    engagement_locks_days: float = Field(default=0.05, ge=0.01, le=3660)
     engagements_days: float = Field(default=366, ge=2, le=3660)
     events_days: float = Field(default=30, ge=0.01, le=3660)
     failed_items_days: float = Field(default=180, ge=1, le=3660)

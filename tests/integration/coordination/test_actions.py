@@ -318,3 +318,17 @@ def test_a_new_sandbox_begins_anew_and_keeps_history_and_opt_outs(fleet: Fleet, 
             ),
         )
     ]
+
+
+def test_an_act_whose_proposer_died_with_the_lock_is_claimed_at_once(
+    fleet: Fleet, fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    with fleet_database.connect("engager") as engager:
+        assert engager.engagement.request_lock(TARGET, "engager/1", "like") is not None
+        liked = acts.towards(engager, "like", TARGET)
+        assert fleet.ledger.claim("sandbox", "tester/1") is None, "its holder lives"
+    # The lock's row stays behind the one who held it: its session lock is free, its lease is not over.
+    assert rows(owner, "SELECT content FROM fleet.engagement_locks") == [(TARGET,)]
+    claim = fleet.ledger.claim("sandbox", "tester/1")
+    assert claim is not None
+    assert claim.intent == liked.id

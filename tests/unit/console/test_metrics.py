@@ -52,6 +52,7 @@ def snapshot(**changed: Any) -> Snapshot:
         events=[],
         event_counts={"error": 2},
         errors=[],
+        mentions=[],
         candidate_counts=[{"account": "default", "state": "waiting", "number": 12}],
         candidates=[],
     )
