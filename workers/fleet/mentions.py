@@ -1,10 +1,10 @@
 """Mentions: answers those who called the account, once each."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -26,6 +26,11 @@ from workers.platforms.writers.answers import AnswerBrief, Answerer, BuiltinAnsw
 from workers.tasks import AnalysePost, PostAnalysed
 
 ANALYST = "content_analysis"
+DAY_S: Final = 86_400
+PUT_OFF_S: Final = 600
+"""A mention for which nobody finds words now is looked at again after so many seconds of fleet time."""
+LOST = frozenset({"rejected", "expired", "cancelled", "dry_run"})
+"""States in which an answer never goes out any more; a parked one may still, when a person resumes it."""
 
 
 class MentionsSettings(WorkerSettings):
@@ -35,7 +40,7 @@ class MentionsSettings(WorkerSettings):
         batch_size: mentions that one step acts on at most.
         pages_per_step: pages of 100 mentions that one step reads at most; the next step goes on from there.
         overlap_s: how far behind the newest known mention is read again, for those that X shows late.
-        lease_s: how long a mention in hand is nobody else's.
+        lease_s: how long a mention in hand is nobody else's; longer than a model may take to answer.
         delegation_s: after so many seconds without a finding an answer is given without it.
         deadline_s: an answer that could not go out within so many seconds expires.
         hourly_cap: answers to one author within an hour at most.
@@ -45,7 +50,7 @@ class MentionsSettings(WorkerSettings):
     batch_size: int = Field(default=100, ge=1, le=1000)
     pages_per_step: int = Field(default=10, ge=1, le=100)
     overlap_s: float = Field(default=30, ge=0, le=3600)
-    lease_s: float = Field(default=60, ge=1, le=3600)
+    lease_s: float = Field(default=180, ge=1, le=3600)
     delegation_s: float = Field(default=600, ge=1, le=86_400)
     deadline_s: float = Field(default=3600, ge=1, le=604_800)
     hourly_cap: int = Field(default=3, ge=0, le=1000)
@@ -62,7 +67,8 @@ class Mentions(Worker):
     settings: MentionsSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 
     _told = ""
-    _texts: frozenset[str] = frozenset()
+    _said: frozenset[str] | None = None
+    _told_wordless: datetime | None = None
 
     def first_run(self) -> None:
         """Go on where the process before this one ended."""
@@ -115,7 +121,7 @@ class Mentions(Worker):
     def _act(self) -> None:
         """Act on up to a batch of open mentions, one in hand at a time."""
         interactions, account = self.fleet.interactions, self.context.account
-        self._texts = self.fleet.ledger.queue(account).texts
+        self._said = None
         for _ in range(self.settings.batch_size):
             if self.draining.is_set():
                 return
@@ -127,14 +133,14 @@ class Mentions(Worker):
             self.each(taken, key=lambda _: name, handle=self._handle)
             if self.fleet.failed_items.among([name]).get(name) == "dead":
                 reason = f"given up after failures: dead letter {name} says why"
-                interactions.ignored(account, taken[0].platform_id, reason)
+                self._ignore(taken[0], reason)
 
     def _handle(self, mention: Interaction) -> None:
         """Decide about one mention; every way ends in a settled or a delegated one."""
-        if mention.proposed is not None:  # by a process that ended before it could say so
-            self._conclude(mention, mention.proposed)
-        elif mention.request == "opt_out":
+        if mention.request == "opt_out":
             self._let_go(mention)
+        elif mention.proposed is not None:  # by a process that ended before it could say so
+            self._conclude(mention, mention.proposed)
         elif refusal := self._refusal(mention):
             self._ignore(mention, refusal)
         elif mention.request == "analyse" and mention.state == "seen" and mention.finding is None:
@@ -178,7 +184,7 @@ class Mentions(Worker):
             ttl_s=self.settings.delegation_s,
         )
         self._crash.pass_by("mentions.after_send")
-        self.fleet.interactions.delegated(
+        state = self.fleet.interactions.delegated(
             account,
             mention.platform_id,
             message,
@@ -186,7 +192,8 @@ class Mentions(Worker):
             reason=f"asked to look at post {post_id}",
         )
         self._crash.pass_by("mentions.after_delegation")
-        self.log.info("delegated", mention=mention.platform_id, task=message, post=post_id)
+        if self._stands(mention, "delegated", state):
+            self.log.info("delegated", mention=mention.platform_id, task=message, post=post_id)
 
     def _answer(self, mention: Interaction) -> None:
         account = self.fleet.accounts.get(self.context.account)
@@ -224,13 +231,15 @@ class Mentions(Worker):
         self._conclude(mention, intent.id)
 
     def _conclude(self, mention: Interaction, intent_id: str) -> None:
-        """An intent is there: settle by what became of it."""
+        """An intent is there: settle by what became of it; no second answer is proposed for a lost one."""
         intent = self.fleet.ledger.get(intent_id) or {}
-        if intent.get("state") == "rejected":
-            self._ignore(mention, str(intent.get("reason") or "its answer was rejected"))
+        state = intent.get("state")
+        if state in LOST:
+            reason = intent.get("reason") or "no reason kept"
+            self._ignore(mention, f"answer {intent_id} {state}: {reason}")
             return
         self.fleet.interactions.answered(self.context.account, mention.platform_id, intent_id, _why(mention))
-        self.log.info("answered", mention=mention.platform_id, intent=intent_id, state=intent.get("state"))
+        self.log.info("answered", mention=mention.platform_id, intent=intent_id, state=state)
 
     def _ignore(self, mention: Interaction, reason: str) -> None:
         self.fleet.interactions.ignored(self.context.account, mention.platform_id, reason)

@@ -3,13 +3,16 @@
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from coordination import Fleet
 from coordination.interactions import Mention, Page
 from host import cli
 from host.state_directory import StateDirectory
 from tests.integration.conftest import FleetDatabase
+from tests.integration.workers.answer_ends import AUTHOR, DEADLINE_S, KEPT, LOST, REASONS
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def noted(fleet_database: FleetDatabase, tmp_path: Path, monkeypatch: pytest.Mon
         mentions = [
             Mention(
                 platform_id=str(number),
-                author_id="7",
+                author_id=AUTHOR,
                 handle="ann",
                 text=f"@fleet number {number} \x1b[31m",
                 conversation_id=None,
@@ -48,7 +51,12 @@ def noted(fleet_database: FleetDatabase, tmp_path: Path, monkeypatch: pytest.Mon
         )
         interactions.note("sandbox", page)
         intent = fleet.ledger.propose(
-            "sandbox", "reply", "2", "Slowly.", origin={"author_id": "7", "handle": "ann"}
+            "sandbox",
+            "reply",
+            "2",
+            "Slowly.",
+            deadline=start.now + timedelta(seconds=DEADLINE_S),
+            origin={"author_id": AUTHOR, "handle": "ann"},
         )
         interactions.answered("sandbox", "2", intent.id, "spoke to the account")
         interactions.ignored("sandbox", "4", "cap: 3 answers to this author within the hour")
@@ -56,6 +64,12 @@ def noted(fleet_database: FleetDatabase, tmp_path: Path, monkeypatch: pytest.Mon
 
 def run(*arguments: str) -> int:
     return cli.main(["mentions", *arguments], manage=None)
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What is known of mention 2."""
+    assert run("show", "2", "--json") == 0
+    return json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.usefixtures("noted")
@@ -78,10 +92,32 @@ def test_the_list_has_the_newest_first_and_why(capsys: pytest.CaptureFixture[str
 def test_one_mention_is_shown_with_what_became_of_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", "2") == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("why             spoke to the account; answered by intent ")
+    assert shown.startswith(
+        f"why             spoke to the account; answer {answer(capsys)['intent']} ready\n"
+    )
     assert "Slowly." in shown
-    assert run("show", "2", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["intent_state"] == "ready"
+    assert answer(capsys)["intent_state"] == "ready"
+
+
+@pytest.mark.usefixtures("noted")
+@pytest.mark.parametrize("end", [*LOST, *KEPT])
+def test_an_answer_that_came_to_another_end_is_not_shown_as_given(
+    fleet: Fleet, fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    intent = answer(capsys)["intent"]
+    {**LOST, **KEPT}[end](fleet, fleet_database, intent)
+    expected = f"answer {intent} {end}"
+    if end in REASONS:
+        expected += f": {REASONS[end]}"
+    assert run("show", "2") == 0
+    assert capsys.readouterr().out.startswith(f"why             spoke to the account; {expected}")
+    assert run("list", "--state", "answered") == 0
+    heads, row = capsys.readouterr().out.splitlines()
+    assert expected in row
+    assert row[heads.index("ANSWER") :].split()[0] == end
+    assert run("list", "--json") == 0
+    listed = {row["platform_id"]: row for row in json.loads(capsys.readouterr().out)}
+    assert [listed[one]["intent_state"] for one in "234"] == [end, None, None]
 
 
 @pytest.mark.usefixtures("noted")

@@ -13,6 +13,7 @@ from coordination.interactions import Page
 from coordination.messages import Message
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import credentials
+from tests.integration.workers.answer_ends import DEADLINE_S, KEPT, LOST, REASONS, End
 from tests.integration.workers.mention_timeline import HANDLE, US, MentionTimeline
 from workers.context import Context
 from workers.crash_points import CRASH_POINTS, VARIABLE, CrashPoints
@@ -89,6 +90,56 @@ def test_who_calls_the_account_is_answered_once(
             "why": "spoke to the account",
         }.items()
     )
+
+
+def proposed_before(fleet: Fleet, mention: str) -> str:
+    """The answer of a process that was killed before it could say so."""
+    now = fleet.interactions.get_cursor(ACCOUNT).now
+    return fleet.ledger.propose(
+        ACCOUNT,
+        "reply",
+        mention,
+        "Slowly.",
+        deadline=now + timedelta(seconds=DEADLINE_S),
+        origin={"author_id": "700", "handle": "person700"},
+    ).id
+
+
+@pytest.mark.parametrize(("state", "lose"), LOST.items())
+def test_after_a_crash_an_answer_that_was_lost_is_not_said_to_be_given_nor_proposed_again(
+    fleet: Fleet,
+    fleet_database: FleetDatabase,
+    x: MentionTimeline,
+    mentions: Mentions,
+    state: str,
+    lose: End,
+) -> None:
+    called = x.mention("@fleet what about gardens?")
+    intent = proposed_before(fleet, called)
+    lose(fleet, fleet_database, intent)
+    mentions.step()
+    mentions.step()
+    settled, reason = interactions(fleet_database)[called]
+    assert settled == "ignored"
+    assert str(reason).startswith(f"answer {intent} {state}: {REASONS[state]}")
+    assert replies(fleet_database) == {called: "Slowly."}
+
+
+@pytest.mark.parametrize("end", [None, *KEPT.values()])
+def test_after_a_crash_an_answer_that_lives_or_was_posted_is_the_answer(
+    fleet: Fleet,
+    fleet_database: FleetDatabase,
+    x: MentionTimeline,
+    mentions: Mentions,
+    end: End | None,
+) -> None:
+    called = x.mention("@fleet what about gardens?")
+    intent = proposed_before(fleet, called)
+    if end is not None:
+        end(fleet, fleet_database, intent)
+    mentions.step()
+    assert interactions(fleet_database)[called] == ("answered", "spoke to the account")
+    assert replies(fleet_database) == {called: "Slowly."}
 
 
 def test_talk_about_the_account_is_kept_with_its_reason_and_not_answered(
