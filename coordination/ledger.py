@@ -188,6 +188,10 @@ class Ledger:
             **moments,
         )
 
+    def wake_sender(self) -> None:
+        """Tell whoever sends that an act is due; nothing where nobody listens. One round trip."""
+        wake_sender(self._session.database)
+
     def tidy(self, account: str) -> int:
         """Expire what is overdue; make due retries and claims of the dead ready. Gives how many moved."""
         return int(self._session.call("tidy_intents", account=account))
@@ -370,12 +374,17 @@ def decide(
         platform_id=platform_id,
     )
     if answer["state"] == "ready":
-        database.call("wake", worker="poster")
+        wake_sender(database)
     return dict(answer)
+
+
+def wake_sender(database: Database) -> None:
+    """Tell whoever sends that an act is due; nothing where nobody listens. One round trip."""
+    database.call("wake", worker="poster")
 
 
 def _proposed(database: Database, answer: dict[str, Any]) -> Intent:
     # The wake-up stands outside the proposal's transaction: NOTIFY inside would serialise every commit.
     if answer["created"] and answer["state"] == "ready" and answer["due"]:
-        database.call("wake", worker="poster")
+        wake_sender(database)
     return Intent(id=answer["id"], state=answer["state"], created=answer["created"], reason=answer["reason"])

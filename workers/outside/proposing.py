@@ -104,7 +104,7 @@ class Proposing:
         self._crash.pass_by("engagement.after_release")
         if isinstance(outcome, Proposed) and outcome.intent.created and outcome.intent.state == "ready":
             # The proposal's own wake-up found the post locked.
-            self._fleet.database.call("wake", worker="poster")
+            self._fleet.ledger.wake_sender()
         return outcome
 
     def _with_grant(self, act: Act) -> Proposed | NotProposed:
