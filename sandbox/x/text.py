@@ -23,6 +23,7 @@ _MARKS: dict[Kind, re.Pattern[str]] = {
 }
 _BASIC_LETTERS = re.compile("[A-Za-z]")
 _CHAIN = re.compile(r"(?:[^\s./]{1,63}\.){60}")
+_HOST_DOT = re.compile(r"\.\S")  # every host has one; most texts have only full stops
 _RETWEET = re.compile(r"RT @\w{1,20}:? ")
 
 
@@ -85,12 +86,13 @@ def has_forbidden_character(text: str) -> bool:
     return any(character in "\ufffe\ufeff\uffff" or "\ud800" <= character <= "\udfff" for character in text)
 
 
-def links(text: str) -> list[Link]:
+@functools.lru_cache(maxsize=4096)
+def links(text: str) -> tuple[Link, ...]:
     """The URLs in a text, in order."""
-    if "." not in text or _defies_parsing(text):  # every host has a dot
-        return []
+    if not _HOST_DOT.search(text) or _defies_parsing(text):
+        return ()
     found = _twitter_text().extract_urls_with_indices(text)
-    return [Link(url=str(u["url"]), start=u["indices"][0], end=u["indices"][1]) for u in found]
+    return tuple(Link(url=str(u["url"]), start=u["indices"][0], end=u["indices"][1]) for u in found)
 
 
 def entities(text: str, kind: Kind) -> list[Entity]:

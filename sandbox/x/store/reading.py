@@ -142,13 +142,49 @@ class Reading:
         return None if row is None else to_post(row)
 
 
-_METRICS = ("retweets", "replies", "likes", "quotes", "bookmarks", "impressions")
-
-
 def to_post(row: sqlite3.Row) -> Post:
-    """A row of posts as the value."""
-    values: dict[str, Any] = dict(row)
-    del values["hidden"], values["deleted_ms"]
-    for flag in ("made_with_ai", "paid_partnership"):
-        values[flag] = bool(values[flag])
-    return Post(metrics=Metrics(**{name: values.pop(name) for name in _METRICS}), **values)
+    """A row of posts as the value: its columns in the order of the schema; by name it takes twice as long."""
+    (
+        id_,
+        author_id,
+        text,
+        created_ms,
+        lang,
+        retweets,
+        replies,
+        likes,
+        quotes,
+        bookmarks,
+        impressions,
+        reply_to,
+        quote_of,
+        repost_of,
+        conversation_id,
+        reply_settings,
+        made_with_ai,
+        paid_partnership,
+        _hidden,
+        _deleted_ms,
+    ) = row
+    return Post(
+        id=id_,
+        author_id=author_id,
+        text=text,
+        created_ms=created_ms,
+        lang=lang,
+        metrics=Metrics(
+            retweets=retweets,
+            replies=replies,
+            likes=likes,
+            quotes=quotes,
+            bookmarks=bookmarks,
+            impressions=impressions,
+        ),
+        reply_to=reply_to,
+        quote_of=quote_of,
+        repost_of=repost_of,
+        conversation_id=conversation_id,
+        reply_settings=reply_settings,
+        made_with_ai=bool(made_with_ai),
+        paid_partnership=bool(paid_partnership),
+    )

@@ -1,5 +1,6 @@
 """Post views: a post as X's JSON shows one, in the older names or the newer."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sandbox.x import text as texts
@@ -9,6 +10,19 @@ from sandbox.x.wire.moments import time
 from sandbox.x.wire.parameters import Fields
 
 SOURCE = "SocialFleet sandbox"
+
+# What stands in a post itself, by the field that asks for it: nothing is worked out that nobody wants.
+_GIVEN: dict[str, Callable[[Post], object]] = {
+    "author_id": lambda post: str(post.author_id),
+    "conversation_id": lambda post: str(post.conversation),
+    "created_at": lambda post: time(post.created_ms),
+    "lang": lambda post: post.lang,
+    "possibly_sensitive": lambda _post: False,
+    "reply_settings": lambda post: post.reply_settings,
+    "source": lambda _post: SOURCE,
+    "made_with_ai": lambda post: post.made_with_ai,
+    "paid_partnership": lambda post: post.paid_partnership,
+}
 
 
 def metrics(store: Store, post: Post, now_ms: int) -> Metrics:
@@ -22,20 +36,11 @@ def view(store: Store, post: Post, fields: Fields, now_ms: int) -> dict[str, Any
     text = texts.escaped(post.text)
     history = "edit_history_post_ids" if fields.newer else "edit_history_tweet_ids"
     view: dict[str, Any] = {history: [str(post.id)], "id": str(post.id), "text": text}
-    given: dict[str, Any] = {
-        "author_id": str(post.author_id),
-        "conversation_id": str(post.conversation),
-        "created_at": time(post.created_ms),
-        "display_text_range": [0, len(text)],
-        "lang": post.lang,
-        "possibly_sensitive": False,
-        "reply_settings": post.reply_settings,
-        "source": SOURCE,
-    }
-    view |= {name: value for name, value in given.items() if name in wanted}
-    for flag, value in (("made_with_ai", post.made_with_ai), ("paid_partnership", post.paid_partnership)):
-        if flag in wanted:
-            view[flag] = value
+    for name, of in _GIVEN.items():
+        if name in wanted:
+            view[name] = of(post)
+    if "display_text_range" in wanted:
+        view["display_text_range"] = [0, len(text)]
     if "entities" in wanted and (found := entities(store, text)):
         view["entities"] = found
     if "public_metrics" in wanted:
