@@ -136,8 +136,8 @@ class Interactions:
     """One round trip a call; what changes a row is flushed before it is answered.
 
     What became of an interaction only its holder says. Each such call gives the state that it has then, or
-    None where there is no such interaction or another holds it: then nothing changed. One that was answered or
-    ignored before stays so.
+    None where there is no such interaction or another holds it: then nothing changed. One that was answered
+    or ignored before stays so.
     """
 
     def __init__(self, session: Session) -> None:

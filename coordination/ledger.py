@@ -113,7 +113,7 @@ class Clearance:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """What waits to be sent. Times are fleet time; `texts` are the account's of the last 30 days."""
+    """What waits to be sent. Times are fleet time; `texts` are the account's of the days asked for."""
 
     waiting: int
     planned_until: datetime | None
@@ -174,9 +174,14 @@ class Ledger:
         """Give one intent as a dict; None when there is none."""
         return self._session.database.call("get_intent", intent=int(intent_id))
 
-    def queue(self, account: str, targets: str = "") -> Queue:
-        """Say what waits among the targets that begin so, until when; and which texts not to repeat."""
-        answer = self._session.database.call("get_queue", account=account, targets=targets)
+    def queue(self, account: str, targets: str = "", *, texts_of_days: float = 30) -> Queue:
+        """Say what waits among the targets that begin so, until when; and which texts not to repeat.
+
+        What was proposed more than `texts_of_days` of fleet time ago is left out of all of it.
+        """
+        answer = self._session.database.call(
+            "get_queue", account=account, targets=targets, texts_of_days=float(texts_of_days)
+        )
         moments = {
             name: datetime.fromisoformat(answer[name]) if answer[name] else None
             for name in ("planned_until", "last_posted_at")

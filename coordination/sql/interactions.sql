@@ -121,8 +121,8 @@ BEGIN
 END $$;
 
 -- Takes up to n open interactions that are due, opt-outs before all, then oldest post first, for lease_s of real time; those of
--- a holder that died are free at once. With each comes what decides about an answer: the newest reply proposed to it, and how many answers its author
--- had within the hour and its conversation ever.
+-- a holder that died are free at once. With each comes what decides about an answer: the newest reply proposed to it, and
+-- how many answers its author had within the hour and its conversation ever.
 CREATE OR REPLACE FUNCTION fleet.take_interactions(incarnation uuid, account text, n integer, lease_s double precision)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$

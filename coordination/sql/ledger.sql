@@ -205,7 +205,7 @@ BEGIN
 END $$;
 
 -- What a planner asks of its own targets (those that begin with `targets`): how many wait, until when they reach; and of the
--- whole account: which texts not to repeat. Locks nothing.
+-- whole account: which texts not to repeat; all among what was proposed in the last texts_of_days. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_queue(
     account text, targets text DEFAULT '', texts_of_days double precision DEFAULT 30
 ) RETURNS jsonb

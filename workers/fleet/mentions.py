@@ -21,7 +21,7 @@ from workers.handlers import handles
 from workers.intervals import minutes
 from workers.outside.identity import confirm
 from workers.outside.mention_walk import MentionWalk, item_name
-from workers.platforms.writers import Draft
+from workers.platforms.writers import Draft, WriterError
 from workers.platforms.writers.answers import AnswerBrief, Answerer, BuiltinAnswerer, Report
 from workers.tasks import AnalysePost, PostAnalysed
 
@@ -197,17 +197,18 @@ class Mentions(Worker):
 
     def _answer(self, mention: Interaction) -> None:
         account = self.fleet.accounts.get(self.context.account)
-        draft = self._answerer.answer(
-            AnswerBrief(
-                words=mention.text,
-                topics=account.topics,
-                report=_report(mention.finding),
-                avoid=self._texts,
-                seed=int.from_bytes(
-                    sha256(f"{account.name} {mention.platform_id}".encode()).digest()[:8], "big"
-                ),
-            )
+        brief = AnswerBrief(
+            words=mention.text,
+            topics=account.topics,
+            report=_report(mention.finding),
+            avoid=self._avoid(),
+            seed=int.from_bytes(sha256(f"{account.name} {mention.platform_id}".encode()).digest()[:8], "big"),
         )
+        try:
+            draft = self._answerer.answer(brief)
+        except WriterError as error:  # no fault of the mention's: it waits for words
+            self._put_off(mention, error.reason)
+            return
         self._tell_fallback(draft)
         self._crash.pass_by("mentions.after_writing")
         intent = self.fleet.ledger.propose(
@@ -226,9 +227,28 @@ class Mentions(Worker):
                 **draft.detail,
             },
         )
-        self._texts |= {draft.text}
+        self._said = brief.avoid | {draft.text}
         self._crash.pass_by("mentions.after_propose")
         self._conclude(mention, intent.id)
+
+    def _avoid(self) -> frozenset[str]:
+        """What X may call a duplicate: it looks a day back, and an answer goes out within its deadline."""
+        if self._said is None:
+            days = 1 + self.settings.deadline_s / DAY_S
+            self._said = self.fleet.ledger.queue(self.context.account, texts_of_days=days).texts
+        return self._said
+
+    def _put_off(self, mention: Interaction, why: str) -> None:
+        """Leave it open for later; a person is told of the first one in a day."""
+        state = self.fleet.interactions.put_off(
+            self.context.account, mention.platform_id, f"waits for words: {why}", due_in_s=PUT_OFF_S
+        )
+        if not self._stands(mention, mention.state, state):
+            return
+        self.log.info("put off", mention=mention.platform_id, reason=why, due_in_s=PUT_OFF_S)
+        if self._told_wordless is None or mention.now >= self._told_wordless + timedelta(seconds=DAY_S):
+            self._told_wordless = mention.now
+            self.fleet.audit.event("warning", "answers_put_off", f"mentions wait for words: {why}")
 
     def _conclude(self, mention: Interaction, intent_id: str) -> None:
         """An intent is there: settle by what became of it; no second answer is proposed for a lost one."""
@@ -238,12 +258,23 @@ class Mentions(Worker):
             reason = intent.get("reason") or "no reason kept"
             self._ignore(mention, f"answer {intent_id} {state}: {reason}")
             return
-        self.fleet.interactions.answered(self.context.account, mention.platform_id, intent_id, _why(mention))
-        self.log.info("answered", mention=mention.platform_id, intent=intent_id, state=state)
+        stands = self.fleet.interactions.answered(
+            self.context.account, mention.platform_id, intent_id, _why(mention)
+        )
+        if self._stands(mention, "answered", stands):
+            self.log.info("answered", mention=mention.platform_id, intent=intent_id, state=state)
 
     def _ignore(self, mention: Interaction, reason: str) -> None:
-        self.fleet.interactions.ignored(self.context.account, mention.platform_id, reason)
-        self.log.info("not answered", mention=mention.platform_id, reason=reason)
+        state = self.fleet.interactions.ignored(self.context.account, mention.platform_id, reason)
+        if self._stands(mention, "ignored", state):
+            self.log.info("not answered", mention=mention.platform_id, reason=reason)
+
+    def _stands(self, mention: Interaction, said: str, state: str | None) -> bool:
+        """Whether what was said of it is kept; not where its lease ran out and another process has it."""
+        if state != said:
+            now = state or "in other hands"
+            self.log.warning("too late: another has it", mention=mention.platform_id, said=said, now=now)
+        return state == said
 
     def _tell_once(self, reason: str) -> None:
         if self._told != reason:

@@ -1,15 +1,17 @@
 """Mentions are stored once, the cursor never passes one that was not, and each is in one pair of hands."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from coordination import Fleet
+from coordination import Fleet, connect
 from coordination.errors import IncarnationLostError, InvalidValueError
 from coordination.interactions import Cursor, Mention, Noted, Page
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.crowd import until, victim
 from tests.integration.coordination.tables import Owner, kill_session, rows, value
 
 ACCOUNT = "sandbox"
@@ -76,6 +78,21 @@ def test_a_mention_older_than_the_first_look_is_not_acted_on_however_late_it_sho
     assert note(fleet, 50).open == 0
     assert note(fleet, 150, posted_at=first.cursor.started_at - timedelta(seconds=1)).open == 0
     assert note(fleet, 151).open == 1
+
+
+def test_who_said_stop_before_the_first_look_is_open_to_be_heard(fleet: Fleet, owner: Owner) -> None:
+    fleet.accounts.confirm_identity(ACCOUNT, "42", "fleet")
+    assert note(fleet, 100, 99, request="opt_out").open == 2
+    assert note(fleet, 50, request="opt_out").open == 1
+    assert note(fleet, 49, request="opt_out", author_id="42").open == 0
+    assert note(fleet, 48).open == 0
+    taken = fleet.interactions.take(ACCOUNT, 10)
+    assert [(item.platform_id, item.request) for item in taken] == [
+        ("50", "opt_out"),
+        ("99", "opt_out"),
+        ("100", "opt_out"),
+    ]
+    assert states(owner)["48"] == states(owner)["49"] == "ignored"
 
 
 def test_without_any_mention_at_the_first_look_its_time_is_the_bound(fleet: Fleet) -> None:
@@ -188,6 +205,63 @@ def test_an_answer_settles_it_for_good(fleet: Fleet, owner: Owner) -> None:
     assert fleet.interactions.ignored(ACCOUNT, "404", "no such") is None
 
 
+def take_over(keep: Callable[[object], None], dsn: str) -> list[str]:
+    """Take what another process held until its lease ran out, and hold it."""
+    other = connect(dsn, "other")
+    keep(other)
+    taken: list[str] = []
+
+    def is_free() -> bool:
+        taken.extend(item.platform_id for item in other.interactions.take(ACCOUNT))
+        return bool(taken)
+
+    until(is_free, within_s=20)
+    return taken
+
+
+def test_of_two_processes_only_the_one_that_holds_it_says_what_came_of_it(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    note(fleet, 1)
+    note(fleet, 2)
+    assert len(fleet.interactions.take(ACCOUNT, lease_s=0.001)) == 1
+    with victim(take_over, fleet_database.dsn("worker")) as other:
+        assert other.result == ["2"]
+        before = rows(owner, "SELECT * FROM fleet.interactions WHERE platform_id = '2'")
+        assert fleet.interactions.ignored(ACCOUNT, "2", "too late") is None
+        assert fleet.interactions.delegated(ACCOUNT, "2", "5", due_in_s=1) is None
+        assert fleet.interactions.put_off(ACCOUNT, "2", "too late", due_in_s=1) is None
+        assert fleet.interactions.answered(ACCOUNT, "2", "17") is None
+        assert rows(owner, "SELECT * FROM fleet.interactions WHERE platform_id = '2'") == before
+        assert fleet.interactions.found(ACCOUNT, "2", {"score": 70}) == "seen"
+        assert fleet.interactions.take(ACCOUNT) == []
+        other.kill()
+    until(lambda: bool(fleet.interactions.take(ACCOUNT)), within_s=20)
+    assert fleet.interactions.ignored(ACCOUNT, "2", "in hand again") == "ignored"
+
+
+def test_a_lease_that_ran_out_and_that_nobody_took_still_holds(fleet: Fleet) -> None:
+    note(fleet, 1)
+    note(fleet, 2)
+    fleet.interactions.take(ACCOUNT, lease_s=0.001)
+    assert fleet.interactions.answered(ACCOUNT, "2", "17") == "answered"
+
+
+def test_what_is_put_off_stays_open_with_its_reason_and_is_due_later(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    note(fleet, 1)
+    note(fleet, 2)
+    fleet.interactions.take(ACCOUNT)
+    assert fleet.interactions.put_off(ACCOUNT, "2", "waits for words", due_in_s=600) == "seen"
+    assert fleet.interactions.take(ACCOUNT) == []
+    assert rows(
+        owner, "SELECT state, reason, settled_at FROM fleet.interactions WHERE platform_id = '2'"
+    ) == [("seen", "waits for words", None)]
+    fleet_database.advance(601)
+    assert [item.platform_id for item in fleet.interactions.take(ACCOUNT)] == ["2"]
+
+
 def test_a_delegation_is_due_again_when_its_time_is_over(fleet_database: FleetDatabase, fleet: Fleet) -> None:
     note(fleet, 1)
     note(fleet, 2, request="analyse", subject="777")
@@ -263,6 +337,8 @@ def test_what_can_not_be_is_refused_by_name(fleet: Fleet) -> None:
     note(fleet, 2)
     with pytest.raises(InvalidValueError, match="outcome"):
         fleet.interactions.ignored(ACCOUNT, "2", "")
+    with pytest.raises(InvalidValueError, match="outcome"):
+        fleet.interactions.put_off(ACCOUNT, "2", "", due_in_s=1)
 
 
 def test_an_ended_life_notes_nothing(fleet_database: FleetDatabase) -> None:

@@ -566,6 +566,16 @@ def test_the_queue_says_what_waits_and_what_not_to_repeat(fleet: Fleet, owner: O
     assert fleet.ledger.queue("default").waiting == 0
 
 
+def test_the_texts_not_to_repeat_are_those_of_the_days_asked_for(
+    fleet_database: FleetDatabase, fleet: Fleet
+) -> None:
+    fleet.ledger.propose("sandbox", "post", "1", "One")
+    fleet_database.advance(86_400)
+    fleet.ledger.propose("sandbox", "post", "2", "Two")
+    assert fleet.ledger.queue("sandbox").texts == {"One", "Two"}
+    assert fleet.ledger.queue("sandbox", texts_of_days=1).texts == {"Two"}
+
+
 def test_a_first_reading_is_due_when_the_setting_says(fleet: Fleet, console: Database, owner: Owner) -> None:
     set_setting(console, "metrics_first_reading_s", 5, actor="me", reason="test")
     act = acts.sending(fleet)

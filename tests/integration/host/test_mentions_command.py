@@ -58,6 +58,7 @@ def noted(fleet_database: FleetDatabase, tmp_path: Path, monkeypatch: pytest.Mon
             deadline=start.now + timedelta(seconds=DEADLINE_S),
             origin={"author_id": AUTHOR, "handle": "ann"},
         )
+        interactions.take("sandbox", 3)
         interactions.answered("sandbox", "2", intent.id, "spoke to the account")
         interactions.ignored("sandbox", "4", "cap: 3 answers to this author within the hour")
 

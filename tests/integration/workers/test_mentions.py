@@ -1,6 +1,6 @@
 """Mentions on a real ledger, before an X whose timeline a test writes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 from config import Config
 from coordination import Fleet
 from coordination.interactions import Page
+from coordination.ledger import Queue
 from coordination.messages import Message
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import credentials
@@ -18,7 +19,10 @@ from tests.integration.workers.mention_timeline import HANDLE, US, MentionTimeli
 from workers.context import Context
 from workers.crash_points import CRASH_POINTS, VARIABLE, CrashPoints
 from workers.errors import NeedNotMetError
-from workers.fleet.mentions import Mentions, MentionsSettings
+from workers.fleet.mentions import PUT_OFF_S, Mentions, MentionsSettings
+from workers.platforms.writers import Draft, WriterExhausted
+from workers.platforms.writers.answers import AnswerBrief, BuiltinAnswerer
+from workers.platforms.writers.model import DEADLINE_S as DEADLINE_OF_MODEL_S
 from workers.platforms.x import X
 from workers.progress import Progress
 from workers.tasks import PostAnalysed
@@ -180,6 +184,43 @@ def test_ten_thousand_old_mentions_are_not_answered_and_cost_one_request(
     assert list(replies(fleet_database)) == [new]
     assert interactions(fleet_database)[late] == ("ignored", "older than the first look at mentions")
     assert len(x.reads()) == 3
+
+
+@pytest.mark.usefixtures("enterprise")
+def test_who_said_stop_before_the_first_look_is_left_alone_and_not_answered(
+    fleet: Fleet, fleet_database: FleetDatabase, x: MentionTimeline
+) -> None:
+    now = datetime.now(UTC)
+    stops: set[str] = set()
+    for number in range(10_000):
+        stop = number % 20 == 7
+        text = "@fleet please stop replying to me" if stop else "@fleet what about gardens?"
+        asked = x.mention(text, author=1000 + number, at=now - timedelta(seconds=10 + number))
+        if stop and number < 100:  # X gives the newest 100 of them at once
+            stops.add(asked)
+    made = worker(fleet, x)
+    made.step()
+    assert len(x.reads()) == 1
+    authors = [str(1000 + number) for number in range(10_000)]
+    assert fleet.opt_outs.among(ACCOUNT, authors) == {"1007", "1027", "1047", "1067", "1087"}
+    found = interactions(fleet_database)
+    assert {one for one, told in found.items() if told == ("ignored", "asked to be left alone")} == stops
+    assert {state for state, _ in found.values()} == {"ignored"}
+    late = x.mention("@fleet stop", author=5, at=now - timedelta(seconds=5))
+    made.step()
+    assert interactions(fleet_database)[late] == ("ignored", "asked to be left alone")
+    assert fleet.opt_outs.has(ACCOUNT, "5")
+    assert replies(fleet_database) == {}
+
+
+def test_an_opt_out_is_heard_also_where_an_answer_was_proposed_before(
+    fleet: Fleet, fleet_database: FleetDatabase, x: MentionTimeline, mentions: Mentions
+) -> None:
+    stop = x.mention("@fleet stop", author=7)
+    fleet.ledger.propose(ACCOUNT, "reply", stop, "Slowly.", origin={"author_id": "7", "handle": "person7"})
+    mentions.step()
+    assert fleet.opt_outs.has(ACCOUNT, "7")
+    assert interactions(fleet_database)[stop] == ("ignored", "asked to be left alone")
 
 
 def test_a_mention_that_the_timeline_showed_late_is_still_answered(
@@ -383,6 +424,118 @@ def test_a_mention_that_can_not_be_answered_is_given_up_and_said_so(
     assert list(replies(fleet_database)) == [fine]
     state, reason = interactions(fleet_database)[broken]
     assert (state, "dead letter" in str(reason)) == ("ignored", True)
+
+
+class Wordless:
+    """An answerer that finds no words, after doing what a test wants done meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._meanwhile = meanwhile
+
+    def answer(self, brief: AnswerBrief) -> Draft:
+        self._meanwhile()
+        raise WriterExhausted(f"all was said of {brief.words}")
+
+
+def test_without_words_a_mention_waits_as_long_as_it_takes_and_a_person_is_told_once(
+    fleet: Fleet, fleet_database: FleetDatabase, x: MentionTimeline, mentions: Mentions
+) -> None:
+    called = {x.mention("@fleet what about gardens?", author=number) for number in range(1, 9)}
+    mentions.settings = MentionsSettings(max_item_attempts=1)
+    mentions.__dict__["_answerer"] = Wordless()
+    for _ in range(7):
+        mentions.step()
+        fleet_database.advance(PUT_OFF_S + 1)
+    waiting = interactions(fleet_database)
+    assert {one for one, (state, _) in waiting.items() if state == "seen"} == called
+    assert all(str(reason).startswith("waits for words: all was said") for _, reason in waiting.values())
+    assert fleet.failed_items.among([f"mention:{one}" for one in called]) == {}
+    with fleet_database.owner() as owner:
+        told = owner.execute("SELECT message FROM fleet.events WHERE kind = 'answers_put_off'").fetchall()
+    assert len(told) == 1
+    mentions.__dict__["_answerer"] = BuiltinAnswerer()
+    mentions.step()
+    assert set(replies(fleet_database)) == called
+
+
+def test_what_is_put_off_is_not_asked_for_again_before_it_is_due(
+    x: MentionTimeline, mentions: Mentions
+) -> None:
+    asked: list[None] = []
+    x.mention("@fleet what about gardens?")
+    mentions.__dict__["_answerer"] = Wordless(lambda: asked.append(None))
+    mentions.step()
+    mentions.step()
+    assert len(asked) == 1
+
+
+def test_answers_avoid_the_texts_of_a_day_and_not_those_of_a_month(
+    fleet_database: FleetDatabase, x: MentionTimeline, mentions: Mentions
+) -> None:
+    avoided: list[frozenset[str]] = []
+
+    class Noting(BuiltinAnswerer):
+        def answer(self, brief: AnswerBrief) -> Draft:
+            avoided.append(brief.avoid)
+            return super().answer(brief)
+
+    mentions.__dict__["_answerer"] = Noting()
+    days = (0, 0.9, 0.9)
+    for author, since in enumerate(days, 1):
+        fleet_database.advance(since * 86_400)
+        x.mention("@fleet what about gardens?", author=author)
+        mentions.step()
+    first, second, _ = replies(fleet_database).values()
+    assert avoided == [frozenset(), {first}, {second}]
+
+
+def test_the_texts_are_asked_for_only_when_an_answer_is_to_be_written(
+    fleet: Fleet, x: MentionTimeline, mentions: Mentions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    queue = fleet.ledger.queue
+
+    def noting(account: str, targets: str = "", *, texts_of_days: float = 30) -> Queue:
+        asked.append(texts_of_days)
+        return queue(account, targets, texts_of_days=texts_of_days)
+
+    monkeypatch.setattr(fleet.ledger, "queue", noting)
+    x.mention("@fleet stop", author=1)
+    mentions.step()
+    assert asked == []
+    x.mention("@fleet what now?", author=2)
+    x.mention("@fleet what about gardens?", author=3)
+    mentions.step()
+    assert asked == [pytest.approx(1 + 3600 / 86_400)]
+
+
+def test_who_is_slower_than_its_lease_leaves_the_word_to_the_other(
+    fleet_database: FleetDatabase, x: MentionTimeline, mentions: Mentions, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = x.mention("@fleet what about gardens?")
+    with fleet_database.connect("mentions", slot=2) as second:
+        other = worker(second, x)
+        held: list[str] = []
+
+        def meanwhile() -> None:
+            with fleet_database.owner() as owner:
+                owner.execute("UPDATE fleet.interactions SET taken_until = clock_timestamp()")
+            held.extend(one.platform_id for one in second.interactions.take(ACCOUNT))
+
+        mentions.__dict__["_answerer"] = Wordless(meanwhile)
+        mentions.step()
+        assert held == [called]
+        assert interactions(fleet_database)[called] == ("seen", None)
+        with fleet_database.owner() as owner:
+            owner.execute("UPDATE fleet.interactions SET taken_until = clock_timestamp()")
+        other.step()
+    assert list(replies(fleet_database)) == [called]
+    assert interactions(fleet_database)[called][0] == "answered"
+    assert "too late: another has it" in caplog.messages
+
+
+def test_a_lease_is_longer_than_a_model_may_take() -> None:
+    assert MentionsSettings().lease_s > 2 * DEADLINE_OF_MODEL_S
 
 
 def test_where_the_tier_has_no_mentions_it_idles_and_says_why_once(
