@@ -4,6 +4,7 @@ A text in its canonical form (`wording.canonical`) is cut into shingles of five 
 two texts is the Jaccard index of their shingles: what they share over what either has (Broder 1997).
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,9 @@ from workers.content.wording import canonical
 SHINGLE = 5
 NEAR = 0.7
 """From this likeness on two texts are near-duplicates: a changed word or two in a post's length."""
+OFTEN = 3
+"""From so many near-duplicates on their author says it again and again; twice may be a second try."""
+NUMBER = re.compile(r"\d+")
 
 Item = TypeVar("Item")
 
@@ -40,7 +44,10 @@ class Copy:
 
 def fingerprint(text: str) -> Fingerprint:
     """Cut a text into its shingles; a text shorter than one is one itself."""
-    said = canonical(text)
+    return _cut(canonical(text))
+
+
+def _cut(said: str) -> Fingerprint:
     starts = range(max(1, len(said) - SHINGLE + 1))
     return Fingerprint(
         canonical=said, shingles=frozenset(said[start : start + SHINGLE] for start in starts if said)
@@ -66,6 +73,29 @@ def find_copy(said: Fingerprint, others: Sequence[Fingerprint], near: float = NE
         if smaller >= near * larger and (found := likeness(said, other)) >= near:
             return Copy(place=place, likeness=found)
     return None
+
+
+def says_again_and_again(texts: Iterable[str], near: float = NEAR) -> bool:
+    """Whether an author says nearly the same `OFTEN` times or more.
+
+    Numbers are taken for one another: who sends "guide no 342" and "guide no 640" says one thing twice. Texts
+    without a word say nothing. For n texts up to n²/2 comparisons, which end as soon as it is so.
+    """
+    prints: list[Fingerprint] = []
+    times: list[int] = []  # how often each was said, once by itself
+    for text in texts:
+        said = _cut(NUMBER.sub("0", canonical(text)))
+        if not said.shingles:
+            continue
+        times.append(1)
+        for place, other in enumerate(prints):
+            if find_copy(said, [other], near) is not None:
+                times[place] += 1
+                times[-1] += 1
+                if max(times[place], times[-1]) >= OFTEN:
+                    return True
+        prints.append(said)
+    return False
 
 
 def best_of_each(

@@ -17,7 +17,7 @@ from workers.content import scoring
 from workers.content.addressing import is_named
 from workers.content.scoring import Score, Weights, score
 from workers.content.searching import query_for
-from workers.content.similarity import best_of_each, find_copy, fingerprint
+from workers.content.similarity import best_of_each, find_copy, fingerprint, says_again_and_again
 from workers.context import Platform
 from workers.errors import NoGrantError
 from workers.handlers import handles
@@ -80,13 +80,15 @@ class UnreadablePostError(ValueError):
 
 @dataclass(kw_only=True)
 class Haul:
-    """What one step brings in: what it found, and why so much of it is left out."""
+    """What one step brings in: what it found, who said what, and why so much of it is left out."""
 
     account: Account
     now: datetime
     found: int = 0
     searches: list[str] = field(default_factory=list[str])
     finds: dict[str, Find] = field(default_factory=dict[str, Find])
+    said: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """The texts by their authors' and their own ids, whatever they are worth; reposts are others' words."""
     dropped: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -198,6 +200,8 @@ class Discovery(Worker):
         )
 
         def weigh(post: Post) -> None:
+            if post.author_id is not None and not post.is_repost:
+                haul.said.setdefault(post.author_id, {})[post.id] = post.text
             reason = self._unsuitable(post, haul.account, opted_out) or self._take(haul, post, answer.users)
             if reason is not None:
                 haul.dropped[reason] += 1
@@ -259,8 +263,9 @@ class Discovery(Worker):
     # The pool
 
     def _keep(self, haul: Haul, pool: Pool) -> None:
-        """Leave out copies, offer the rest, give up what is stale, and tell it in one line."""
+        """Leave out spam and copies, offer the rest, give up what is stale, and tell it in one line."""
         name = haul.account.name
+        self._leave_out_repeaters(haul)
         finds = self._without_copies(haul, pool)
         offered = self.fleet.candidates.offer(name, finds, pool_size=self.settings.pool_size)
         haul.dropped["fleet's own"] += offered.fleet
@@ -293,6 +298,15 @@ class Discovery(Worker):
                 "pool": waiting,
             },
         )
+
+    def _leave_out_repeaters(self, haul: Haul) -> None:
+        """Who says nearly the same again and again is left out whole, the best of it too."""
+        authors = {find.author_id for find in haul.finds.values()}
+        repeaters = {author for author in authors if says_again_and_again(haul.said[author].values())}
+        for find in list(haul.finds.values()):
+            if find.author_id in repeaters:
+                del haul.finds[find.platform_id]
+                haul.dropped["says it again and again"] += 1
 
     def _without_copies(self, haul: Haul, pool: Pool) -> list[Find]:
         """Of every group of copies the best stays; a better copy replaces one that waits in the pool."""

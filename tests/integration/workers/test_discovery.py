@@ -171,9 +171,9 @@ def test_copies_are_dropped_and_the_best_of_a_group_is_kept(
     text = SUBJECTS[0]
     x.posts = [
         x_post(1, f"{text} https://t.co/abc", at),
-        x_post(2, text.replace("single", "short"), at, public_metrics=liked(90)),
+        x_post(2, text.replace("single", "short"), at, author=501, public_metrics=liked(90)),
         x_post(3, SUBJECTS[1], at),
-        x_post(4, f"@jo {text.upper()}", at),
+        x_post(4, f"@jo {text.upper()}", at, author=502),
     ]
     discovery(fleet, x.url).step()
     assert set(pooled(fleet_database)) == {"2", "3"}
@@ -187,6 +187,42 @@ def test_copies_are_dropped_and_the_best_of_a_group_is_kept(
     assert second["copy"] == 1
     assert set(pooled(fleet_database)) == {"3", "6"}
     assert pooled(fleet_database, "given_up") == ["2"]
+
+
+def test_who_says_it_again_and_again_is_left_out_whole(
+    fleet: Fleet, fleet_database: FleetDatabase, x: ScriptedX, now: datetime
+) -> None:
+    at = now - timedelta(hours=1)
+    x.posts = [
+        x_post(1, "Free garden guide no 17! Only today, see https://t.co/a", at, author=666),
+        x_post(2, "FREE garden guide no. 342 - only today! See https://t.co/b", at, author=666),
+        x_post(3, "Free garden guide, no 640, only for today: see https://t.co/c", at, author=666),
+        x_post(4, SUBJECTS[0], at, author=666, public_metrics=liked(900)),
+        x_post(5, SUBJECTS[2], at),
+        x_post(6, f"{SUBJECTS[2]} Really!", at, public_metrics=liked(50)),
+    ]
+    discovery(fleet, x.url).step()
+    assert pooled(fleet_database) == ["6"]
+    ((message, data),) = told(fleet_database)
+    assert data["dropped"]["says it again and again"] == 4  # a post that both topics find is one post
+    assert "4 says it again and again" in message
+
+
+def test_what_scores_too_low_counts_and_what_others_said_does_not(
+    fleet: Fleet, fleet_database: FleetDatabase, x: ScriptedX, now: datetime
+) -> None:
+    at = now - timedelta(hours=1)
+    unseen: dict[str, Any] = {"public_metrics": {"impression_count": 0}, "lang": "fi"}
+    x.posts = [
+        x_post(1, f"{SUBJECTS[0]} One!", at, author=666, **unseen),
+        x_post(2, f"{SUBJECTS[0]} Two!", at, author=666, **unseen),
+        x_post(3, SUBJECTS[0], at, author=666),
+        *(x_post(n, f"RT @jo: {SUBJECTS[1]}", at, author=700, refers="retweeted") for n in (4, 5, 6)),
+        x_post(7, SUBJECTS[1], at, author=700),
+    ]
+    discovery(fleet, x.url).step()
+    assert pooled(fleet_database) == ["7"]
+    assert told(fleet_database)[0][1]["dropped"]["says it again and again"] == 1
 
 
 @pytest.mark.parametrize("liked_before", [5, 950])

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.content.similarity import NEAR, best_of_each, find_copy, fingerprint, likeness
+from workers.content.similarity import (
+    NEAR,
+    best_of_each,
+    find_copy,
+    fingerprint,
+    likeness,
+    says_again_and_again,
+)
 
 LONG = "Three things I learned about growing tomatoes on a balcony this summer, and one that I forgot."
 texts = st.text(alphabet="abc d", max_size=40)
@@ -73,3 +80,48 @@ def test_of_every_group_of_copies_the_best_is_kept(items: list[tuple[str, int]])
         assert 0 <= copy.place < len(kept)
     if items:
         assert kept[0][1] == max(rank for _, rank in items)
+
+
+SPAM = (
+    "Free open source guide no 17! Only today, see https://example.org/open-source/92310",
+    "FREE open source guide no. 342 - only today! See https://example.org/open-source/5",
+    "Free open source guide, no 640, only for today: see https://example.org/open-source/77771",
+)
+
+
+def test_the_same_offer_in_three_wordings_under_other_numbers_is_said_again_and_again() -> None:
+    assert says_again_and_again(SPAM)
+    assert says_again_and_again([LONG, *SPAM, "And now for something else."])
+    assert not says_again_and_again(SPAM[:2])
+
+
+def test_what_is_near_to_each_of_two_that_are_not_near_each_other_counts_whenever_it_comes() -> None:
+    middle = "one two three four five six seven eight nine ten eleven twelve"
+    begun = f"{middle.removeprefix('one two ')} thirteen"
+    ended = f"zero {middle.removesuffix(' twelve')}"
+    assert alike(begun, ended) < NEAR
+    assert min(alike(middle, begun), alike(middle, ended)) >= NEAR
+    for texts in ((middle, begun, ended), (begun, middle, ended), (begun, ended, middle)):
+        assert says_again_and_again(texts)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        ["https://t.co/a", "https://t.co/b @jo", "https://t.co/c"],
+        [
+            "Three things I learned about growing tomatoes on a balcony this summer.",
+            "Three things I forgot about watering beans before we left for the sea.",
+            "Three things nobody says about a garden in the shade of a tall house.",
+        ],
+        [LONG, f"{LONG} Really!"],
+    ],
+)
+def test_links_alone_a_style_and_a_second_try_are_not(said: list[str]) -> None:
+    assert not says_again_and_again(said)
+
+
+@given(st.lists(texts.filter(lambda text: text.strip() != ""), max_size=8))
+def test_the_order_in_which_an_author_speaks_changes_nothing(said: list[str]) -> None:
+    assert says_again_and_again(said) == says_again_and_again(said[::-1])
