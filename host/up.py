@@ -18,7 +18,7 @@ from coordination import accounts, settings
 from coordination.accounts import Tier
 from coordination.database import Database
 from coordination.errors import DatabaseError
-from host import logins, ports, x_account
+from host import logins, ports, rehearsal_clock, x_account
 from host.child import Child, Program
 from host.control import Control
 from host.database_server import DatabaseServer
@@ -228,6 +228,11 @@ class Up:
                 topics=x_account.TOPICS,
                 tier=x.tier,
             )
+            if not x.sandbox and rehearsal_clock.is_moved(database):
+                raise UpError(
+                    "a rehearsal moved this database's fleet time: a real account needs another database",
+                    exit_code=REFUSED,
+                )
             if self._config.runs_sandbox:
                 for key, value in REHEARSAL_SETTINGS.items():
                     settings.seed_setting(database, key, value, actor=SEEDED_BY, reason=REHEARSAL)
@@ -250,6 +255,7 @@ class Up:
         if self._world.file:
             argv += ["--world", str(self._world.file.absolute())]
         said = self._serve("sandbox", argv, self._x.api_url, "/_sandbox/health")
+        self._set_sandbox_clock()
         skipped = said.get("rejected_rows")
         self._step(5, f"world {said.get('world')}, {said.get('posts')} posts, tier {said.get('tier')}")
         if skipped:
@@ -257,6 +263,14 @@ class Up:
                 f"      {skipped} rows of the world were skipped: see {self._state.logs / 'sandbox.log'}",
                 "warning",
             )
+
+    def _set_sandbox_clock(self) -> None:
+        """Fleet time that a rehearsal moved stays moved, also for a sandbox that begins anew."""
+        database = Database(self._state.dsn("maintainer"), name="up")
+        try:
+            rehearsal_clock.tell_sandbox(database, self._x.api_url, self._state.path / "sandbox.token")
+        finally:
+            database.close()
 
     def _workers(self) -> tuple[Manager, Control]:
         kinds = registry.find()

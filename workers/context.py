@@ -121,5 +121,9 @@ class Context:
 
 
 def default_account(config: Config) -> str:
-    """The account that the environment's credentials mean: the sandbox's own, or the real one."""
-    return SANDBOX_ACCOUNT if config.runs_sandbox else "default"
+    """The account of the fleet on this state directory; before one ran, what the credentials mean."""
+    try:
+        kept = (config.state_dir / "account").read_text("utf-8").strip()
+    except OSError:
+        kept = ""
+    return kept or (SANDBOX_ACCOUNT if config.runs_sandbox else "default")

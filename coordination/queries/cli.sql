@@ -32,3 +32,12 @@ SELECT name, platform, api_url, sandbox, tier, platform_user_id, handle, topics 
 -- Every attempt to send an intent with what it was answered, first one first; reads along the primary key.
 SELECT a.attempt, a.worker_id, a.began_at, a.settled_at, a.outcome, a.status, a.reason, a.headers->>'platform_id' AS platform_id
 FROM fleet.attempts a WHERE a.intent = %(intent)s::bigint ORDER BY a.attempt;
+
+-- name: get_fleet_clock
+-- How fleet time runs where a rehearsal moved it; no row while it is the clock's own.
+SELECT real0, fleet0, rate FROM fleet.clock;
+
+-- name: get_fleet_time
+-- What time it is for the fleet; one row.
+SELECT fleet.now() AS fleet_now, fleet.real_now() AS real_now, c.rate IS NOT NULL AS moved, coalesce(c.rate, 1) AS rate
+FROM (SELECT 1) one LEFT JOIN fleet.clock c ON true;

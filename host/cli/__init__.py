@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Group] = {
     "kill-switch": Group(module="kill_switch", summary="stop all sending at once: on, off, status"),
     "settings": Group(module="settings", summary="live settings: list, set"),
     "flags": Group(module="flags", summary="feature flags: list, set"),
+    "clock": Group(module="clock", summary="in a rehearsal, let days pass within minutes: show, move"),
     "account": Group(module="account", summary="accounts: list, topics, policy, tier"),
     "worker": Group(module="worker", summary="list the program's workers; run one here"),
     "migrate": Group(module="migrate", summary="bring the database's schema up to date"),

@@ -94,5 +94,5 @@ def _addressee(message: dict[str, str]) -> str:
 
 def _id(text: str) -> str:
     if not (text.isascii() and text.isdecimal()) or len(text) > LONGEST_ID:
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a message's number")
+        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a message's number: 1 to 18 digits")
     return text

@@ -46,15 +46,18 @@ WORKERS = {
     "coordination": "SELECT count(*) FROM fleet.messages "
     "WHERE recipient_kind = 'role' AND routed_to IS NOT NULL",
     "discovery": "SELECT count(*) FROM fleet.candidates",
-    "engagement": "SELECT count(*) FROM fleet.candidates WHERE state IN ('proposed', 'passed')",
+    "engagement": "SELECT count(*) FROM fleet.candidates WHERE state = 'proposed'",
     "maintenance": "SELECT count(*) FROM fleet.events WHERE kind = 'swept'",
-    "mentions": "SELECT count(*) FROM fleet.interactions WHERE state IN ('answered', 'ignored')",
+    "mentions": "SELECT count(*) FROM fleet.interactions WHERE state = 'answered'",
     "metrics": "SELECT count(*) FROM fleet.readings",
     "monitoring": "SELECT count(*) FROM fleet.health_snapshots",
     "planner": "SELECT count(*) FROM fleet.intents WHERE target LIKE 'plan:%'",
     "poster": "SELECT count(*) FROM fleet.intents WHERE state = 'posted'",
 }
-IDLE_IN = {"free": {"coordination", "discovery", "engagement", "mentions"}}
+IDLE_IN = {
+    "free": {"coordination", "discovery", "engagement", "mentions"},
+    "pay_per_use": {"engagement"},
+}
 """Workers that a tier leaves nothing to do."""
 UNSUMMONED = (
     "SELECT i.id FROM fleet.intents i WHERE i.action = 'reply' AND i.attempt > 0 AND NOT EXISTS ("

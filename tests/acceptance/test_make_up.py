@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
@@ -69,6 +70,16 @@ def record_equals_ledger(fleet: FleetProcess) -> dict[str, str] | None:
     return posted if posted and posted == accepted else None
 
 
+def ahead_s(fleet: FleetProcess) -> float:
+    """How far the sandbox's time is ahead of real time; fleet time must be the same."""
+    shown = json.loads(fleet.command("clock", "show", "--json"))
+    sandbox = requests.get(f"{fleet.sandbox}/_sandbox/clock", timeout=5).json()
+    asked_at = datetime.fromisoformat(shown["real_now"])
+    fleet_now = datetime.fromisoformat(shown["fleet_now"])
+    assert abs((datetime.fromisoformat(sandbox["now"]) - fleet_now).total_seconds()) < 10
+    return (fleet_now - asked_at).total_seconds()
+
+
 def readings(fleet: FleetProcess) -> float:
     text = requests.get(f"{fleet.console}/metrics", timeout=10).text
     return sum(
@@ -130,6 +141,12 @@ def test_a_fleet_comes_up_works_is_steered_survives_and_leaves_nothing(runs: Run
     fleet.command("start", "metrics")
     eventually(lambda: all_running(fleet), within_s=30, what="healthy after the start")
 
+    # An hour passes, for the fleet and its sandbox alike, first quickly and then at its own pace.
+    fleet.command("clock", "move", "--by", "3600", "--rate", "30")
+    fleet.command("clock", "move", "--rate", "1")
+    assert ahead_s(fleet) > 3600
+    eventually(lambda: record_equals_ledger(fleet), within_s=30, what="record equals ledger an hour later")
+
     # Ctrl-C's service-manager twin: all stopped within 15 s, no process left.
     everything = fleet.processes()
     assert len(everything) > len(WORKERS) + 3
@@ -139,6 +156,7 @@ def test_a_fleet_comes_up_works_is_steered_survives_and_leaves_nothing(runs: Run
     # Started again it goes on from its state, within 10 s.
     again = runs.up()
     assert again.wait_ready(30) < 10
+    assert ahead_s(again) > 3600
     posted = eventually(lambda: record_equals_ledger(again), within_s=30, what="the same record as before")
     assert text in posted.values()
     assert len(set(posted.values())) == len(posted), "a text was posted twice"

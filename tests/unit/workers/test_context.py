@@ -31,6 +31,11 @@ def test_without_credentials_the_account_is_the_sandboxs(config: Config) -> None
     assert default_account(config) == "sandbox"
 
 
+def test_a_worker_run_by_hand_acts_for_the_account_of_its_fleet(config: Config) -> None:
+    (config.state_dir / "account").write_text("default\n")
+    assert default_account(config) == "default"
+
+
 def test_credentials_that_are_missing_are_a_persons_matter(config: Config) -> None:
     with pytest.raises(NeedNotMetError, match=r"credentials\.json can't be read"):
         _ = Context(config=config, account="sandbox").x_credentials
