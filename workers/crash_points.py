@@ -15,8 +15,8 @@ VARIABLE: Final = "SOCIALFLEET_CRASH_AT"
 
 CRASH_POINTS: Final = (
     "engagement.after_take",  # candidates are in hand
-    "engagement.after_read",  # and read again
     "engagement.after_policy",  # it is chosen what to do with one
+    "engagement.after_read",  # those with an act are read again
     "engagement.after_lock",  # its post is locked
     "engagement.after_grant",  # a unit of the limit is taken
     "engagement.after_writing",  # the text is written

@@ -82,16 +82,38 @@ class EngagementSettings(WorkerSettings):
         return left
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What to do with a candidate, and why not each better action."""
+
+    action: Action
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoChoice:
+    """Nothing is to be done with it.
+
+    Attributes:
+        reason: why not each of the actions.
+        waits: whether only a cap is in the way, so that it may be done later.
+    """
+
+    reason: str
+    waits: bool
+
+
 @dataclass(kw_only=True)
 class Round:
     """What one step goes by, and what came of it.
 
     Attributes:
         now: fleet time.
-        left: how many of each action that the tier allows may still be proposed.
-        denied: the actions that the account's tier never allows, with the reason.
+        left: how many of each action that the tier allows may still be chosen.
+        denied: the actions that the account's tier never allows here, with the reason.
         texts: recent texts, none of which may come again.
         open: what was taken and not decided yet.
+        chosen: what to do with those of them that an act was chosen for.
     """
 
     account: Account
@@ -100,21 +122,9 @@ class Round:
     denied: Mapping[Action, str]
     texts: set[str]
     open: dict[str, Candidate] = field(default_factory=dict[str, Candidate])
+    chosen: dict[str, Choice] = field(default_factory=dict[str, Choice])
     outcomes: Counter[str] = field(default_factory=Counter[str])
     stopped: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What to do with a candidate: an action, or none; and why not each of the others.
-
-    Attributes:
-        waits: whether only a cap is in the way, so that it may be done later.
-    """
-
-    action: Action | None
-    refused: Mapping[str, str]
-    waits: bool = False
 
 
 class Engagement(Worker):
@@ -133,7 +143,7 @@ class Engagement(Worker):
         _ = self._crash
 
     def step(self) -> None:
-        """Take the best candidates, read them again, and propose what may be done; tell what came of it."""
+        """Take the best candidates, choose what may be done, read those again, propose; tell the outcome."""
         account = self.fleet.accounts.get(self.context.account)
         denied = self._denied(account)
         if self._is_idle(account, denied):
@@ -173,10 +183,14 @@ class Engagement(Worker):
     # What may be done at all
 
     def _denied(self, account: Account) -> dict[Action, str]:
+        """What the tier never allows towards a candidate, and why.
+
+        An act for those alone who called the account is among it: whoever did is answered by mentions.
+        """
         rules = self.fleet.policy.of(account.name)
         denied: dict[Action, str] = {}
         for action in ACTIONS:
-            if rules.get(action, "deny") == "deny":
+            if rules.get(action, "deny") != "allow":
                 denied[action] = self.fleet.policy.check(account.name, action).reason
         return denied
 
@@ -194,6 +208,11 @@ class Engagement(Worker):
     # The candidates of one step
 
     def _engage_all(self, job: Round) -> None:
+        """Choose first: each post that is read may cost money, and only what is chosen is read."""
+        self.each(list(job.open.values()), key=_choice_name, handle=lambda one: self._choose_for(job, one))
+        chosen = [job.open[platform_id] for platform_id in job.chosen]
+        if not chosen or self.draining.is_set():
+            return
         posts, gone = self._read_again(job)
         self._crash.pass_by("engagement.after_read")
 
@@ -206,50 +225,21 @@ class Engagement(Worker):
             else:
                 self._engage(job, candidate, post)
 
-        self.each(list(job.open.values()), key=_item_name, handle=engage)
+        self.each(chosen, key=_item_name, handle=engage)
 
-    def _read_again(self, job: Round) -> tuple[dict[str, Post], dict[str | None, str]]:
-        """The candidates as they are now, in one request, and why some are not."""
-        try:
-            answer = read(
-                self.fleet,
-                "get_tweets",
-                lambda: self.context.x.posts(list(job.open)),
-                account=job.account.name,
-                worker_id=self.worker_id,
-                priority="low",
-            )
-        except NoGrantError as error:
-            job.stopped = str(error)
-            return {}, {}
-        return {post.id: post for post in answer.value}, {item.id: item.reason for item in answer.missing}
-
-    def _engage(self, job: Round, candidate: Candidate, post: Post) -> None:
-        """Decide, lock, take a grant, write, propose; every way ends in a decision about the candidate."""
-        if post.author_id != candidate.author_id:
-            self._pass(job, candidate, "X says that somebody else wrote it")
-            return
+    def _choose_for(self, job: Round, candidate: Candidate) -> None:
+        """Choose what to do with a candidate; decide about it where that is nothing."""
         choice = self._choose(job, candidate)
         self._crash.pass_by("engagement.after_policy")
-        if choice.action is None:
-            told = "; ".join(f"{action}: {reason}" for action, reason in choice.refused.items())
-            if choice.waits:
-                self._leave(job, candidate, told)
-            else:
-                self._pass(job, candidate, told)
-            return
-        outcome = self._proposing.propose(
-            self._act(job, candidate, post, choice, choice.action), lock_minutes=self.settings.lock_minutes
-        )
-        if isinstance(outcome, Proposed):
-            self._settle(job, candidate, choice.action, outcome)
-        elif outcome.is_final:
-            self._pass(job, candidate, outcome.reason)
+        if isinstance(choice, Choice):
+            job.chosen[candidate.platform_id] = choice
+            job.left[choice.action] -= 1
+        elif choice.waits:
+            self._leave(job, candidate, choice.reason)
         else:
-            job.stopped = outcome.reason if outcome.stops else job.stopped
-            self._leave(job, candidate, outcome.reason)
+            self._pass(job, candidate, choice.reason)
 
-    def _choose(self, job: Round, candidate: Candidate) -> Choice:
+    def _choose(self, job: Round, candidate: Candidate) -> Choice | NoChoice:
         """The first action that score, tier, policy and caps allow."""
         refused: dict[str, str] = {}
         waits = False
@@ -270,16 +260,47 @@ class Engagement(Worker):
                     waits = True
                 else:
                     return Choice(action=action, refused=refused)
-        return Choice(action=None, refused=refused, waits=waits)
+        return NoChoice(reason="; ".join(f"{action}: {why}" for action, why in refused.items()), waits=waits)
 
-    def _act(self, job: Round, candidate: Candidate, post: Post, choice: Choice, action: Action) -> Act:
-        wanted = self.settings.min_score(action)
+    def _read_again(self, job: Round) -> tuple[dict[str, Post], dict[str | None, str]]:
+        """The chosen as they are now, in one request, and why some are not."""
+        try:
+            answer = read(
+                self.fleet,
+                "get_tweets",
+                lambda: self.context.x.posts(list(job.chosen)),
+                account=job.account.name,
+                worker_id=self.worker_id,
+                priority="low",
+            )
+        except NoGrantError as error:
+            job.stopped = str(error)
+            return {}, {}
+        return {post.id: post for post in answer.value}, {item.id: item.reason for item in answer.missing}
+
+    def _engage(self, job: Round, candidate: Candidate, post: Post) -> None:
+        """Lock, take a grant, write, propose; every way ends in a decision about the candidate."""
+        if post.author_id != candidate.author_id:
+            self._pass(job, candidate, "X says that somebody else wrote it")
+            return
+        act = self._act(job, candidate, post, job.chosen[candidate.platform_id])
+        outcome = self._proposing.propose(act, lock_minutes=self.settings.lock_minutes)
+        if isinstance(outcome, Proposed):
+            self._settle(job, candidate, act.action, outcome)
+        elif outcome.is_final:
+            self._pass(job, candidate, outcome.reason)
+        else:
+            job.stopped = outcome.reason if outcome.stops else job.stopped
+            self._leave(job, candidate, outcome.reason)
+
+    def _act(self, job: Round, candidate: Candidate, post: Post, choice: Choice) -> Act:
+        wanted = self.settings.min_score(choice.action)
         return Act(
             account=job.account.name,
-            action=action,
+            action=choice.action,
             candidate=candidate,
             post=post,
-            why=f"scores {candidate.score:.1f}, {action} is from {wanted:g}",
+            why=f"scores {candidate.score:.1f}, {choice.action} is from {wanted:g}",
             refused=choice.refused,
             avoid=frozenset(job.texts),
             now=job.now,
@@ -292,7 +313,6 @@ class Engagement(Worker):
         self._decide(job, candidate, "proposed", f"{action} proposed", made.intent.id)
         self._crash.pass_by("engagement.after_decide")
         job.texts.add(made.text)
-        job.left[action] -= 1
         job.outcomes[action] += 1
         self.log.info(
             "proposed",
@@ -330,10 +350,18 @@ class Engagement(Worker):
         """What the step left undecided waits again; what fails for good is passed over."""
         if not job.open:
             return
-        failed = self.fleet.failed_items.among(_item_name(one) for one in job.open.values())
-        for candidate in list(job.open.values()):
-            if failed.get(_item_name(candidate)) == "dead":
-                self._pass(job, candidate, f"failed too often: dead letter {_item_name(candidate)} says why")
+        held = list(job.open.values())
+        failed = self.fleet.failed_items.among(
+            name(one) for one in held for name in (_choice_name, _item_name)
+        )
+        for candidate in held:
+            dead = [
+                name(candidate)
+                for name in (_choice_name, _item_name)
+                if failed.get(name(candidate)) == "dead"
+            ]
+            if dead:
+                self._pass(job, candidate, f"failed too often: dead letter {dead[0]} says why")
             else:
                 self._leave(job, candidate, job.stopped or "the step ended before its turn")
 
@@ -378,6 +406,11 @@ class Engagement(Worker):
         url = str(config.openai_base_url or "https://api.openai.com/v1")
         model = ModelWriter(url, config.openai_api_key, config.openai_model)
         return FallbackResponder(ModelResponder(model), BuiltinResponder())
+
+
+def _choice_name(candidate: Candidate) -> str:
+    # Its own: a choice that comes out well must not clear the failures of the act that follows it.
+    return f"choice:{candidate.platform_id}"
 
 
 def _item_name(candidate: Candidate) -> str:

@@ -207,33 +207,50 @@ def test_where_one_action_is_denied_the_next_one_is_taken(
     assert acts(fleet_database) == [("reply", "1", "ready")]
 
 
-def test_an_account_that_replies_only_when_summoned_passes_with_the_reason(
-    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX
+@pytest.mark.parametrize(
+    ("tier", "why"),
+    [
+        ("free", "the free tier doesn't reply"),
+        ("pay_per_use", "X allows replies only to those who mentioned the account"),
+    ],
+)
+def test_a_tier_that_allows_nothing_unasked_idles_reads_nothing_and_says_why_once(
+    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX, tier: str, why: str
 ) -> None:
-    set_tier(fleet_database, "pay_per_use")
+    set_tier(fleet_database, tier)
     fill(member, x, 90, 50)
-    engagement(member, x).step()
-    assert acts(fleet_database) == []
-    state, reason = pool(fleet_database)["1"]
-    assert state == "passed"
-    assert reason is not None
-    assert "reply: X allows replies only to those who mentioned the account" in reason
-    assert "quote: X keeps quotes for enterprise access" in reason
-    assert states(fleet_database)["2"] == "waiting"
-
-
-def test_a_tier_that_allows_nothing_idles_and_says_why_once(
-    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX
-) -> None:
-    set_tier(fleet_database, "free")
-    fill(member, x, 90)
     worker = engagement(member, x)
     worker.step()
     worker.step()
     assert x.asked == []
-    assert states(fleet_database) == {"1": "waiting"}
+    assert acts(fleet_database) == []
+    assert states(fleet_database) == {"1": "waiting", "2": "waiting"}
     (message,) = told(fleet_database, "engagement_idle")
-    assert "the free tier doesn't reply" in message
+    assert why in message
+
+
+def test_an_action_only_for_those_who_called_is_none_for_a_candidate(
+    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX
+) -> None:
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.policy_rules SET rule = 'summoned' WHERE action IN ('quote', 'reply')")
+    fill(member, x, 90)
+    engagement(member, x).step()
+    assert acts(fleet_database) == [("like", "1", "ready")]
+
+
+def test_only_what_an_act_was_chosen_for_is_read(
+    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX
+) -> None:
+    fill(member, x, 90, 90, 90, 50)
+    member.opt_outs.record(SANDBOX, "502", "person2", "99", "stop")
+    engagement(member, x, replies_per_step=0, likes_per_step=1).step()
+    assert [given["ids"] for _, given in x.asked] == ["1,3"]
+    assert acts(fleet_database) == [("quote", "1", "ready"), ("like", "3", "ready")]
+    found = pool(fleet_database)
+    assert found["2"][0] == "passed"
+    state, reason = found["4"]
+    assert (state, str(reason).rpartition("; ")[2]) == ("waiting", "like: its cap is reached")
 
 
 def test_who_opted_out_after_being_found_is_left_alone(
@@ -242,6 +259,7 @@ def test_who_opted_out_after_being_found_is_left_alone(
     fill(member, x, 90)
     member.opt_outs.record(SANDBOX, "501", "person1", "99", "stop")
     engagement(member, x).step()
+    assert x.asked == []
     assert acts(fleet_database) == []
     state, reason = pool(fleet_database)["1"]
     assert (state, "left alone" in str(reason)) == ("passed", True)
@@ -340,16 +358,17 @@ def test_a_post_that_somebody_works_on_waits_and_one_engaged_with_lately_is_pass
     }
 
 
+@pytest.mark.parametrize("what", ["_choose", "_engage"])
 def test_what_fails_again_and_again_is_a_dead_letter_and_passed_over(
-    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX, monkeypatch: pytest.MonkeyPatch
+    member: Fleet, fleet_database: FleetDatabase, x: ScriptedX, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     fill(member, x, 90)
     worker = engagement(member, x, max_item_attempts=2)
 
     def broken(*_arguments: object, **_named: object) -> None:
-        raise RuntimeError("a bug in deciding")
+        raise RuntimeError("a bug")
 
-    monkeypatch.setattr(worker, "_choose", broken)
+    monkeypatch.setattr(worker, what, broken)
     worker.step()
     assert states(fleet_database) == {"1": "waiting"}
     worker.step()
@@ -362,5 +381,6 @@ def test_a_drain_leaves_the_rest_waiting(member: Fleet, fleet_database: FleetDat
     worker = engagement(member, x)
     worker.draining.set()
     worker.step()
+    assert x.asked == []
     assert acts(fleet_database) == []
     assert set(states(fleet_database).values()) == {"waiting"}
