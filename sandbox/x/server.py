@@ -30,7 +30,7 @@ from sandbox.x.store.store import Store
 from sandbox.x.world import world_files, worlds
 from sandbox.x.world.living import Living
 from sandbox.x.world.population import Inhabited, Options
-from sandbox.x.world.prefetch import prefetched
+from sandbox.x.world.prefetch import PrefetchError, prefetched
 from sandbox.x.world.world_files import WorldError
 
 HOST = "127.0.0.1"
@@ -170,7 +170,7 @@ def _open_world(store: Store, file: Path | None, options: Options, now_ms: int) 
         data = world_files.read_bytes(file) if file else b""
         if store.meta("world") != inhabited.digest(data):
             _replace_world(store, inhabited, file, data, now_ms)
-    except WorldError as error:
+    except (PrefetchError, WorldError) as error:
         raise SandboxError(str(error)) from error
     living = Living(store, inhabited, grows=file is None, now_ms=now_ms)
     store.reactions = living.reactions

@@ -50,7 +50,7 @@ def _received(pipe: BinaryIO) -> Iterator[Posts]:
         # Plain tuples by marshal take a third of pickle's time.
         while (posts := marshal.load(pipe)) is not END:  # noqa: S302 - from this process's own child
             yield [PlainPost._make(post) for post in posts]
-    except EOFError as error:
+    except (EOFError, TypeError, ValueError) as error:  # what it wrote may be cut off anywhere
         raise PrefetchError("the process that makes the world was ended: start the sandbox again") from error
 
 
