@@ -89,6 +89,8 @@ def _why(row: dict[str, Any]) -> str:
             return (
                 f"{reason} by message {row['message']}; answered when a finding comes, or at {row['due_at']}"
             )
+        case "seen" if row["reason"]:  # put off
+            return f"{reason}; tried again at {row['due_at']}"
         case "seen":
             return "waits for the mentions worker"
         case _:

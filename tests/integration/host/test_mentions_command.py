@@ -122,6 +122,16 @@ def test_an_answer_that_came_to_another_end_is_not_shown_as_given(
 
 
 @pytest.mark.usefixtures("noted")
+def test_what_was_put_off_says_why(fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str]) -> None:
+    with fleet_database.connect("mentions") as fleet:
+        held = fleet.interactions.take("sandbox")
+        assert [one.platform_id for one in held] == ["3"]
+        fleet.interactions.put_off("sandbox", "3", "waits for words: the model is away", due_in_s=600)
+    assert run("list", "--state", "seen") == 0
+    assert "waits for words: the model is away; tried again at " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("noted")
 def test_what_is_not_there_or_no_id_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", "99") == 1
     assert "no mention 99 was seen" in capsys.readouterr().err
