@@ -1,6 +1,7 @@
 """The registry: workers are found by their files under `workers/fleet/`, and by entry points."""
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -47,7 +48,15 @@ def find() -> dict[str, type[Worker]]:
 
 
 def get(name: str) -> type[Worker]:
-    """The worker of that name; raises `RegistryError` that lists the names there are."""
+    """The worker of that name; raises `RegistryError` that lists the names there are.
+
+    A worker whose file has its name is found without loading the others: each is a process of its own, and
+    what they import is not small.
+    """
+    if NAME.fullmatch(name) and importlib.util.find_spec(f"workers.fleet.{name}"):
+        for kind in _in_file(f"workers.fleet.{name}"):
+            if kind.name == name:
+                return kind
     known = find()
     if name not in known:
         raise RegistryError(f"worker is {name!r}: allowed is one of {', '.join(known)}")

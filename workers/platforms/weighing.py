@@ -7,6 +7,7 @@ brings; while it is imported a stand-in with the one function it calls takes tha
 import importlib
 import importlib.resources
 import sys
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -27,14 +28,17 @@ def _import_parser() -> Any:
             sys.modules["pkg_resources"] = before
 
 
-_parser: Any = _import_parser()
+@cache
+def _parser() -> Any:
+    """Made by the first text that needs it: its patterns take a third of a second, and few workers weigh."""
+    return _import_parser()
 
 
 def weighted_length(text: str) -> int:
     """The length as X counts it: a URL 23, most CJK characters and emoji 2, others 1."""
-    return int(_parser.parse_tweet(text).weightedLength)
+    return int(_parser().parse_tweet(text).weightedLength)
 
 
 def urls(text: str) -> list[str]:
     """What X would turn into links, also where no scheme is written."""
-    return list(_parser.extract_urls(text))
+    return list(_parser().extract_urls(text))
