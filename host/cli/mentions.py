@@ -105,5 +105,5 @@ def _answer(row: dict[str, Any]) -> str:
 
 def _id(text: str) -> str:
     if not (text.isascii() and text.isdecimal()) or len(text) > LONGEST_ID:
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a post's id, digits only")
+        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a post's id: 1 to 19 digits")
     return text

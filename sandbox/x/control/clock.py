@@ -164,7 +164,7 @@ def _read(given: object) -> Setting:
 
 def _time_ms(field: str, value: object) -> float:
     try:
-        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+        at = datetime.fromisoformat(value) if isinstance(value, str) and value.isprintable() else None
         if at is not None and at.tzinfo is not None:
             return (at - EPOCH).total_seconds() * 1000
     except (ValueError, OverflowError):
