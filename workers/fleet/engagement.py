@@ -18,7 +18,9 @@ from workers.errors import NoGrantError
 from workers.intervals import minutes
 from workers.outside.proposing import Act, Action, Proposed, Proposing
 from workers.outside.reads import read
-from workers.platforms.writers.responses import BuiltinResponder, Responder
+from workers.platforms.writers import Writer
+from workers.platforms.writers.choice import responder
+from workers.platforms.writers.responses import ResponseBrief
 from workers.platforms.x import Post
 
 ACTIONS: Final[tuple[Action, ...]] = ("quote", "reply", "like")
@@ -396,16 +398,8 @@ class Engagement(Worker):
         )
 
     @cached_property
-    def _responder(self) -> Responder:
-        config = self.context.config
-        if config.openai_base_url is None and config.openai_api_key is None:
-            return BuiltinResponder()
-        from workers.platforms.writers.model import ModelWriter  # noqa: PLC0415  its library loads slowly
-        from workers.platforms.writers.responses import FallbackResponder, ModelResponder  # noqa: PLC0415
-
-        url = str(config.openai_base_url or "https://api.openai.com/v1")
-        model = ModelWriter(url, config.openai_api_key, config.openai_model)
-        return FallbackResponder(ModelResponder(model), BuiltinResponder())
+    def _responder(self) -> Writer[ResponseBrief]:
+        return responder(self.context.config)
 
 
 def _choice_name(candidate: Candidate) -> str:

@@ -21,8 +21,9 @@ from workers.handlers import handles
 from workers.intervals import minutes
 from workers.outside.identity import confirm
 from workers.outside.mention_walk import MentionWalk, item_name
-from workers.platforms.writers import Draft, WriterError
-from workers.platforms.writers.answers import AnswerBrief, Answerer, BuiltinAnswerer, Report
+from workers.platforms.writers import Draft, Writer, WriterError
+from workers.platforms.writers.answers import AnswerBrief, Report
+from workers.platforms.writers.choice import answerer
 from workers.tasks import AnalysePost, PostAnalysed
 
 ANALYST = "content_analysis"
@@ -205,7 +206,7 @@ class Mentions(Worker):
             seed=int.from_bytes(sha256(f"{account.name} {mention.platform_id}".encode()).digest()[:8], "big"),
         )
         try:
-            draft = self._answerer.answer(brief)
+            draft = self._answerer.write(brief)
         except WriterError as error:  # no fault of the mention's: it waits for words
             self._put_off(mention, error.reason)
             return
@@ -296,19 +297,8 @@ class Mentions(Worker):
         return CrashPoints(self.fleet.accounts.get(self.context.account))
 
     @cached_property
-    def _answerer(self) -> Answerer:
-        config = self.context.config
-        if config.openai_base_url is None and config.openai_api_key is None:
-            return BuiltinAnswerer()
-        from workers.platforms.writers.model import ModelWriter  # noqa: PLC0415  its library loads slowly
-        from workers.platforms.writers.model_answers import (  # noqa: PLC0415  the same
-            FallbackAnswerer,
-            ModelAnswerer,
-        )
-
-        url = str(config.openai_base_url or "https://api.openai.com/v1")
-        model = ModelWriter(url, config.openai_api_key, config.openai_model)
-        return FallbackAnswerer(ModelAnswerer(model), BuiltinAnswerer())
+    def _answerer(self) -> Writer[AnswerBrief]:
+        return answerer(self.context.config)
 
 
 def _addressed(account: Account) -> Addressed:

@@ -9,7 +9,8 @@ from pydantic import Field
 from coordination.ledger import Queue
 from workers.base import Worker, WorkerSettings
 from workers.intervals import also, hours, minutes
-from workers.platforms.writers import Brief, BuiltinWriter, Draft, Writer, with_fallback
+from workers.platforms.writers import Brief, Draft, Writer
+from workers.platforms.writers.choice import post_writer
 
 PLAN = "plan:"
 """How the planner's targets begin; the rest is the slot's time."""
@@ -90,18 +91,8 @@ class Planner(Worker):
             )
 
     @cached_property
-    def _writer(self) -> Writer:
-        config = self.context.config
-        if config.openai_base_url is None and config.openai_api_key is None:
-            return BuiltinWriter()
-        from workers.platforms.writers.model import ModelWriter  # noqa: PLC0415  its library loads slowly
-
-        model = ModelWriter(
-            str(config.openai_base_url or "https://api.openai.com/v1"),
-            config.openai_api_key,
-            config.openai_model,
-        )
-        return with_fallback(model, BuiltinWriter())
+    def _writer(self) -> Writer[Brief]:
+        return post_writer(self.context.config)
 
 
 def plan_slots(queue: Queue, *, target: int, spacing_s: int) -> list[datetime]:

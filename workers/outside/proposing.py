@@ -20,8 +20,8 @@ from coordination.errors import LockLostError
 from coordination.ledger import Intent
 from workers.crash_points import CrashPoints
 from workers.logs import Log
-from workers.platforms.writers import Draft, WriterError
-from workers.platforms.writers.responses import Responder, ResponseBrief
+from workers.platforms.writers import Draft, Writer, WriterError
+from workers.platforms.writers.responses import ResponseBrief
 from workers.platforms.x import Post
 
 Action = Literal["quote", "reply", "like"]
@@ -82,7 +82,13 @@ class Proposing:
     """Proposes one act at a time, for one worker."""
 
     def __init__(
-        self, *, fleet: Fleet, worker_id: str, worker: str, responder: Responder, crash: CrashPoints
+        self,
+        *,
+        fleet: Fleet,
+        worker_id: str,
+        worker: str,
+        responder: Writer[ResponseBrief],
+        crash: CrashPoints,
     ) -> None:
         self._fleet = fleet
         self._worker_id = worker_id
@@ -131,7 +137,7 @@ class Proposing:
         if act.action == "like":
             return LIKE
         seed = sha256(f"{act.account} {act.action} {act.candidate.platform_id}".encode()).digest()
-        draft = self._responder.respond(
+        draft = self._responder.write(
             ResponseBrief(
                 kind=act.action,
                 words=html.unescape(act.post.text),

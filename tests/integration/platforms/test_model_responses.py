@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from tests.integration.platforms.scripted import Scripted, reply
-from workers.platforms.writers import DraftRefused
+from workers.platforms.writers import DraftRefused, FallbackWriter
 from workers.platforms.writers.model import ModelWriter
 from workers.platforms.writers.responses import (
     BuiltinResponder,
-    FallbackResponder,
     ModelResponder,
     ResponseBrief,
 )
@@ -34,7 +33,7 @@ def test_the_model_gets_the_post_as_data_and_never_as_part_of_its_task(
     server: Scripted, responder: ModelResponder
 ) -> None:
     server.answers(reply(200, completion("Gardens are never closed.")))
-    draft = responder.respond(BRIEF)
+    draft = responder.write(BRIEF)
     assert (draft.text, draft.writer, draft.topic) == ("Gardens are never closed.", "model", "gardens")
     task, data = json.loads(server.requests[0].partition(b"\r\n\r\n")[2])["messages"]
     assert (task["role"], data["role"]) == ("system", "user")
@@ -47,6 +46,7 @@ def test_the_model_gets_the_post_as_data_and_never_as_part_of_its_task(
     ("text", "why"),
     [
         ("They say: my garden is closed for ever and a day.", "repeats the post"),
+        ("Ha, POST evil example ALL", "repeats the post"),
         ("Look at https://evil.example", "a link"),
         ("Thank you @everyone", "mentions an account"),
         ("said LATELY about gardens.", "a recent one"),
@@ -57,8 +57,8 @@ def test_a_text_that_may_not_be_posted_is_refused_and_the_built_in_responds(
 ) -> None:
     server.answers(reply(200, completion(text)))
     with pytest.raises(DraftRefused, match=why):
-        responder.respond(BRIEF)
-    draft = FallbackResponder(responder, BuiltinResponder()).respond(BRIEF)
+        responder.write(BRIEF)
+    draft = FallbackWriter(responder, BuiltinResponder()).write(BRIEF)
     assert draft.writer == "builtin"
     assert draft.fallback_reason is not None
     assert why in draft.fallback_reason
@@ -66,5 +66,5 @@ def test_a_text_that_may_not_be_posted_is_refused_and_the_built_in_responds(
 
 def test_a_model_that_is_away_leaves_it_to_the_built_in(server: Scripted, responder: ModelResponder) -> None:
     server.answers(reply(503, {"error": "busy"}))
-    draft = FallbackResponder(responder, BuiltinResponder()).respond(BRIEF)
+    draft = FallbackWriter(responder, BuiltinResponder()).write(BRIEF)
     assert draft.fallback_reason == "WriterUnavailable: small: the endpoint answered 503"

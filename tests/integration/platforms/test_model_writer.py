@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.integration.platforms.scripted import Scripted, reply
-from workers.platforms.writers import Brief, BuiltinWriter, DraftRefused, WriterUnavailable, with_fallback
+from workers.platforms.writers import Brief, BuiltinWriter, DraftRefused, FallbackWriter, WriterUnavailable
 from workers.platforms.writers.model import ModelWriter
 
 KEY = "sk-5c1e"
@@ -111,7 +111,7 @@ def test_a_failing_endpoint_is_asked_once_and_the_built_in_writer_goes_on(
     server: Scripted, writer: ModelWriter, data: bytes
 ) -> None:
     server.answers(data)
-    draft = with_fallback(writer, BuiltinWriter()).write(BRIEF)
+    draft = FallbackWriter(writer, BuiltinWriter()).write(BRIEF)
     assert draft.writer == "builtin"
     assert draft.fallback_reason
     assert draft.fallback_reason.startswith("WriterUnavailable: small: ")

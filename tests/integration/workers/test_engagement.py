@@ -167,7 +167,7 @@ def test_the_poster_is_woken_once_more_when_the_post_is_free(
 class _Terse:
     """Says the first of its texts that is not to be avoided."""
 
-    def respond(self, brief: ResponseBrief) -> Draft:
+    def write(self, brief: ResponseBrief) -> Draft:
         texts = [f"Yes, {word}." for word in ("one", "two", "three", "four")]
         text = next(text for text in texts if text not in brief.avoid)
         return Draft(text=text, writer="terse", topic=brief.topic, detail={})

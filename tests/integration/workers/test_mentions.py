@@ -432,7 +432,7 @@ class Wordless:
     def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         self._meanwhile = meanwhile
 
-    def answer(self, brief: AnswerBrief) -> Draft:
+    def write(self, brief: AnswerBrief) -> Draft:
         self._meanwhile()
         raise WriterExhausted(f"all was said of {brief.words}")
 
@@ -475,9 +475,9 @@ def test_answers_avoid_the_texts_of_a_day_and_not_those_of_a_month(
     avoided: list[frozenset[str]] = []
 
     class Noting(BuiltinAnswerer):
-        def answer(self, brief: AnswerBrief) -> Draft:
+        def write(self, brief: AnswerBrief) -> Draft:
             avoided.append(brief.avoid)
-            return super().answer(brief)
+            return super().write(brief)
 
     mentions.__dict__["_answerer"] = Noting()
     days = (0, 0.9, 0.9)

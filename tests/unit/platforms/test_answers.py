@@ -14,7 +14,7 @@ TOPICS = ("gardens", "databases")
 
 def answered(words: str, seed: int = 1, report: Report | None = None, *avoid: str) -> str:
     brief = AnswerBrief(words=words, topics=TOPICS, report=report, avoid=frozenset(avoid), seed=seed)
-    return BuiltinAnswerer().answer(brief).text
+    return BuiltinAnswerer().write(brief).text
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_when_all_was_said_it_says_so() -> None:
 
     brief = AnswerBrief(words="hello", topics=TOPICS, avoid=Everything(), seed=1)
     with pytest.raises(WriterExhausted, match="wait"):
-        BuiltinAnswerer().answer(brief)
+        BuiltinAnswerer().write(brief)

@@ -12,7 +12,6 @@ from workers.platforms.writers.responses import (
     BuiltinResponder,
     Kind,
     ResponseBrief,
-    is_echo,
 )
 from workers.platforms.writers.writer import WriterExhausted
 
@@ -30,7 +29,7 @@ def brief(**more: Any) -> ResponseBrief:
 def test_whatever_the_post_and_the_topic_the_response_can_be_posted(
     kind: Kind, words: str, topic: str, seed: int
 ) -> None:
-    text = BuiltinResponder().respond(brief(kind=kind, words=words, topic=topic, seed=seed)).text
+    text = BuiltinResponder().write(brief(kind=kind, words=words, topic=topic, seed=seed)).text
     check(text)
     assert "@" not in text
     assert "http" not in text
@@ -39,7 +38,7 @@ def test_whatever_the_post_and_the_topic_the_response_can_be_posted(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_text_and_the_post_has_no_say(kind: Kind) -> None:
     one, other = (
-        BuiltinResponder().respond(brief(kind=kind, words=words)).text for words in (POST, "Something else")
+        BuiltinResponder().write(brief(kind=kind, words=words)).text for words in (POST, "Something else")
     )
     assert one == other
 
@@ -48,7 +47,7 @@ def test_the_same_seed_gives_the_same_text_and_the_post_has_no_say(kind: Kind) -
 def test_no_recent_text_comes_again_and_topics_are_named(kind: Kind) -> None:
     said: set[str] = set()
     for _ in range(100):
-        draft = BuiltinResponder().respond(brief(kind=kind, avoid=frozenset(said), topic="old maps"))
+        draft = BuiltinResponder().write(brief(kind=kind, avoid=frozenset(said), topic="old maps"))
         assert draft.text not in said
         assert "old maps" in draft.text.lower()
         said.add(draft.text)
@@ -60,16 +59,8 @@ def test_every_opener_holds_its_topic_once() -> None:
         assert len(set(openers)) == len(openers)
 
 
-@pytest.mark.parametrize(
-    ("text", "words", "echoes"),
-    [("Yes.", "yes.", True), ("Yes!", "No", False), ("", "", False), ("a" * 39, "a" * 50, False)],
-)
-def test_an_echo_is_a_piece_of_the_post_word_for_word(text: str, words: str, echoes: bool) -> None:
-    assert is_echo(text, words) is echoes
-
-
 def test_when_all_was_said_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.platforms.writers.responses.GUESSES", 1)
-    first = BuiltinResponder().respond(brief()).text
+    first = BuiltinResponder().write(brief()).text
     with pytest.raises(WriterExhausted):
-        BuiltinResponder().respond(brief(avoid=frozenset({first})))
+        BuiltinResponder().write(brief(avoid=frozenset({first})))

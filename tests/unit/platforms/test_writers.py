@@ -13,11 +13,11 @@ from workers.platforms.writers import (
     BuiltinWriter,
     Draft,
     DraftRefused,
+    FallbackWriter,
     Writer,
     WriterError,
     WriterExhausted,
     WriterUnavailable,
-    with_fallback,
 )
 from workers.platforms.writers.builtin import COMBINATIONS, TOPIC_CAP
 from workers.platforms.writers.phrases import CLOSERS, MIDDLES, OPENERS
@@ -124,14 +124,14 @@ DRAFT = Draft(text="Hello", writer="model", topic="tea", detail={})
 
 
 def test_the_first_writers_draft_is_taken_when_there_is_one() -> None:
-    assert with_fallback(Fixed(DRAFT), BuiltinWriter()).write(brief("tea")) == DRAFT
+    assert FallbackWriter(Fixed(DRAFT), BuiltinWriter()).write(brief("tea")) == DRAFT
 
 
 @pytest.mark.parametrize(
     "error", [WriterUnavailable("no answer"), DraftRefused("a link"), WriterExhausted("all")]
 )
 def test_the_second_writes_when_the_first_fails_and_the_draft_says_why(error: WriterError) -> None:
-    writer: Writer = with_fallback(Fixed(error), BuiltinWriter())
+    writer: Writer[Brief] = FallbackWriter(Fixed(error), BuiltinWriter())
     draft = writer.write(brief("tea"))
     assert draft.writer == "builtin"
     assert draft.fallback_reason == f"{type(error).__name__}: {error.reason}"
@@ -139,4 +139,4 @@ def test_the_second_writes_when_the_first_fails_and_the_draft_says_why(error: Wr
 
 def test_when_both_fail_the_seconds_error_is_raised() -> None:
     with pytest.raises(WriterExhausted):
-        with_fallback(Fixed(DraftRefused("a link")), Fixed(WriterExhausted("all"))).write(brief("tea"))
+        FallbackWriter(Fixed(DraftRefused("a link")), Fixed(WriterExhausted("all"))).write(brief("tea"))

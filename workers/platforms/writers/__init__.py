@@ -1,11 +1,13 @@
-"""Who writes a post: a language model, the built-in writer, or the first with the second behind it.
+"""Who writes a text: a language model, the built-in writer, or the first with the second behind it.
+
+Posts, responses to posts and answers to mentions each have a brief of their own; `choice` says who writes.
 
 `ModelWriter` is imported from `workers.platforms.writers.model`: its library takes a second to load,
 which a fleet without a model needn't wait for.
 """
 
 from workers.platforms.writers.builtin import BuiltinWriter
-from workers.platforms.writers.fallback import FallbackWriter, with_fallback
+from workers.platforms.writers.fallback import FallbackWriter
 from workers.platforms.writers.writer import (
     Brief,
     Draft,
@@ -26,5 +28,4 @@ __all__ = [
     "WriterError",
     "WriterExhausted",
     "WriterUnavailable",
-    "with_fallback",
 ]

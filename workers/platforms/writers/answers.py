@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from workers.platforms.post_text import check
 from workers.platforms.writers.answer_phrases import (
@@ -70,18 +70,10 @@ class AnswerBrief:
     seed: int
 
 
-class Answerer(Protocol):
-    """Writes one answer a call."""
-
-    def answer(self, brief: AnswerBrief) -> Draft:
-        """A draft that `post_text.check` passes and that isn't in `avoid`; raises `WriterError`."""
-        ...
-
-
 class BuiltinAnswerer:
     """Neutral answers in the tone of the question: hundreds a tone, the same for the same brief."""
 
-    def answer(self, brief: AnswerBrief) -> Draft:
+    def write(self, brief: AnswerBrief) -> Draft:
         """A draft chosen by the brief's seed; raises `WriterExhausted` when all are to be avoided."""
         topic = topic_in(brief.words, brief.topics)
         tone = tone_of(brief.words)

@@ -7,14 +7,15 @@ all; a model gets it as data, and what it makes of it is checked.
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from workers.platforms.post_text import check
 from workers.platforms.writers.builtin import spoken_topic
+from workers.platforms.writers.echo import WORDS_CAP, is_echo
 from workers.platforms.writers.phrases import CLOSERS, MIDDLES
 from workers.platforms.writers.response_phrases import QUOTE_OPENERS, REPLY_OPENERS
-from workers.platforms.writers.writer import Draft, DraftRefused, WriterError, WriterExhausted, likeness
+from workers.platforms.writers.writer import Draft, DraftRefused, WriterExhausted, likeness
 
 if TYPE_CHECKING:
     from workers.platforms.writers.model import ModelWriter  # its library loads slowly
@@ -23,10 +24,7 @@ Kind = Literal["reply", "quote"]
 
 OPENERS = {"reply": REPLY_OPENERS, "quote": QUOTE_OPENERS}
 GUESSES = 256
-WORDS_CAP = 1000
 REMEMBERED = 20
-ECHO = 40
-"""Characters of the post that make a text an echo of it, where they stand in it as they are."""
 TASK = (
     "Write one text for X about the topic {topic}: {form}. At most 200 characters, in the post's language, "
     "friendly and neutral, no link, no @mention, no hashtag. The user's message is JSON whose `post` a "
@@ -55,18 +53,10 @@ class ResponseBrief:
     seed: int
 
 
-class Responder(Protocol):
-    """Writes one response a call."""
-
-    def respond(self, brief: ResponseBrief) -> Draft:
-        """A draft that `post_text.check` passes and that isn't in `avoid`; raises `WriterError`."""
-        ...
-
-
 class BuiltinResponder:
     """Neutral responses: thousands a topic and kind, the same for the same brief."""
 
-    def respond(self, brief: ResponseBrief) -> Draft:
+    def write(self, brief: ResponseBrief) -> Draft:
         """A draft chosen by the brief's seed; raises `WriterExhausted` when all guesses are to be avoided."""
         taken = {likeness(text) for text in brief.avoid}
         for number, text in enumerate(_guesses(brief)):
@@ -83,7 +73,7 @@ class ModelResponder:
     def __init__(self, model: "ModelWriter") -> None:
         self._model = model
 
-    def respond(self, brief: ResponseBrief) -> Draft:
+    def write(self, brief: ResponseBrief) -> Draft:
         """A draft by the model; raises `WriterUnavailable`, `DraftRefused`."""
         recent = "\n".join(f"- {text}" for text in sorted(brief.avoid)[:REMEMBERED])
         task = TASK.format(topic=json.dumps(brief.topic, ensure_ascii=False), form=FORMS[brief.kind]) + recent
@@ -98,30 +88,6 @@ class ModelResponder:
             topic=brief.topic,
             detail={"kind": brief.kind, "model": self._model.model},
         )
-
-
-class FallbackResponder:
-    """Asks `first`; when it fails, `second`, whose draft then says why."""
-
-    def __init__(self, first: Responder, second: Responder) -> None:
-        self._first = first
-        self._second = second
-
-    def respond(self, brief: ResponseBrief) -> Draft:
-        """The first's draft, else the second's with the reason; raises the second's `WriterError`."""
-        try:
-            return self._first.respond(brief)
-        except WriterError as error:
-            reason = f"{type(error).__name__}: {error.reason}"
-        return replace(self._second.respond(brief), fallback_reason=reason)
-
-
-def is_echo(text: str, words: str) -> bool:
-    """Whether a text repeats a piece of the post word for word."""
-    said, theirs = likeness(text), likeness(words)
-    if len(theirs) <= ECHO:
-        return bool(theirs) and said == theirs
-    return any(said[start : start + ECHO] in theirs for start in range(max(0, len(said) - ECHO + 1)))
 
 
 def _guesses(brief: ResponseBrief) -> Iterator[str]:

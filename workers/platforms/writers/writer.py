@@ -9,9 +9,11 @@ WriterError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from workers.platforms.post_text import canonical
+
+BriefT_contra = TypeVar("BriefT_contra", contravariant=True)
 
 
 class WriterError(Exception):
@@ -36,7 +38,7 @@ class WriterExhausted(WriterError):  # noqa: N818  the same
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
-    """What to write.
+    """What post to write.
 
     Attributes:
         topics: The account's topics, in its owner's words; the writer takes one.
@@ -56,9 +58,9 @@ class Draft:
     """A text that X accepts, and how it came about.
 
     Attributes:
-        text: The post.
+        text: The text to post.
         writer: The writer's name: `model` or `builtin`.
-        topic: Which of the brief's topics it is about.
+        topic: Which of the brief's topics it is about; "" for none.
         detail: What else is worth keeping, such as the model or the template.
         fallback_reason: Why the writer before this one gave none; None when this was the first.
     """
@@ -70,10 +72,10 @@ class Draft:
     fallback_reason: str | None = None
 
 
-class Writer(Protocol):
-    """Writes one post a call."""
+class Writer(Protocol[BriefT_contra]):
+    """Writes one text a call: a post, a response or an answer, by what its brief is of."""
 
-    def write(self, brief: Brief) -> Draft:
+    def write(self, brief: BriefT_contra) -> Draft:
         """A draft that `post_text.check` passes and that isn't in `avoid`; raises `WriterError`."""
         ...
 
