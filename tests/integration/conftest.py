@@ -64,12 +64,17 @@ class FleetDatabase:
             )
 
 
+_templates: dict[int, str] = {}
+
+
 @pytest.fixture(scope="session")
 def template(postgres: Server) -> str:
     """The migrated template's migrator DSN."""
-    dsn = postgres.create_database(TEMPLATE)
-    schema.upgrade(dsn, PASSWORDS)
-    return dsn
+    # The fault tests have this fixture too: one template a server is enough for both.
+    if id(postgres) not in _templates:
+        _templates[id(postgres)] = dsn = postgres.create_database(TEMPLATE)
+        schema.upgrade(dsn, PASSWORDS)
+    return _templates[id(postgres)]
 
 
 @pytest.fixture

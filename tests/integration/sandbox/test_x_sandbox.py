@@ -315,17 +315,6 @@ def test_mentions_are_other_peoples_posts_that_name_the_user(sandbox: Sandbox) -
     assert [post["id"] for post in mentions] == [post["id"] for post in found["data"]]
 
 
-def test_readings_of_an_own_post_rise(fresh: Sandbox) -> None:
-    post_id = fresh.call("POST", "/2/tweets", json={"text": "Watch me grow"}).json()["data"]["id"]
-    path = f"/2/tweets?ids={post_id}&post.fields=public_metrics"
-
-    def impressions() -> int:
-        return fresh.bearer("GET", path).json()["data"][0]["public_metrics"]["impression_count"]
-
-    first = impressions()
-    assert any(impressions() > first for _ in range(1000))
-
-
 def test_a_page_shows_a_post_as_text_only(fresh: Sandbox) -> None:
     text = '<script>alert(1)</script> & "more"'
     post_id = fresh.call("POST", "/2/tweets", json={"text": text}).json()["data"]["id"]
