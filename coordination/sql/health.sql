@@ -26,7 +26,8 @@ BEGIN
             LEFT JOIN LATERAL (SELECT DISTINCT ON (t.slot) t.* FROM fleet.slots t
                 WHERE t.worker = w.name AND t.slot <= w.replicas ORDER BY t.slot, t.seen_at DESC) s ON true
             LEFT JOIN LATERAL (SELECT b.* FROM fleet.heartbeats b JOIN fleet.incarnations i ON i.id = b.incarnation
-                WHERE i.worker = w.name AND i.slot = s.slot AND i.ended_at IS NULL ORDER BY b.beat_at DESC LIMIT 1) h ON true
+                WHERE i.worker = w.name AND i.slot = s.slot AND i.pid = s.pid AND i.host = s.host AND i.ended_at IS NULL
+                ORDER BY b.beat_at DESC LIMIT 1) h ON true
             WHERE w.enabled AND w.replicas > 0 AND coalesce(f.enabled, true)), '[]'),
         'runs', coalesce((SELECT jsonb_agg(jsonb_build_object('worker', r.worker, 'runs', r.runs, 'failed', r.failed,
                 'items', r.items, 'item_errors', r.item_errors, 'longest_s', r.longest_s, 'error', r.error) ORDER BY r.worker)

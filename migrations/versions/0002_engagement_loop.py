@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "3f24f544c536e12d"
+functions = "bb2536593fbf87bb"
 
 
 def upgrade() -> None:

@@ -56,7 +56,7 @@ WORKERS = {
 }
 IDLE_IN = {
     "free": {"coordination", "discovery", "engagement", "mentions"},
-    "pay_per_use": {"engagement"},
+    "pay_per_use": {"discovery", "engagement"},
 }
 """Workers that a tier leaves nothing to do."""
 UNSUMMONED = (

@@ -324,7 +324,7 @@ class Rehearsal:
             )
         left = [
             self.fleet.rate_limits.get_remaining_capacity(endpoint, ACCOUNT).remaining
-            for endpoint in ("post_tweet", "fetch_mentions")
+            for endpoint in ("post_tweet", "fetch_mentions", "users_me")  # every life asks who it is
         ]
         if min(left) < FEW_LEFT:
             self._advance(WINDOW_S + 10)

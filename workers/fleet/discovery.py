@@ -28,6 +28,8 @@ from workers.platforms.x import Missing, Post, Read, User, XError
 from workers.tasks import AnalysePost, PostAnalysed
 
 SEARCHED = "search"
+ACTS = ("quote", "reply", "like")
+"""What engagement may do with a find; a summoned reply is the mentions worker's."""
 """The origin of what a search found; what was delegated has the message's."""
 
 
@@ -149,6 +151,8 @@ class Discovery(Worker):
         why = None
         if not verdict.allowed:
             why = f"no search: {verdict.reason}"
+        elif not any(self.fleet.policy.of(account.name).get(act) == "allow" for act in ACTS):
+            why = "no search: the tier lets the account act on no find (what is delegated is looked at)"
         elif not account.topics:
             why = (
                 f"no search: account {account.name} has no topics; give some with socialfleet account topics"

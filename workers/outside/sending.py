@@ -38,6 +38,8 @@ IDENTITY_RETRY_S = 300.0
 """Before another try of a like by an account that nobody has asked who it is."""
 ACCOUNT_TROUBLE_S = {HTTPStatus.UNAUTHORIZED: 900.0, HTTPStatus.PAYMENT_REQUIRED: 3600.0}
 """Refusals that say something about the account, not about the post: it waits, and isn't lost."""
+NOT_ENROLLED_RETRY_S = 3600.0
+"""Before another try of what the account's access doesn't include: a person sets the tier right meanwhile."""
 SETTLE_BACKOFF_CAP_S = 5.0
 
 log = Log("sending")
@@ -174,7 +176,7 @@ class Sending:
             )
         return verdict.outcome in {"posted", "rejected"}
 
-    def _judge(self, claim: Claim, clearance: Clearance, sent: Sent) -> Verdict:  # noqa: PLR0911  one each
+    def _judge(self, claim: Claim, clearance: Clearance, sent: Sent) -> Verdict:  # noqa: C901, PLR0911  one each
         match sent.outcome:
             case platform.Outcome.POSTED:
                 return Verdict(outcome="posted", platform_id=sent.platform_id)
@@ -184,6 +186,9 @@ class Sending:
                 return Verdict(outcome="not_written", reason=sent.reason)
             case platform.Outcome.RATE_LIMITED:
                 return Verdict(outcome="retry_at", reason=sent.reason, retry_after_s=sent.retry_after_s)
+            case platform.Outcome.NOT_ENROLLED:
+                reason = f"the account's access includes no {claim.action}: is its tier right? {sent.reason}"
+                return Verdict(outcome="retry_at", reason=reason, retry_after_s=NOT_ENROLLED_RETRY_S)
             case platform.Outcome.REJECTED:
                 for status, retry_after_s in ACCOUNT_TROUBLE_S.items():
                     if sent.status == status:

@@ -31,6 +31,7 @@ WINDOW_S = 900  # X's usual window: the wait when no header names a reset
 DAY_S = 86_400  # X's longest window, and the wait at a usage cap, whose end no header names
 OK, MULTIPLE_CHOICES, BAD_REQUEST, SERVER_ERROR = 200, 300, 400, 500
 DUPLICATE_CODE = 187
+NOT_ENROLLED = "client-not-enrolled"
 RATE_LIMIT_CODE = 88
 WINDOWS = ("x-rate-limit", "x-user-limit-24hour", "x-app-limit-24hour")
 
@@ -47,6 +48,8 @@ class Outcome(StrEnum):
     """X knows this text from the account: look for the earlier post."""
     REJECTED = "rejected"
     """Not accepted, and it never will be like this."""
+    NOT_ENROLLED = "not_enrolled"
+    """Not accepted: the account's access doesn't include such acts, whatever the post."""
     UNKNOWN = "unknown"
     """It may have been accepted: never send it again before the timeline shows that it was not."""
 
@@ -107,6 +110,8 @@ def _sorted(answer: Answer, accepted: str | None, proof: str) -> Sent:
         outcome = Outcome.DUPLICATE
     elif answer.status == HTTPStatus.REQUEST_TIMEOUT or not BAD_REQUEST <= answer.status < SERVER_ERROR:
         outcome = Outcome.UNKNOWN
+    elif answer.status == HTTPStatus.FORBIDDEN and _is_not_enrolled(answer):
+        outcome = Outcome.NOT_ENROLLED
     else:
         outcome = Outcome.REJECTED
         if answer.status == HTTPStatus.PAYMENT_REQUIRED:
@@ -203,6 +208,11 @@ def _is_duplicate(answer: Answer) -> bool:
     told = (*_errors(body), body)
     said = " ".join(text_of(item, key) or "" for item in told for key in ("detail", "message"))
     return "duplicate content" in said.lower() or any(item.get("code") == DUPLICATE_CODE for item in told)
+
+
+def _is_not_enrolled(answer: Answer) -> bool:
+    body = _object(answer) or {}
+    return any(item.get("reason") == NOT_ENROLLED for item in (body, *_errors(body)))
 
 
 def _limit(answer: Answer) -> Limit:

@@ -35,7 +35,10 @@ class RowError(Exception):
     """A row's value can't be used."""
 
     def __init__(self, column: str, value: str, expected: str) -> None:
-        flat = " ".join(value.split())
+        flat = "".join(
+            letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
+            for letter in " ".join(value.split())
+        )
         shown = flat if len(flat) <= MAX_SHOWN else f"{flat[:MAX_SHOWN]}..."
         super().__init__(f"column '{column}' is '{shown}': expected {expected}")
 

@@ -271,17 +271,21 @@ def test_the_pool_keeps_its_size_and_what_is_stale_is_given_up(
     assert told(fleet_database)[-1][1]["given_up"] == {"overfull_or_copy": 0, "stale": 2, "weak": 0}
 
 
-def test_where_the_tier_may_not_search_it_idles_and_says_why_once(
-    fleet: Fleet, fleet_database: FleetDatabase, x: ScriptedX
+@pytest.mark.parametrize(
+    ("tier", "why"),
+    [("free", "the free tier doesn't search"), ("pay_per_use", "lets the account act on no find")],
+)
+def test_where_the_tier_may_not_search_or_act_on_what_is_found_it_idles_and_says_why_once(
+    fleet: Fleet, fleet_database: FleetDatabase, x: ScriptedX, tier: str, why: str
 ) -> None:
     with fleet_database.owner() as owner:
-        owner.execute("UPDATE fleet.accounts SET tier = 'free' WHERE name = 'sandbox'")
+        owner.execute("UPDATE fleet.accounts SET tier = %s WHERE name = 'sandbox'", (tier,))
     worker = discovery(fleet, x.url)
     worker.step()
     worker.step()
     assert x.asked == []
     ((message, _),) = told(fleet_database, "discovery_idle")
-    assert "the free tier doesn't search" in message
+    assert why in message
 
 
 def test_without_a_grant_it_stops_searching_and_keeps_what_it_has(

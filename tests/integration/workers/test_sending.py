@@ -316,6 +316,7 @@ def test_an_answer_of_the_gate_that_is_too_old_sends_nothing(
     intent = state(fleet, claim)
     assert intent["state"] == "ready"
     assert "not written" in intent["reason"]
+    server.finished(1)
     assert server.requests == [b""]
     assert fleet.rate_limits.get_remaining_capacity("post_tweet", ACCOUNT).used == 0
 
@@ -444,6 +445,7 @@ def test_with_the_kill_switch_on_not_one_byte_leaves(
     assert sending.send(claim)
     assert state(fleet, claim)["state"] == "ready"
     assert fleet.ledger.claim(ACCOUNT, "tester/1") is None
+    server.finished(1)
     assert server.requests == [b""]
     kill_switch.set_kill_switch(person, on=False, actor="me", reason="go on")
     person.close()
@@ -460,6 +462,7 @@ def test_whoever_opted_out_after_the_proposal_gets_not_one_byte(
     assert sending.send(claim)
     intent = state(fleet, claim)
     assert (intent["state"], intent["reason"]) == ("rejected", "policy: its author asked to be left alone")
+    server.finished(1)
     assert server.requests == [b""]
     assert fleet.rate_limits.get_remaining_capacity(claim.endpoint, ACCOUNT).used == 0
     assert free_content(fleet, claim)
@@ -481,6 +484,7 @@ def test_a_lost_acknowledgement_of_begin_send_sends_nothing_and_is_taken_back(
     with pytest.raises(DatabaseUnavailableError):
         sending.send(claim)
     assert state(fleet, claim)["state"] == "ready"
+    server.finished(1)
     assert server.requests == [b""]
     assert free_content(fleet, claim)
 
@@ -499,6 +503,7 @@ def test_a_process_that_lost_its_session_lock_sends_nothing(
     server.answers(created())
     with pytest.raises(IncarnationLostError):
         sending.send(claim)
+    server.finished(1)
     assert server.requests == [b""]
     assert state(fleet, claim)["state"] == "ready"
 
@@ -532,6 +537,7 @@ def test_a_database_restored_from_a_backup_is_not_acted_on(
     intent = state(fleet, claim)
     assert intent["state"] == "ready"
     assert "restored from a backup" in intent["reason"]
+    server.finished(1)
     assert server.requests == [b""]
     # Not by itself, however often it is tried: a person looks first.
     for _ in range(1100):
@@ -640,6 +646,7 @@ def test_a_fence_that_can_not_be_kept_sends_nothing_and_leaves_nothing_sending(
     with pytest.raises(OSError, match="No space left"):
         sending.send(claim)
     assert state(fleet, claim)["state"] == "ready"
+    server.finished(1)
     assert server.requests == [b""]
 
 
@@ -667,6 +674,17 @@ def test_a_refusal_of_the_account_keeps_the_post_and_ends_the_round(
     intent = state(fleet, claim)
     assert intent["state"] == "retry_at"
     assert "not like this" in intent["reason"]
+
+
+def test_an_act_that_the_accounts_access_lacks_waits_and_ends_the_round_for_its_like(
+    fleet: Fleet, server: Scripted, sending: Sending
+) -> None:
+    claim = claimed_towards(fleet, "like")
+    server.answers(reply(403, {"title": "Client Forbidden", "reason": "client-not-enrolled"}))
+    assert not sending.send(claim)
+    intent = state(fleet, claim)
+    assert intent["state"] == "retry_at"
+    assert "includes no like: is its tier right?" in intent["reason"]
 
 
 def test_a_post_that_its_sender_reported_late_can_not_be_sent_again(
