@@ -29,3 +29,21 @@ BEGIN
     END IF;
     RETURN rank;
 END $$;
+
+-- FL001 unless so many rows may be taken in one call. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.require_batch(n integer) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF n IS NULL OR n NOT BETWEEN 1 AND 1000 THEN
+        PERFORM fleet.refuse('n', n::text, 'a whole number from 1 to 1000');
+    END IF;
+END $$;
+
+-- FL001 unless work may be held for so long. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.require_lease_s(lease_s double precision) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF lease_s IS NULL OR NOT (lease_s > 0 AND lease_s <= 86400) THEN
+        PERFORM fleet.refuse('lease_s', lease_s::text, 'more than 0, at most 86400 seconds');
+    END IF;
+END $$;

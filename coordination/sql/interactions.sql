@@ -134,12 +134,8 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
-    IF n IS NULL OR n NOT BETWEEN 1 AND 1000 THEN
-        PERFORM fleet.refuse('n', n::text, 'a whole number from 1 to 1000');
-    END IF;
-    IF lease_s IS NULL OR NOT (lease_s > 0 AND lease_s <= 86400) THEN
-        PERFORM fleet.refuse('lease_s', lease_s::text, 'more than 0, at most 86400 seconds');
-    END IF;
+    PERFORM fleet.require_batch(n);
+    PERFORM fleet.require_lease_s(lease_s);
     FOR holder IN
         SELECT DISTINCT i.taken_by FROM fleet.interactions i WHERE i.account = take_interactions.account
           AND i.state IN ('seen', 'delegated') AND i.taken_until > real AND i.taken_by <> take_interactions.incarnation

@@ -151,12 +151,8 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     life := fleet.require_incarnation(incarnation);
-    IF n IS NULL OR n NOT BETWEEN 1 AND 1000 THEN
-        PERFORM fleet.refuse('n', n::text, 'a whole number from 1 to 1000');
-    END IF;
-    IF lease_s IS NULL OR NOT (lease_s > 0 AND lease_s <= 86400) THEN
-        PERFORM fleet.refuse('lease_s', lease_s::text, 'more than 0, at most 86400 seconds');
-    END IF;
+    PERFORM fleet.require_batch(n);
+    PERFORM fleet.require_lease_s(lease_s);
     PERFORM set_config('synchronous_commit', 'on', true);
     FOR held IN
         SELECT * FROM fleet.messages m WHERE m.routed_to = life.worker AND m.state = 'claimed'
@@ -251,9 +247,7 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
-    IF n IS NULL OR n NOT BETWEEN 1 AND 1000 THEN
-        PERFORM fleet.refuse('n', n::text, 'a whole number from 1 to 1000');
-    END IF;
+    PERFORM fleet.require_batch(n);
     PERFORM set_config('synchronous_commit', 'on', true);
     WITH stranded AS MATERIALIZED (
         SELECT m.id FROM fleet.messages m JOIN fleet.workers w ON w.name = m.routed_to

@@ -9,9 +9,7 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
-    IF n IS NULL OR n NOT BETWEEN 1 AND 1000 THEN
-        PERFORM fleet.refuse('n', n::text, 'a whole number from 1 to 1000');
-    END IF;
+    PERFORM fleet.require_batch(n);
     at := fleet.now();
     WITH picked AS MATERIALIZED (
         SELECT t.account, t.platform_id FROM fleet.tracked_posts t

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "bb2536593fbf87bb"
+functions = "4dc65793b608596e"
 
 
 def upgrade() -> None:
