@@ -7,6 +7,7 @@ stop" are none.
 """
 
 import re
+import unicodedata
 
 SEEN = 2000
 """Characters that are looked at."""
@@ -31,11 +32,15 @@ BARE = (
 )
 """Orders that are the whole of a message, or its first sentence."""
 TO_ME = r" (?:to )?(?:me|my posts?|my tweets?|us)"
+STOP = r"(?:stop|quit|cease)"
 NEVER = r"(?:do not|don't|dont|never)(?: ever)?"
 AGAIN = r"(?: again| any ?more| ever)*"
 ORDERS = (
-    rf"stop (?:replying|responding|answering|messaging|mentioning|tagging|spamming|pinging)(?:{TO_ME})?",
-    rf"stop (?:writing|talking|bothering|contacting|quoting|following|texting|harassing){TO_ME}",
+    rf"{STOP} (?:replying|responding|answering|messaging|mentioning|tagging|spamming|pinging)(?:{TO_ME})?",
+    rf"{STOP} (?:writing|talking|bothering|contacting|quoting|following|texting|harassing|liking|reposting|"
+    rf"retweeting|engaging with|interacting with|replying with){TO_ME}",
+    r"i(?:'ve| have)? (?:already )?(?:asked|told) you to stop(?: \w+ing)?(?: (?:to )?me)?",
+    rf"{NEVER} me{AGAIN}",  # "don't @ me": the sign is gone by then
     rf"{NEVER} (?:reply|respond)(?:{TO_ME})?{AGAIN}",
     rf"{NEVER} (?:answer|write|talk|message|mention|tag|bother|contact|quote|ping|follow){TO_ME}{AGAIN}",
     r"leave me alone",
@@ -65,6 +70,7 @@ LOOKS = (
 )
 """What asks to look at a post."""
 
+_SPACED = re.compile(r"(?<!\w)(?:\w ){3,}\w(?!\w)")  # s t o p
 _BARE = re.compile(rf"{POLITE}(?:{'|'.join(map(re.escape, BARE))}){TRAIL}")
 _ORDER = re.compile(rf"{POLITE}(?:{'|'.join(ORDERS)}){THANKS}")
 _LOOK = re.compile(rf"\b(?:{'|'.join(LOOKS)})")
@@ -94,7 +100,9 @@ def asks_to_look(text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    text = text[:SEEN].casefold().replace("\u2019", "'").replace("\u02bc", "'")
+    text = "".join(letter for letter in text[:SEEN] if unicodedata.category(letter) != "Cf")
+    text = text.casefold().replace("\u2019", "'").replace("\u02bc", "'")
+    text = _SPACED.sub(lambda spaced: spaced[0].replace(" ", ""), text)
     lines = (
         " ".join(re.sub(r"[^\w\s'.!?,:;()\u2026\u2014-]+", " ", line).split()) for line in text.splitlines()
     )
