@@ -37,8 +37,8 @@ NEVER = r"(?:do not|don't|dont|never)(?: ever)?"
 AGAIN = r"(?: again| any ?more| ever)*"
 ORDERS = (
     rf"{STOP} (?:replying|responding|answering|messaging|mentioning|tagging|spamming|pinging)(?:{TO_ME})?",
-    rf"{STOP} (?:writing|talking|bothering|contacting|quoting|following|texting|harassing|liking|reposting|"
-    rf"retweeting|engaging with|interacting with|replying with){TO_ME}",
+    rf"{STOP} (?:writing|talking|bothering|contacting|quoting|following|texting|harassing){TO_ME}",
+    rf"{STOP} (?:liking|reposting|retweeting|engaging with|interacting with){TO_ME}",
     r"i(?:'ve| have)? (?:already )?(?:asked|told) you to stop(?: \w+ing)?(?: (?:to )?me)?",
     rf"{NEVER} me{AGAIN}",  # "don't @ me": the sign is gone by then
     rf"{NEVER} (?:reply|respond)(?:{TO_ME})?{AGAIN}",
