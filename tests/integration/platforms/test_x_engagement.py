@@ -185,7 +185,7 @@ def test_what_the_account_may_not_do_is_rejected_in_xs_words(
 
 
 @each_act
-def test_a_tier_refusal_in_the_shape_of_a_problem_is_rejected_in_xs_words(
+def test_a_tier_refusal_in_the_shape_of_a_problem_is_the_accounts_in_xs_words(
     server: Scripted, x: X, act: Callable[..., Sent]
 ) -> None:
     problem = {
@@ -196,7 +196,7 @@ def test_a_tier_refusal_in_the_shape_of_a_problem_is_rejected_in_xs_words(
     }
     server.answers(reply(403, problem))
     sent = act(x)
-    assert sent.outcome is Outcome.REJECTED
+    assert sent.outcome is Outcome.NOT_ENROLLED
     assert "higher access tier" in sent.reason
 
 

@@ -159,8 +159,11 @@ def test_self_serve_access_answers_where_it_was_summoned_and_nowhere_else(self_s
         "quote": x.create_post("Worth a look", quote_of=mention.id),
         "like": x.like(self_serve.user_id, mention.id),
     }
-    for act, sent in refused.items():
-        assert (act, sent.outcome, sent.status) == (act, Outcome.REJECTED, 403)
+    assert {act: (sent.outcome, sent.status) for act, sent in refused.items()} == {
+        "reply": (Outcome.REJECTED, 403),
+        "quote": (Outcome.REJECTED, 403),
+        "like": (Outcome.NOT_ENROLLED, 403),
+    }
     assert "mentioned" in refused["reply"].reason
     assert "enterprise" in refused["quote"].reason
     assert "Forbidden" in refused["like"].reason
