@@ -63,11 +63,11 @@ def _make(past: Iterable[Posts], writing: int) -> NoReturn:
         os.closerange(FIRST_FILE, writing)
         os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
         gc.disable()  # none of it is garbage: looking for some would cost a fifth of the time
-        pipe = os.fdopen(writing, "wb")  # ends with the process: whoever reads to its end kills this one
-        for posts in past:
-            marshal.dump([tuple(post) for post in posts], pipe)
-        marshal.dump(END, pipe)
-        pipe.flush()
+        # Closed by the process's end alone: whoever reads to the pipe's end kills this one.
+        with os.fdopen(writing, "wb", closefd=False) as pipe:
+            for posts in past:
+                marshal.dump([tuple(post) for post in posts], pipe)
+            marshal.dump(END, pipe)
         status = 0
     except BrokenPipeError:
         pass  # nobody reads any more
