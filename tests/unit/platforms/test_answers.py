@@ -64,6 +64,14 @@ def test_a_report_says_the_score_and_the_topic_and_can_be_posted(
         assert f"{score:.0f}" in text
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_report_on_what_fits_no_topic_names_none(seed: int) -> None:
+    said = answered("what do you make of this?", seed, Report(found=True, score=33))
+    assert "33" in said
+    assert not any(topic in said for topic in TOPICS)
+    assert " it as " not in said
+
+
 def test_a_report_of_nothing_says_so() -> None:
     assert "post" in answered("@fleet check out this", 1, Report(found=False))
 

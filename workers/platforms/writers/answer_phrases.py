@@ -80,6 +80,12 @@ REPORTS_WITH_SCORE: Mapping[str, tuple[str, ...]] = {
         "Read it, thanks. By our count {score} of 100; {topic} is not quite its subject.",
         "Had a look: {score} of 100 with us, somewhere near {topic}.",
     ),
+    "aside": (
+        "We had a look: {score} of 100 by our measure; it is none of our subjects.",
+        "Looked at it. {score} out of 100 here, a little off our path.",
+        "Read it, thanks. By our count {score} of 100, and new ground to us.",
+        "Had a look: {score} of 100 with us, since it is about something else.",
+    ),
 }
 
 REPORTS_OF_NOTHING = (

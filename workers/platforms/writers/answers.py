@@ -104,7 +104,8 @@ def _candidates(brief: AnswerBrief, tone: Tone, topic: str | None) -> Iterator[s
     if brief.report is None:
         first = OPENERS[tone]
     elif brief.report.found and brief.report.score is not None:
-        first = REPORTS_WITH_SCORE["good" if brief.report.score >= GOOD_SCORE else "plain"]
+        kind = "good" if brief.report.score >= GOOD_SCORE else "plain"
+        first = REPORTS_WITH_SCORE[kind if brief.report.topic or topic else "aside"]
     else:
         first = REPORTS_OF_NOTHING
     about = brief.report.topic if brief.report and brief.report.topic else topic
