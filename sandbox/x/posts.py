@@ -1,5 +1,6 @@
 """Posts and users: the values that worlds give and the store keeps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -86,6 +87,13 @@ class PlainPost(NamedTuple):
     quote_of: int | None
     repost_of: int | None
     conversation_id: int | None
+
+
+class Batch(NamedTuple):
+    """Some posts of a past at once, and for each its row in the index of words: id, text, marks."""
+
+    posts: Sequence[PlainPost]
+    words: Sequence[tuple[int, str, str]]
 
 
 class Reactions(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.x import snowflakes
-from sandbox.x.posts import Given, PlainPost, Post, Reactions, User
+from sandbox.x.posts import Given, Post, Reactions, User
 from sandbox.x.store.acts import Acts
 from sandbox.x.store.counts import Counts
 from sandbox.x.store.database import Database
@@ -85,9 +85,9 @@ class Store(Reading, Record):
             run("drop_posts_by_author")  # made at once in the end, it costs a third
             run_many("add_post", map(_post_row, world.posts))
             run_many("add_words", _word_rows(world.posts, names))
-            for posts in world.past:
-                run_many("add_plain_post", posts)
-                run_many("add_words", _word_rows(posts, names))
+            for batch in world.past:
+                run_many("add_plain_post", batch.posts)
+                run_many("add_words", batch.words)
             run("create_posts_by_author")
             self._index_own_posts()
             run("set_words_in_memory", bytes=USUAL_BYTES)
@@ -317,6 +317,6 @@ _post_row: Callable[[Post], tuple[Any, ...]] = attrgetter(
 )
 
 
-def _word_rows(posts: Iterable[Post | PlainPost], names: dict[int, str]) -> Iterator[tuple[int, str, str]]:
+def _word_rows(posts: Iterable[Post], names: dict[int, str]) -> Iterator[tuple[int, str, str]]:
     for post in posts:
         yield post.id, post.text, search.marks(post, names.get(post.author_id, ""))

@@ -4,7 +4,7 @@ OptionError     a world can't be made of these numbers; the text says which are 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -17,7 +17,8 @@ from sandbox.world.life import HOME_TOPICS
 from sandbox.world.population import Population
 from sandbox.world.speech import Utterance
 from sandbox.x import snowflakes
-from sandbox.x.posts import Metrics, PlainPost, Post, User
+from sandbox.x.posts import Batch, Metrics, PlainPost, Post, User
+from sandbox.x.wire import search
 from sandbox.x.world.worlds import World, user_id
 
 GENERATION = 1  # raised when the same numbers make another world than before
@@ -117,7 +118,7 @@ class Inhabited:
         made.update(laws.source())
         return made.hexdigest()
 
-    def world(self, start_ms: int, past: Iterable[Sequence[PlainPost]] | None = None) -> World:
+    def world(self, start_ms: int, past: Iterable[Batch] | None = None) -> World:
         """The people with what they said in the 7 days before the start (milliseconds since 1970).
 
         Args:
@@ -132,7 +133,7 @@ class Inhabited:
             follows=self.follows(),
         )
 
-    def past(self, start_ms: int) -> Iterator[list[PlainPost]]:
+    def past(self, start_ms: int) -> Iterator[Batch]:
         """What the people said in the 7 days before (milliseconds since 1970), `AT_ONCE` posts at a time."""
         said = pasts.past(
             self.population,
@@ -141,9 +142,14 @@ class Inhabited:
             end_ms=start_ms,
             account=self.account.username,
         )
-        ids = self.ids
-        while some := [_plain(one, post_id, ids[one.person]) for post_id, one in islice(said, AT_ONCE)]:
-            yield some
+        ids, people = self.ids, self.population.people
+        while some := list(islice(said, AT_ONCE)):
+            posts = [_plain(one, post_id, ids[one.person]) for post_id, one in some]
+            words = [
+                (post.id, post.text, search.marks(post, people[one.person].username))
+                for post, (_, one) in zip(posts, some, strict=True)
+            ]
+            yield Batch(posts, words)
 
     def joining(self, world: World, file: bytes, start_ms: int) -> World:
         """A file's world with the people in it; whoever has the name of one of its users is that user."""

@@ -9,13 +9,11 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
-from sandbox.x.posts import PlainPost
-
-Posts = Sequence[PlainPost]
+from sandbox.x.posts import Batch
 
 FIRST_FILE = 3  # after the standard ones
 END = None
@@ -26,7 +24,7 @@ class PrefetchError(Exception):
 
 
 @contextmanager
-def prefetched(past: Iterable[Posts]) -> Generator[Iterator[Posts]]:
+def prefetched(past: Iterable[Batch]) -> Generator[Iterator[Batch]]:
     """The same posts, some at once, made by a forked child, which ends with the block at the latest.
 
     The child keeps none of this process's files and locks, and ends by itself where this process is killed.
@@ -45,16 +43,16 @@ def prefetched(past: Iterable[Posts]) -> Generator[Iterator[Posts]]:
         os.waitpid(child, 0)
 
 
-def _received(pipe: BinaryIO) -> Iterator[Posts]:
+def _received(pipe: BinaryIO) -> Iterator[Batch]:
     try:
         # Plain tuples by marshal take a third of pickle's time.
-        while (posts := marshal.load(pipe)) is not END:  # noqa: S302 - from this process's own child
-            yield [PlainPost._make(post) for post in posts]
+        while (batch := marshal.load(pipe)) is not END:  # noqa: S302 - from this process's own child
+            yield Batch(*batch)  # of plain tuples, which the store takes as they are
     except (EOFError, TypeError, ValueError) as error:  # what it wrote may be cut off anywhere
         raise PrefetchError("the process that makes the world was ended: start the sandbox again") from error
 
 
-def _make(past: Iterable[Posts], writing: int) -> NoReturn:
+def _make(past: Iterable[Batch], writing: int) -> NoReturn:
     """The child's whole life."""
     status = 1
     try:
@@ -65,8 +63,9 @@ def _make(past: Iterable[Posts], writing: int) -> NoReturn:
         gc.disable()  # none of it is garbage: looking for some would cost a fifth of the time
         # Closed by the process's end alone: whoever reads to the pipe's end kills this one.
         with os.fdopen(writing, "wb", closefd=False) as pipe:
-            for posts in past:
-                marshal.dump([tuple(post) for post in posts], pipe)
+            for posts, words in past:
+                plain: Any = ([tuple(post) for post in posts], words)
+                marshal.dump(plain, pipe)
             marshal.dump(END, pipe)
         status = 0
     except BrokenPipeError:

@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sandbox.x import snowflakes
 from sandbox.x import text as texts
-from sandbox.x.posts import Metrics, PlainPost, Post, User
+from sandbox.x.posts import Batch, Metrics, Post, User
 from sandbox.x.world import world_files
 from sandbox.x.world.world_files import BadRow, Row, RowError, WorldError
 
@@ -45,7 +45,7 @@ class World:
     digest: str
     users: list[User]
     posts: list[Post]
-    past: Iterable[Sequence[PlainPost]] = ()
+    past: Iterable[Batch] = ()
     follows: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     reports: list[str] = field(default_factory=list[str])
 

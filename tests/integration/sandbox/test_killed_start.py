@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 
-from sandbox.x.posts import PlainPost
 from sandbox.x.world.prefetch import PrefetchError
 
 PATIENCE_S = 60
@@ -51,15 +50,15 @@ def test_told_to_stop_while_it_makes_its_world_it_leaves_with_its_maker(tmp_path
 
 
 SCRIPT = """
-from sandbox.x.posts import PlainPost
+from sandbox.x.posts import Batch, PlainPost
 from sandbox.x.world.prefetch import PrefetchError, prefetched
 
 def past():
-    yield [PlainPost(1, 7, "tea", 3, "en", None, None, None, None)]
+    yield Batch([PlainPost(1, 7, "tea", 3, "en", None, None, None, None)], [(1, "tea", "post")])
     raise RuntimeError("no more words")
 
 with prefetched(past()) as found:
-    print(next(found))
+    print(tuple(next(found)))
     try:
         next(found)
     except PrefetchError:
@@ -71,8 +70,6 @@ def test_a_past_that_breaks_off_is_refused_and_says_why() -> None:
     told = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
-    assert (
-        told.stdout
-        == f"{[PlainPost(1, 7, 'tea', 3, 'en', None, None, None, None)]}\n{PrefetchError.__name__}\n"
-    )
+    batch = ([(1, 7, "tea", 3, "en", None, None, None, None)], [(1, "tea", "post")])
+    assert told.stdout == f"{batch}\n{PrefetchError.__name__}\n"
     assert "no more words" in told.stderr
