@@ -32,3 +32,23 @@ class Audits:
 def events_after(database: Database, last_id: int) -> list[dict[str, Any]]:
     """Events newer than `last_id`, oldest first, 200 at most."""
     return database.rows("list_events_after", last_id=last_id)
+
+
+def report_event(
+    database: Database,
+    *,
+    severity: Severity,
+    kind: str,
+    source: str,
+    message: str,
+    data: Mapping[str, object] | None = None,
+) -> None:
+    """A host's manager tells one event."""
+    database.call(
+        "report_host_event",
+        severity=severity,
+        kind=kind,
+        source=source,
+        message=plain(message),
+        data=Json(plain(dict(data or {}))),
+    )

@@ -160,7 +160,7 @@ class Database:
         except UnicodeEncodeError as error:
             raise errors.InvalidValueError(f"a text can't be encoded as UTF-8: {error.reason}") from None
 
-    def _translated(self, error: psycopg.Error) -> errors.FleetError:  # noqa: C901  one line a kind
+    def _translated(self, error: psycopg.Error) -> errors.FleetError:  # noqa: C901, PLR0912  one line a kind
         """Say in the fleet's words what PostgreSQL said."""
         diagnostic = error.diag
         state = error.sqlstate or ""
@@ -181,6 +181,8 @@ class Database:
             translated = errors.LockLostError(message)
         elif state == "FL003":
             translated = errors.IncarnationLostError(message)
+        elif state == "FL004":
+            translated = errors.HostTakenError(message)
         elif state == "FL005":
             translated = errors.TransitionRefusedError(message, state=str(detail.get("state", "")))
         elif state == "42501":

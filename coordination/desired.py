@@ -1,12 +1,88 @@
-"""Desired state, slots and commands: what should run, what runs, and what persons asked for."""
+"""Desired state as a host's manager is given it: the slots of its share, and its parts of commands."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from coordination.database import Database, Json
+Action = Literal["start", "stop", "restart", "pause", "resume", "drain", "scale", "set", "logs"]
+Mode = Literal["plain", "surge", "stop_first"]
 
-Action = Literal["start", "stop", "restart"]
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one slot's processes may use.
+
+    Attributes:
+        memory_mb: resident memory of the process and its descendants; None for no limit.
+        cpu_percent: of one CPU, over a minute; None for no limit.
+        nice: the scheduling priority, 0 to 19.
+    """
+
+    memory_mb: int | None = None
+    cpu_percent: int | None = None
+    nice: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedSlot:
+    """One slot of a host's share.
+
+    Attributes:
+        runs: whether a process should be there.
+        paused: it runs and does no work.
+        reason: why it doesn't run or is paused, for a person; empty for one that simply runs.
+        singleton: a second process of this worker must not be up while the first one still is.
+    """
+
+    worker: str
+    slot: int
+    runs: bool
+    paused: bool = False
+    reason: str = ""
+    singleton: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a command asks of one slot of this host.
+
+    Attributes:
+        mode: of a restart: `plain`; `surge` has the replacement ready before the old process drains;
+            `stop_first` drains the old one first.
+        args: the command's own, such as {"lines": 200} of `logs`.
+        remaining_s: until the command times out.
+        age_s: since it was first given to a manager; a manager that is new takes it up where the old one was.
+    """
+
+    id: str
+    command: str
+    action: str
+    worker: str
+    slot: int
+    mode: Mode = "plain"
+    args: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    remaining_s: float = 60.0
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotReport:
+    """One slot as its manager tells it; `age_s` is how long it is in this state."""
+
+    worker: str
+    slot: int
+    state: str
+    reason: str
+    age_s: float
+    pid: int | None
+    pid_started: str | None
+    incarnation: str | None
+    restart_count: int
+    failures: int
+    memory_bytes: int | None
+    cpu_percent: float | None
+    step: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +95,6 @@ class DesiredWorker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotReport:
-    """One slot as its manager sees it; `age_s` is how long it is in this state."""
-
-    worker: str
-    slot: int
-    state: str
-    reason: str
-    pid: int | None
-    restart_count: int
-    age_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Command:
     """What a person asked for."""
 
@@ -39,43 +102,3 @@ class Command:
     action: Action
     worker: str
     slot: int | None
-
-
-def ensure_worker(database: Database, name: str, description: str, roles: Sequence[str] = ()) -> None:
-    """Make the row of a worker found in the program, enabled; leave what persons set."""
-    database.call("ensure_worker", name=name, description=description, roles=list(roles))
-
-
-def get_desired(database: Database) -> list[DesiredWorker]:
-    """What this host's manager should run."""
-    return [DesiredWorker(**row) for row in database.call("get_desired")]
-
-
-def report_slots(database: Database, host: str, slots: Sequence[SlotReport]) -> None:
-    """Tell the state of the host's slots; changes become events."""
-    database.call("report_slots", host=host, slots=Json([asdict(slot) for slot in slots]))
-
-
-def request_command(
-    database: Database, action: Action, worker: str, slot: int | None, *, actor: str, reason: str
-) -> str:
-    """A person asks for a start, stop or restart; audited. Gives the command's id."""
-    answer = database.call(
-        "request_command", action=action, worker=worker, slot=slot, actor=actor, reason=reason
-    )
-    return str(answer["id"])
-
-
-def take_commands(database: Database) -> list[Command]:
-    """The manager takes what is pending, oldest first."""
-    return [Command(**row) for row in database.call("take_commands")]
-
-
-def finish_command(database: Database, command: str, *, succeeded: bool, result: str) -> None:
-    """The manager says what came of a command."""
-    database.call("finish_command", command=int(command), succeeded=succeeded, result=result)
-
-
-def get_command(database: Database, command: str) -> dict[str, Any]:
-    """Give a command with its state: pending, running, done or failed."""
-    return dict(database.call("get_command", command=int(command)))

@@ -9,6 +9,7 @@ FleetError
 |- PermissionRefusedError       the login may not do this: use another role
 |- LockLostError                the lock or lease is not one's own any more: stop that work
 |- IncarnationLostError         this process is not known alive any more: stop acting, connect anew
+|- HostTakenError               another living manager has this host's name: give this one its own
 |- TransitionRefusedError       the ledger forbids this step in the intent's present state
 |- NotAcknowledgedError         a commit was not confirmed without doubt: take it as not done
 `- PoolerInBetweenError         a pooler hides the server's sessions: connect to PostgreSQL itself
@@ -61,6 +62,10 @@ class LockLostError(FleetError):
 
 class IncarnationLostError(FleetError):
     """This life has ended in the database's eyes. Stop acting at once; connect as a new incarnation."""
+
+
+class HostTakenError(FleetError):
+    """Another living manager has this host's name: set SOCIALFLEET_HOST to a name of its own."""
 
 
 class TransitionRefusedError(FleetError):
