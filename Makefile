@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 override WORLD := $(value WORLD)
 override TIER := $(value TIER)
 export WORLD TIER
-.PHONY: help up setup test faults check format lock clean
+.PHONY: help up setup test faults bench check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -21,8 +21,11 @@ setup: $(VENV)/.runtime ## make .venv with the locked dependencies, run nothing
 test: $(VENV)/.dev ## set up and pass every test (ARGS="-k name" narrows)
 	@$(BIN)/python -m pytest $(ARGS)
 
-faults: $(VENV)/.dev ## kill at every crash point (SUITE=mentions FORM=short|long SEED=n)
+faults: $(VENV)/.dev ## kill and stop at random (SUITE=mentions|manager FORM=short|long SEED=n)
 	@$(BIN)/python -m tests.fault.$${SUITE:-mentions} --form $${FORM:-short} --seed $${SEED:-1}
+
+bench: $(VENV)/.bench ## measure beside peers, into benchmarks/results (ONLY=name for one)
+	@$(BIN)/python -m benchmarks $${ONLY:+--only "$$ONLY"}
 
 check: $(VENV)/.dev ## format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .
@@ -39,6 +42,8 @@ lock: $(VENV)/.dev ## write the locks anew from pyproject.toml
 	  --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --extra bench -c requirements-dev.lock pyproject.toml -o requirements-bench.lock
 
 clean: ## remove what make made: the environment, the caches and the state directory (stop the fleet first)
 	@if [ -x $(BIN)/socialfleet ]; then $(BIN)/socialfleet clean; fi
@@ -64,4 +69,9 @@ $(VENV)/.runtime: $(VENV)/.python requirements.lock pyproject.toml
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@echo "[setup] installing the locked development tools"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements-bench.lock
+	@echo "[setup] installing the locked peers of the benchmarks"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@

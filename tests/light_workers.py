@@ -1,0 +1,92 @@
+"""Workers that do little, registered as a third party's package would: for measures and for faults.
+
+A host gets them by `PYTHONPATH`: `install(directory)` makes the directory that it names first.
+"""
+
+import json
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+from workers.base import Worker
+from workers.intervals import hours, seconds
+
+ROOT = Path(__file__).parents[1]
+ACTS = "acts"
+"""The folder in the state directory where a holder writes each of its acts."""
+ACT_PAUSE_S = 0.05
+ENTRY_POINTS = """\
+[socialfleet.workers]
+light = tests.light_workers:Light
+holder = tests.light_workers:Holder
+busy = tests.light_workers:Busy
+"""
+
+
+def install(directory: Path) -> str:
+    """Make a directory that registers these workers; give the `PYTHONPATH` with which a host finds them."""
+    facts = directory / "light_workers-1.0.dist-info"
+    facts.mkdir(parents=True, exist_ok=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: light-workers\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(ENTRY_POINTS)
+    return os.pathsep.join([str(directory), str(ROOT)])
+
+
+class Light(Worker):
+    """Have nothing to do."""
+
+    name = "light"
+    every = hours(24)
+
+    def step(self) -> None:
+        """Do nothing."""
+
+
+class Holder(Worker):
+    """Hold one content a slot and act on it outside, without asking the database in between."""
+
+    name = "holder"
+    every = seconds(1)
+
+    def step(self) -> None:
+        """Take the slot's content as soon as it is free, and act until the drain."""
+        while not self.draining.is_set():
+            lease = self.fleet.engagement.request_lock(
+                f"held-{self.context.slot}", self.worker_id, "reply", duration_minutes=60
+            )
+            if lease is None:
+                self.progress.item_done()
+                self.pause(ACT_PAUSE_S)
+                continue
+            self._act(lease.fencing_token)
+            self.fleet.engagement.release_lock(lease)
+
+    def _act(self, token: int) -> None:
+        place = self.context.state_dir / ACTS
+        place.mkdir(exist_ok=True)
+        with (place / f"{self.context.slot}-{os.getpid()}.jsonl").open("a", buffering=1) as acts:
+            while not self.draining.is_set():
+                at_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+                acts.write(json.dumps({"at_s": at_s, "pid": os.getpid(), "token": token}) + "\n")
+                self.progress.item_done()
+                self.pause(ACT_PAUSE_S)
+
+
+class Busy(Worker):
+    """Take and release locks, and now and then start a child that would outlive everybody."""
+
+    name = "busy"
+    every = seconds(1)
+
+    def step(self) -> None:
+        """Some locks, and one time in four a child in a session of its own."""
+        for _ in range(5):
+            content = f"busy-{random.randrange(50)}"
+            if lease := self.fleet.engagement.request_lock(content, self.worker_id, "analysis"):
+                self.pause(0.02)
+                self.fleet.engagement.release_lock(lease)
+            self.progress.item_done()
+        if random.random() < 0.25:
+            subprocess.Popen(["sleep", "600"], start_new_session=random.random() < 0.5)
