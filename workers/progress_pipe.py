@@ -80,14 +80,14 @@ class WordReader:
     """The manager's end.
 
     Attributes:
-        ended: whether every writer has closed it.
+        closed: whether every writer has closed it.
     """
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
         self._rest = b""
-        self.ended = False
+        self.closed = False
 
     def fileno(self) -> int:
         """The reading end, to wait on."""
@@ -96,12 +96,12 @@ class WordReader:
     def read(self) -> Word | None:
         """Give the newest whole word that has come since; None when there is none. Never waits."""
         newest: Word | None = None
-        while not self.ended:
+        while not self.closed:
             try:
                 read = os.read(self._fd, READ_BYTES)
             except BlockingIOError:
                 break
-            self.ended = not read
+            self.closed = not read
             *lines, self._rest = (self._rest + read).split(b"\n")
             self._rest = self._rest[-LINE_BYTES:]
             newest = next(filter(None, map(_word, reversed(lines))), newest)
