@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - benchmarks are scripts, in no package
 """How quickly the X sandbox's world starts, is searched, and reacts: `python benchmarks/sandbox_world.py`.
 
 Starts and searches are those of a real sandbox process over HTTP, as a client meets them; beside each
@@ -60,7 +59,7 @@ def start(state: Path, people: int, posts: int) -> tuple[subprocess.Popen[bytes]
     port = free_port()
     argv = [sys.executable, "-m", "sandbox", "x", "--port", str(port), "--state", str(state)]
     begun = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - this project's own command
+    process = subprocess.Popen(
         [*argv, "--people", str(people), "--posts", str(posts)], cwd=ROOT, stdout=subprocess.PIPE
     )
     assert process.stdout  # noqa: S101 - it is a pipe
@@ -101,7 +100,7 @@ def report(what: str, value: float, target: float, unit: str, spent: float | Non
     """Prints a line."""
     met = "met" if value <= target else "MISSED"
     aside = "" if spent is None else f"  (processor: {spent:.2f} {unit})"
-    print(f"{what:<48} {value:8.2f} {unit:<2}  target {target:g} {unit}: {met}{aside}")  # noqa: T201 - a report
+    print(f"{what:<48} {value:8.2f} {unit:<2}  target {target:g} {unit}: {met}{aside}")
 
 
 def measure(name: str, people: int, posts: int, target_s: float) -> None:
@@ -132,7 +131,7 @@ def main() -> None:
     only = parser.parse_args().world
     for name in [only] if only else list(WORLDS):
         people, posts, target_s = WORLDS[name]
-        print(f"{name}: {people} people, {posts} posts")  # noqa: T201 - a report
+        print(f"{name}: {people} people, {posts} posts")
         measure(name, people, posts, target_s)
 
 

@@ -67,6 +67,7 @@ class HostProcess:
         name: str = "",
         database_url: str = "",
         sandbox: bool = False,
+        light: bool = True,
         before: Sequence[str] = (),
         environment: dict[str, str] | None = None,
     ) -> None:
@@ -77,6 +78,7 @@ class HostProcess:
             name: its SOCIALFLEET_HOST.
             database_url: the fleet's PostgreSQL; empty: one of its own, embedded.
             sandbox: whether it runs an X sandbox.
+            light: whether it has the workers of `tests.light_workers` beside the fleet's own.
             before: what stands before the command, such as `ip netns exec NAME`.
             environment: more variables.
         """
@@ -84,9 +86,10 @@ class HostProcess:
         self.name = name
         self.before = tuple(before)
         self.console_port = free_port()
+        packages = light_workers.install(state.parent / f"{state.name}-packages") if light else str(ROOT)
         self.environment = {
             **{key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ},
-            "PYTHONPATH": light_workers.install(state.parent / f"{state.name}-packages"),
+            "PYTHONPATH": packages,
             "SOCIALFLEET_STATE_DIR": str(state),
             "SOCIALFLEET_CONSOLE_PORT": str(self.console_port),
             "SOCIALFLEET_SANDBOX_PORT": str(free_port()),

@@ -1,0 +1,1 @@
+"""The fleet's own speed beside peers: `make bench`."""

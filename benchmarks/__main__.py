@@ -1,0 +1,62 @@
+"""`make bench`: take every figure, or those of the benchmarks that are named.
+
+    python -m benchmarks --only workers --runs 5
+
+A missed target is reported and ends nothing: the exit code is 0. 2: there is no such benchmark.
+"""
+
+import argparse
+import pkgutil
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Protocol, cast
+
+from benchmarks import figures, report
+from benchmarks.figure import Figure
+
+RUNS = 5
+
+
+class Benchmark(Protocol):
+    """A file in `benchmarks/figures/`."""
+
+    __doc__: str | None
+
+    def measure(self, runs: int) -> Iterable[Figure]:
+        """Take its figures; each as soon as it is there."""
+        ...
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and report."""
+    found = discover()
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Measure the fleet beside its peers.")
+    parser.add_argument("--only", action="append", metavar="NAME", help=f"one of: {', '.join(found)}")
+    parser.add_argument("--runs", type=int, default=RUNS)
+    options = parser.parse_args(arguments)
+    wanted = options.only or list(found)
+    if unknown := [name for name in wanted if name not in found]:
+        parser.error(f"there is no benchmark {unknown[0]!r}: there are {', '.join(found)}")
+    print("\n".join(f"{name}: {value}" for name, value in report.machine().items()))
+    missed = 0
+    for name in wanted:
+        print(f"\n{name}: {(found[name].__doc__ or '').splitlines()[0]}", flush=True)
+        for figure in found[name].measure(options.runs):
+            told = figure.as_json()
+            print(report.row(told), flush=True)
+            path = report.write([told])
+            missed += figure.met is False
+            print(f"  -> {path.relative_to(report.ROOT)}", flush=True)
+    print(f"\n{missed} targets missed" if missed else "\nevery target met")
+    return 0
+
+
+def discover() -> dict[str, Benchmark]:
+    """Every benchmark by its file's name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(figures.__path__))
+    return {name: cast("Benchmark", import_module(f"benchmarks.figures.{name}")) for name in names}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
