@@ -17,7 +17,6 @@ class Terminal:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
-        self._coloured = self._out.isatty() and not os.environ.get("NO_COLOR")
         self._lock = Lock()
 
     def step(self, number: int, of: int, text: str) -> None:
@@ -39,13 +38,19 @@ class Terminal:
         )
 
     def _paint(self, text: str, kind: str) -> str:
-        code = COLOURS.get(kind)
-        return f"\x1b[{code}m{text}\x1b[0m" if code and self._coloured else text
+        return painted(text, kind, self._out)
 
     def _line(self, text: str) -> None:
         # The person may close the terminal, or the pipe's reader end, while the fleet drains.
         with self._lock, suppress(OSError, ValueError):
             print(text, file=self._out, flush=True)
+
+
+def painted(text: str, kind: str, out: TextIO) -> str:
+    """The text in its kind's colour where `out` shows it and NO_COLOR does not forbid it."""
+    code = COLOURS.get(kind)
+    shows = bool(code) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{code}m{text}\x1b[0m" if shows and out.isatty() else text
 
 
 def printable(text: str) -> str:

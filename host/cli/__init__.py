@@ -1,6 +1,7 @@
 """The command line `socialfleet`: one module a group of commands, imported only when its command is given.
 
-Exit codes: 0 done, 1 failed, 2 usage, 4 the database can't be reached, 5 timed out.
+Exit codes: 0 done, 1 failed, 2 usage, 3 unhealthy where `--check` asked, 4 the database can't be reached,
+5 timed out or done in part.
 """
 
 import argparse
@@ -9,8 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
+from types import ModuleType
 
 import config
 from config import Config, ConfigError
@@ -19,11 +20,10 @@ from coordination.errors import (
     DatabaseUnavailableError,
     InvalidValueError,
 )
-from host.cli.fault import FAILED, TIMED_OUT, UNREACHABLE, USAGE
+from host.cli.fault import FAILED, UNREACHABLE, USAGE
+from host.cli.parser import Parser, near
 from host.cli.person import Person
-
-__all__ = ["FAILED", "TIMED_OUT", "UNREACHABLE", "USAGE", "main"]
-
+from host.terminal import printable
 
 INTERRUPTED = 130  # as shells say it: 128 and SIGINT
 
@@ -41,10 +41,25 @@ COMMANDS: Mapping[str, Group] = {
     "up": Group(module="up", summary="run the fleet in the foreground; Ctrl-C stops it"),
     "status": Group(module="status", summary="how every worker is"),
     "health": Group(module="health", summary="what the monitor found the last time it looked"),
-    "start": Group(module="steering", summary="let a worker run"),
-    "stop": Group(module="steering", summary="let a worker drain and not run again"),
-    "restart": Group(module="steering", summary="let a worker drain and start anew"),
+    "events": Group(module="events", summary="what happened, and what happens"),
+    "alerts": Group(module="alerts", summary="what a person should look at: list, ack"),
+    "start": Group(module="steering", summary="let workers run"),
+    "stop": Group(module="steering", summary="let workers drain and not run again"),
+    "restart": Group(module="restart", summary="let workers drain and start anew"),
+    "pause": Group(module="steering", summary="let workers run and do no work"),
+    "resume": Group(module="steering", summary="let paused workers work again"),
+    "drain": Group(
+        module="drain", summary="let workers, or a whole host, finish what they do and take no more"
+    ),
+    "scale": Group(module="scale", summary="say how many slots a worker has"),
+    "worker": Group(
+        module="worker", summary="the program's workers: list, set limits and places, run one here"
+    ),
+    "hosts": Group(module="hosts", summary="where the fleet runs: list, drain, undrain, gone"),
     "logs": Group(module="logs", summary="what a worker, the console, the sandbox or PostgreSQL logged"),
+    "black-boxes": Group(
+        module="black_boxes", summary="what was seen of a process before it was killed: list, show"
+    ),
     "post": Group(module="post", summary="propose a post by hand"),
     "ledger": Group(module="ledger", summary="list, show, approve, cancel, resume, mark-posted"),
     "messages": Group(module="messages", summary="what workers tell each other: list, show, replay"),
@@ -56,11 +71,13 @@ COMMANDS: Mapping[str, Group] = {
     "settings": Group(module="settings", summary="live settings: list, set"),
     "flags": Group(module="flags", summary="feature flags: list, set"),
     "clock": Group(module="clock", summary="in a rehearsal, let days pass within minutes: show, move"),
-    "account": Group(module="account", summary="accounts: list, topics, policy, tier"),
-    "worker": Group(module="worker", summary="list the program's workers; run one here"),
+    "account": Group(module="account", summary="accounts: list, topics, policy, tier, unblock"),
     "migrate": Group(module="migrate", summary="bring the database's schema up to date"),
     "clean": Group(
         module="clean", summary="remove the state directory of a stopped fleet", load=config.load_place
+    ),
+    "completion": Group(
+        module="completion", summary="what makes a shell complete these commands", load=config.load_place
     ),
 }
 
@@ -75,11 +92,7 @@ def main(arguments: Sequence[str], *, manage: object) -> int:
     debug = False
     try:
         name, rest = _command(arguments)
-        module = import_module(f"host.cli.{COMMANDS[name].module}")
-        parser = argparse.ArgumentParser(
-            prog=f"socialfleet {name}", description=COMMANDS[name].summary, allow_abbrev=False
-        )
-        module.declare(parser)
+        module, parser = parser_of(name)
         options = parser.parse_args(rest)
         settings = COMMANDS[name].load()
         debug = settings.debug
@@ -97,7 +110,7 @@ def main(arguments: Sequence[str], *, manage: object) -> int:
         if debug:
             traceback.print_exc()
         for line in (str(error) or repr(error)).splitlines():
-            print(f"socialfleet: {line}", file=sys.stderr)
+            print(f"socialfleet: {printable(line)}", file=sys.stderr)
         code = exit_code(error)
     return code
 
@@ -111,21 +124,26 @@ def exit_code(error: Exception) -> int:
     return int(getattr(error, "exit_code", FAILED))
 
 
+def parser_of(name: str) -> tuple[ModuleType, Parser]:
+    """A command's module, and the parser of what follows its name."""
+    module = import_module(f"host.cli.{COMMANDS[name].module}")
+    parser = Parser(prog=f"socialfleet {name}", description=COMMANDS[name].summary)
+    module.declare(parser)
+    return module, parser
+
+
 def _command(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """Take the command's name; what follows is the command's own."""
     width = max(map(len, COMMANDS)) + 2
     listing = "\n".join(f"  {name:<{width}}{group.summary}" for name, group in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="socialfleet",
         description="A fleet of social-media workers, coordinated only through PostgreSQL.",
         epilog=f"commands:\n{listing}\n\n`socialfleet COMMAND --help` tells a command's own.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
     options, rest = parser.parse_args(list(arguments[:1])), list(arguments[1:])
     if options.command not in COMMANDS:
-        near = get_close_matches(str(options.command), list(COMMANDS), 1)
-        hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(COMMANDS)}"
-        parser.error(f"command is '{options.command}': {hint}")
+        parser.error(f"command is '{options.command}': {near(str(options.command), COMMANDS)}")
     return str(options.command), rest

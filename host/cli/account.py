@@ -5,23 +5,22 @@ from dataclasses import asdict
 
 from coordination.accounts import TIERS, set_tier, set_topics
 from coordination.policy import get_policy
-from host.cli.person import Person, require_known
+from host.cli.parser import require_known
+from host.cli.person import Person
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="the accounts", allow_abbrev=False)
+    listing = actions.add_parser("list", help="the accounts")
     listing.add_argument("--json", action="store_true", help="for programs")
-    topics = actions.add_parser("topics", help="say what an account talks about", allow_abbrev=False)
+    topics = actions.add_parser("topics", help="say what an account talks about")
     topics.add_argument("name", metavar="NAME")
     topics.add_argument("topics", metavar="TOPIC", nargs="+")
-    policy = actions.add_parser("policy", help="what an account may do, and why", allow_abbrev=False)
+    policy = actions.add_parser("policy", help="what an account may do, and why")
     policy.add_argument("name", metavar="NAME")
     policy.add_argument("--json", action="store_true", help="for programs")
-    tier = actions.add_parser(
-        "tier", help="say which access X sold an account, until the fleet starts anew", allow_abbrev=False
-    )
+    tier = actions.add_parser("tier", help="say which access X sold an account, until the fleet starts anew")
     tier.add_argument("name", metavar="NAME")
     tier.add_argument("tier", choices=TIERS)
     for action in (topics, tier):

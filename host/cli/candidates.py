@@ -5,26 +5,23 @@ from typing import Any
 
 from coordination.candidates import CANDIDATE_STATES, get_candidate, list_candidates
 from host.cli.fault import FAILED, CliError
-from host.cli.listing import add_limit
-from host.cli.person import Person, require_known
-from host.terminal import printable
+from host.cli.listing import add_json, add_limit, add_list, number_of, print_fields
+from host.cli.person import Person
 
 TEXT_SHOWN = 60
-LONGEST_ID = 19
+ID = number_of("a post's id", longest=19)
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser(
-        "list", help="those that wait, the best first, then the decided ones", allow_abbrev=False
+    listing = add_list(
+        actions, "those that wait, the best first, then the decided ones", states=CANDIDATE_STATES
     )
-    listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(CANDIDATE_STATES)}")
     add_limit(listing)
-    show = actions.add_parser("show", help="one with every part of its score", allow_abbrev=False)
-    show.add_argument("id", type=_id, metavar="ID", help="the post's id on the platform")
-    for action in (listing, show):
-        action.add_argument("--json", action="store_true", help="for programs")
+    show = actions.add_parser("show", help="one with every part of its score")
+    show.add_argument("id", type=ID, metavar="ID", help="the post's id on the platform")
+    add_json(listing, show)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
@@ -37,10 +34,8 @@ def run(options: argparse.Namespace, person: Person) -> int:
 
 
 def _list(options: argparse.Namespace, person: Person) -> None:
-    if options.state is not None:
-        require_known("--state", options.state, list(CANDIDATE_STATES))
     states = [options.state] if options.state else []
-    rows = list_candidates(person.database, states=states, n=max(0, options.limit))
+    rows = list_candidates(person.database, states=states, n=options.limit)
     if options.json:
         person.print_json(rows)
         return
@@ -77,9 +72,7 @@ def _show(options: argparse.Namespace, person: Person) -> None:
 
 def _print(row: dict[str, Any], person: Person) -> None:
     parts = row.pop("parts")
-    for name, value in row.items():
-        if value not in (None, "", {}):
-            print(f"{name:<12} {printable(str(value))}")
+    print_fields(row)
     total = sum(part["weight"] for part in parts.values())
     person.print_table(
         ["PART", "VALUE", "WEIGHT", "POINTS", "FROM"],
@@ -96,9 +89,3 @@ def _print(row: dict[str, Any], person: Person) -> None:
             for name, part in parts.items()
         ],
     )
-
-
-def _id(text: str) -> str:
-    if not (text.isascii() and text.isdecimal()) or len(text) > LONGEST_ID:
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a post's id, 1 to {LONGEST_ID} digits")
-    return text

@@ -14,11 +14,9 @@ FURTHEST_S = 31_622_400.0
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    show = actions.add_parser("show", help="what time it is for the fleet", allow_abbrev=False)
+    show = actions.add_parser("show", help="what time it is for the fleet")
     show.add_argument("--json", action="store_true", help="for programs")
-    move = actions.add_parser(
-        "move", help="let time pass, for the fleet and its own sandbox", allow_abbrev=False
-    )
+    move = actions.add_parser("move", help="let time pass, for the fleet and its own sandbox")
     move.add_argument(
         "--by", type=_seconds, default=0.0, metavar="SECONDS", help="how far ahead (default: 0)"
     )

@@ -2,8 +2,10 @@
 
 FAILED = 1
 USAGE = 2
+UNHEALTHY = 3
 UNREACHABLE = 4
 TIMED_OUT = 5
+"""Also where a part was done and a part was not."""
 
 
 class CliError(Exception):

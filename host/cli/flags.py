@@ -3,44 +3,50 @@
 import argparse
 
 from coordination.flags import set_flag
-from host.cli.person import Person, require_known
+from host.cli.listing import add_json, add_list
+from host.cli.parser import require_known
+from host.cli.person import Person
+
+WORDS = {True: "on", False: "off"}
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="what was set, by whom and why", allow_abbrev=False)
-    listing.add_argument("--json", action="store_true", help="for programs")
-    setting = actions.add_parser("set", help="switch one", allow_abbrev=False)
+    listing = add_list(actions, "what was set, by whom and why")
+    setting = actions.add_parser("set", help="switch one")
     setting.add_argument("name", metavar="NAME", help="such as poster_enabled")
     setting.add_argument("value", choices=("on", "off"))
     setting.add_argument("--reason", required=True, help="why; it is kept in the audit")
+    setting.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add_json(listing, setting)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
     """List or set."""
+    rows = person.database.rows("list_flags")
     if options.action == "list":
-        rows = person.database.rows("list_flags")
         if options.json:
             person.print_json(rows)
         else:
             person.print_table(
                 ["NAME", "VALUE", "BY", "WHY"],
-                [
-                    [row["name"], "on" if row["enabled"] else "off", row["changed_by"], row["reason"]]
-                    for row in rows
-                ],
+                [[row["name"], WORDS[row["enabled"]], row["changed_by"], row["reason"]] for row in rows],
             )
         return 0
     # A mistyped flag would look like a brake that holds.
     workers = [row["name"] for row in person.database.rows("list_worker_names")]
     require_known("flag", options.name, [f"{name}_enabled" for name in workers])
-    set_flag(
-        person.database,
-        options.name,
-        enabled=options.value == "on",
-        actor=person.actor,
-        reason=options.reason,
-    )
-    print(f"{options.name} is {options.value}")
+    enabled = options.value == "on"
+    before = {row["name"]: bool(row["enabled"]) for row in rows}.get(options.name, True)
+    if not options.dry_run:
+        set_flag(person.database, options.name, enabled=enabled, actor=person.actor, reason=options.reason)
+    if options.json:
+        person.print_json(
+            {"name": options.name, "enabled": enabled, "before": before, "changed": not options.dry_run}
+        )
+    elif options.dry_run:
+        person.say(f"{options.name} would be {options.value}; it is {WORDS[before]}")
+    else:
+        person.say(f"{options.name} is {options.value}")
     return 0

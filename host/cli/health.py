@@ -3,14 +3,14 @@
 import argparse
 
 from coordination.health import latest_reports
-from host.cli.fault import FAILED
+from host.cli.fault import UNHEALTHY
 from host.cli.person import Person
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--json", action="store_true", help="the whole report as a JSON object")
-    parser.add_argument("--check", action="store_true", help="exit with 1 unless the fleet is healthy")
+    parser.add_argument("--check", action="store_true", help="exit with 3 unless the fleet is healthy")
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
@@ -27,4 +27,4 @@ def run(options: argparse.Namespace, person: Person) -> int:
         if findings:
             person.print_table(["LEVEL", "FINDING"], [[one["level"], one["message"]] for one in findings])
     is_healthy = bool(reports) and reports[0]["status"] == "healthy"
-    return FAILED if options.check and not is_healthy else 0
+    return UNHEALTHY if options.check and not is_healthy else 0

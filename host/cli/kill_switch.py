@@ -12,10 +12,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
     for action, summary in (("on", "stop all sending"), ("off", "let the fleet send again")):
-        setting = actions.add_parser(action, help=summary, allow_abbrev=False)
+        setting = actions.add_parser(action, help=summary)
         setting.add_argument("--reason", required=True, help="why; it is kept in the audit")
         setting.add_argument("--json", action="store_true", help="for programs")
-    status = actions.add_parser("status", help="whether it is on, since when and why", allow_abbrev=False)
+    status = actions.add_parser("status", help="whether it is on, since when and why")
     status.add_argument("--json", action="store_true", help="for programs")
 
 

@@ -5,9 +5,16 @@ from typing import cast
 
 from coordination.ledger import ACTIONS, INTENT_STATES, Decision, decide
 from host.cli.fault import FAILED, CliError
-from host.cli.listing import add_limit
-from host.cli.person import Person, require_known
-from host.terminal import printable
+from host.cli.listing import (
+    add_choice,
+    add_json,
+    add_limit,
+    add_list,
+    moment,
+    number_of,
+    print_fields,
+)
+from host.cli.person import Person
 
 DECISIONS = {
     "approve": "let an act that waits for approval be sent",
@@ -15,28 +22,26 @@ DECISIONS = {
     "resume": "let a parked act be sent again: it certainly did not happen",
     "mark-posted": "a parked act happened: it is on the platform",
 }
-LONGEST_ID = 18
+ID = number_of("an intent's number")
 TEXT_SHOWN = 60
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="the newest intents", allow_abbrev=False)
-    listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(INTENT_STATES)}")
-    listing.add_argument("--action", dest="only", metavar="ACTION", help=f"only these: {', '.join(ACTIONS)}")
+    listing = add_list(actions, "the newest intents", states=INTENT_STATES)
+    add_choice(listing, "--action", ACTIONS, dest="only")
     add_limit(listing)
-    show = actions.add_parser("show", help="one intent with its transitions and attempts", allow_abbrev=False)
-    show.add_argument("id", type=_id, metavar="ID")
+    show = actions.add_parser("show", help="one intent with its transitions and attempts")
+    show.add_argument("id", type=ID, metavar="ID")
     for action, summary in DECISIONS.items():
-        decision = actions.add_parser(action, help=summary, allow_abbrev=False)
-        decision.add_argument("id", type=_id, metavar="ID")
+        decision = actions.add_parser(action, help=summary)
+        decision.add_argument("id", type=ID, metavar="ID")
         decision.add_argument("--reason", default="decided at the shell", help="why; it is kept in the audit")
         if action == "mark-posted":
             decision.add_argument("--platform-id", required=True, metavar="P", help="the post's id there")
         decision.add_argument("--json", action="store_true", help="print the intent")
-    for action in (listing, show):
-        action.add_argument("--json", action="store_true", help="for programs")
+    add_json(listing, show)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
@@ -61,12 +66,8 @@ def run(options: argparse.Namespace, person: Person) -> int:
 
 
 def _list(options: argparse.Namespace, person: Person) -> int:
-    if options.state is not None:
-        require_known("--state", options.state, list(INTENT_STATES))
-    if options.only is not None:
-        require_known("--action", options.only, list(ACTIONS))
     rows = person.database.rows(
-        "list_intents", state=options.state, action=options.only, number=max(0, options.limit)
+        "list_intents", state=options.state, action=options.only, number=options.limit
     )
     if options.json:
         person.print_json(rows)
@@ -79,7 +80,7 @@ def _list(options: argparse.Namespace, person: Person) -> int:
                 row["state"],
                 row["account"],
                 act(row["action"], row["target"]),
-                f"{row['not_before'].astimezone():%Y-%m-%d %H:%M:%S}",
+                moment(row["not_before"]),
                 row["text"][:TEXT_SHOWN],
                 row["reason"],
             ]
@@ -103,14 +104,12 @@ def _show(options: argparse.Namespace, person: Person) -> int:
     if options.json:
         person.print_json({**intent, "transitions": transitions, "attempts": attempts})
         return 0
-    for name, value in intent.items():
-        if value not in (None, "", {}):
-            print(f"{name:<12} {printable(str(value))}")
+    print_fields(intent)
     person.print_table(
         ["AT", "FROM", "TO", "BY", "WHY"],
         [
             [
-                f"{row['at'].astimezone():%Y-%m-%d %H:%M:%S}",
+                moment(row["at"]),
                 row["from"],
                 row["to"],
                 row["actor"],
@@ -125,7 +124,7 @@ def _show(options: argparse.Namespace, person: Person) -> int:
             [
                 [
                     row["attempt"],
-                    f"{row['began_at'].astimezone():%Y-%m-%d %H:%M:%S}",
+                    moment(row["began_at"]),
                     row["outcome"],
                     row["status"],
                     row["platform_id"],
@@ -135,9 +134,3 @@ def _show(options: argparse.Namespace, person: Person) -> int:
             ],
         )
     return 0
-
-
-def _id(text: str) -> str:
-    if not (text.isascii() and text.isdecimal()) or len(text) > LONGEST_ID:
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed is an intent's number")
-    return text

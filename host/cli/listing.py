@@ -1,8 +1,21 @@
-"""Options that every list has."""
+"""What lists have in common: their options, the ids that `show` takes, and one row shown line by line."""
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from host.cli.parser import near
+from host.terminal import printable
 
 MOST = 10_000
+LONGEST_S = 86_400.0
+FOR_PROGRAMS = "for programs"
+
+
+def add_json(*parsers: argparse.ArgumentParser) -> None:
+    """Let a program read it."""
+    for parser in parsers:
+        parser.add_argument("--json", action="store_true", help=FOR_PROGRAMS)
 
 
 def add_limit(parser: argparse.ArgumentParser) -> None:
@@ -10,6 +23,53 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--limit", type=count, default=50, metavar="N", help="how many, up to 10000 (default: 50)"
     )
+
+
+def add_list(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",  # pyright: ignore[reportPrivateUsage]  its only name
+    summary: str,
+    *,
+    states: Sequence[str] = (),
+) -> argparse.ArgumentParser:
+    """Declare `list`, by state where there are states."""
+    listing = actions.add_parser("list", help=summary)
+    if states:
+        add_choice(listing, "--state", states)
+    return listing
+
+
+def add_choice(parser: argparse.ArgumentParser, flag: str, allowed: Sequence[str], *, dest: str = "") -> None:
+    """Let the person narrow a list to one of some words."""
+    name = flag.strip("-")
+    parser.add_argument(
+        flag,
+        dest=dest or name,
+        type=one_of(allowed),
+        metavar=name.upper(),
+        help=f"only these: {', '.join(allowed)}",
+    )
+
+
+def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
+    """Read one of some words."""
+
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise argparse.ArgumentTypeError(f"is '{text}': {near(text, allowed)}")
+        return text
+
+    return read
+
+
+def number_of(what: str, *, longest: int = 18) -> Callable[[str], str]:
+    """Read the number of a row; it stays text, as the database gives it."""
+
+    def read(text: str) -> str:
+        if not (text.isascii() and text.isdecimal()) or len(text) > longest:
+            raise argparse.ArgumentTypeError(f"is '{text}': allowed is {what}: 1 to {longest} digits")
+        return text
+
+    return read
 
 
 def count(text: str) -> int:
@@ -21,3 +81,26 @@ def count(text: str) -> int:
     ):
         raise argparse.ArgumentTypeError(f"is '{text[:40]}': allowed is a number from 1 to {MOST}")
     return int(text)
+
+
+def print_fields(row: Mapping[str, object], *, width: int = 12) -> None:
+    """Print what a row holds, a line each; what is empty is left out."""
+    for name, value in row.items():
+        if value not in (None, "", {}, []):
+            print(f"{name:<{width}} {printable(str(value))}")
+
+
+def moment(at: datetime | None) -> str | None:
+    """A time as the person's clock shows it."""
+    return None if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above 0, up to a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= LONGEST_S:  # also refuses NaN
+        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a number of seconds, up to {LONGEST_S:g}")
+    return value

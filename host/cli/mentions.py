@@ -4,25 +4,22 @@ import argparse
 from typing import Any
 
 from host.cli.fault import FAILED, CliError
-from host.cli.listing import add_limit
-from host.cli.person import Person, require_known
-from host.terminal import printable
+from host.cli.listing import add_json, add_limit, add_list, moment, number_of, print_fields
+from host.cli.person import Person
 
 STATES = ("seen", "delegated", "answered", "ignored")
 TEXT_SHOWN = 60
-LONGEST_ID = 19
+ID = number_of("a post's id", longest=19)
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="the newest mentions", allow_abbrev=False)
-    listing.add_argument("--state", metavar="STATE", help=f"only these: {', '.join(STATES)}")
+    listing = add_list(actions, "the newest mentions", states=STATES)
     add_limit(listing)
-    show = actions.add_parser("show", help="one mention and why it was answered or not", allow_abbrev=False)
-    show.add_argument("id", type=_id, metavar="ID", help="the post's id on the platform")
-    for action in (listing, show):
-        action.add_argument("--json", action="store_true", help="for programs")
+    show = actions.add_parser("show", help="one mention and why it was answered or not")
+    show.add_argument("id", type=ID, metavar="ID", help="the post's id on the platform")
+    add_json(listing, show)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
@@ -35,9 +32,7 @@ def run(options: argparse.Namespace, person: Person) -> int:
 
 
 def _list(options: argparse.Namespace, person: Person) -> None:
-    if options.state is not None:
-        require_known("--state", options.state, list(STATES))
-    rows = person.database.rows("list_interactions", state=options.state, number=max(0, options.limit))
+    rows = person.database.rows("list_interactions", state=options.state, number=options.limit)
     if options.json:
         person.print_json(rows)
         return
@@ -49,7 +44,7 @@ def _list(options: argparse.Namespace, person: Person) -> None:
                 row["state"],
                 row["intent_state"],
                 _author(row),
-                f"{row['posted_at'].astimezone():%Y-%m-%d %H:%M:%S}",
+                moment(row["posted_at"]),
                 row["text"][:TEXT_SHOWN],
                 _why(row),
             ]
@@ -69,10 +64,7 @@ def _show(options: argparse.Namespace, person: Person) -> None:
         person.print_json(rows if len(rows) > 1 else rows[0])
         return
     for row in rows:
-        print(f"{'why':<15} {printable(_why(row))}")
-        for name, value in row.items():
-            if value not in (None, "", {}):
-                print(f"{name:<15} {printable(str(value))}")
+        print_fields({"why": _why(row), **row}, width=15)
 
 
 def _author(row: dict[str, Any]) -> str:
@@ -101,9 +93,3 @@ def _answer(row: dict[str, Any]) -> str:
     """What became of the answer since it was proposed: it may be waiting, posted, or lost."""
     told = f"answer {row['intent']} {row['intent_state'] or 'is not in the ledger'}"
     return f"{told}: {row['intent_reason']}" if row["intent_reason"] else told
-
-
-def _id(text: str) -> str:
-    if not (text.isascii() and text.isdecimal()) or len(text) > LONGEST_ID:
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a post's id: 1 to 19 digits")
-    return text

@@ -2,15 +2,17 @@
 
 import getpass
 import json
-from difflib import get_close_matches
+import sys
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Self
 
 from config import Config
 from coordination.database import Database
 from coordination.incarnation import ProcessIdentity
-from host.cli.fault import USAGE, CliError
+from host.cli.fault import CliError
 from host.state_directory import StateDirectory
-from host.terminal import printable
+from host.terminal import painted, printable
 from migrations import revisions
 
 WHATEVER_SCHEMA = frozenset({"kill-switch"})
@@ -43,9 +45,10 @@ class Person:
             CliError: a newer program migrated it, whose functions may mean something else.
         """
         if self._database is None:
-            self._database = Database(self.state.dsn("console"), name=f"cli {self.command}")
+            database = Database(self.state.dsn("console"), name=f"cli {self.command}")
             if self.command not in WHATEVER_SCHEMA:
-                self._require_known_schema(self._database)
+                self._require_known_schema(database)
+            self._database = database
         return self._database
 
     @staticmethod
@@ -66,12 +69,38 @@ class Person:
             user = "unknown"
         return f"{user}@{ProcessIdentity.of_this_process().host}"
 
-    def print_json(self, value: object) -> None:
-        """Print a value for programs."""
-        print(json.dumps(value, ensure_ascii=False, default=str))
+    @property
+    def host(self) -> str:
+        """The name that this host's manager has in the fleet."""
+        return str(getattr(self.config, "socialfleet_host", None) or ProcessIdentity.of_this_process().host)
 
-    def print_table(self, heads: list[str], rows: list[list[object]]) -> None:
-        """Print rows in columns for people."""
+    @property
+    def watches(self) -> bool:
+        """Whether somebody sees stderr."""
+        return sys.stderr.isatty()
+
+    def print_json(self, value: object) -> None:
+        """Print a value for programs; what a terminal would act on is written as an escape of JSON."""
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        if not text.isprintable():
+            text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+        print(text)
+
+    def say(self, text: str, kind: str = "") -> None:
+        """Print one line for people; `kind` is a severity."""
+        print(painted(printable(text), kind, sys.stdout), flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print one line on stderr: what a person should know beside the result."""
+        print(f"socialfleet: {printable(text)}", file=sys.stderr, flush=True)
+
+    def tell(self, text: str) -> None:
+        """Print how it goes on, on stderr, where somebody watches."""
+        if self.watches:
+            self.warn(text)
+
+    def print_table(self, heads: list[str], rows: list[list[object]], kinds: Sequence[str] = ()) -> None:
+        """Print rows in columns for people; `kinds`, a severity a row, colours them on a terminal."""
         cells = [
             heads,
             *[
@@ -80,15 +109,6 @@ class Person:
             ],
         ]
         widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
-        for row in cells:
+        for row, kind in zip_longest(cells, ["", *kinds], fillvalue=""):
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print(line.rstrip())
-
-
-def require_known(what: str, name: str, known: list[str]) -> None:
-    """Refuse a name that is none of the known ones, and suggest the nearest."""
-    if name in known:
-        return
-    near = get_close_matches(name, known, 1)
-    allowed = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(known) or '(none yet)'}"
-    raise CliError(f"{what} is '{name}': {allowed}", exit_code=USAGE)
+            print(painted(line.rstrip(), kind, sys.stdout))

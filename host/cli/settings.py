@@ -5,6 +5,7 @@ import json
 
 from coordination.settings import set_setting
 from host.cli.fault import USAGE, CliError
+from host.cli.listing import add_json, add_list
 from host.cli.person import Person
 from workers import registry
 
@@ -12,18 +13,19 @@ from workers import registry
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="what was set, by whom and why", allow_abbrev=False)
-    listing.add_argument("--json", action="store_true", help="for programs")
-    setting = actions.add_parser("set", help="set one", allow_abbrev=False)
+    listing = add_list(actions, "what was set, by whom and why")
+    setting = actions.add_parser("set", help="set one")
     setting.add_argument("key", metavar="KEY", help="such as poster_interval_s")
     setting.add_argument("value", metavar="VALUE", help="JSON, or a plain word")
     setting.add_argument("--reason", required=True, help="why; it is kept in the audit")
+    setting.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add_json(listing, setting)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
     """List or set."""
+    rows = person.database.rows("list_settings")
     if options.action == "list":
-        rows = person.database.rows("list_settings")
         if options.json:
             person.print_json(rows)
         else:
@@ -37,8 +39,18 @@ def run(options: argparse.Namespace, person: Person) -> int:
         registry.check_setting(options.key, value)
     except ValueError as error:
         raise CliError(str(error), exit_code=USAGE) from error
-    set_setting(person.database, options.key, value, actor=person.actor, reason=options.reason)
-    print(f"{options.key} is {json.dumps(value)}")
+    before = {row["key"]: row["value"] for row in rows}.get(options.key)
+    if not options.dry_run:
+        set_setting(person.database, options.key, value, actor=person.actor, reason=options.reason)
+    if options.json:
+        person.print_json(
+            {"key": options.key, "value": value, "before": before, "changed": not options.dry_run}
+        )
+    elif options.dry_run:
+        now = "it was never set" if before is None else f"it is {json.dumps(before)}"
+        person.say(f"{options.key} would be {json.dumps(value)}; {now}")
+    else:
+        person.say(f"{options.key} is {json.dumps(value)}")
     return 0
 
 

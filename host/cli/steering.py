@@ -1,54 +1,28 @@
-"""`socialfleet start`, `stop` and `restart`: a command row, and the wait for what the manager makes of it."""
+"""`socialfleet start`, `stop`, `pause` and `resume`: also while the database is away, for the first two."""
 
 import argparse
-import re
-import time
-from typing import cast
+from collections.abc import Mapping
 
-from coordination.desired import Action, get_command, request_command
-from host.cli.fault import FAILED, TIMED_OUT, CliError
-from host.cli.person import Person, require_known
-from host.control import WOKEN_AS
+from coordination.desired import Action
+from host.cli import local
+from host.cli.order import TIMEOUT_S, Order, add_order, give
+from host.cli.person import Person
+from host.cli.selector import add_selector, read_selector
 
-PATIENCE_S = 30.0
-POLL_S = 0.1
-SLOT = re.compile("[1-9][0-9]{0,3}")
+ACTIONS: Mapping[str, Action] = {"start": "start", "stop": "stop", "pause": "pause", "resume": "resume"}
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "name", metavar="NAME", help="the worker; restart also takes one slot of it: poster/1"
-    )
-    parser.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
+    add_selector(parser)
+    add_order(parser)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
-    """Ask, wait up to 30 s, and say what came of it."""
-    name, stroke, slot = str(options.name).partition("/")
-    if stroke and not SLOT.fullmatch(slot):
-        raise CliError(f"slot is '{slot}': allowed is a number from 1 on, such as {name}/1", exit_code=2)
-    if slot and person.command != "restart":
-        raise CliError(f"{person.command} is for the whole worker: {person.command} {name}", exit_code=2)
-    require_known("worker", name, [row["name"] for row in person.database.rows("list_worker_names")])
-    command = request_command(
-        person.database,
-        cast("Action", person.command),
-        name,
-        int(slot) if slot else None,
-        actor=person.actor,
-        reason=options.reason,
-    )
-    person.database.call("wake", worker=WOKEN_AS)
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        row = get_command(person.database, command)
-        if row["state"] in {"done", "failed"}:
-            print(row["result"])
-            return 0 if row["state"] == "done" else FAILED
-        time.sleep(POLL_S)
-    raise CliError(
-        f"{person.command} {options.name} was not done within {PATIENCE_S:g} s (it stays asked for): "
-        "is a manager running? See: socialfleet status",
-        exit_code=TIMED_OUT,
-    )
+    """Ask, wait, and say what came of it."""
+    action = ACTIONS[person.command]
+    selector = read_selector(options, person)
+    if action in local.ORDERS and local.is_needed(person):
+        return local.give(action, selector, options, person)
+    timeout_s = options.timeout or TIMEOUT_S
+    return give(Order(action=action, selector=selector, timeout_s=timeout_s), options, person)

@@ -1,37 +1,124 @@
-"""`socialfleet worker`: the program's workers, and running one in this process."""
+"""`socialfleet worker`: the program's workers, where they may run and what they may use; one run here."""
 
 import argparse
+from collections.abc import Callable
 
 from host.cli.fault import USAGE, CliError
+from host.cli.listing import add_json
+from host.cli.order import TIMEOUT_S, Order, add_order, give
 from host.cli.person import Person
+from host.cli.selector import Selector
 from workers import process, registry
 from workers.errors import RegistryError
+
+MOST_SLOTS = 1000
+MOST_MEMORY_MB = 1 << 20
+MOST_CPU_PERCENT = 100_000
+MOST_NICE = 19
+NO_LIMIT = "none"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    run_parser = actions.add_parser("run", help="run one worker here until Ctrl-C", allow_abbrev=False)
+    run_parser = actions.add_parser("run", help="run one worker here until Ctrl-C")
     run_parser.add_argument("name", metavar="NAME")
-    run_parser.add_argument("--slot", type=_slot, default=1, metavar="N", help="which replica (default: 1)")
-    actions.add_parser("list", help="list the workers that this program has", allow_abbrev=False)
+    run_parser.add_argument(
+        "--slot",
+        type=_between(1, MOST_SLOTS),
+        default=1,
+        metavar="N",
+        help="which replica (default: 1)",
+    )
+    listing = actions.add_parser("list", help="list the workers that this program has")
+    add_json(listing)
+    setting = actions.add_parser("set", help="say where a worker may run, and what it may use")
+    setting.add_argument("name", metavar="NAME")
+    setting.add_argument(
+        "--placement",
+        type=_placement,
+        metavar="P",
+        help="any, host=H, or labels that a host must have: zone=a,gpu=yes",
+    )
+    setting.add_argument(
+        "--memory-limit-mb",
+        type=_between(1, MOST_MEMORY_MB, none=True),
+        metavar="N",
+        help="of a process and its children together: above it, it drains and restarts; or none",
+    )
+    setting.add_argument(
+        "--cpu-limit-percent",
+        type=_between(1, MOST_CPU_PERCENT, none=True),
+        metavar="N",
+        help="of one CPU over a minute: above it, it drains and restarts; or none",
+    )
+    setting.add_argument(
+        "--nice", type=_between(0, MOST_NICE), metavar="N", help="how far it lets others go first, 0 to 19"
+    )
+    add_order(setting)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
-    """Run or list."""
+    """Run, list or set."""
     if options.action == "run":
         return process.run(options.name, slot=options.slot, config=person.config)
+    if options.action == "set":
+        return _set(options, person)
     try:
         kinds = registry.find()
     except RegistryError as error:
         raise CliError(str(error), exit_code=USAGE) from error
-    person.print_table(
-        ["NAME", "DESCRIPTION"], [[name, registry.description(kind)] for name, kind in kinds.items()]
-    )
+    described = {name: registry.description(kind) for name, kind in kinds.items()}
+    if options.json:
+        person.print_json([{"name": name, "description": text} for name, text in described.items()])
+    else:
+        person.print_table(["NAME", "DESCRIPTION"], [[name, text] for name, text in described.items()])
     return 0
 
 
-def _slot(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:  # noqa: PLR2004  far above what one host runs
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a number from 1 to 1000")
-    return int(text)
+def _set(options: argparse.Namespace, person: Person) -> int:
+    given = {
+        name: getattr(options, name)
+        for name in ("placement", "memory_limit_mb", "cpu_limit_percent", "nice")
+        if getattr(options, name) is not None
+    }
+    if not given:
+        raise CliError(
+            "nothing to set: give --placement, --memory-limit-mb, --cpu-limit-percent or --nice",
+            exit_code=USAGE,
+        )
+    order = Order(
+        action="set",
+        selector=Selector(text=options.name),
+        args={name: None if value == NO_LIMIT else value for name, value in given.items()},
+        timeout_s=options.timeout or TIMEOUT_S,
+    )
+    return give(order, options, person)
+
+
+def _placement(text: str) -> dict[str, object]:
+    """Read where a worker may run."""
+    if text == "any":
+        return {}
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name and equals and value for name, equals, value in pairs):
+        raise argparse.ArgumentTypeError(f"is '{text}': allowed are any, host=H, or label=value,label=value")
+    named = {name: value for name, _, value in pairs}
+    if "host" not in named:
+        return {"labels": named}
+    if len(pairs) > 1:
+        raise argparse.ArgumentTypeError(f"is '{text}': a host and labels don't go together")
+    return {"host": named["host"]}
+
+
+def _between(low: int, high: int, *, none: bool = False) -> Callable[[str], int | str]:
+    def read(text: str) -> int | str:
+        if none and text == NO_LIMIT:
+            return text
+        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(high))
+        if not (is_number and low <= int(text) <= high):
+            also = f", or {NO_LIMIT}" if none else ""
+            raise argparse.ArgumentTypeError(f"is '{text}': allowed is a number from {low} to {high}{also}")
+        return int(text)
+
+    return read
