@@ -30,7 +30,11 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 X_CREDENTIALS = ("x_consumer_key", "x_consumer_secret", "x_access_token", "x_access_token_secret")
 OUR_PREFIX = "SOCIALFLEET_"
 PREFIXES = (OUR_PREFIX, "X_", "OPENAI_")
-RESERVED = frozenset({"SOCIALFLEET_DIRECT_DATABASE_URL", "SOCIALFLEET_CRASH_AT"})
+OF_THE_KEEPER = frozenset(
+    f"SOCIALFLEET_{name}" for name in ("KEEPER", "LOG", "PROGRESS_FD", "STACKS_FD", "WAKE_FD")
+)
+"""What the keeper tells the processes that it gives birth to."""
+RESERVED = frozenset({"SOCIALFLEET_DIRECT_DATABASE_URL", "SOCIALFLEET_CRASH_AT"}) | OF_THE_KEEPER
 """Names that are no field, and that nobody should be refused for: one to come, one for tests of crashes."""
 ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 DATABASE_URL = re.compile(
