@@ -1,99 +1,128 @@
 """WorkerManager: each worker an OS process, as many as the fleet wants, kept alive; and the CLI's entry."""
 
-import os
-import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from coordination.desired import Command, DesiredWorker
+from coordination.desired import WantedSlot
 from host import cli
-from host.child import Child, Program
-from host.control import Orders, SlotState
+from host.keeper.client import Event, Keeper
+from host.keeper.wire import Ended, Refused, Started
+from host.local_line import LocalLine, Request, RequestRefusedError
+from host.orders import Orders, ProcessEnd, SlotName
+from host.slots import usage
+from host.slots.echo import Echo
+from host.slots.ground import Ground
+from host.slots.line import Line
+from host.slots.log_file import Rotation
+from host.slots.log_tail import how
+from host.slots.parts import Parts
+from host.slots.slot import Slot
+from host.slots.snapshot import Snapshot, as_json
 from host.supervisor import Supervisor
+from workers.wake import Kind
 
 REFRESH_S = 1.0
-SUPERSEDED = "superseded by a later command"
-Argv = Callable[[str, int], Sequence[str]]
-
-
-class Line(Protocol):
-    """What the manager needs of `host.control.Control`."""
-
-    def take(self) -> Orders | None:
-        """New orders, or None."""
-        ...
-
-    def report(self, slots: Sequence[SlotState]) -> None:
-        """Say how the slots are."""
-        ...
-
-    def finish(self, command: str, *, succeeded: bool, text: str) -> None:
-        """Say what came of a command."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Open:
-    """A command whose effect is awaited: the slots it names, and their processes when it was taken."""
-
-    command: Command
-    children: Mapping[tuple[str, int], Child]
-    pids: Mapping[tuple[str, int], int | None]
-
-
-def worker_argv(name: str, slot: int) -> list[str]:
-    """The command of one slot's process."""
-    return [sys.executable, "-m", "manager", "worker", "run", name, "--slot", str(slot)]
+FENCE_S = 8.0
+"""Without the database for so long a host is cut off: by 10 s others may take its workers' leases."""
+ABSENT_S = 3.0
+"""A turn that took longer was no turn: the machine slept, or this process was stopped."""
+CUT_OFF = "cut off from the database: stopped before its leases could be taken"
+FLEET_STOPPED = "the fleet was stopped"
+NOT_OURS = "it is not this host's to run any more"
 
 
 class WorkerManager:
-    """Keeps this host's worker processes as the fleet wants them; everything on the main thread.
+    """Keeps this host's worker processes as the fleet wants them; everything on the main thread, but `wake`.
 
-    The supervisor sees deaths and timers; `attend` turns orders into starts and stops. A restart drains the
-    old process and starts a new one. Workers die with this process, however it ends.
+    The keeper gives birth to processes and tells of their ends; the line tells what should run; `tick` and
+    `attend` carry it out and wait for nothing. A manager process that follows a killed one goes on with the
+    processes that live.
     """
+
+    name = "workers"
+    pid = None
 
     def __init__(
         self,
         supervisor: Supervisor,
         line: Line,
         *,
+        keeper: Keeper,
         workers: Sequence[str],
         logs: Path,
+        state: Path,
         environment: Mapping[str, str] | None = None,
-        argv: Argv = worker_argv,
+        to_stdout: bool = False,
         stop_timeout_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        spread: Callable[[], float] | None = None,
+        rotation: Rotation | None = None,
     ) -> None:
-        """Name the parts.
+        """Name the parts, and join the supervisor's children.
 
         Args:
             supervisor: the main thread's loop.
             line: where orders come from and reports go.
+            keeper: the parent of all processes.
             workers: the names of the workers that this program has.
             logs: the directory of the slots' logs.
-            environment: of the processes, over this one's own.
-            argv: gives a slot's command.
+            state: the state directory: `manager.sock`, `status.json`, `black-boxes/`.
+            environment: of the processes, over the keeper's own.
+            to_stdout: whether the logs go to standard output too.
             stop_timeout_s: how long a worker may drain before it is killed.
+            clock: monotonic seconds.
+            spread: the share, 0 to 1, of each backoff; None for chance.
+            rotation: when logs are rotated; None for the usual.
         """
         self._supervisor = supervisor
         self._line = line
+        self._keeper = keeper
         self._workers = frozenset(workers)
-        self._logs = logs
-        self._environment = {**os.environ, **(environment or {})}
-        self._argv = argv
-        self._stop_timeout_s = stop_timeout_s
-        self._slots: dict[tuple[str, int], Child] = {}
-        self._wanted: set[tuple[str, int]] = set()
-        self._open: list[_Open] = []
-        self._stopping = False
+        self._clock = clock
+        self._slots: dict[SlotName, Slot] = {}
+        self._overrides: dict[SlotName, bool] = {}
+        self._ground = Ground(
+            keeper=keeper,
+            line=line,
+            watch=supervisor.watch,
+            unwatch=supervisor.unwatch,
+            logs=logs,
+            black_boxes=state / "black-boxes",
+            environment=environment or {},
+            stop_timeout_s=stop_timeout_s,
+            clock=clock,
+            spread=spread,
+            rotation=rotation or Rotation(),
+        )
+        self._parts = Parts(line, self._slots, clock)
+        self._snapshot = Snapshot(state)
+        self._local = LocalLine(state, self._answer, watch=supervisor.watch, unwatch=supervisor.unwatch)
+        self._echo = Echo(logs) if to_stdout else None
+        self._turned_at = clock()
+        self._sampled_at = float("-inf")
+        self._stale_since: datetime | None = None
+        self._begun = self._stopping = False
+        if keeper.generation > 1:
+            self._snapshot.resume(self._slot)
+        supervisor.children.append(self)
 
     @property
-    def slots(self) -> Mapping[tuple[str, int], Child]:
-        """Every slot's child by worker and number."""
+    def slots(self) -> Mapping[SlotName, Slot]:
+        """Every slot by worker and number."""
         return self._slots
+
+    @property
+    def due_at(self) -> float | None:
+        """When `tick` has something to do even if nothing happens; `time.monotonic` seconds."""
+        due = [slot.due_at for slot in self._slots.values()]
+        first = min((at for at in due if at is not None), default=None)
+        return None if first is None else time.monotonic() + first - self._clock()
 
     def run(self, until: Callable[[], bool]) -> None:
         """Attend until `until()`, which is asked after everything that happens and once a second."""
@@ -101,116 +130,190 @@ class WorkerManager:
             self._supervisor.wait(REFRESH_S)
             self.attend()
 
+    def wake(self, worker: str, kind: Kind) -> None:
+        """Wake every process of a worker on this host; safe from any thread."""
+        self._ground.wakes.wake(worker, kind)
+
     def attend(self) -> None:
-        """Carry out new orders, settle commands whose effect is there, and report. Waits for nothing."""
-        orders = None if self._stopping else self._line.take()
-        if orders is not None:
-            self._reconcile(orders.workers)
-            known = {entry.command.id for entry in self._open}
-            for command in orders.commands:
-                if command.id not in known:  # one that takes long is offered again
-                    self._begin(command)
-        self._open = [entry for entry in self._open if not self._settle(entry)]
-        self._line.report(
-            tuple(
-                SlotState(
-                    worker=worker,
-                    slot=slot,
-                    state=child.state,
-                    reason=child.reason,
-                    pid=child.pid,
-                    restart_count=child.restart_count,
-                    since=child.since,
-                )
-                for (worker, slot), child in sorted(self._slots.items())
-            )
+        """Carry out new orders, settle parts whose effect is there, and report. Waits for nothing."""
+        self._begin()
+        orders = self._line.take()
+        self._ground.look()
+        self._note_outage()
+        if orders is not None and not self._stopping:
+            self._ground.note_progress(orders.progress_ages)
+            self._reconcile(orders)
+            self._parts.take(orders.parts)
+        self._parts.settle()
+        told = sorted(self._slots.items())
+        self._line.report(tuple(slot.snapshot() for _, slot in told))
+        self._snapshot.write_if_due(
+            [slot for _, slot in told], now=self._clock(), stale_since=self._stale_since
         )
 
-    def stop(self) -> None:
+    def tick(self) -> None:
+        """Look after every slot, fence what is cut off, measure and rotate what is due."""
+        now = self._clock()
+        turn_s, self._turned_at = now - self._turned_at, now
+        absent_s = turn_s if turn_s > ABSENT_S else 0.0
+        if self._line.unanswered_s > FENCE_S:
+            for slot in self._slots.values():
+                slot.cut_off(CUT_OFF)
+        for slot in self._slots.values():
+            slot.tick(absent_s=absent_s)
+        if now - self._sampled_at >= usage.SAMPLE_S:
+            self._sampled_at = now
+            self._measure()
+
+    def receive(self, event: Event) -> bool:
+        """Take what the keeper tells of a worker; an end is acknowledged once it is safe in the database."""
+        if isinstance(event, Refused):
+            return any(slot.receive(event) for slot in self._slots.values())
+        if event.worker is None or event.slot is None:
+            return False
+        slot = self._slots.get((event.worker, event.slot))
+        if isinstance(event, Started):
+            if slot is None:
+                slot = self._slot(event.worker, event.slot)
+                slot.wanted = replace(slot.wanted, runs=event.resumed)  # until the orders say otherwise
+            return slot.receive(event)
+        self._prove_dead(event, slot)
+        return True
+
+    def kill(self) -> None:
+        """End every worker without grace."""
+        for slot in self._slots.values():
+            slot.kill()
+
+    def stop(self, reason: str = FLEET_STOPPED) -> None:
         """Drain every worker; returns when all ended, at the latest after the drain's deadline."""
         self._stopping = True
-        self._supervisor.stop(list(self._slots.values()), "the fleet was stopped")
-        for entry in self._open:
-            self._line.finish(entry.command.id, succeeded=False, text="the fleet was stopped")
-        self._open = []
+        for slot in self._slots.values():
+            slot.want(replace(slot.wanted, runs=False, reason=reason))
+        while not (self._keeper.has_ended or all(slot.is_idle for slot in self._slots.values())):
+            self._supervisor.wait(REFRESH_S)
+            self.attend()
+        self._parts.give_up(reason)
         self.attend()
+        self._local.close()
+        if self._echo is not None:
+            self._echo.stop()
 
-    def _reconcile(self, workers: Sequence[DesiredWorker]) -> None:
-        wanted: set[tuple[str, int]] = set()
-        for worker in workers:
-            if worker.name in self._workers:
-                for slot in range(1, max(worker.replicas, 1) + 1):
-                    self._slots.setdefault((worker.name, slot), self._child(worker.name, slot))
-                if worker.enabled:
-                    wanted.update((worker.name, slot) for slot in range(1, worker.replicas + 1))
-        for key in sorted(wanted - self._wanted):
-            self._slots[key].start()
-        for key in sorted(self._wanted - wanted):
-            self._slots[key].stop("a person stopped it")
-        self._wanted = wanted
+    # Orders
 
-    def _child(self, worker: str, slot: int) -> Child:
-        name = f"{worker}/{slot}"
-        program = Program(
-            name=name,
-            argv=self._argv(worker, slot),
-            environment=self._environment,
-            log=self._logs / f"{worker}-{slot}.jsonl",
-            on_orphaned=signal.SIGKILL,
-            stop_timeout_s=self._stop_timeout_s,
-        )
-        child = Child(program)
-        self._supervisor.children.append(child)
-        return child
-
-    def _begin(self, command: Command) -> None:
-        children = {
-            key: child
-            for key, child in self._slots.items()
-            if key[0] == command.worker and command.slot in {None, key[1]}
+    def _reconcile(self, orders: Orders) -> None:
+        share = {
+            (wanted.worker, wanted.slot): wanted for wanted in orders.slots if wanted.worker in self._workers
         }
-        fault = ""
-        if not children:
-            fault = f"{command.worker} has no such slot on this host"
-        elif command.action == "restart" and not self._wanted & set(children):
-            fault = f"{command.worker} is stopped: start it with: socialfleet start {command.worker}"
-        if fault:
-            self._line.finish(command.id, succeeded=False, text=fault)
-            return
-        pids = {key: child.pid for key, child in children.items()}
-        for key, child in children.items():
-            if key in self._wanted:
-                if command.action == "restart":
-                    child.restart("a person restarts it")
-                elif command.action == "start":
-                    child.start()  # one in backoff starts at once
-        self._open.append(_Open(command=command, children=children, pids=pids))
+        for name, wanted in share.items():
+            self._slot(*name).want(self._overridden(name, wanted))
+        for name in sorted(self._slots.keys() - share.keys()):
+            slot = self._slots[name]
+            slot.want(replace(slot.wanted, runs=False, reason=NOT_OURS))
+            if slot.is_idle:
+                self._forget(name)
 
-    def _settle(self, entry: _Open) -> bool:
-        """Finish the command if its effect, or its failure, is there, or the opposite is wanted by now."""
-        command = entry.command
-        relevant = {key: child for key, child in entry.children.items() if key in self._wanted}
-        if (command.action == "stop") == bool(relevant):
-            self._line.finish(command.id, succeeded=False, text=SUPERSEDED)
-            return True
-        if command.action == "stop":
-            if any(child.state != "STOPPED" for child in entry.children.values()):
-                return False
-        else:
-            for child in relevant.values():
-                if child.state == "BACKOFF":
-                    self._line.finish(command.id, succeeded=False, text=f"{child.name} {child.reason}")
-                    return True
-            for key, child in relevant.items():
-                is_new = command.action != "restart" or child.pid != entry.pids[key]
-                if child.state != "READY" or not is_new:
-                    return False
-        text = ", ".join(
-            f"{child.name} is {child.state}" + (f" (pid {child.pid})" if child.pid else "")
-            for child in entry.children.values()
+    def _slot(self, worker: str, number: int) -> Slot:
+        return self._slots.setdefault((worker, number), Slot(worker, number, self._ground))
+
+    def _forget(self, name: SlotName) -> None:
+        del self._slots[name]
+        self._overrides.pop(name, None)
+
+    def _overridden(self, name: SlotName, wanted: WantedSlot) -> WantedSlot:
+        """What a person wants here that the database doesn't know yet goes before what it says."""
+        runs = self._overrides.get(name, wanted.runs)
+        return (
+            wanted
+            if runs == wanted.runs
+            else replace(wanted, runs=runs, reason="" if runs else "stopped here")
         )
-        self._line.finish(command.id, succeeded=True, text=text)
-        return True
+
+    def _begin(self) -> None:
+        """The first turn: what an earlier manager process left is adopted by now, the rest of it starts."""
+        if self._begun:
+            return
+        self._begun = True
+        for slot in self._slots.values():
+            if slot.is_idle and slot.due_at is None:
+                slot.start()
+        with suppress(OSError):  # without the socket only local orders are missing; the fleet runs
+            self._local.open()
+        if self._echo is not None:
+            self._echo.start()
+
+    # Ends, limits, outages
+
+    def _prove_dead(self, event: Ended, slot: Slot | None) -> None:
+        text = how(event.exit_code)
+        if slot is not None and slot.receive(event):
+            text = slot.last_end
+        end = ProcessEnd(
+            worker=event.worker or "",
+            slot=event.slot or 0,
+            pid=event.pid,
+            pid_started=event.pid_started,
+            exit_code=event.exit_code,
+            how=text,
+            ended_at_boottime_s=time.clock_gettime(time.CLOCK_BOOTTIME) - event.ago_s,
+        )
+        self._line.ended(end, lambda: self._keeper.acknowledge(event))
+
+    def _measure(self) -> None:
+        roots = [process.pid for slot in self._slots.values() for process in slot.processes]
+        found = usage.measure(roots) if roots else {}
+        for slot in self._slots.values():
+            slot.measured(found)
+            slot.log.rotate_if_due()
+
+    def _note_outage(self) -> None:
+        if not self._line.is_away:
+            self._stale_since = None
+        elif self._stale_since is None:
+            self._stale_since = datetime.now(UTC) - timedelta(seconds=self._line.unanswered_s)
+
+    # What a person on this host asks
+
+    def _answer(self, request: Request) -> Mapping[str, Any]:
+        """Carry out a request of `manager.sock`; it is in the database's audit as soon as that answers."""
+        named = self._named(request.name)
+        text = ""
+        if request.do != "status":
+            if self._stopping:
+                raise RequestRefusedError("the fleet is stopping: nothing is started or stopped any more")
+            reason = f"{request.reason or 'no reason given'} ({request.actor or 'somebody'} on this host)"
+            for name in named:
+                self._carry_out(request.do, name, reason)
+            self._line.audit_later(
+                request.do, request.name, request.actor, request.reason, lambda: self._settled(named)
+            )
+            text = ", ".join(f"{self._slots[name].name} is {self._slots[name].state}" for name in named)
+            if self._line.is_away:
+                text += "; it is audited when the database is back"
+        seen = as_json(
+            [self._slots[name] for name in named], now=self._clock(), stale_since=self._stale_since
+        )
+        return {"ok": True, "text": text, "slots": seen["slots"], "stale_since": seen["stale_since"]}
+
+    def _carry_out(self, do: str, name: SlotName, reason: str) -> None:
+        slot = self._slots[name]
+        if do == "restart":
+            slot.restart(reason)
+            return
+        self._overrides[name] = do == "start"
+        slot.want(replace(slot.wanted, runs=do == "start", reason="" if do == "start" else reason))
+        slot.start()
+
+    def _settled(self, named: Sequence[SlotName]) -> None:
+        for name in named:
+            self._overrides.pop(name, None)
+
+    def _named(self, selector: str) -> list[SlotName]:
+        named = [name for name in sorted(self._slots) if selector in {"*", name[0], f"{name[0]}/{name[1]}"}]
+        if not named and selector != "*":
+            here = ", ".join(f"{worker}/{slot}" for worker, slot in sorted(self._slots)) or "none"
+            raise RequestRefusedError(f"{selector} has no slot on this host; those here: {here}")
+        return named
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,34 +1,28 @@
-"""A supervised child process: started, watched, started again with backoff, drained, killed.
+"""A supervised program of `up` (console, sandbox): started, watched, started again with backoff, drained.
 
 STOPPED --start--> STARTING --alive for a while--> READY --stop, restart--> DRAINING --ended--> STOPPED
                       ^                              |
                       +-------- BACKOFF <--ended-----+
 
-Nothing here blocks: `tick` looks at what happened and does what is due. Everything belongs to the main
-thread, because a child's life hangs on the thread that forked it (see `host.lifeline`).
+The keeper gives birth to it and holds it, so that it outlives this process; nothing here blocks.
 """
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 from host.backoff import Backoff
-from host.lifeline import ORPHANED, bound_to_parent
+from host.keeper.client import Event, Keeper, send_signal
+from host.keeper.wire import Birth, Ended, Refused, Started
+from host.slots.log_tail import explain, last_words
 
 State = Literal["STARTING", "READY", "DRAINING", "BACKOFF", "STOPPED"]
 
-CONFIGURATION_FAULT = 78  # EX_CONFIG of sysexits.h
 STABLE_S = 60.0
-LAST_WORDS_BYTES = 8192
-LAST_WORDS_LENGTH = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +34,7 @@ class Program:
         argv: the program and its arguments.
         environment: its whole environment.
         log: the file that its output is appended to.
-        on_orphaned: the signal that it gets when this process dies.
+        on_orphaned: the signal that it gets when the keeper ends.
         ready_after_s: it counts as ready when it has lived that long.
         stop_timeout_s: how long it may drain before it is killed with all its descendants.
     """
@@ -55,7 +49,10 @@ class Program:
 
 
 class Child:
-    """One program that should or should not run.
+    """One program that should or should not run; it belongs to the main thread.
+
+    Put it among the supervisor's children and let that wait once before `start`: a process that an earlier
+    manager process left is adopted then, and `start` has nothing to do.
 
     Attributes:
         state: see the module.
@@ -66,17 +63,24 @@ class Child:
     """
 
     def __init__(
-        self, program: Program, *, backoff: Backoff | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        program: Program,
+        *,
+        keeper: Keeper,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.program = program
         self.state: State = "STOPPED"
         self.reason = ""
         self.restart_count = 0
         self.exit_code: int | None = None
+        self._keeper = keeper
         self._clock = clock
         self.since = clock()
         self._backoff = backoff or Backoff()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._request: int | None = None
+        self._process: Started | None = None
         self._wanted = False
         self._starts = 0
         self._due: float | None = None
@@ -93,6 +97,11 @@ class Child:
         return self._process.pid if self._process else None
 
     @property
+    def is_ended(self) -> bool:
+        """Whether nothing of it lives nor is on its way."""
+        return self._process is None and self._request is None
+
+    @property
     def due_at(self) -> float | None:
         """When `tick` has something to do even if nothing happens; monotonic seconds."""
         return self._due
@@ -100,13 +109,13 @@ class Child:
     def start(self) -> None:
         """Let it run from now on; at once if it waits or is stopped."""
         self._wanted = True
-        if self._process is None:
-            self._spawn()
+        if self.is_ended:
+            self._ask()
 
     def stop(self, reason: str = "") -> None:
         """Let it drain and not run again; safe in every state."""
         self._wanted = False
-        if self._process is None:
+        if self.is_ended:
             self._enter("STOPPED", reason)
         elif self.state != "DRAINING":
             self._drain(reason)
@@ -114,128 +123,113 @@ class Child:
     def restart(self, reason: str) -> None:
         """Let it drain and start anew; just start if it doesn't live."""
         self._wanted = True
-        if self._process is None:
-            self._spawn()
+        if self.is_ended:
+            self._ask()
         elif self.state != "DRAINING":
             self._drain(reason)
 
     def kill(self) -> None:
         """End the process and its descendants without grace."""
         if self._process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            send_signal(self._process, signal.SIGKILL)
+            self._keeper.kill_group(self._process.pid)
+
+    def receive(self, event: Event) -> bool:
+        """Take what the keeper tells of it; say whether it was about this child."""
+        if event.name != self.name:
+            return False
+        match event:
+            case Started():
+                self._started(event)
+            case Refused():
+                self._request = None
+                self._fail(f"can't be started: {event.error}")
+            case Ended():
+                self._keeper.acknowledge(event)
+                if self._process is not None and event.pid == self._process.pid:
+                    self._ended(event)
+        return True
 
     def tick(self) -> None:
-        """See whether it ended, and do what is due."""
+        """Do what is due."""
         now = self._clock()
-        if self._process is None:
-            if self._wanted and self.state == "BACKOFF" and self._is_due(now):
-                self._spawn()
-        elif self._has_ended(self._process):
-            self._ended(self._process)
-        elif self.state == "DRAINING" and self._is_due(now):
+        if self._due is None or now < self._due:
+            return
+        if self.state == "BACKOFF" and self._wanted:
+            self._ask()
+        elif self.state == "DRAINING":
             self.reason = f"killed: it did not drain within {self.program.stop_timeout_s:g} s"
             self._due = None
             self.kill()
-        elif self.state == "STARTING" and self._is_due(now):
+        elif self.state == "STARTING" and self._process is not None:
             self._enter("READY", "", due=now + STABLE_S)
-        elif self.state == "READY" and self._is_due(now):
+        elif self.state == "READY":
             self._backoff.clear()
             self._due = None
 
     def last_words(self) -> str:
         """The last line that it wrote in this life: a JSON line's message, or the line itself."""
-        try:
-            with self.program.log.open("rb") as log:
-                end = log.seek(0, os.SEEK_END)
-                log.seek(max(self._log_offset, end - LAST_WORDS_BYTES))
-                lines = log.read().decode(errors="replace").split("\n")
-        except OSError:
-            return ""
-        written = [line.strip() for line in lines if line.strip()]
-        return _message(written[-1])[:LAST_WORDS_LENGTH] if written else ""
+        return last_words(self.program.log, self._log_offset)
 
-    def _spawn(self) -> None:
+    def _ask(self) -> None:
         self._starts += 1
         self.restart_count = self._starts - 1
-        try:
+        with suppress(OSError):  # the keeper will say that it can't be born
             self.program.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self.program.log.open("ab") as log:
-                self._log_offset = log.tell()
-                self._process = subprocess.Popen(  # noqa: S603  argv is ours, without a shell
-                    self.program.argv,
-                    env=self.program.environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # a terminal's Ctrl-C is for the fleet, which then stops this
-                    preexec_fn=bound_to_parent(self.program.on_orphaned),  # noqa: PLW1509  two system calls
-                )
-        except (OSError, subprocess.SubprocessError) as error:
-            self._wait_and_retry(f"can't be started: {error}")
+        self._log_offset = self._log_size()
+        self._request = self._keeper.start(
+            Birth(
+                name=self.name,
+                argv=self.program.argv,
+                environment=self.program.environment,
+                log=self.program.log,
+                on_orphaned=self.program.on_orphaned,
+            )
+        )
+        self._enter("STARTING", "")
+
+    def _started(self, event: Started) -> None:
+        if self._process is not None:  # one of an earlier manager process came after all: one is enough
+            send_signal(event, signal.SIGKILL)
+            event.close()
+            return
+        self._process, self._request = event, None
+        if event.resumed:
+            self._wanted, self._starts = True, max(self._starts, 1)
+        if self.state == "DRAINING" or not self._wanted:
+            self._drain(self.reason)
         else:
-            self._enter("STARTING", "", due=self._clock() + self.program.ready_after_s)
+            self._enter(
+                "STARTING", "", due=self._clock() + max(0.0, self.program.ready_after_s - event.age_s)
+            )
 
     def _drain(self, reason: str) -> None:
         self._enter("DRAINING", reason, due=self._clock() + self.program.stop_timeout_s)
         if self._process is not None:
-            # Not Popen.send_signal: that would reap it, and `tick` wants to see its end first.
-            os.kill(self._process.pid, signal.SIGTERM)
+            send_signal(self._process, signal.SIGTERM)
 
-    @staticmethod
-    def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-        """Whether it ended; on Linux it stays a zombie, so that its group's number can't be another's yet."""
-        if sys.platform != "linux":
-            return process.poll() is not None
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-    def _ended(self, process: subprocess.Popen[bytes]) -> None:
-        self.kill()  # what it left behind in its group
-        self.exit_code = process.wait()
-        self._process = None
+    def _ended(self, event: Ended) -> None:
+        if self._process is not None:
+            self._process.close()
+        self._process, self.exit_code = None, event.exit_code
         if not self._wanted:
             self._enter("STOPPED", self.reason)
         elif self.state == "DRAINING":
-            self._spawn()
+            self._ask()
         else:
-            self._wait_and_retry(self._explain(self.exit_code))
+            self._fail(explain(event.exit_code, self.last_words()))
 
-    def _wait_and_retry(self, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
+        if not self._wanted:
+            self._enter("STOPPED", reason)
+            return
         wait_s = self._backoff.next_s()
         self._enter("BACKOFF", f"{reason}; starts again in {wait_s:.1f} s", due=self._clock() + wait_s)
 
-    def _explain(self, exit_code: int) -> str:
-        words = self.last_words()
-        said = f": {words}" if words else ""
-        if exit_code < 0:
-            return f"killed by {_signal_name(-exit_code)}"
-        if exit_code == CONFIGURATION_FAULT:
-            return words or "its settings or needs are not met (exit code 78)"
-        if exit_code == ORPHANED:
-            return f"could not be tied to this process (exit code {ORPHANED})"
-        if exit_code == 0:
-            return f"ended by itself, though it should run{said}"
-        return f"ended with exit code {exit_code}{said}"
+    def _log_size(self) -> int:
+        with suppress(OSError):
+            return self.program.log.stat().st_size
+        return 0
 
     def _enter(self, state: State, reason: str, *, due: float | None = None) -> None:
         self.state, self.reason, self.since, self._due = state, reason, self._clock(), due
-
-    def _is_due(self, now: float) -> bool:
-        return self._due is not None and now >= self._due
-
-
-def _message(line: str) -> str:
-    try:
-        parsed: object = json.loads(line)
-    except ValueError:
-        return line
-    if not isinstance(parsed, dict):
-        return line
-    return str(cast("dict[str, Any]", parsed).get("message") or line)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

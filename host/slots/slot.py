@@ -1,0 +1,534 @@
+"""A slot: one replica of one worker that should or should not run on this host, and what becomes of it.
+
+STOPPED --start--> STARTING --its first word--> READY, BUSY, PAUSED --stop, restart--> DRAINING --> STOPPED
+                      ^                              |           |
+                      |                              |           +--no tick--> STALLED --killed--+
+                      +---- BACKOFF, CRASH_LOOP <----+--ended by itself--------------------------+
+
+A replacement (a rolling restart) is born beside the process that it replaces and takes over once it is ready;
+one that isn't is ended, and the old process goes on. Nothing here blocks: `tick` does what is due.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+
+from coordination.desired import WantedSlot
+from host.keeper.wire import Birth, Ended, Refused, Started
+from host.orders import SlotState
+from host.slots.black_box import LOOK_S, BlackBox
+from host.slots.failures import MANY, PROBE_S, STABLE_S, WINDOW_S, Failures
+from host.slots.ground import Ground
+from host.slots.log_file import LogFile
+from host.slots.log_tail import explain, last_words
+from host.slots.process import AT_WORK, WorkerProcess
+from host.slots.succession import Succession
+from host.slots.usage import Usage, renice
+
+STALLED_DRAIN_S = 2.0
+MIB = 1 << 20
+
+
+class Slot:
+    """One slot; times are on the ground's monotonic clock, in seconds.
+
+    Attributes:
+        state: see the module; `reason` and `since` belong to it.
+        wanted: the desired state.
+        process: the one that does the slot's work.
+        restart_count: starts after the first one.
+        last_end: the last end of a process of this slot, for a person.
+        replacement_fault: why the last replacement did not take over; None when it did or is on its way.
+    """
+
+    def __init__(self, worker: str, slot: int, ground: Ground) -> None:
+        self.worker = worker
+        self.slot = slot
+        self.name = f"{worker}/{slot}"
+        self.wanted = WantedSlot(worker=worker, slot=slot, runs=False)
+        self.state = "STOPPED"
+        self.reason = ""
+        self.since = ground.clock()
+        self.process: WorkerProcess | None = None
+        self.succession: Succession | None = None
+        self.predecessor: WorkerProcess | None = None
+        self.log = LogFile(ground.logs / f"{worker}-{slot}.jsonl", ground.rotation)
+        self.failures = Failures(ground.spread)
+        self.restart_count = 0
+        self.last_end = ""
+        self.replacement_fault: str | None = None
+        self._ground = ground
+        self._starts = 0
+        self._request: int | None = None
+        self._due: float | None = None
+        self._idle_reason = ""
+        self._box: BlackBox | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the process that does the slot's work."""
+        return self.process.pid if self.process else None
+
+    @property
+    def processes(self) -> Iterator[WorkerProcess]:
+        """Every living process of the slot."""
+        successor = self.succession.process if self.succession else None
+        return (each for each in (self.process, successor, self.predecessor) if each is not None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no process, nor one on its way."""
+        return self._request is None and self.succession is None and not any(self.processes)
+
+    @property
+    def due_at(self) -> float | None:
+        """When `tick` has something to do even if nothing happens."""
+        due = [each.leaving.until for each in self.processes if each.leaving and not each.leaving.killed]
+        if self._due is not None:
+            due.append(self._due)
+        if self._box is not None:
+            due.append(self._ground.clock() + LOOK_S)
+        if self.succession and self.succession.process:
+            due.append(self._ground.clock() + 10 * LOOK_S)
+        return min(due, default=None)
+
+    # What is asked of it
+
+    def want(self, wanted: WantedSlot) -> None:
+        """Take the desired state; what differs from before is carried out."""
+        before, self.wanted = self.wanted, wanted
+        if wanted.limits.nice != before.limits.nice:
+            self._renice()
+        if wanted.runs and not before.runs:
+            self.start()
+        elif before.runs and not wanted.runs:
+            self.stop(wanted.reason or "it should not run")
+        elif not wanted.runs and self.state == "STOPPED":
+            self._idle_reason = wanted.reason or self._idle_reason
+            self._look()
+
+    def start(self) -> None:
+        """Start it at once, if it is to run and nothing of it lives; one that drains starts after its end."""
+        if self.wanted.runs and self._request is None and self.process is None:
+            self._request = self._ask()
+            self._look()
+
+    def stop(self, reason: str, within_s: float | None = None) -> None:
+        """Let every process of it drain; safe in every state."""
+        self._due, self._idle_reason = None, reason
+        self._forgive()  # what it did before is no news when it starts again
+        self._leave(self.processes, reason, within_s)
+        self._look()
+
+    def restart(self, reason: str) -> None:
+        """Let it drain and start anew; just start it if it doesn't live."""
+        if self.process is None:
+            self.start()
+        else:
+            self._leave([self.process], reason)
+        self._look()
+
+    def replace(self, reason: str) -> None:
+        """Have a replacement ready before the process drains; a plain restart where none is at work."""
+        self.replacement_fault = None
+        if self.process is None or not self.process.is_at_work:
+            self.restart(reason)
+        elif self.succession is None and self.predecessor is None:
+            self.succession = Succession(request=None, reason=reason, since=self._ground.clock())
+            self.succession.request = self._ask()
+
+    def allow(self, within_s: float) -> None:
+        """Give what drains so long from when it began to."""
+        for process in self.processes:
+            if process.leaving is not None and not process.leaving.killed:
+                process.leaving.until = process.leaving.since + within_s
+
+    def cut_off(self, reason: str) -> None:
+        """Kill what may be acting, now: its leases are about to be taken. It starts anew at once."""
+        for process in list(self.processes):
+            if process.is_acting:
+                process.leave(reason, self._ground.clock(), 0.0)
+                if process.leaving:
+                    process.leaving.reason = reason
+                self._kill(process)
+        self._look()
+
+    def kill(self) -> None:
+        """End every process of it without grace."""
+        for process in self.processes:
+            process.kill(self._ground.keeper.kill_group)
+
+    # What happens to it
+
+    def receive(self, event: Started | Refused | Ended) -> bool:
+        """Take what the keeper tells of it; say whether it was this slot's."""
+        match event:
+            case Started():
+                self._started(event)
+            case Refused():
+                return self._refused(event)
+            case Ended():
+                return self._ended(event)
+        self._look()
+        return True
+
+    def tick(self, *, absent_s: float = 0.0) -> None:
+        """Listen to the processes and do what is due.
+
+        Args:
+            absent_s: for how long nobody could listen, which is not held against a worker.
+        """
+        now = self._ground.clock()
+        for process in list(self.processes):
+            process.excuse(absent_s)
+            self._hear(process)
+            if process.leaving and not process.leaving.killed and now >= process.leaving.until:
+                self._kill(process)
+        if self.process is not None:
+            self._watch(self.process, now)
+        elif self._due is not None and now >= self._due and self.wanted.runs:
+            self._due = None
+            self.start()
+        self._succeed(now)
+        self._look()
+
+    def measured(self, usages: dict[int, Usage]) -> None:
+        """Take what its processes use; one above its limits is drained and started anew."""
+        now = self._ground.clock()
+        for process in self.processes:
+            if process.pid in usages:
+                process.usage = usages[process.pid]
+                process.cpu.add(now, process.usage.cpu_s)
+        process = self.process
+        if process is None or process.leaving is not None or process.stalled is not None:
+            return
+        if excess := self._excess(process):
+            text = f"{self.name} {excess}: it drains and restarts"
+            self._ground.line.event("warning", "over_limit", text, {})
+            self._leave([process], excess)
+            self._look()
+
+    def snapshot(self) -> SlotState:
+        """How it is."""
+        process, word = self.process, self.process.word if self.process else None
+        return SlotState(
+            worker=self.worker,
+            slot=self.slot,
+            state=self.state,
+            reason=self.reason,
+            since=self.since,
+            pid=self.pid,
+            pid_started=process.started.pid_started if process else None,
+            incarnation=word.incarnation if word else None,
+            restart_count=self.restart_count,
+            failures=self.failures.count,
+            memory_bytes=process.usage.memory_bytes if process and process.usage else None,
+            cpu_percent=process.cpu.percent if process else None,
+            step=word.step if word else None,
+        )
+
+    def resume(self, wanted: WantedSlot, *, restart_count: int, failures: int, is_loop: bool) -> None:
+        """Go on where an earlier manager process left it; its processes, if any, come as `Started`."""
+        self.wanted = wanted
+        self._starts, self.restart_count = restart_count + 1, restart_count
+        self.failures.count, self.failures.is_loop = failures, is_loop
+
+    # Births and ends
+
+    def _ask(self) -> int:
+        with suppress(OSError):  # a disk that is full: the keeper will say that it can't be born
+            self.log.make()
+        return self._ground.keeper.start(
+            Birth(
+                name=self.name,
+                worker=self.worker,
+                slot=self.slot,
+                environment=self._ground.environment,
+                log=self.log.path,
+                nice=self.wanted.limits.nice,
+            )
+        )
+
+    def _started(self, event: Started) -> None:
+        process = WorkerProcess(
+            event, self._ground.clock(), log_offset=0 if event.resumed else self._log_size()
+        )
+        if event.wake is not None:
+            self._ground.wakes.add(event.pid, self.worker, event.wake)
+        if event.progress is not None:
+            self._ground.watch(event.progress, lambda: self._heard(process))
+        if event.resumed:
+            self._adopt(process)
+            return
+        self._starts += 1
+        self.restart_count = self._starts - 1
+        if self.succession is not None and event.request == self.succession.request:
+            self.succession.process = process
+        else:
+            self._request = None
+            self.process = process
+        if not self.wanted.runs:
+            self._leave([process], self._idle_reason)
+
+    def _adopt(self, process: WorkerProcess) -> None:
+        """Of two that an earlier manager process left the younger was to replace the older."""
+        self._due = None
+        self._starts = max(self._starts, 1)
+        self._hear(process)
+        if process.word is not None and process.word.state == "DRAINING":
+            self._leave([process], "it was told to drain before the manager was started anew")
+        if self.process is None:
+            self.process = process
+            return
+        older, younger = sorted((self.process, process), key=lambda each: each.born_at)
+        if self.succession is not None or older.leaving is not None:
+            self._leave([younger], "one too many was left by an earlier manager")
+            self.predecessor = younger
+            return
+        self.process = older
+        self.succession = Succession(
+            request=None, reason="a restart that was under way", since=self._ground.clock(), process=younger
+        )
+
+    def _refused(self, event: Refused) -> bool:
+        if self.succession is not None and event.request == self.succession.request:
+            self._abandon(f"the replacement can't be started: {event.error}")
+        elif event.request == self._request:
+            self._request = None
+            self._fail(f"can't be started: {event.error}")
+        else:
+            return False
+        self._look()
+        return True
+
+    def _ended(self, event: Ended) -> bool:
+        process = next((each for each in self.processes if each.pid == event.pid), None)
+        if process is None:
+            self._mourn(event)
+            return False
+        self._release(process)
+        how = self._explain(process, event.exit_code)
+        self.last_end = how
+        if process is self.predecessor:
+            self.predecessor = None
+        elif self.succession is not None and process is self.succession.process:
+            self._abandon(f"the replacement {how}")
+        else:
+            self._bereave(process, how)
+        self._look()
+        return True
+
+    def _mourn(self, event: Ended) -> None:
+        """Take the end of a process that this manager process never saw alive."""
+        if self.is_idle and self._due is None and self.wanted.runs:
+            self._fail(explain(event.exit_code, last_words(self.log.path)))
+            self._look()
+
+    def _bereave(self, process: WorkerProcess, how: str) -> None:
+        """The process that did the work is gone: the next takes over, is born, or is waited for."""
+        self.process, leaving = None, process.leaving
+        if self._box is not None:
+            self._box.keep()
+            self._box = None
+        if self.succession is not None and self.succession.process is not None:
+            self.process, self.succession = self.succession.process, None
+        elif self.succession is not None:
+            self._request, self.succession = self.succession.request, None
+        elif not self.wanted.runs:
+            self._idle_reason = how
+        elif leaving is None or leaving.counts:
+            self._fail(how)
+        elif self._is_short_of(process, leaving.reason):
+            self._wait(how, counts=False)
+        else:
+            self.start()
+
+    def _fail(self, how: str) -> None:
+        if self.wanted.runs:
+            self._wait(how, counts=not self._ground.is_excused)
+        else:
+            self._idle_reason = how
+
+    def _wait(self, how: str, *, counts: bool) -> None:
+        was_loop = self.failures.is_loop
+        now = self._ground.clock()
+        wait_s = self.failures.next_s(now, counts=counts)
+        self._due = now + wait_s
+        if self.failures.is_loop:
+            self._idle_reason = f"{how}; one try every {PROBE_S:g} s"
+            if not was_loop:
+                text = f"{self.name} failed {MANY} times within {WINDOW_S:g} s: {how}"
+                self._ground.line.raise_alert(
+                    self._alert, "error", text, {"worker": self.worker, "slot": self.slot}
+                )
+        else:
+            self._idle_reason = f"{how}; starts again in {wait_s:.1f} s"
+
+    # Watching
+
+    def _watch(self, process: WorkerProcess, now: float) -> None:
+        if self._box is not None:
+            if self._box.is_complete():
+                self._end_stalled(process, self._box)
+        elif process.stalled is None and (
+            stall := process.stall(now, self._ground.progress_age_s((self.worker, self.slot)))
+        ):
+            process.stalled = stall
+            self._box = BlackBox(self._ground, (self.worker, self.slot), process, self.log.path)
+        elif (
+            process.is_at_work
+            and process.ready_at is not None
+            and now - process.ready_at >= STABLE_S
+            and self.failures.count
+        ):
+            self._forgive()
+
+    def _forgive(self) -> None:
+        if self.failures.is_loop:
+            self._ground.line.clear_alert(self._alert)
+        self.failures.clear()
+
+    def _end_stalled(self, process: WorkerProcess, box: BlackBox) -> None:
+        file = box.keep()
+        self._box = None
+        seen = f"{self.name} {process.stalled}"
+        self._ground.line.event(
+            "error", "stalled", f"{seen}; black box: {file or 'the disk refused it'}", {"file": str(file)}
+        )
+        # What a signal stopped gets no grace: it would have to be let on for it.
+        grace_s = 0.0 if box.was_stopped else STALLED_DRAIN_S
+        process.leave(process.stalled or "", self._ground.clock(), grace_s, counts=True)
+
+    def _succeed(self, now: float) -> None:
+        """Let a replacement take over that may, and end one that must not."""
+        succession = self.succession
+        if succession is None:
+            return
+        if succession.may_take_over(now) and self.process is not None and succession.process is not None:
+            old, self.process, self.succession = self.process, succession.process, None
+            self.predecessor = old
+            self._leave([old], f"replaced by pid {self.process.pid}: {succession.reason}")
+        elif fault := succession.fault(now):
+            if succession.process is None:
+                self._abandon(fault)
+            elif succession.process.leaving is None:
+                succession.process.leave(fault, now, STALLED_DRAIN_S)
+
+    def _abandon(self, fault: str) -> None:
+        """The old process goes on."""
+        process = self.succession.process if self.succession else None
+        told = process.leaving.reason if process and process.leaving and self.wanted.runs else fault
+        self.succession, self.replacement_fault = None, told
+        self._ground.line.event(
+            "error", "replacement_failed", f"{self.name}: {told}; the old process goes on", {}
+        )
+
+    def _excess(self, process: WorkerProcess) -> str | None:
+        limits, usage = self.wanted.limits, process.usage
+        if limits.memory_mb and usage and usage.memory_bytes > limits.memory_mb * MIB:
+            return f"uses {usage.memory_bytes // MIB} MB of memory, above its limit of {limits.memory_mb} MB"
+        share = process.cpu.percent_of_window
+        if limits.cpu_percent and share is not None and share > limits.cpu_percent:
+            return f"used {share:.0f}% of a CPU over a minute, above its limit of {limits.cpu_percent}%"
+        return None
+
+    def _is_short_of(self, process: WorkerProcess, reason: str) -> bool:
+        """Whether it went over its limits as soon as it lived: then it must not be born in a loop."""
+        return "above its limit" in reason and self._ground.clock() - process.born_at < STABLE_S
+
+    def _heard(self, process: WorkerProcess) -> None:
+        self._hear(process)
+        self._look()
+
+    def _hear(self, process: WorkerProcess) -> None:
+        progress = process.started.progress
+        if progress is not None and not process.hear(self._ground.clock()):
+            self._ground.unwatch(progress)
+
+    def _leave(
+        self,
+        processes: Iterator[WorkerProcess] | list[WorkerProcess],
+        reason: str,
+        within_s: float | None = None,
+    ) -> None:
+        for process in list(processes):
+            process.leave(
+                reason, self._ground.clock(), self._ground.stop_timeout_s if within_s is None else within_s
+            )
+
+    def _kill(self, process: WorkerProcess) -> None:
+        if process.leaving is not None:
+            process.leaving.killed = True
+        process.kill(self._ground.keeper.kill_group)
+
+    def _release(self, process: WorkerProcess) -> None:
+        self._hear(process)  # its last word may say more than the one before
+        if process.started.progress is not None:
+            self._ground.unwatch(process.started.progress)
+        self._ground.wakes.remove(process.pid)
+        process.close()
+
+    def _renice(self) -> None:
+        for process in self.processes:
+            try:
+                renice(process.pid, self.wanted.limits.nice)
+            except PermissionError:
+                text = (
+                    f"{self.name} keeps its niceness until it is started anew: this user may not lower it to "
+                    f"{self.wanted.limits.nice}"
+                )
+                self._ground.line.event("warning", "not_reniced", text, {})
+
+    def _explain(self, process: WorkerProcess, exit_code: int) -> str:
+        """Say how it ended, by what was asked of it, else by itself."""
+        leaving = process.leaving
+        if leaving is None:
+            return explain(exit_code, last_words(self.log.path, process.log_offset))
+        if not leaving.killed and exit_code != -signal.SIGKILL:
+            return leaving.reason
+        if leaving.until <= leaving.since or process.stalled:
+            return leaving.reason
+        return f"killed: it did not drain within {leaving.until - leaving.since:g} s ({leaving.reason})"
+
+    def _log_size(self) -> int:
+        with suppress(OSError):
+            return self.log.path.stat().st_size
+        return 0
+
+    @property
+    def _alert(self) -> str:
+        return f"crash_loop:{self.worker}/{self.slot}"
+
+    # State
+
+    def _look(self) -> None:
+        """Say what the state is by what there is."""
+        state, reason = self._seen()
+        if state != self.state:
+            self.since = self._ground.clock()
+        self.state, self.reason = state, reason
+
+    def _seen(self) -> tuple[str, str]:
+        process = self.process
+        if process is None:
+            return self._seen_without_process()
+        if process.stalled is not None:
+            return "STALLED", process.stalled
+        if process.leaving is not None:
+            return "DRAINING", process.leaving.reason
+        word = process.word
+        if word is None or (word.state not in AT_WORK and word.state != "DRAINING"):
+            return self._being_born(word.reason if word else "")
+        return word.state, word.reason
+
+    def _seen_without_process(self) -> tuple[str, str]:
+        if self._request is not None:
+            return self._being_born("")
+        if self._due is not None:
+            return "CRASH_LOOP" if self.failures.is_loop else "BACKOFF", self._idle_reason
+        return "STOPPED", self._idle_reason
+
+    def _being_born(self, reason: str) -> tuple[str, str]:
+        if self.failures.is_loop and (self.process is None or self.process.ready_at is None):
+            return "CRASH_LOOP", f"a try after a crash loop{': ' if reason else ''}{reason}"
+        return "STARTING", reason
