@@ -9,22 +9,24 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 from coordination.errors import DatabaseUnavailableError
-from host.cli.fault import FAILED, UNREACHABLE, USAGE, CliError
+from host.cli.fault import FAILED, TIMED_OUT, UNREACHABLE, CliError
+from host.cli.parser import require_known
 from host.cli.person import Person
 from host.cli.selector import EVERYTHING, Selector
 
 SOCKET = "manager.sock"
 SNAPSHOT = "status.json"
 ORDERS = frozenset({"start", "stop", "restart"})
-ANSWER_S = 60.0
-"""How long a manager may drain before it answers."""
+ANSWER_S = 30.0
+POLL_S = 0.1
 BLOCK_BYTES = 65_536
 
 
@@ -51,10 +53,10 @@ def is_needed(person: Person) -> bool:
 
 
 def give(action: str, selector: Selector, options: argparse.Namespace, person: Person) -> int:
-    """Let this host's manager do it now.
+    """Let this host's manager do it now, and wait until it is done.
 
     Raises:
-        CliError: another host is meant, no manager listens, or it did not answer.
+        CliError: another host is meant, no manager listens, it has no such worker, or it took too long.
     """
     if selector.host not in {None, person.host}:
         raise CliError(
@@ -62,23 +64,72 @@ def give(action: str, selector: Selector, options: argparse.Namespace, person: P
             f"which is {person.host}",
             exit_code=UNREACHABLE,
         )
-    names = selector.names or [EVERYTHING]
+    before = _named(selector, view(person).slots)
     if options.dry_run:
-        person.say(f"would {action} {', '.join(names)} on this host (the database is away)")
+        for name in before:
+            person.say(f"would {action} {name} on this host (the database is away)")
         return 0
+    asked = {"do": action, "actor": person.actor, "reason": options.reason}
     answers = [
-        _exchange(
-            person.state.path, {"do": action, "name": name, "actor": person.actor, "reason": options.reason}
-        )
-        for name in names
+        _exchange(person.state.path, {**asked, "name": name}) for name in selector.names or [EVERYTHING]
     ]
-    if options.json:
-        person.print_json(answers)
+    person.warn("the database is away: this host's manager does it, and it will be audited afterwards")
+    if refused := [str(answer["text"]) for answer in answers if not answer["ok"]]:
+        raise CliError("\n".join(refused), exit_code=FAILED)
+    if options.wait:
+        slots = _wait(action, selector, before, person, options.timeout or ANSWER_S)
     else:
-        for answer in answers:
-            person.say(str(answer["text"]))
-    person.warn("the database is away: this host's manager did it, and it will be audited afterwards")
-    return 0 if all(answer["ok"] for answer in answers) else FAILED
+        slots = _named(selector, view(person).slots)
+    if options.json:
+        person.print_json(list(slots.values()))
+    else:
+        for name, slot in slots.items():
+            why = f": {slot['reason']}" if slot.get("reason") else ""
+            person.say(f"{name} is {slot.get('state')}{why}")
+    return 0
+
+
+def _named(selector: Selector, slots: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The slots that are meant, by name.
+
+    Raises:
+        CliError: this host has none of that name.
+    """
+    known = {f"{slot['name']}/{slot['slot']}": slot for slot in slots}
+    workers = sorted({str(slot["name"]) for slot in slots})
+    for name in selector.names:
+        require_known("worker", name, [*workers, *known])
+    chosen = selector.names or workers
+    return {name: slot for name, slot in known.items() if {name, slot["name"]} & set(chosen)}
+
+
+def _wait(
+    action: str,
+    selector: Selector,
+    before: Mapping[str, Mapping[str, Any]],
+    person: Person,
+    timeout_s: float,
+) -> dict[str, Mapping[str, Any]]:
+    """Until each process has ended, or another one is there; ready it is no sooner than the database."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        now = _named(selector, view(person).slots)
+        late = [name for name, slot in now.items() if not _is_done(action, before.get(name, {}), slot)]
+        if not late:
+            return now
+        if time.monotonic() > deadline:
+            raise CliError(
+                f"{action} {late[0]} was not done within {timeout_s:g} s; it goes on: see socialfleet status",
+                exit_code=TIMED_OUT,
+            )
+        time.sleep(POLL_S)
+
+
+def _is_done(action: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    pid = now.get("pid")
+    if action == "stop":
+        return pid is None
+    return pid is not None and (action == "start" or pid != before.get("pid"))
 
 
 def view(person: Person) -> LocalView:
@@ -93,10 +144,12 @@ def view(person: Person) -> LocalView:
             {"do": "status", "name": EVERYTHING, "actor": person.actor, "reason": "looked at"},
         )
         if answer["ok"]:
-            return LocalView(stale_since=answer.get("stale_since"), slots=_slots(answer.get("slots")))
+            return LocalView(stale_since=answer.get("stale_since"), slots=_slots(answer.get("slots"), person))
     try:
         told = _object((person.state.path / SNAPSHOT).read_bytes())
-        return LocalView(stale_since=told.get("stale_since") or told["at"], slots=_slots(told["slots"]))
+        return LocalView(
+            stale_since=told.get("stale_since") or told["at"], slots=_slots(told["slots"], person)
+        )
     except (OSError, ValueError, KeyError) as error:
         raise CliError(
             f"no manager of this host has said anything ({SNAPSHOT} in {person.state.path} can't be read)",
@@ -131,8 +184,6 @@ def _exchange(state: Path, request: Mapping[str, str]) -> dict[str, Any]:
             f"({getattr(error, 'strerror', None) or 'it broke off'}): is a fleet running here?",
             exit_code=UNREACHABLE,
         ) from error
-    if not told.get("ok") and told.get("usage"):
-        raise CliError(str(told.get("text")), exit_code=USAGE)
     return {"text": "", "ok": False, **told}
 
 
@@ -156,6 +207,8 @@ def _object(text: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", told)
 
 
-def _slots(value: object) -> list[dict[str, Any]]:
+def _slots(value: object, person: Person) -> list[dict[str, Any]]:
+    """The slots of an answer; the host goes without saying there."""
     items = cast("list[object]", value) if isinstance(value, list) else []
-    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict) and "name" in item]
+    named = [cast("dict[str, Any]", item) for item in items if isinstance(item, dict) and "name" in item]
+    return [{"slot": 1, "host": person.host, **item} for item in named]

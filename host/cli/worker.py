@@ -12,6 +12,7 @@ from workers import process, registry
 from workers.errors import RegistryError
 
 MOST_SLOTS = 1000
+LEAST_MEMORY_MB = 16
 MOST_MEMORY_MB = 1 << 20
 MOST_CPU_PERCENT = 100_000
 MOST_NICE = 19
@@ -42,7 +43,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     setting.add_argument(
         "--memory-limit-mb",
-        type=_between(1, MOST_MEMORY_MB, none=True),
+        type=_between(LEAST_MEMORY_MB, MOST_MEMORY_MB, none=True),
         metavar="N",
         help="of a process and its children together: above it, it drains and restarts; or none",
     )
