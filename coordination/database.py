@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, LiteralString, cast
+from time import monotonic
+from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
 from psycopg.adapt import Dumper
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -30,6 +32,35 @@ _MISSING = {"42883", "42P01", "3F000"}
 _GONE = {"57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006"}
 
 
+Found = TypeVar("Found")
+WhileWaiting = Callable[[float], None]
+
+
+class _Connection(psycopg.Connection[dict[str, Any]]):
+    """Asks `while_waiting`, about ten times a second, whether to go on waiting for an answer."""
+
+    while_waiting: WhileWaiting | None = None
+
+    def wait(self, gen: PQGen[Found], interval: float = 0.1, timeout: float | None = None) -> Found:
+        bounded = _asking(gen, self.while_waiting) if self.while_waiting else gen
+        return super().wait(bounded, interval, timeout)
+
+
+def _asking(
+    gen: PQGen[Found], while_waiting: WhileWaiting
+) -> Generator[Any, Any, Found]:  # what PQGen is, without psycopg's own names
+    began = monotonic()
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if not ready:
+                while_waiting(monotonic() - began)
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
 class _Number(Dumper):
     """Sends a number without a type, so that the function's parameter decides.
 
@@ -44,6 +75,11 @@ class Database:
     """One connection for one thread; opened at first use and again after it was lost.
 
     Raises the errors of `coordination.errors`, never psycopg's own.
+
+    Attributes:
+        while_waiting: called about ten times a second with the seconds for which an answer is outstanding.
+            A `FleetError` that it raises ends the wait and the connection: what became of the call is not
+            known.
     """
 
     def __init__(self, dsn: str, *, name: str, reconnect: bool = True, connect_timeout_s: int = 5) -> None:
@@ -51,7 +87,8 @@ class Database:
         self._name = name
         self._reconnect = reconnect
         self._connect_timeout_s = connect_timeout_s
-        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._connection: _Connection | None = None
+        self.while_waiting: WhileWaiting | None = None
         self._opened = False
         self._warned = False
 
@@ -100,24 +137,28 @@ class Database:
         except psycopg.Error as error:
             raise self._translated(error) from None
 
-    def backend_pids(self) -> tuple[int, int, int]:
-        """The server process as the login told it, and as two transactions see it: equal without a pooler."""
-        connection = self._connect()
-        first, second = (
-            self._run(sql.SQL("SELECT pg_backend_pid() AS pid"), {})[0]["pid"],
-            self._run(sql.SQL("SELECT pg_backend_pid() AS pid"), {})[0]["pid"],
-        )
-        return connection.info.backend_pid, first, second
+    def fileno(self) -> int:
+        """The connection's socket: readable when a notification came, or the connection is lost."""
+        return self._connect().fileno()
 
-    def _connect(self) -> psycopg.Connection[dict[str, Any]]:
+    def told_pid(self) -> int:
+        """The server process, as the login told it."""
+        return self._connect().info.backend_pid
+
+    def seen_pid(self) -> int:
+        """The server process, as one transaction sees it: another one than was told is behind a pooler."""
+        return int(self._run(sql.SQL("SELECT pg_backend_pid() AS pid"), {})[0]["pid"])
+
+    def _connect(self) -> _Connection:
         if self._connection is not None and not self._connection.closed:
+            self._connection.while_waiting = self.while_waiting
             return self._connection
         # Also after close(): a session whose locks mean something must not come back as another session.
         if self._opened and not self._reconnect:
             raise errors.DatabaseUnavailableError("the connection was lost")
         options = " ".join(f"-c {key}={value}" for key, value in SESSION.items())
         try:
-            connection = psycopg.Connection[dict[str, Any]].connect(
+            connection = _Connection.connect(
                 self._dsn,
                 autocommit=True,
                 row_factory=dict_row,
@@ -140,6 +181,7 @@ class Database:
         connection.add_notice_handler(self._notice)
         connection.adapters.register_dumper(int, _Number)
         connection.adapters.register_dumper(float, _Number)
+        connection.while_waiting = self.while_waiting
         self._connection = connection
         self._opened = True
         return connection
@@ -157,6 +199,9 @@ class Database:
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             raise self._translated(error) from None
+        except errors.FleetError:  # `while_waiting` gave up: an answer may still come, to nobody
+            connection.close()
+            raise
         except UnicodeEncodeError as error:
             raise errors.InvalidValueError(f"a text can't be encoded as UTF-8: {error.reason}") from None
 

@@ -72,15 +72,22 @@ class Fleet:
         self.close()
 
 
-def connect(dsn: str, name: str, *, slot: int = 1) -> Fleet:
+def connect(dsn: str, name: str, *, slot: int = 1, host: str | None = None, listens: bool = True) -> Fleet:
     """Join the fleet as a new incarnation of worker `name`.
+
+    Args:
+        dsn: the worker role's connection string.
+        name: the worker's name.
+        slot: which replica it is.
+        host: the host's name in the fleet; None: the node's own.
+        listens: whether it hears wake-ups itself; a worker that its manager wakes need not.
 
     Raises:
         DatabaseUnavailableError: no connection to PostgreSQL.
         PoolerInBetweenError: a pooler is in between; session locks need a direct connection.
         InvalidValueError: a name that is not 1 to 63 lower-case letters, digits, _ or -.
     """
-    incarnation = Incarnation(dsn, worker=name, slot=slot)
+    incarnation = Incarnation(dsn, worker=name, slot=slot, host=host, listens=listens)
     try:
         incarnation.open()
     except BaseException:

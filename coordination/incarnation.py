@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import psutil
-
 from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError, PoolerInBetweenError
 
 WAKE_CHANNEL = "fleet_wake"
+POOLED = (
+    "a pooler is between this process and PostgreSQL: session locks need a direct connection; "
+    "let DATABASE_URL name the server itself"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +37,27 @@ class ProcessIdentity:
     pid_namespace: str
 
     @classmethod
-    def of_this_process(cls) -> Self:
-        """Read it from /proc, as far as there is one."""
+    def of_this_process(cls, host: str | None = None) -> Self:
+        """Read it from /proc, as far as there is one; `host` is the node's own name where it is not given."""
         stat = _read("/proc/self/stat")
-        started = stat.rpartition(")")[2].split()[19] if stat else str(psutil.Process().create_time())
+        started = stat.rpartition(")")[2].split()[19] if stat else _creation_time()
         try:
             namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
         except OSError:
             namespace = ""
         return cls(
-            host=platform.node() or "localhost",
+            host=host or platform.node() or "localhost",
             pid=os.getpid(),
             pid_started=started,
             boot_id=_read("/proc/sys/kernel/random/boot_id"),
             pid_namespace=namespace,
         )
+
+
+def _creation_time() -> str:
+    import psutil  # noqa: PLC0415  only where there is no /proc, and it is not small
+
+    return str(psutil.Process().create_time())
 
 
 def _read(path: str) -> str:
@@ -66,28 +74,31 @@ class Incarnation:
     open may be read from any.
     """
 
-    def __init__(self, dsn: str, *, worker: str, slot: int = 1) -> None:
+    def __init__(
+        self, dsn: str, *, worker: str, slot: int = 1, host: str | None = None, listens: bool = True
+    ) -> None:
         self.id = uuid.uuid4()
         self.worker = worker
         self.slot = slot
         self.database = Database(dsn, name=f"{worker}/{slot} incarnation", reconnect=False)
+        self._host = host
+        self._listens = listens
 
     def open(self) -> None:
-        """Take the lock, then publish the id. Five round trips, once a life.
+        """Take the lock, then publish the id: the login and two calls, three where it listens, once a life.
 
         Raises:
             PoolerInBetweenError: the connection is not a session of its own.
             DatabaseUnavailableError: no connection.
         """
         self.database.open()
-        if len(set(self.database.backend_pids())) != 1:
+        told = self.database.told_pid()
+        # Two transactions, of which the second is needed anyway: a busy pooler may pass the first.
+        if self.database.seen_pid() != told:
             self.database.close()
-            raise PoolerInBetweenError(
-                "a pooler is between this process and PostgreSQL: session locks need a direct connection; "
-                "let DATABASE_URL name the server itself"
-            )
-        who = ProcessIdentity.of_this_process()
-        self.database.call(
+            raise PoolerInBetweenError(POOLED)
+        who = ProcessIdentity.of_this_process(self._host)
+        opened = self.database.call(
             "open_incarnation",
             incarnation=self.id,
             worker=self.worker,
@@ -98,7 +109,15 @@ class Incarnation:
             boot_id=who.boot_id,
             pid_namespace=who.pid_namespace,
         )
-        self.database.listen(WAKE_CHANNEL)
+        if opened["backend_pid"] != told:
+            self.close("a pooler is in between")
+            raise PoolerInBetweenError(POOLED)
+        if self._listens:
+            self.database.listen(WAKE_CHANNEL)
+
+    def fileno(self) -> int:
+        """The connection's socket: readable when somebody is woken, or this life is over."""
+        return self.database.fileno()
 
     def wake_ups(self, timeout_s: float) -> Iterator[str]:
         """Give the names of workers woken within `timeout_s`; a lost wake-up costs a poll, nothing more."""

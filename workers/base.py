@@ -3,17 +3,15 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Event
-from time import perf_counter
-from typing import Any, ClassVar, TypeVar
+from time import monotonic
+from typing import Any, ClassVar, Final, TypeVar
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from coordination import Fleet
 from coordination.errors import (
     DatabaseBusyError,
     DatabaseUnavailableError,
-    FleetError,
     IncarnationLostError,
     LockLostError,
 )
@@ -21,9 +19,12 @@ from workers.context import Context, Platform
 from workers.errors import NeedNotMetError
 from workers.intervals import Interval, hours
 from workers.logs import Log
+from workers.memory import resident_bytes
 from workers.progress import Progress
 
 Item = TypeVar("Item")
+PAUSE_TICK_S: Final = 2.0
+"""A step that waits on purpose shows this often that it does."""
 
 
 class WorkerSettings(BaseModel):
@@ -33,7 +34,7 @@ class WorkerSettings(BaseModel):
         interval_s: seconds of fleet time between steps; None: the worker's own `every`.
         batch_size: items that one step takes at most.
         max_item_attempts: failures after which an item is a dead letter.
-        memory_limit_mb: above it the worker's health check fails.
+        stall_after_s: the longest time without a tick inside a step, in real seconds; None: the worker's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +42,7 @@ class WorkerSettings(BaseModel):
     interval_s: float | None = Field(default=None, ge=1, le=31_622_400)
     batch_size: int = Field(default=10, ge=1, le=1000)
     max_item_attempts: int = Field(default=5, ge=1, le=1000)
-    memory_limit_mb: int = Field(default=512, ge=32, le=1_048_576)
+    stall_after_s: float | None = Field(default=None, ge=10, le=86_400)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,9 @@ class Worker:
         roles: what it does for others: messages to one of these roles may come to it.
         step_when_woken: whether a wake-up runs `step`; one for messages alone never does.
         needs: outside services without which it can't work.
+        stall_after_s: the longest time without a tick inside a step (live: `<name>_stall_after_s`): a step
+            that is silent for longer is taken for hung, and its process ended.
+        singleton: whether two of its processes at a time would do harm: a new one starts when the old ended.
         settings_model: the class of its live settings.
         settings: the live settings, read again before a step when they changed.
         fleet: coordination, as this incarnation.
@@ -79,6 +83,8 @@ class Worker:
     roles: ClassVar[tuple[str, ...]] = ()
     step_when_woken: ClassVar[bool] = True
     needs: ClassVar[tuple[Platform, ...]] = ()
+    stall_after_s: ClassVar[float] = 120.0
+    singleton: ClassVar[bool] = False
     settings_model: ClassVar[type[WorkerSettings]] = WorkerSettings
 
     def __init__(self, *, context: Context, fleet: Fleet, progress: Progress, draining: Event) -> None:
@@ -136,28 +142,26 @@ class Worker:
                 self.progress.item_done()
 
     def pause(self, seconds: float) -> bool:
-        """Wait within a step; give False at once when the worker drains."""
-        return not self.draining.wait(seconds)
+        """Wait within a step, which is no stall; give False at once when the worker drains."""
+        until = monotonic() + seconds
+        while (left_s := until - monotonic()) > 0:
+            self.progress.tick()
+            if self.draining.wait(min(left_s, PAUSE_TICK_S)):
+                return False
+        return not self.draining.is_set()
 
     def health_check(self) -> Health:
-        """Check database, platform and memory; costs one round trip and one connection to each platform."""
-        details: dict[str, object] = {}
-        faults: list[str] = []
-        started = perf_counter()
-        try:
-            self.fleet.flags.enabled(f"{self.name}_enabled")
-            details["database_ms"] = round((perf_counter() - started) * 1000, 2)
-        except FleetError as error:
-            faults.append(f"database: {error}")
+        """Check platforms; show the database's answering time, as the beats have it, and the memory.
+
+        Costs one connection to each platform, and no statement.
+        """
+        details: dict[str, object] = {"memory_mb": round(resident_bytes() / 1_048_576, 1)}
+        if (round_trip_ms := self.fleet.heartbeats.round_trip_ms) is not None:
+            details["database_ms"] = round_trip_ms
+        fault = self._x_fault() if Platform.X in self.needs else ""
         if Platform.X in self.needs:
-            fault = self._x_fault()
             details["x"] = fault or "reachable"
-            faults += [fault] if fault else []
-        memory_mb = psutil.Process().memory_info().rss / 1_048_576
-        details["memory_mb"] = round(memory_mb, 1)
-        if memory_mb > self.settings.memory_limit_mb:
-            faults.append(f"memory: {memory_mb:.0f} MB, allowed are {self.settings.memory_limit_mb} MB")
-        return Health(healthy=not faults, reason="; ".join(faults), details=details)
+        return Health(healthy=not fault, reason=fault, details=details)
 
     def _x_fault(self) -> str:
         from workers.platforms.x import XError  # noqa: PLC0415  only for workers that need X

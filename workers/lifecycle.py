@@ -1,68 +1,81 @@
 """The life of one incarnation: flag, settings, needs, first run, loop, drain.
 
 A step is asked for by its schedule (each slot fires once across the fleet) or by a wake-up; messages go
-first, at every turn of the loop. Nothing here sleeps blindly: the loop waits on one event, which the
-heartbeat sets for wake-ups, changed settings and the loss of this life, and the signal handler for a drain.
+first, at every turn of the loop that has some. Nothing here asks the database whether there is something to
+do: the heartbeat's answer says what changed, a schedule is asked when its time has come, and the loop waits
+on one event, which the heartbeat sets for wake-ups, changes and the loss of this life, and a drain for good.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from math import inf
 from threading import Event
 from time import monotonic
+from typing import Final
 from uuid import uuid4
 
 from pydantic import ValidationError
 
 from coordination import Fleet
 from coordination.errors import DatabaseUnavailableError, IncarnationLostError
+from coordination.heartbeats import Standing
 from workers.base import Health, Worker, read_settings
 from workers.context import Context, Platform
+from workers.duties import Duties
 from workers.errors import NeedNotMetError
 from workers.inbox import Inbox
-from workers.intervals import further_duties
 from workers.logs import Log, log_context
 from workers.progress import Progress
-from workers.pulse import Pulse
+from workers.pulse import UNANSWERED_S, Pulse
+from workers.wake import Wake, Woken
 
 HEALTH_CHECK_S = 30.0
 FIRST_RUN_RETRY_S = 15.0
+TURN_S: Final = 10.0
+"""The loop shows at least this often that it moves; more often for a worker that may be silent for less."""
 log = Log("lifecycle")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Duty:
-    """One scheduled method of a worker.
-
-    Attributes:
-        method: its name; `step` is the main one.
-        schedule: the schedule's name in the database.
-        interval_s: the present interval.
-    """
-
-    method: str
-    schedule: str
-    interval_s: float
-
-
 class Life:
-    """One worker under one incarnation, from its first look at the flag to the drain."""
+    """One worker under one incarnation, from its first beat to the drain."""
 
     def __init__(
-        self, kind: type[Worker], *, context: Context, fleet: Fleet, draining: Event, stir: Event
+        self,
+        kind: type[Worker],
+        *,
+        context: Context,
+        fleet: Fleet,
+        draining: Event,
+        stir: Event,
+        progress: Progress | None = None,
+        wake: Wake | None = None,
     ) -> None:
+        """Name the parts.
+
+        Args:
+            kind: the worker's class.
+            context: configuration and outside services.
+            fleet: coordination, as this incarnation.
+            draining: set when the process is to end.
+            stir: ends the loop's wait.
+            progress: the process's, with the manager's pipe; None: one that nobody hears.
+            wake: where the manager's calls come; None: the incarnation listens itself.
+        """
         self._fleet = fleet
         self._draining = draining
         self._stir = stir
-        self._progress = Progress()
-        self._pulse = Pulse(fleet, self._progress, stir)
+        self._progress = progress or Progress()
+        self._pulse = Pulse(fleet, self._progress, stir, wake)
         self._worker = kind(context=context, fleet=fleet, progress=self._progress, draining=draining)
         self._inbox = Inbox(self._worker, fleet, self._record)
-        self._configuration = -1
-        self._checked_at = float("-inf")
+        self._duties = Duties(self._worker, fleet.schedules)
+        self._standing: Standing | None = None
+        self._mail_at = -inf  # what waited before this life
+        self._checked_at = -inf
         self._health = Health(healthy=True)
         self._failing: dict[str, str] = {}
         self._prepared = False
+        self._prepare_at = -inf
 
     def live(self) -> None:
         """Work until the drain.
@@ -71,17 +84,17 @@ class Life:
             IncarnationLostError, DatabaseUnavailableError: go on as a new incarnation.
             NeedNotMetError: a person must change something first.
         """
-        self._pulse.start()
+        self._progress.begin_life(str(self._fleet.incarnation.id))
+        self._fleet.database.while_waiting = self._while_waiting
         try:
+            self._pulse.begin()
             while self._goes_on():
-                if not self._should_run():
-                    wait_s = HEALTH_CHECK_S
-                else:
-                    if self._configuration != self._pulse.configuration:
-                        self._read_settings()
-                    wait_s = self._do_what_is_due() if self._prepare() else FIRST_RUN_RETRY_S
+                self._take_standing(self._pulse.standing)
+                due_at = self._turn()
                 self._check_health()
-                self._stir.wait(min(max(0.05, wait_s), HEALTH_CHECK_S))
+                self._progress.tick()
+                turn_s = min(TURN_S, self._progress.snapshot.stall_after_s / 4)
+                self._stir.wait(max(0.05, min(due_at - monotonic(), turn_s)))
             self._progress.enter("DRAINING")
         finally:
             self._pulse.end()
@@ -93,57 +106,63 @@ class Life:
             raise IncarnationLostError("the incarnation's connection is gone")
         return not self._draining.is_set()
 
+    def _take_standing(self, standing: Standing) -> None:
+        """Take what the newest beat's answer says, once."""
+        before, self._standing = self._standing, standing
+        if standing is before:
+            return
+        if standing.mail_in_s is not None:
+            self._mail_at = min(self._mail_at, standing.answered_at + standing.mail_in_s)
+        if before is None or standing.version != before.version:
+            self._take_settings(standing)
+        if before is not None and standing.clock != before.clock:
+            self._duties.forget()
+
+    def _turn(self) -> float:
+        """Do what is due, if the worker may; give when something is due again, in monotonic seconds."""
+        if reason := self._hindrance():
+            at = self._progress.snapshot
+            if (at.state, at.reason) != ("PAUSED", reason):
+                self._progress.enter("PAUSED", reason=reason)
+                log.info("paused", reason=reason)
+            return inf
+        if not self._prepare():
+            return self._prepare_at
+        if self._progress.snapshot.state != "READY":
+            self._progress.enter("READY")
+        return self._do_what_is_due(self._pulse.take_woken())
+
+    def _hindrance(self) -> str:
+        standing = self._pulse.standing
+        return standing.paused or ("" if standing.enabled else f"flag {self._worker.name}_enabled is off")
+
     def _prepare(self) -> bool:
         """Needs, then the first run, until that has worked once; say whether it has."""
-        if not self._prepared:
+        if not self._prepared and monotonic() >= self._prepare_at:
             self._validate_needs()
             self._prepared = self._run("first_run", self._worker.first_run)
+            self._prepare_at = monotonic() + FIRST_RUN_RETRY_S
         return self._prepared
 
-    def _should_run(self) -> bool:
-        enabled = self._fleet.flags.enabled(f"{self._worker.name}_enabled")
-        if enabled:
-            if self._progress.snapshot.state != "READY":
-                self._progress.enter("READY")
-        elif self._progress.snapshot.state != "PAUSED":
-            self._progress.enter("PAUSED", reason=f"flag {self._worker.name}_enabled is off")
-            log.info("paused by its flag")
-        return enabled
-
-    def _do_what_is_due(self) -> float:
-        """Handle messages, then run every duty whose slot is this caller's, or the step when woken for it.
-
-        Gives seconds to the next.
-        """
-        woken = self._pulse.woken.is_set() and self._worker.step_when_woken
-        self._pulse.woken.clear()
-        wait_s = self._inbox.work_off()
-        for duty in self._duties():
-            if self._draining.is_set():
+    def _do_what_is_due(self, woken: Woken) -> float:
+        """Handle messages, then run every duty whose slot is this caller's, or the step when woken for it."""
+        if woken or monotonic() >= self._mail_at:
+            self._mail_at = monotonic() + self._inbox.work_off()
+        step_is_asked = woken.step and self._worker.step_when_woken
+        for duty in self._duties.all():
+            if self._draining.is_set() or self._hindrance():
                 break
-            slot = self._fleet.schedules.fire(duty.schedule, duty.interval_s)
-            if slot.skipped:
-                log.warning("slots were missed", schedule=duty.schedule, skipped=slot.skipped)
-            if slot.fired or (woken and duty.method == "step"):
+            if self._duties.fire(duty) or (step_is_asked and duty.method == "step"):
                 self._run(duty.method, getattr(self._worker, duty.method))
-            wait_s = min(wait_s, slot.wait_s)
-        return wait_s
+        return min(self._mail_at, self._duties.due_at)
 
-    def _duties(self) -> list[Duty]:
-        worker, settings = self._worker, self._worker.settings
-        duties = [
-            Duty(
-                method="step",
-                schedule=worker.name,
-                interval_s=settings.interval_s or worker.every.seconds,
-            )
-        ]
-        for method, interval in further_duties(type(worker)).items():
-            live = getattr(settings, f"{method}_interval_s", None)
-            duties.append(
-                Duty(method=method, schedule=f"{worker.name}.{method}", interval_s=live or interval.seconds)
-            )
-        return duties
+    def _while_waiting(self, _waited_s: float) -> None:
+        """Give up waiting for the database when this life is over, or it drains and no beat is answered."""
+        if self._draining.is_set():
+            self._pulse.ask()
+        hangs = self._draining.is_set() and self._pulse.unanswered_s > UNANSWERED_S
+        if hangs or self._pulse.lost.is_set():
+            raise DatabaseUnavailableError("PostgreSQL gives no answer")
 
     def _run(self, step: str, method: Callable[[], None]) -> bool:
         """Run one step under a record; a failure is told, doesn't end the loop, and gives False."""
@@ -186,20 +205,19 @@ class Life:
                 error=str(error) if error else None,
             )
 
-    def _read_settings(self) -> None:
+    def _take_settings(self, standing: Standing) -> None:
         """Take the live settings; when one is not allowed, say so and go on with those before."""
-        version = self._pulse.configuration
-        stored = self._fleet.settings.under(f"{self._worker.name}_")
+        worker = self._worker
         try:
-            self._worker.settings = read_settings(type(self._worker), stored)
+            worker.settings = read_settings(type(worker), dict(standing.settings or {}))
         except ValidationError as error:
             faults = "; ".join(
-                f"{self._worker.name}_{fault['loc'][0]} is {fault['input']!r}: {fault['msg']}"
+                f"{worker.name}_{fault['loc'][0]} is {fault['input']!r}: {fault['msg']}"
                 for fault in error.errors()
             )
             log.error("settings are not allowed: those before stay", faults=faults)
             self._fleet.audit.event("error", "bad_settings", f"settings are not allowed: {faults}")
-        self._configuration = version
+        self._progress.allow(worker.settings.stall_after_s or worker.stall_after_s)
 
     def _validate_needs(self) -> None:
         if Platform.X not in self._worker.needs:

@@ -2,13 +2,18 @@
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from pathlib import Path
+from typing import Any, Final, TextIO, cast
+
+VARIABLE: Final = "SOCIALFLEET_LOG"
+"""The environment's name for the file that stdout and stderr are, which somebody may rename at any time."""
 
 _context: ContextVar[dict[str, Any]] = ContextVar("log_context", default={})  # noqa: B039  replaced, never changed
 
@@ -60,11 +65,45 @@ def set_up(*, debug: bool, secrets: Iterable[str], stream: TextIO | None = None)
         stream: where the lines go.
     """
     out = stream or sys.stdout
-    handler = logging.StreamHandler(out)
+    path = os.environ.get(VARIABLE)
+    handler = _OwnFile(out, Path(path)) if path and stream is None else logging.StreamHandler(out)
     hidden = tuple(sorted({value for value in secrets if len(value) > 3}, key=len, reverse=True))  # noqa: PLR2004  shorter ones are no secrets
     handler.setFormatter(_Readable(hidden) if out.isatty() else _JsonLines(hidden))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("socialfleet").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+class _OwnFile(logging.StreamHandler[TextIO]):
+    """Writes to stdout, which is a file: once that was renamed, to a new one of its name.
+
+    So a log is rotated by renaming it, without a word to the process that writes it. What libraries and the
+    interpreter's last words go to follows.
+    """
+
+    def __init__(self, stream: TextIO, path: Path) -> None:
+        super().__init__(stream)
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, under the handler's lock."""
+        with suppress(OSError):  # a full disk, a directory that is gone: the old file will do
+            self._follow()
+        super().emit(record)
+
+    def _follow(self) -> None:
+        here = os.fstat(sys.stdout.fileno())
+        try:
+            if os.path.samestat(here, self._path.stat()):
+                return
+        except FileNotFoundError:
+            pass
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            for standard in (sys.stdout, sys.stderr):
+                standard.flush()
+                os.dup2(fd, standard.fileno())
+        finally:
+            os.close(fd)
 
 
 class _Formatter(logging.Formatter):

@@ -1,58 +1,123 @@
-"""The heartbeat's thread: tells the loop's progress, listens for wake-ups, notices when this life is over."""
+"""The heartbeat's thread: tells the loop's progress, hears wake-ups, notices when this life is over.
 
+It waits on everything at once: its own bell, the manager's eventfd, and the incarnation's connection, which
+becomes readable when it is lost. Nobody looks at a clock in between, and no statement holds it for long.
+"""
+
+import os
+from collections.abc import Iterator
 from contextvars import copy_context
-from threading import Event, Thread
+from dataclasses import replace
+from threading import Event, Lock, Thread
 from time import monotonic
+from typing import Final
 
-import psutil
-
-from coordination.errors import FleetError
+from coordination.errors import DatabaseUnavailableError, FleetError
 from coordination.fleet import Fleet
+from coordination.heartbeats import Standing
 from coordination.messages import MAIL
 from workers.logs import Log
-from workers.progress import Progress
+from workers.memory import resident_bytes
+from workers.progress import Progress, Snapshot
+from workers.wake import Wake, Woken, wait
 
-BEAT_S = 5.0
-"""Seconds between beats; a change of state beats at once."""
-SLICE_S = 0.5
-"""How long the thread listens before it looks at the loop again: bounds the wait for its end."""
+BEAT_S: Final = 5.0
+"""Seconds between beats."""
+NEWS_S: Final = 0.5
+"""A change of state is told this soon after the beat before it, and at once when that was longer ago."""
+UNANSWERED_S: Final = 2.0
+"""From then on the worker says that it waits for the database."""
+GIVEN_UP_S: Final = 8.0
+"""A beat without an answer ends the life: before others may take what it holds."""
+LAST_BEAT_S: Final = 1.0
+"""How long a drain waits for a beat that is under way."""
 
 log = Log("pulse")
 
 
 class Pulse(Thread):
-    """Beats every 5 s on the incarnation's connection; sets `stir` when the loop should look up.
+    """Beats on the incarnation's connection; sets `stir` when the loop should look up.
 
     Attributes:
+        standing: the newest beat's answer; there is one once `begin` has returned.
         lost: set when the incarnation's connection or row is gone; the loop must stop acting.
-        woken: set when somebody asks for a step; messages alone don't.
-        configuration: the settings' and flags' version; when it changes the loop reads them again.
     """
 
-    def __init__(self, fleet: Fleet, progress: Progress, stir: Event) -> None:
+    standing: Standing
+
+    def __init__(self, fleet: Fleet, progress: Progress, stir: Event, wake: Wake | None = None) -> None:
         super().__init__(name="pulse", daemon=True)
         self.lost = Event()
-        self.woken = Event()
-        self.configuration = 0
         self._fleet = fleet
         self._progress = progress
         self._stir = stir
+        self._wake = wake
         self._ended = Event()
+        self._lock = Lock()
+        self._woken = Woken()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_asked = False
+        self._asked_at: float | None = None
+        self._told = Snapshot()
+        self._version: int | None = None
         self._context = copy_context()  # the worker's name and incarnation, for this thread's log lines
+
+    def begin(self) -> None:
+        """Beat for the first time, in the caller's thread, and go on in one's own.
+
+        Raises:
+            FleetError: this life is over.
+        """
+        self._fleet.incarnation.database.while_waiting = self._while_waiting
+        self._beat()
+        self._progress.changed = self._ring
+        self.start()
 
     def run(self) -> None:
         """Beat and listen until `end`."""
         self._context.run(self._live)
 
+    def take_woken(self) -> Woken:
+        """Give what this worker was woken for since the last call."""
+        with self._lock:
+            woken, self._woken = self._woken, Woken()
+        return woken
+
+    @property
+    def unanswered_s(self) -> float:
+        """For how long a beat has been under way; 0 between two."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else monotonic() - asked_at
+
+    def ask(self) -> None:
+        """Beat at once, to see whether the database answers. Safe from any thread."""
+        self._is_asked = True
+        self._ring()
+
+    def end(self) -> None:
+        """Stop at once, or as soon as a beat's answer is there, for a second at most.
+
+        The connection is its owner's afterwards.
+        """
+        self._ended.set()
+        self._progress.changed = None
+        if self.is_alive():
+            self._ring()
+            self.join()
+        bell, self._bell = self._bell, -1
+        if bell >= 0:
+            os.close(bell)
+
+    def _ring(self) -> None:
+        os.eventfd_write(self._bell, 1)
+
     def _live(self) -> None:
         try:
             while not self._ended.is_set():
-                state = self._beat()
-                due = monotonic() + BEAT_S
-                while monotonic() < due and not self._ended.is_set():
-                    self._listen()
-                    if self._progress.snapshot.state != state:
-                        break
+                self._wait()
+                if monotonic() >= self._due_at():
+                    self._beat()
+                    self._hear(self._fleet.incarnation.wake_ups(0))
         except FleetError as error:
             if not self._ended.is_set():
                 log.warning("this life is over", reason=str(error))
@@ -63,32 +128,75 @@ class Pulse(Thread):
                 self.lost.set()
                 self._stir.set()
 
-    def end(self) -> None:
-        """Stop, within one slice; the connection is free for its owner afterwards."""
-        self._ended.set()
-        if self.is_alive():
-            self.join()
-
-    def _beat(self) -> str:
+    def _due_at(self) -> float:
         at = self._progress.snapshot
-        version = self._fleet.heartbeats.beat(
+        is_news = self._is_asked or (at.state, at.reason) != (self._told.state, self._told.reason)
+        return self.standing.answered_at + (NEWS_S if is_news else BEAT_S)
+
+    def _wait(self) -> None:
+        """Wait until a beat is due or something is heard, and take that."""
+        incarnation = self._fleet.incarnation
+        fds = [self._bell, incarnation.fileno()] + ([self._wake.fileno()] if self._wake else [])
+        ready = wait(fds, self._due_at() - monotonic())
+        if self._bell in ready:
+            os.eventfd_read(self._bell)
+        if self._wake is not None and self._wake.fileno() in ready:
+            self._be_woken(self._wake.take())
+        if incarnation.fileno() in ready:
+            self._hear(incarnation.wake_ups(0))
+
+    def _hear(self, names: Iterator[str]) -> None:
+        worker = self._fleet.incarnation.worker
+        heard = set(names)
+        self._be_woken(Woken(mail=worker + MAIL in heard, step=worker in heard))
+
+    def _be_woken(self, woken: Woken) -> None:
+        if not woken:
+            return
+        if woken.step:
+            self._beat()  # it may be called because it was paused, or may go on, a moment ago
+        with self._lock:
+            self._woken = Woken(mail=woken.mail or self._woken.mail, step=woken.step or self._woken.step)
+        self._stir.set()
+
+    def _beat(self) -> None:
+        at = self._progress.snapshot
+        self._is_asked = False
+        self._asked_at = monotonic()
+        standing = self._fleet.heartbeats.beat(
             state=at.state,
             reason=at.reason or None,
             step=at.step,
             progress=at.ticks,
             healthy=at.healthy,
             health=at.health,
-            memory_bytes=psutil.Process().memory_info().rss,
+            memory_bytes=resident_bytes(),
+            known_version=self._version,
         )
-        if version != self.configuration:
-            self.configuration = version
-            self._stir.set()
-        return at.state
+        self._asked_at = None
+        self._told = at
+        self._progress.wait_for_database(waits=False)
+        self._progress.repeat()
+        self._keep(standing)
 
-    def _listen(self) -> None:
-        worker = self._fleet.incarnation.worker
-        for name in self._fleet.incarnation.wake_ups(SLICE_S):
-            if name == worker:
-                self.woken.set()
-            if name in {worker, worker + MAIL}:
-                self._stir.set()
+    def _keep(self, standing: Standing) -> None:
+        """Keep an answer; let the loop look up when it changes what the loop does."""
+        before = getattr(self, "standing", None)
+        if standing.settings is None and before is not None:
+            standing = replace(standing, settings=before.settings)
+        self._version = standing.version
+        self.standing = standing
+        is_due = standing.mail_in_s is not None and standing.mail_in_s <= BEAT_S
+        if is_due or before is None or _course(before) != _course(standing):
+            self._stir.set()
+
+    def _while_waiting(self, waited_s: float) -> None:
+        """See how long an answer takes; raise where it is not worth waiting for."""
+        if waited_s > (LAST_BEAT_S if self._ended.is_set() else GIVEN_UP_S):
+            raise DatabaseUnavailableError(f"PostgreSQL gave no answer for {waited_s:.0f} s")
+        if waited_s > UNANSWERED_S:
+            self._progress.wait_for_database(waits=True)
+
+
+def _course(standing: Standing) -> tuple[object, ...]:
+    return standing.version, standing.enabled, standing.paused, standing.clock

@@ -19,8 +19,9 @@ from tests.integration.coordination.tables import Owner, assert_refused, kill_se
 
 
 def beat(fleet: Fleet, **changes: Any) -> int:
+    """The version that a beat gives."""
     told: dict[str, Any] = {"state": "READY", "progress": 1, **changes}
-    return fleet.heartbeats.beat(**told)
+    return fleet.heartbeats.beat(**told).version
 
 
 def test_settings_are_read_by_prefix_versioned_and_audited(

@@ -315,20 +315,6 @@ def test_health_tells_database_platform_and_memory(fleet_database: FleetDatabase
     assert health[1]["memory_mb"] > 1
 
 
-def test_too_much_memory_is_not_healthy(fleet_database: FleetDatabase) -> None:
-    person = fleet_database.database("console")
-    settings.set_setting(person, "tester_memory_limit_mb", 32, actor="me", reason="small")
-    person.close()
-    with living(fleet_database):
-        health = eventually(
-            lambda: next(
-                iter(rows(fleet_database, "SELECT health FROM fleet.heartbeats WHERE NOT healthy")), None
-            ),
-            what="an unhealthy beat",
-        )
-    assert "allowed are 32 MB" in health[0]["reason"]
-
-
 @pytest.mark.parametrize("name", ["step", "tally"])
 def test_each_slot_of_a_duty_is_one_workers_alone(fleet_database: FleetDatabase, name: str) -> None:
     with living(fleet_database), living(fleet_database):

@@ -493,7 +493,7 @@ def test_a_process_that_lost_its_session_lock_sends_nothing(
     fleet: Fleet, fleet_database: FleetDatabase, server: Scripted, sending: Sending
 ) -> None:
     claim = claimed(fleet)
-    backend = fleet.incarnation.database.backend_pids()[0]
+    backend = fleet.incarnation.database.told_pid()
     with fleet_database.owner() as owner:
         owner.execute("SELECT 1")
     import psycopg  # noqa: PLC0415  the superuser ends the session
