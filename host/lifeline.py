@@ -9,8 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+NAME_BYTES = 15  # what the kernel keeps of a process's name
 ORPHANED = 113  # the exit code of a child whose parent was gone before its lifeline was tied
 
 
@@ -34,9 +38,7 @@ def bound_to_parent(signum: int) -> Callable[[], None]:
     if sys.platform != "linux":
         return _untied
     parent = os.getpid()
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # bound here: a forked child must not load libraries
-    prctl.argtypes = (ctypes.c_int, ctypes.c_ulong)
-    prctl.restype = ctypes.c_int
+    prctl = _prctl()  # bound here: a forked child must not load libraries
 
     def tie() -> None:
         if signum != signal.SIGKILL:
@@ -46,6 +48,31 @@ def bound_to_parent(signum: int) -> Callable[[], None]:
             os._exit(ORPHANED)
 
     return tie
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, whatever session it made itself."""
+    if sys.platform == "linux":
+        _prctl()(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def be_called(name: str) -> None:
+    """Give this process a name for `ps` and `top`; the first 15 bytes of it show."""
+    if sys.platform == "linux":
+        _prctl()(PR_SET_NAME, name.encode()[:NAME_BYTES])
+
+
+@cache
+def _prctl() -> Callable[[int, int | bytes], int]:
+    """The system call; what is said to it is a number, or a name's bytes."""
+    function = ctypes.CDLL(None, use_errno=True).prctl
+    function.restype = ctypes.c_int
+
+    def prctl(option: int, first: int | bytes) -> int:
+        given = first if isinstance(first, bytes) else ctypes.c_ulong(first)
+        return int(function(ctypes.c_int(option), given, *[ctypes.c_ulong(0)] * 3))
+
+    return prctl
 
 
 def _untied() -> None:

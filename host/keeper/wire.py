@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 LARGEST = 1 << 20  # bytes of a packet; an environment may be large
-MOST_FILES = 8  # beside one packet
+ROOM_FOR_FILES = socket.CMSG_SPACE(8 * array("i").itemsize)  # beside one packet
 FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS)
 
 
@@ -161,39 +161,45 @@ class Line:
         return bool(self._waiting)
 
     def send(self, kind: str, fields: Mapping[str, Any], files: Sequence[int] = ()) -> None:
-        """Send a packet, now or later; `files` stay open until it is gone, and are the caller's.
+        """Send a packet, now or later; `files` stay the caller's, who may close them.
 
         Raises:
             OSError: the packet is larger than a socket takes (EMSGSIZE).
         """
         packet = json.dumps({"kind": kind, **fields}).encode()
         if self._waiting or not self._try(packet, files):
-            self._waiting.append((packet, files))
+            self._waiting.append((packet, [os.dup(file) for file in files]))
 
     def flush(self) -> None:
         """Send what waits, as far as it goes."""
         while self._waiting and self._try(*self._waiting[0]):
-            self._waiting.popleft()
+            self._drop()
 
     def receive(self, *, wait: bool = False) -> tuple[str, dict[str, Any], Sequence[int]] | None:
         """The next packet: its kind, its fields and its files; None when there is none now."""
         flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
         try:
-            packet, files, _, _ = socket.recv_fds(self._channel, LARGEST, MOST_FILES, flags)
+            # Not recv_fds: it drops the flags.
+            packet, rights, _, _ = self._channel.recvmsg(LARGEST, ROOM_FOR_FILES, flags)
         except BlockingIOError:
             return None
         except ConnectionError:
-            packet, files = b"", []
+            packet, rights = b"", []
         if not packet:
             self.is_closed = True
             return None
         fields = json.loads(packet)
-        return fields.pop("kind"), fields, files
+        return fields.pop("kind"), fields, [file for *_, sent in rights for file in array("i", sent)]
 
     def close(self) -> None:
         """Close this side."""
-        self._waiting.clear()
+        while self._waiting:
+            self._drop()
         self._channel.close()
+
+    def _drop(self) -> None:
+        for file in self._waiting.popleft()[1]:
+            os.close(file)
 
     def _try(self, packet: bytes, files: Sequence[int]) -> bool:
         """Whether the packet left, or never can because nobody is there any more."""

@@ -1,0 +1,97 @@
+"""The guardian: it waits for the keeper's end and then ends what the keeper was the parent of.
+
+The kernel ends the keeper's children, but not theirs: a browser, a dump. It is the keeper's child in a
+session of its own, and it outlives it by a second.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from host.keeper import process_table
+
+SWEEPS_S = 5.0  # how long it looks for those that come late, at most
+GLANCE_S = 0.02
+CLEAN_SWEEPS = 3  # in a row; a process may fork while it is looked for
+GENTLE_S = 1.0  # for a program that has a signal of its own for this
+
+
+def word(pid: int, *, lives: bool, gentle: bool = False) -> bytes:
+    """What the keeper tells of a child: it lives, it lives and shall end by its own signal, or it ended."""
+    return f"{('?' if gentle else '+') if lives else '-'}{pid}\n".encode()
+
+
+class Guardian:
+    """Knows the sessions of a keeper's children; everything else it reads when it is needed."""
+
+    def __init__(
+        self, keeper: int, token: str, news: int, sessions: Iterable[int], gentle: Iterable[int]
+    ) -> None:
+        """Name what it watches.
+
+        Args:
+            keeper: the keeper's pidfd.
+            token: the keeper's mark.
+            news: the pipe of its words.
+            sessions: the children that live already.
+            gentle: those of them that have a signal of their own.
+        """
+        self._keeper = keeper
+        self._token = token
+        self._news = news
+        self._sessions = set(sessions)
+        self._gentle = set(gentle)
+        self._rest = b""
+
+    def watch(self) -> int:
+        """Wait for the keeper's end, and end what is left."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # they are the keeper's, which ends this one too
+        poll = select.poll()
+        poll.register(self._keeper, select.POLLIN)
+        poll.register(self._news, select.POLLIN)
+        ended = False
+        while not ended:
+            ready = {file for file, _ in poll.poll()}
+            ended = self._keeper in ready
+            if self._news in ready and not self._listen():
+                poll.unregister(self._news)
+        self._listen()
+        self._end_all()
+        return 0
+
+    def _listen(self) -> bool:
+        """Take the keeper's words; False when there will be no more."""
+        with suppress(BlockingIOError):
+            while said := os.read(self._news, 65536):
+                *words, self._rest = (self._rest + said).split(b"\n")
+                for told in words:
+                    pid = int(told[1:])
+                    self._sessions.discard(pid)
+                    self._gentle.discard(pid)
+                    if told[:1] in b"+?":
+                        self._sessions.add(pid)
+                    if told[:1] == b"?":
+                        self._gentle.add(pid)
+            return False
+        return True
+
+    def _end_all(self) -> None:
+        began = time.monotonic()
+        clean = 0
+        while clean < CLEAN_SWEEPS and time.monotonic() - began < SWEEPS_S:
+            patient = time.monotonic() - began < GENTLE_S
+            left = 0
+            for entry in process_table.entries():
+                if entry.pid == os.getpid() or entry.state == "Z":
+                    continue
+                if process_table.belongs(entry, self._token, self._sessions):
+                    left += 1
+                    if not (patient and entry.session in self._gentle):
+                        with suppress(ProcessLookupError, PermissionError):
+                            os.kill(entry.pid, signal.SIGKILL)
+            clean = 0 if left else clean + 1
+            time.sleep(GLANCE_S)

@@ -1,0 +1,315 @@
+"""Keep: the keeper's loop. Signals, ends, requests of the manager process; between them the warm imports.
+
+One thread, and nothing that waits for anyone. What ends it: the manager process's own end, five deaths of
+manager processes within a minute, or a signal that nobody can catch.
+"""
+
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from host.keeper import guardian, newborn, process_table
+from host.keeper.guardian import Guardian
+from host.keeper.household import BirthError, Household, Member
+from host.keeper.template import Template
+from host.keeper.wire import Birth, Greeting, Line, Refused, Started, fields_of
+from host.keeper.worker import ENTRY
+from host.lifeline import adopt_orphans, be_called, bound_to_parent
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CRASHED = 70
+"""EX_SOFTWARE of sysexits.h: a manager process that ends with it died of a fault and is replaced."""
+MOST_CRASHES = 5
+CRASHES_WITHIN_S = 60.0
+SWEEP_S = 5.0  # how often orphans are looked for where no end says that there may be some
+ENDING_S = 2.0
+GLANCE_S = 0.01
+Manage = Callable[[socket.socket], int]
+
+
+def keep(manage: Manage, *, template: Template | None, entry: str = ENTRY) -> int:
+    """Be the keeper until the manager process ends by itself; give its exit code.
+
+    Args:
+        manage: what the manager process does; called in a fork, with its end of the line to this process
+            (for `host.keeper.client.Keeper`).
+        template: what workers are forked from; None: each gets an interpreter of its own.
+        entry: what a worker runs; see `host.keeper.worker`.
+    """
+    return _Keep(manage, template, entry).run()
+
+
+class _Keep:
+    """The loop and what it knows: one manager process, one guardian, a household."""
+
+    def __init__(self, manage: Manage, template: Template | None, entry: str) -> None:
+        self._manage = manage
+        self._template = template
+        self._household = Household(template, entry)
+        self._manager = 0
+        self._generation = 0
+        self._predecessor = ""
+        self._crashes: deque[float] = deque(maxlen=MOST_CRASHES)
+        self._line: Line | None = None
+        self._guardian = 0
+        self._news = -1
+        self._spared: set[int] = set()
+        self._stopping = False
+        self._exit_code: int | None = None
+        self._sweep_at = time.monotonic() + SWEEP_S
+
+    def run(self) -> int:
+        be_called("fleet-keeper")
+        adopt_orphans()
+        self._household.make_room()
+        woken, wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+        for number in FORWARDED:
+            signal.signal(number, self._forward)
+        signal.signal(signal.SIGCHLD, _noted)
+        self._launch_guardian()
+        self._launch_manager()
+        while self._exit_code is None:
+            self._await(woken)
+            self._serve()
+            self._reap()
+            if time.monotonic() >= self._sweep_at:
+                self._sweep()
+            if self._template and not self._template.is_warm:
+                self._template.warm()
+        self._end_all()
+        return self._exit_code
+
+    def _await(self, woken: int) -> None:
+        poll = select.poll()
+        poll.register(woken, select.POLLIN)
+        if self._line and not self._line.is_closed:
+            poll.register(self._line.fileno(), select.POLLIN | (select.POLLOUT if self._line.is_full else 0))
+        is_warming = self._template is not None and not self._template.is_warm
+        poll.poll(0 if is_warming else max(0.0, self._sweep_at - time.monotonic()) * 1000)
+        with suppress(BlockingIOError):
+            while os.read(woken, 4096):
+                pass
+
+    # The manager process
+
+    def _launch_manager(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line = Line(ours)
+        self._generation += 1
+        tie = bound_to_parent(signal.SIGKILL)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+        def live() -> int:
+            newborn.separate("fleet-manager", tie=tie, keep=[theirs.fileno()], log=None, limits=limits)
+            return self._manage(theirs)
+
+        self._manager = newborn.fork(live)
+        theirs.close()
+        household = self._household
+        told = len(household.living) + len(household.ends)
+        greeting = Greeting(generation=self._generation, predecessor=self._predecessor, told=told)
+        self._line.send("greeting", fields_of(greeting))
+        for member in household.living.values():
+            self._tell_started(member, resumed=True)
+        for end in household.unacknowledged():
+            self._line.send("ended", fields_of(end))
+
+    def _manager_ended(self, code: int) -> None:
+        """End with it, or replace one that died."""
+        self._manager = 0
+        if code not in {CRASHED, *range(-signal.NSIG, 0)}:
+            self._exit_code = code
+            return
+        self._serve()  # what it asked for before
+        if self._line:
+            self._line.close()
+        self._predecessor = f"killed by {signal.Signals(-code).name}" if code < 0 else "it failed"
+        now = time.monotonic()
+        self._crashes.append(now)
+        if self._stopping:
+            self._exit_code = 128 - code if code < 0 else 1
+        elif len(self._crashes) == MOST_CRASHES and now - self._crashes[0] < CRASHES_WITHIN_S:
+            self._exit_code = 1
+            _say(
+                f"the manager process died {MOST_CRASHES} times within a minute (at last: "
+                f"{self._predecessor}), and the fleet ends: look at what it said above"
+            )
+        else:
+            self._launch_manager()
+
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        if self._manager:
+            with suppress(ProcessLookupError):
+                os.kill(self._manager, number)
+
+    # Requests
+
+    def _serve(self) -> None:
+        line = self._line
+        if line is None:
+            return
+        line.flush()
+        while received := line.receive():
+            kind, fields, _ = received
+            try:
+                self._do(kind, fields)
+            except Exception as error:  # noqa: BLE001  no request may end everybody
+                _say(f"the keeper could not do '{kind}' ({type(error).__name__}: {error})")
+
+    def _do(self, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "birth":
+            request, fields["log"] = int(fields.pop("request")), Path(fields["log"])
+            self._bear(request, Birth(**fields))
+        elif kind == "kill":
+            if fields["pid"] in self._household.living:
+                _kill_group(fields["pid"])
+        elif kind == "acknowledge":
+            self._household.acknowledge(fields["number"])
+
+    def _bear(self, request: int, birth: Birth) -> None:
+        while birth.worker is not None and self._template and not self._template.is_warm:
+            self._template.warm()
+        try:
+            member = self._household.bear(request, birth)
+        except BirthError as error:
+            refused = Refused(request=request, name=birth.name, error=str(error))
+            if self._line:
+                self._line.send("refused", fields_of(refused))
+            return
+        self._tell_started(member, resumed=False)
+        self._tell_guardian(member.pid, lives=True, gentle=birth.on_orphaned != signal.SIGKILL)
+
+    def _tell_started(self, member: Member, *, resumed: bool) -> None:
+        started = member.started(resumed=resumed)
+        files = [file for name in Started.FILES if (file := getattr(started, name)) is not None]
+        if self._line:
+            self._line.send("started", fields_of(started), files)
+
+    # Ends
+
+    def _reap(self) -> None:
+        """Take note of every child that ended, whoever's it was."""
+        any_ended = False
+        # It stays a zombie until its group is killed, so that the number can't be another's yet.
+        while (pid := _next_ended()) is not None:
+            any_ended = True
+            if pid == self._manager:
+                self._spare_orphans()
+            if pid in self._household.living or pid == self._manager:
+                _kill_group(pid)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            self._spared.discard(pid)
+            if pid == self._manager:
+                self._manager_ended(code)
+            elif pid == self._guardian:
+                self._launch_guardian()
+            elif pid in self._household.living:
+                end = self._household.bury(pid, code)
+                self._tell_guardian(pid, lives=False)
+                if self._line:
+                    self._line.send("ended", fields_of(end))
+        if any_ended:
+            self._sweep()
+
+    def _unknown(self) -> Sequence[process_table.Entry]:
+        """Living children that this process did not make: their parent ended, and they came here."""
+        known = {self._manager, self._guardian, *self._household.living, *self._spared}
+        return [entry for entry in process_table.children() if entry.pid not in known and entry.state != "Z"]
+
+    def _spare_orphans(self) -> None:
+        """The manager process's own children are not ended: PostgreSQL shuts down by its own lifeline."""
+        household = self._household
+        self._spared |= {
+            entry.pid
+            for entry in self._unknown()
+            if not process_table.belongs(entry, household.token, household.living)
+        }
+
+    def _sweep(self) -> None:
+        """End what an ended child left behind, in whatever session it is."""
+        for entry in self._unknown():
+            _kill(entry.pid)
+        self._sweep_at = time.monotonic() + SWEEP_S
+
+    def _end_all(self) -> None:
+        """End every child that is left, then the guardian, which has nothing to do any more."""
+        until = time.monotonic() + ENDING_S
+        for pid in self._household.living:
+            _kill_group(pid)
+        guardian_pid, self._guardian = self._guardian, 0
+        self._spared.add(guardian_pid)
+        while (self._household.living or self._unknown()) and time.monotonic() < until:
+            self._sweep()
+            self._reap()
+            time.sleep(GLANCE_S)
+        _kill(guardian_pid)
+        with suppress(ChildProcessError):
+            os.waitpid(guardian_pid, 0)
+
+    # The guardian
+
+    def _launch_guardian(self) -> None:
+        if self._exit_code is not None:
+            return
+        if self._news >= 0:
+            os.close(self._news)
+        news, self._news = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        keeper = os.pidfd_open(os.getpid())
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        household = self._household
+        gentle = [pid for pid, member in household.living.items() if member.is_gentle]
+        guard = Guardian(keeper, household.token, news, household.living, gentle)
+        limits = household.limits
+
+        def live() -> int:
+            files = [keeper, news]
+            newborn.separate("fleet-guardian", tie=lambda: None, keep=files, log=nowhere, limits=limits)
+            return guard.watch()
+
+        self._guardian = newborn.fork(live)
+        for file in (news, keeper, nowhere):
+            os.close(file)
+
+    def _tell_guardian(self, pid: int, *, lives: bool, gentle: bool = False) -> None:
+        with suppress(BlockingIOError, BrokenPipeError):  # it stands still, or is about to be replaced
+            os.write(self._news, guardian.word(pid, lives=lives, gentle=gentle))
+
+
+def _next_ended() -> int | None:
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended else None
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _kill_group(pid: int) -> None:
+    _kill(pid)  # also one that has not made its group yet
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):  # the terminal may be gone
+        print(f"socialfleet: {text}", file=sys.stderr, flush=True)  # noqa: T201  it has no other voice
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the wake-up is enough."""

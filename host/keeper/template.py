@@ -1,0 +1,118 @@
+"""The warm template: what workers need, imported once, so that a fork has it at once and in shared memory."""
+
+import gc
+import os
+import pkgutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from host.keeper.worker import ENTRY, function
+
+GROUP = "socialfleet.workers"
+FLEET = "workers.fleet"
+OURS = frozenset({"config", "coordination", "workers"})
+SOURCES = (".py", ".sql")
+Stamp = tuple[int, int, int]
+
+
+@dataclass(kw_only=True)
+class Template:
+    """What is imported, and whether it is still what is on disk.
+
+    Attributes:
+        entry: what a worker runs; `module:function`.
+        modules: the modules that are imported warm, each with the name of the worker that it is for.
+        packages: the top-level packages whose files are watched for changes.
+        failed: the workers whose module could not be imported, with the reason.
+    """
+
+    entry: str = ENTRY
+    modules: Mapping[str, str] = field(default_factory=dict[str, str])
+    packages: frozenset[str] = OURS
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        self._waiting = [self.entry.partition(":")[0], *self.modules]
+        self._stamps: dict[str, Stamp | None] = {}
+        self._began_ns = time.time_ns()
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether everything is imported, or was tried to be."""
+        return not self._waiting
+
+    def warm(self) -> None:
+        """Import the next module; whatever it does there, it ends nothing here."""
+        module = self._waiting.pop(0)
+        try:
+            import_module(module)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a worker's own fault, told by its own process
+            self.failed[self.modules.get(module, "*")] = f"{type(error).__name__}: {error}"
+        if not self._waiting:
+            self._stamps = self._look()
+            gc.collect()
+            gc.freeze()  # a collection in a child must not touch, and so copy, what is here
+
+    def serves(self, worker: str) -> bool:
+        """Whether a fork has this worker's code as it is on disk, and nothing that a fork must not have."""
+        return (
+            self.is_warm
+            and not {worker, "*"} & self.failed.keys()
+            and (worker in self.modules.values() or not self.failed)
+            and not self._is_stale()
+            and _thread_count() == 1
+        )
+
+    def run(self, worker: str, slot: int) -> int:
+        """Be that worker, in a fork."""
+        return int(function(self.entry)(worker, slot))
+
+    def _is_stale(self) -> bool:
+        # A file that was written while the imports ran may have been read before or after.
+        return any(
+            stamp is None or stamp[0] >= self._began_ns or _stamp(file) != stamp
+            for file, stamp in self._stamps.items()
+        )
+
+    def _look(self) -> dict[str, Stamp | None]:
+        """The stamp of every source that is loaded, and of those that lie beside them."""
+        places: set[Path] = set()
+        stamps: dict[str, Stamp | None] = {}
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file and name.partition(".")[0] in self.packages:
+                stamps[file] = _stamp(file)
+                places.add(Path(file).parent / "queries")
+        for place in places:
+            if place.is_dir():
+                stamps |= {str(file): _stamp(str(file)) for file in place.iterdir() if file.suffix in SOURCES}
+        return stamps
+
+
+def of_the_fleet() -> Template:
+    """The template of the program's own workers, and of those that installed packages register."""
+    package = find_spec(FLEET)
+    places: Sequence[str] = (package.submodule_search_locations or ()) if package else ()
+    modules = {f"{FLEET}.{module.name}": module.name for module in pkgutil.iter_modules(places)}
+    points = entry_points(group=GROUP)
+    modules |= {point.module: point.name for point in points}
+    return Template(modules=modules, packages=OURS | {point.module.partition(".")[0] for point in points})
+
+
+def _stamp(file: str) -> Stamp | None:
+    try:
+        found = os.stat(file)  # noqa: PTH116  a hundred of them before a fork
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _thread_count() -> int:
+    """Threads of this process as the kernel counts them; those that no Python code made, too."""
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208  a count
