@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[1]
 READY = re.compile(r"^ready: ", re.MULTILINE)
 NOBODYS_X = "http://127.0.0.1:9"
 X_VALUES = ("X_CONSUMER_KEY", "X_CONSUMER_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET")
-MARK = "SOCIALFLEET_KEEPER"
 READY_STATES = ("READY", "BUSY", "PAUSED")
 LIVING = """
     SELECT i.worker, i.slot, i.host, i.pid, i.pid_started, h.state
@@ -143,9 +142,15 @@ class HostProcess:
             except subprocess.TimeoutExpired:
                 raise AssertionError(f"{self.name} did not end\n{self.said()}") from None
 
+    def killed(self) -> None:
+        """Kill its first process as a crash would, and wait for that one's end."""
+        assert self.process
+        self.process.kill()
+        self.process.wait(10)
+
     def kill(self) -> None:
         """End whatever is left of it."""
-        for process in self.tree():
+        for process in [*self.tree(), *of_host(self.state)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
                 process.kill()
@@ -222,12 +227,13 @@ def living(connection: psycopg.Connection) -> list[tuple[str, int, str, int, str
     return connection.execute(LIVING).fetchall()  # pyright: ignore[reportReturnType]
 
 
-def marked(token: str) -> list[psutil.Process]:
-    """Every process whose environment carries a keeper's mark, zombies apart."""
+def of_host(state: Path) -> list[psutil.Process]:
+    """Every living process that a host on this state directory began, by what it inherited."""
+    needle = f"SOCIALFLEET_STATE_DIR={state}".encode()
     found: list[psutil.Process] = []
-    needle = f"{MARK}={token}".encode()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if needle in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+            inherited = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            if needle in inherited and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found

@@ -9,7 +9,9 @@ import random
 import subprocess
 import time
 from pathlib import Path
+from typing import ClassVar
 
+from coordination.engagement import Lease
 from workers.base import Worker
 from workers.intervals import hours, seconds
 
@@ -22,6 +24,7 @@ ENTRY_POINTS = """\
 light = tests.light_workers:Light
 holder = tests.light_workers:Holder
 busy = tests.light_workers:Busy
+renewer = tests.light_workers:Renewer
 """
 
 
@@ -32,6 +35,11 @@ def install(directory: Path) -> str:
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: light-workers\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text(ENTRY_POINTS)
     return os.pathsep.join([str(directory), str(ROOT)])
+
+
+def now_s() -> float:
+    """A clock that all processes of a machine share, whatever namespace they are in."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Light(Worker):
@@ -49,29 +57,46 @@ class Holder(Worker):
 
     name = "holder"
     every = seconds(1)
+    lease_s: ClassVar[float] = 3600.0
+    renewal_s: ClassVar[float] = 3600.0
 
     def step(self) -> None:
         """Take the slot's content as soon as it is free, and act until the drain."""
         while not self.draining.is_set():
             lease = self.fleet.engagement.request_lock(
-                f"held-{self.context.slot}", self.worker_id, "reply", duration_minutes=60
+                f"{self.name}-{self.context.slot}",
+                self.worker_id,
+                "analysis",
+                duration_minutes=self.lease_s / 60,
             )
             if lease is None:
                 self.progress.item_done()
                 self.pause(ACT_PAUSE_S)
                 continue
-            self._act(lease.fencing_token)
+            self._act(lease)
             self.fleet.engagement.release_lock(lease)
 
-    def _act(self, token: int) -> None:
+    def _act(self, lease: Lease) -> None:
         place = self.context.state_dir / ACTS
         place.mkdir(exist_ok=True)
-        with (place / f"{self.context.slot}-{os.getpid()}.jsonl").open("a", buffering=1) as acts:
+        act = {"slot": self.worker_id, "pid": os.getpid(), "token": lease.fencing_token}
+        with (place / f"{os.getpid()}.jsonl").open("a", buffering=1) as acts:
+            due_s = now_s() + self.renewal_s
             while not self.draining.is_set():
-                at_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-                acts.write(json.dumps({"at_s": at_s, "pid": os.getpid(), "token": token}) + "\n")
+                if now_s() > due_s:
+                    lease = self.fleet.engagement.renew_lock(lease, duration_minutes=self.lease_s / 60)
+                    due_s = now_s() + self.renewal_s
+                acts.write(json.dumps({"at_s": now_s(), **act}) + "\n")
                 self.progress.item_done()
                 self.pause(ACT_PAUSE_S)
+
+
+class Renewer(Holder):
+    """Hold one content a slot by a short lease, and ask the database to prolong it."""
+
+    name = "renewer"
+    lease_s = 10.0
+    renewal_s = 2.0
 
 
 class Busy(Worker):

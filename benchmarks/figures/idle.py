@@ -15,7 +15,7 @@ WINDOW_S = 30.0
 SETTLE_S = 12.0
 STATEMENTS_TARGET = 0.25
 CPU_TARGET_PERCENT = 0.1
-STATEMENT = re.compile(rb"@\S+ light/\d+[^:]*LOG:  (?:execute|statement|fastpath)")
+STATEMENT = re.compile(rb"@\S+ socialfleet light/\d+[^:]*LOG:  (?:execute|statement|fastpath)")
 
 
 def measure(runs: int) -> Iterator[Figure]:

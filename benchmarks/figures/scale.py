@@ -70,7 +70,7 @@ def measure(runs: int) -> Iterator[Figure]:
 def _connections(measured: MeasuredFleet) -> float:
     row = measured.admin.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
-        "AND application_name LIKE 'light/%'"
+        "AND application_name LIKE 'socialfleet light/%'"
     ).fetchone()
     return float(row[0]) if row else 0.0
 

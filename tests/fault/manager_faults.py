@@ -1,0 +1,220 @@
+"""What the manager's fault suite does to a host: kills, stops and continues, chosen by a seed."""
+
+import contextlib
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+import psutil
+import psycopg
+
+from host.postgres import EmbeddedPostgres
+from tests.host_process import HostProcess, eventually, living
+
+WEIGHTS: Mapping[str, int] = {
+    "kill worker": 26,
+    "stop worker": 18,
+    "kill manager": 8,
+    "stop manager": 8,
+    "stop keeper": 5,
+    "kill keeper": 3,
+    "kill guardian": 5,
+    "stop guardian": 3,
+    "terminate a session": 10,
+    "terminate all sessions": 5,
+    "kill a backend": 3,
+    "kill postmaster": 3,
+    "stop postgres at once": 3,
+}
+KILLS = frozenset(
+    {"kill worker", "kill manager", "kill keeper", "kill guardian", "kill a backend", "kill postmaster"}
+)
+STOPPED_S = (0.2, 2.5)
+"""How long a stopped process stays so: shorter than what a host that is silent loses its work by."""
+PAUSE_S = (0.05, 0.9)
+"""Between two operations: shorter than most recoveries, so that faults overlap."""
+BACK_S = 40.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Killed:
+    """A worker's process that was killed: what proves it from all others."""
+
+    worker: str
+    slot: int
+    pid: int
+    pid_started: str
+
+
+@dataclass
+class Faults:
+    """One chapter's operations on one host.
+
+    Attributes:
+        done: how often each was carried out.
+        killed: the workers' processes that were killed, each of which must be proven dead.
+        slow: what did not come back in time.
+    """
+
+    host: HostProcess
+    postgres: EmbeddedPostgres | None
+    superuser_dsn: Callable[[], str]
+    chance: random.Random
+    done: Counter[str] = field(default_factory=Counter[str])
+    killed: list[Killed] = field(default_factory=list[Killed])
+    slow: list[str] = field(default_factory=list[str])
+    _stopped: list[tuple[float, psutil.Process]] = field(default_factory=list[tuple[float, psutil.Process]])
+
+    def operate(self) -> str:
+        """Carry out the next operation; give its name. One whose victim is not there is another try's."""
+        while True:
+            self.go_on()
+            name = self.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+            number = self.chance.random()
+            if self._carry_out(name, number):
+                self.done[name] += 1
+                return name
+
+    def pause_s(self) -> float:
+        """How long to wait before the next."""
+        return self.chance.uniform(*PAUSE_S)
+
+    def go_on(self, *, all_of_them: bool = False) -> None:
+        """Continue what was stopped long enough."""
+        now = monotonic()
+        for due, process in list(self._stopped):
+            if all_of_them or now >= due:
+                self._stopped.remove((due, process))
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGCONT)
+
+    def _carry_out(self, name: str, number: float) -> bool:
+        verb, _, what = name.partition(" ")
+        try:
+            if what in {"worker", "manager", "keeper", "guardian"}:
+                victim = self._worker(number) if what == "worker" else self._process(what)
+                if victim is None:
+                    return False
+                if verb == "stop":
+                    return self._stop(victim)
+                return self._kill(victim, what)
+            if what in {"postmaster", "postgres at once"}:
+                return self._end_postgres(signal.SIGKILL if verb == "kill" else signal.SIGQUIT)
+            return self._end_sessions(what, number)
+        except (psutil.NoSuchProcess, ProcessLookupError, psycopg.Error):
+            return False  # it ended of another fault's effect, or the database is away
+
+    # Processes
+
+    def _process(self, what: str) -> psutil.Process | None:
+        found = self.host.role(f"fleet-{what}")
+        return None if found is None or self._is_stopped(found) else found
+
+    def _worker(self, number: float) -> psutil.Process | None:
+        with self.host.owner() as owner:
+            rows = [row for row in living(owner) if psutil.pid_exists(row[3])]
+        ours = {process.pid: process for process in self.host.tree()}
+        rows = [row for row in rows if row[3] in ours and started(row[3]) == row[4]]
+        if not rows:
+            return None
+        worker, slot, _, pid, pid_started, _ = rows[int(number * len(rows))]
+        if self._is_stopped(ours[pid]):
+            return None
+        self._chosen = Killed(worker=worker, slot=slot, pid=pid, pid_started=pid_started)
+        return ours[pid]
+
+    def _is_stopped(self, process: psutil.Process) -> bool:
+        return any(stopped == process for _, stopped in self._stopped)
+
+    def _stop(self, victim: psutil.Process) -> bool:
+        victim.send_signal(signal.SIGSTOP)
+        self._stopped.append((monotonic() + self.chance.uniform(*STOPPED_S), victim))
+        return True
+
+    def _kill(self, victim: psutil.Process, what: str) -> bool:
+        if what == "keeper":
+            return self._kill_keeper()
+        victim.kill()
+        if what == "worker":
+            self.killed.append(self._chosen)
+        return True
+
+    def _kill_keeper(self) -> bool:
+        """Kill the host; within 2 s nothing of it is left, and its service manager starts it again."""
+        for _, process in self._stopped:  # a guardian that is stopped can't end what its keeper leaves
+            process.send_signal(signal.SIGCONT)
+        before = [process for process in self.host.tree() if not process.name().startswith("postgres")]
+        self.host.killed()
+
+        def nothing_left() -> bool:
+            return not [process for process in before if lives(process)]
+
+        try:
+            eventually(nothing_left, within_s=2, what="the end of all that a killed keeper had")
+        except AssertionError:
+            self.slow.append(f"2 s after kill -9 of the keeper: {[p.name() for p in before if lives(p)]}")
+        self.host.start()
+        self.host.wait_ready(BACK_S)
+        return True
+
+    # PostgreSQL
+
+    def _end_postgres(self, number: signal.Signals) -> bool:
+        """End the server as a crash does; what keeps it starts it again."""
+        if self.postgres is None:
+            server = next((one for one in self.host.tree() if is_postmaster(one)), None)
+            if server is None:
+                return False
+            server.send_signal(number)
+            return True
+        assert self.postgres.pid
+        os.kill(self.postgres.pid, number)
+        assert self.postgres.process
+        self.postgres.process.wait(30)
+        self.postgres.start()
+        return True
+
+    def _end_sessions(self, what: str, number: float) -> bool:
+        with psycopg.connect(self.superuser_dsn(), autocommit=True, connect_timeout=2) as admin:
+            pids = [
+                int(row[0])
+                for row in admin.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                    "AND application_name LIKE 'socialfleet %' ORDER BY backend_start"
+                )
+            ]
+            if not pids:
+                return False
+            chosen = pids[int(number * len(pids))]
+            if what == "a backend":
+                os.kill(chosen, signal.SIGKILL)
+                return True
+            for pid in pids if what == "all sessions" else [chosen]:
+                admin.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        return True
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; a zombie is its parent's affair."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def is_postmaster(process: psutil.Process) -> bool:
+    """Whether it is a PostgreSQL server's first process."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = process.parent()
+        return process.name() == "postgres" and (parent is None or parent.name() != "postgres")
+    return False
+
+
+def started(pid: int) -> str:
+    """A process's start time as the fleet writes it; empty when there is none."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8") as stat:  # noqa: PTH123
+        return stat.read().rpartition(")")[2].split()[19]
+    return ""
