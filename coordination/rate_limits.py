@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from coordination.answers import with_moments
-from coordination.database import Json
+from coordination.database import Database, Json
 from coordination.engagement import Priority
 from coordination.errors import InvalidValueError
 from coordination.plain import plain
@@ -105,6 +105,22 @@ class RateLimits:
     def get_system_status(self) -> list[dict[str, object]]:
         """Every endpoint in use: limit, used, utilization_percent, health, active_workers and more."""
         return list(self._session.call("get_system_status"))
+
+
+def unblock_endpoint(
+    database: Database, account: str, endpoint: str, *, actor: str, reason: str
+) -> dict[str, object]:
+    """A person lifts the block that refusals put on an endpoint; audited. Its window still counts.
+
+    Returns:
+        {"account", "endpoint", "was_blocked_until"}: the last is None where it was not blocked.
+
+    Raises:
+        InvalidValueError: the account uses no such endpoint.
+    """
+    return dict(
+        database.call("unblock_endpoint", account=account, endpoint=endpoint, actor=actor, reason=reason)
+    )
 
 
 def limit_headers(headers: Mapping[str, str] | None) -> dict[str, str]:

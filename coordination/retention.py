@@ -3,20 +3,24 @@
 from coordination.session import Session
 
 KINDS = (
+    "alerts",
+    "black_boxes",
     "candidates",
+    "command_parts",
     "commands",
     "engagements",
     "events",
     "failed_items",
     "health_snapshots",
     "heartbeats",
+    "hosts",
     "incarnations",
     "interactions",
     "jobs",
     "messages",
+    "process_ends",
     "rate_grants",
     "runs",
-    "slots",
 )
 """What maintenance sweeps; the coordinator sweeps locks.
 

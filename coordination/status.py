@@ -15,8 +15,13 @@ class SlotStatus:
     """One slot of one worker.
 
     Attributes:
-        state: STARTING READY BUSY PAUSED DRAINING BACKOFF STOPPED LOST.
+        host: where it runs, or still drains; None where no host has it.
+        assigned: whether a host has it.
+        state: STARTING READY BUSY PAUSED DRAINING BACKOFF STALLED CRASH_LOOP STOPPED LOST.
+        reason: why it is in this state; of one that nobody runs, why no host admits it.
         healthy: it runs, beats, and its own health check says so; a stopped one that should be is healthy.
+        failures: how often it failed lately; cleared after a stable time.
+        cpu_percent: of one CPU.
         last_run_at: end of the last step, real time.
         error_rate: share of failed steps among the last 100, 0 to 1.
     """
@@ -24,6 +29,7 @@ class SlotStatus:
     name: str
     slot: int
     host: str | None
+    assigned: bool
     description: str
     enabled: bool
     healthy: bool
@@ -32,8 +38,10 @@ class SlotStatus:
     since: datetime | None
     pid: int | None
     restart_count: int
+    failures: int
     step: str | None
     memory_bytes: int | None
+    cpu_percent: float | None
     beat_age_s: float | None
     last_run_at: datetime | None
     last_outcome: str | None
@@ -53,6 +61,7 @@ class SlotStatus:
             "restartCount": self.restart_count,
             "slot": self.slot,
             "host": self.host,
+            "assigned": self.assigned,
             "pid": self.pid,
             "state": self.state,
             "reason": self.reason,
@@ -60,6 +69,8 @@ class SlotStatus:
             "step": self.step,
             "beatAgeSeconds": None if self.beat_age_s is None else round(self.beat_age_s, 1),
             "memoryBytes": self.memory_bytes,
+            "cpuPercent": None if self.cpu_percent is None else round(self.cpu_percent, 1),
+            "failures": self.failures,
             "itemsPerMinute": self.items_per_minute,
             "lastOutcome": self.last_outcome,
             "lastError": self.last_error,

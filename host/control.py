@@ -186,7 +186,7 @@ class Control:
         incarnation: str | None,
         then: Callable[[Mapping[str, Any] | None], None],
     ) -> None:
-        """Ask for the database's part of a black box; `then` gets it from `take`, None where it can't be had."""
+        """Ask for the database's part of a black box; `take` gives it to `then`, None if it can't be had."""
         self._send(
             lambda database: black_boxes.look_into(database, worker, slot, incarnation), then, perishable=True
         )

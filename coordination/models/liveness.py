@@ -1,12 +1,10 @@
-"""Which process lives, and what should run."""
+"""Which process lives."""
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Boolean,
     Column,
     Double,
-    Identity,
     Index,
     Integer,
     Sequence,
@@ -54,6 +52,9 @@ incarnations = Table(
     Column("started_at", MOMENT, nullable=False),
     Column("ended_at", MOMENT),
     Column("end_reason", Text),
+    Column("died_at", MOMENT),
+    Column("death", Text),
+    Index("incarnations_undead", "host", "pid", postgresql_where=text("(died_at IS NULL)")),
     Index("incarnations_ended", "ended_at", postgresql_where=text("(ended_at IS NOT NULL)")),
     Index("incarnations_worker", "worker", "slot", text("started_at DESC")),
 )
@@ -73,52 +74,4 @@ heartbeats = Table(
     Column("healthy", Boolean, nullable=False),
     Column("health", JSONB, nullable=False),
     Column("memory_bytes", BigInteger, nullable=False),
-)
-
-workers = Table(
-    "workers",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("enabled", Boolean, nullable=False),
-    Column("replicas", Integer, nullable=False),
-    Column("description", Text, nullable=False),
-    Column("changed_by", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("changed_at", MOMENT, nullable=False),
-    Column("roles", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-)
-
-slots = Table(
-    "slots",
-    metadata,
-    Column("worker", Text, primary_key=True),
-    Column("slot", Integer, primary_key=True),
-    Column("host", Text, primary_key=True),
-    Column("state", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("since", MOMENT, nullable=False),
-    Column("pid", Integer),
-    Column("restart_count", Integer, nullable=False),
-    Column("seen_at", MOMENT, nullable=False),
-)
-
-commands = Table(
-    "commands",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("action", Text, nullable=False),
-    Column("worker", Text, nullable=False),
-    Column("slot", Integer),
-    Column("requested_by", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("requested_at", MOMENT, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("result", Text),
-    Column("taken_at", MOMENT),
-    Column("finished_at", MOMENT),
-    Index(
-        "commands_open",
-        "id",
-        postgresql_where=text("(state = ANY (ARRAY['pending'::text, 'running'::text]))"),
-    ),
 )

@@ -8,6 +8,21 @@ SELECT version_num AS revision FROM fleet.schema_revision;
 -- The workers that the fleet knows; a few rows.
 SELECT name FROM fleet.workers ORDER BY name;
 
+-- name: list_worker_slots
+-- Every slot that is wanted, as poster/1; tens of rows.
+SELECT w.name || '/' || n AS slot FROM fleet.workers w, generate_series(1, w.replicas) n ORDER BY w.name, n;
+
+-- name: list_desired
+-- What should run where, with its limits; tens of rows.
+SELECT w.name, w.enabled, w.replicas, w.placement, w.memory_limit_mb, w.cpu_limit_percent, w.nice, w.paused, w.paused_reason,
+    w.stopped_reason, w.singleton, w.changed_by, w.reason, w.changed_at
+FROM fleet.workers w ORDER BY w.name;
+
+-- name: list_commands
+-- The newest commands, without their parts; backwards along the primary key.
+SELECT c.id::text AS id, c.action, c.selector, c.host, c.args, c.state, c.result, c.requested_by, c.reason, c.requested_at, c.finished_at
+FROM fleet.commands c ORDER BY c.id DESC LIMIT %(n)s::bigint;
+
 -- name: list_intents
 -- The newest intents, of one state and action or of all; the index on updated_at, backwards.
 SELECT i.id::text AS id, i.account, i.action, i.target, i.state, i.text, i.platform_id, i.attempt, i.reason, i.not_before,

@@ -46,6 +46,19 @@ BEGIN
         report_event.data);
 END $$;
 
+-- A host's manager says what happened. One insert, not flushed.
+CREATE OR REPLACE FUNCTION fleet.report_host_event(severity text, kind text, source text, message text, data jsonb DEFAULT '{}')
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    IF report_host_event.severity IS NULL OR report_host_event.severity NOT IN ('debug', 'info', 'warning', 'error') THEN
+        PERFORM fleet.refuse('severity', report_host_event.severity, 'debug, info, warning or error');
+    END IF;
+    PERFORM fleet.emit(report_host_event.severity, report_host_event.kind, report_host_event.source, report_host_event.message,
+        report_host_event.data);
+END $$;
+
 -- A wake-up names its addressee and carries nothing else; nothing depends on it. Not flushed, in no business transaction.
 CREATE OR REPLACE FUNCTION fleet.wake(worker text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

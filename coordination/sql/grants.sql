@@ -16,15 +16,18 @@ DECLARE
             "expire_messages", "count_conflicts",
             "offer_candidates", "take_candidates", "decide_candidate", "give_up_candidates", "get_pool", "get_cursor",
             "note_mentions", "take_interactions", "settle_interaction", "gather_health", "take_snapshot", "sweep",
-            "close_silent_incarnations"],
+            "close_silent_incarnations", "is_dead", "report_alert", "withdraw_alert"],
         "fleet_console": ["wake", "get_settings", "set_setting", "set_flag", "flag_enabled", "set_kill_switch",
-            "get_kill_switch", "propose_by_person", "decide_intent", "request_command", "get_command", "set_topics",
+            "get_kill_switch", "propose_by_person", "decide_intent", "request_command", "preview_command", "get_command",
+            "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint", "set_topics",
             "configure_rate_limit", "get_remaining_capacity", "get_system_status", "get_engagement_stats", "get_account",
             "get_intent", "get_queue", "has_recent_engagement", "get_policy", "check_policy", "set_tier", "replay_message"],
         "fleet_reader": ["get_settings", "flag_enabled", "get_kill_switch", "get_system_status", "get_engagement_stats",
             "get_intent", "get_policy", "check_policy"],
-        "fleet_maintainer": ["ensure_account", "ensure_worker", "get_desired", "report_slots", "take_commands",
-            "finish_command", "seed_setting", "unseed_settings", "get_kill_switch", "get_system_status", "wake"]
+        "fleet_maintainer": ["ensure_account", "ensure_worker", "open_host", "report_host", "get_share", "close_host",
+            "finish_part", "tell_part", "adopt_override", "record_process_ends", "is_dead", "raise_alert", "clear_alert",
+            "report_host_event", "keep_black_box", "look_into", "seed_setting", "unseed_settings", "get_kill_switch",
+            "get_system_status", "wake"]
     }';
     open_to_all constant text[] := ARRAY['now', 'real_now', 'lock_key'];
     reads_tables constant text[] := ARRAY['fleet_console', 'fleet_reader', 'fleet_maintainer'];

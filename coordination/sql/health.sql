@@ -16,19 +16,20 @@ BEGIN
     RETURN jsonb_build_object(
         'window_s', window_s,
         'workers', coalesce((SELECT jsonb_agg(jsonb_build_object('worker', w.name, 'slot', coalesce(s.slot, 1),
-                'state', coalesce(s.state, 'LOST'), 'reason', coalesce(nullif(s.reason, ''), h.reason, ''),
+                'state', CASE WHEN s.worker IS NULL OR s.host IS NULL AND s.leaving IS NULL OR o.state <> 'live' THEN 'LOST' ELSE s.state END,
+                'reason', coalesce(nullif(s.reason, ''), h.reason, ''),
                 'healthy', h.healthy, 'silent_s', round(extract(epoch FROM real - h.beat_at)::numeric, 1),
                 'stands_still_s', CASE WHEN h.state = 'BUSY' THEN round(extract(epoch FROM real - h.progressed_at)::numeric, 1) END,
                 'memory_mb', round(h.memory_bytes / 1048576.0, 1), 'restarts', coalesce(s.restart_count, 0))
                 ORDER BY w.name, s.slot)
             FROM fleet.workers w
             LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled'
-            LEFT JOIN LATERAL (SELECT DISTINCT ON (t.slot) t.* FROM fleet.slots t
-                WHERE t.worker = w.name AND t.slot <= w.replicas ORDER BY t.slot, t.seen_at DESC) s ON true
+            LEFT JOIN fleet.slots s ON s.worker = w.name AND s.slot <= w.replicas
+            LEFT JOIN fleet.hosts o ON o.name = s.host
             LEFT JOIN LATERAL (SELECT b.* FROM fleet.heartbeats b JOIN fleet.incarnations i ON i.id = b.incarnation
                 WHERE i.worker = w.name AND i.slot = s.slot AND i.pid = s.pid AND i.host = s.host AND i.ended_at IS NULL
                 ORDER BY b.beat_at DESC LIMIT 1) h ON true
-            WHERE w.enabled AND w.replicas > 0 AND coalesce(f.enabled, true)), '[]'),
+            WHERE w.enabled AND w.replicas > 0 AND coalesce(f.enabled, true) AND NOT coalesce(s.stopped, false)), '[]'),
         'runs', coalesce((SELECT jsonb_agg(jsonb_build_object('worker', r.worker, 'runs', r.runs, 'failed', r.failed,
                 'items', r.items, 'item_errors', r.item_errors, 'longest_s', r.longest_s, 'error', r.error) ORDER BY r.worker)
             FROM (SELECT l.worker, count(*) AS runs, count(*) FILTER (WHERE l.outcome <> 'done') AS failed,

@@ -288,6 +288,30 @@ BEGIN
         'remaining', usage->'remaining', 'resets_at', coalesce((usage->>'next_free_at')::timestamptz, at));
 END $$;
 
+-- A person takes back what the platform's answers blocked an endpoint until: they know that it answers again. Audited, flushed; takes
+-- the endpoint's row. The window's own count stays.
+CREATE OR REPLACE FUNCTION fleet.unblock_endpoint(account text, endpoint text, actor text, reason text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    known fleet.rate_limits;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    SELECT * INTO known FROM fleet.rate_limits r
+    WHERE r.account = unblock_endpoint.account AND r.endpoint = unblock_endpoint.endpoint FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM fleet.refuse('endpoint', unblock_endpoint.endpoint, 'one that the account uses: '
+            || coalesce((SELECT string_agg(r.endpoint, ', ' ORDER BY r.endpoint) FROM fleet.rate_limits r
+                WHERE r.account = unblock_endpoint.account), '(it uses none)'));
+    END IF;
+    PERFORM fleet.write_audit(actor, 'unblock_endpoint', known.account || ' ' || known.endpoint, unblock_endpoint.reason,
+        jsonb_build_object('blocked_until', known.blocked_until, 'violations', known.violations));
+    UPDATE fleet.rate_limits r SET blocked_until = NULL
+    WHERE r.account = known.account AND r.endpoint = known.endpoint;
+    RETURN jsonb_build_object('account', known.account, 'endpoint', known.endpoint,
+        'was_blocked_until', CASE WHEN known.blocked_until > fleet.now() THEN known.blocked_until END);
+END $$;
+
 -- Every endpoint in use: healthy below 80%, warning below 95%, critical from there on. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_system_status(incarnation uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

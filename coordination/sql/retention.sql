@@ -18,7 +18,11 @@ DECLARE
         "interactions": "settled_at < $1",
         "failed_items": "dead_at < $1",
         "commands": "finished_at < clock_timestamp() - ($2 - $1)",
-        "slots": "seen_at < clock_timestamp() - ($2 - $1)",
+        "command_parts": "finished_at < clock_timestamp() - ($2 - $1)",
+        "alerts": "cleared_at < clock_timestamp() - ($2 - $1)",
+        "black_boxes": "at < clock_timestamp() - ($2 - $1)",
+        "process_ends": "ended_at < clock_timestamp() - ($2 - $1)",
+        "hosts": "state <> ''live'' AND seen_at < clock_timestamp() - ($2 - $1) AND NOT EXISTS (SELECT 1 FROM fleet.slots s WHERE hosts.name IN (s.host, s.leaving))",
         "heartbeats": "beat_at < clock_timestamp() - ($2 - $1)",
         "incarnations": "ended_at < clock_timestamp() - ($2 - $1)",
         "health_snapshots": "taken_at < $1"

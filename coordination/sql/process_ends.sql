@@ -1,0 +1,37 @@
+-- Process ends: the proof that a process is dead. A session's lost lock only suggests it; what its parent reaped, or what nobody finds
+-- in /proc any more, is dead.
+
+-- Keeps the ends that a host's manager tells, each once, and closes the lives that they prove dead; gives how many. A number means a
+-- process only within its boot and PID namespace. Flushed: whoever told them forgets them then.
+CREATE OR REPLACE FUNCTION fleet.record_process_ends(host text, ends jsonb) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    closed integer;
+    real timestamptz := clock_timestamp();
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    INSERT INTO fleet.process_ends (host, boot_id, pid_namespace, pid, pid_started, worker, slot, exit_code, how, ended_at, recorded_by)
+    SELECT record_process_ends.host, e.boot_id, e.pid_namespace, e.pid, e.pid_started, e.worker, e.slot, e.exit_code,
+        left(e.how, 500), real - make_interval(secs => e.ago_s), session_user
+    FROM jsonb_to_recordset(record_process_ends.ends) AS e(worker text, slot integer, pid integer, pid_started text, boot_id text,
+        pid_namespace text, exit_code integer, how text, ago_s double precision)
+    ON CONFLICT DO NOTHING;
+    -- A life names its host as its process saw it; within one boot the number, its namespace and its start time say it all.
+    UPDATE fleet.incarnations i SET died_at = p.ended_at, death = p.how, ended_at = coalesce(i.ended_at, p.ended_at),
+        end_reason = coalesce(i.end_reason, p.how)
+    FROM jsonb_to_recordset(record_process_ends.ends) AS e(pid integer, pid_started text, boot_id text, pid_namespace text)
+    JOIN fleet.process_ends p ON (p.boot_id, p.pid_namespace, p.pid, p.pid_started, p.host)
+        = (e.boot_id, e.pid_namespace, e.pid, e.pid_started, record_process_ends.host)
+    WHERE (i.boot_id, i.pid_namespace, i.pid, i.pid_started) = (e.boot_id, e.pid_namespace, e.pid, e.pid_started)
+      AND i.died_at IS NULL AND (i.host = record_process_ends.host OR e.boot_id <> '');
+    GET DIAGNOSTICS closed = ROW_COUNT;
+    RETURN closed;
+END $$;
+
+-- Whether a life's process is proven dead. False means: nobody knows. Locks nothing; one row read.
+CREATE OR REPLACE FUNCTION fleet.is_dead(incarnation uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce((SELECT i.died_at IS NOT NULL FROM fleet.incarnations i WHERE i.id = is_dead.incarnation), false);
+END $$;
