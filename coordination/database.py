@@ -22,9 +22,11 @@ Json = Jsonb
 
 SESSION: Mapping[str, str] = {
     "client_connection_check_interval": "250ms",  # a backend notices that its process is gone
-    "tcp_keepalives_idle": "5",  # a lost host is noticed within 5 + 2 x 3 s
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
+    # A lost host's sessions, and with them its locks, end 8 + 2 x 3 s after their last packet. A worker beats every 5 s, so
+    # that is 9 to 14 s after the network went: not before its manager, after 8 s, has ended what still acts there.
+    "tcp_keepalives_idle": "8",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "2",
     "idle_in_transaction_session_timeout": "1s",  # a worker never thinks inside a transaction
 }
 _BUSY = {"55P03", "40P01", "40001", "57014"}
