@@ -6,6 +6,7 @@ variable the fleet runs on its own PostgreSQL against the sandbox.
 """
 
 import os
+import platform
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -44,6 +45,8 @@ DATABASE_URL = re.compile(
 """As libpq reads it: the first `@` ends the login, unless a `/` comes before."""
 HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?")
 MAX_PORT = 65535
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+LABEL = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9._/-]{0,62})=(?P<value>[A-Za-z0-9._/-]{0,63})")
 
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
@@ -70,6 +73,10 @@ class Config(Place):
     socialfleet_console_port: Port = CONSOLE_PORT
     socialfleet_sandbox_port: Port = SANDBOX_PORT
     socialfleet_account: str | None = None
+    socialfleet_host: str | None = None
+    socialfleet_host_labels: str = ""
+    socialfleet_spawn: bool = False
+    socialfleet_log_to_stdout: bool = False
     x_api_url: HttpUrl | None = None
     x_consumer_key: SecretStr | None = None
     x_consumer_secret: SecretStr | None = None
@@ -96,6 +103,27 @@ class Config(Place):
             raise ValueError("must be a lower-case name of 1 to 63 letters, digits, _ or -")
         return value
 
+    @field_validator("socialfleet_host")
+    @classmethod
+    def _is_host_name(cls, value: str | None) -> str | None:
+        if value is not None and not HOST_NAME.fullmatch(value):
+            raise ValueError(
+                "must be 1 to 253 letters, digits, dots, _ or -, beginning with a letter or digit"
+            )
+        return value
+
+    @field_validator("socialfleet_host_labels")
+    @classmethod
+    def _are_labels(cls, value: str) -> str:
+        labels = [label.strip() for label in value.split(",") if label.strip()]
+        if faulty := next((label for label in labels if not LABEL.fullmatch(label)), None):
+            raise ValueError(
+                f"holds {faulty!r}: labels are name=value, joined by commas, such as zone=a,gpu=yes"
+            )
+        if len({label.partition("=")[0] for label in labels}) < len(labels):
+            raise ValueError("names a label twice")
+        return value
+
     @model_validator(mode="wrap")
     @classmethod
     def _all_faults_at_once(cls, values: dict[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -114,6 +142,17 @@ class Config(Place):
     def state_dir(self) -> Path:
         """The state directory as an absolute path."""
         return self.socialfleet_state_dir.expanduser().absolute()
+
+    @property
+    def host(self) -> str:
+        """This host's name in the fleet: as given, else the system's."""
+        return self.socialfleet_host or platform.node() or "localhost"
+
+    @property
+    def host_labels(self) -> dict[str, str]:
+        """What workers can be placed by: each label's value by its name."""
+        labels = (label.strip().partition("=") for label in self.socialfleet_host_labels.split(","))
+        return {name: value for name, equals, value in labels if equals}
 
     @property
     def has_credentials(self) -> bool:

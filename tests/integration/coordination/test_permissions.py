@@ -30,7 +30,8 @@ NAMED = {
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
-        propose_by_person decide_intent request_command preview_command get_command set_topics configure_rate_limit
+        propose_by_person decide_intent request_command preview_command get_command set_topics
+        configure_rate_limit
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
@@ -171,7 +172,8 @@ DECIDING = """
 WAITING = DECIDING.split()
 PERSONS = {"request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint"}
 MANAGERS = {
-    "open_host", "report_host", "get_share", "finish_part", "adopt_override", "record_process_ends", "raise_alert",
+    "open_host", "report_host", "get_share", "finish_part", "adopt_override", "record_process_ends",
+    "raise_alert",
 }  # fmt: skip
 
 
