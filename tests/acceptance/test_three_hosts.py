@@ -1,4 +1,4 @@
-"""Three hosts, one database: one is cut off, killed, paused; its work goes on elsewhere, and nothing twice."""
+"""Three hosts, one database: one cut off, one killed, one paused; its work goes on, and nothing twice."""
 
 import signal
 import sys

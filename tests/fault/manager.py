@@ -20,16 +20,17 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from tests.fault import manager_chapter
+from tests.fault import manager_away, manager_chapter
 from tests.fault.manager_chapter import Outcome
 from tests.fault.manager_faults import KILLS
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 PROGRESS = ROOT / "build" / "faults"
-CHAPTERS = {"short": (2, 32), "long": (20, 100)}
-"""How many, and of how many operations each."""
-PROMISES = ("I19", "desired state", "orphans", "proof of death")
+CHAPTERS = {"short": (3, 32), "long": (21, 100)}
+"""How many, and of how many operations each; the last one takes the database away."""
+AWAY_S = {"short": 15.0, "long": 60.0}
+PROMISES = ("I19", "database away", "desired state", "orphans", "proof of death")
 WITHIN_S = 570.0
 LONGEST_S = {"short": 120.0, "long": 240.0}
 CLEAN, BROKEN, UNFINISHED = 0, 1, 5
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     while done < chapters:
         if monotonic() - began > max(0.0, options.within - LONGEST_S[options.form]):
             break
-        outcome.add(manager_chapter.run(options.seed, done, operations, _tell))
+        if done == chapters - 1:
+            outcome.add(manager_away.run(AWAY_S[options.form], _tell))
+        else:
+            outcome.add(manager_chapter.run(options.seed, done, operations, _tell))
         done += 1
         keep(progress, done, outcome)
         _tell(f"chapter {done}/{chapters}: settled in {outcome.settled_s[-1:]} s, {dict(outcome.violations)}")

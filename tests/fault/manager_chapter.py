@@ -4,7 +4,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +73,7 @@ def run(seed: int, number: int, operations: int, told: Callable[[str], None]) ->
     """Run one chapter; even ones on the host's own PostgreSQL, odd ones on another's."""
     outcome = Outcome()
     shared_before = shared_memory()
-    with _host(embedded=number % 2 == 0) as (host, postgres, superuser_dsn):
+    with host_on(embedded=number % 2 == 0, slots=SLOTS) as (host, postgres, superuser_dsn):
         before = _settle(host, superuser_dsn)
         faults = Faults(
             host=host,
@@ -143,6 +143,16 @@ def _end(outcome: Outcome, host: HostProcess) -> None:
     outcome.broken("I19", [f"temporary file: {path}" for path in sorted(left)])
 
 
+def _order(host: HostProcess, slots: Mapping[str, int]) -> None:
+    person = Database(host.dsn("console"), name="faults")
+    order: dict[str, Any] = {"actor": "faults", "reason": "the suite's own workers only"}
+    request_command(person, "stop", selector="*", **order)
+    for worker, number in slots.items():
+        request_command(person, "scale", selector=worker, args={"replicas": number}, **order)
+        request_command(person, "start", selector=worker, **order)
+    person.close()
+
+
 def _missing(host: HostProcess) -> list[str]:
     """What is not yet as desired: each slot one living, ready process of this host, and no other."""
     try:
@@ -172,14 +182,7 @@ def _is_unproven(host: HostProcess, killed: Killed) -> bool:
 
 
 def _settle(host: HostProcess, superuser_dsn: Callable[[], str]) -> Holdings:
-    """Bring the host to its desired state; give what it holds then, at most, over a few looks."""
-    person = Database(host.dsn("console"), name="faults")
-    order: dict[str, Any] = {"actor": "faults", "reason": "the suite's own workers only"}
-    request_command(person, "stop", selector="*", **order)
-    for worker, slots in SLOTS.items():
-        request_command(person, "scale", selector=worker, args={"replicas": slots}, **order)
-        request_command(person, "start", selector=worker, **order)
-    person.close()
+    """Wait for the host's desired state; give what it holds then, at most, over a few looks."""
     eventually(lambda: not _missing(host), within_s=START_S, what=lambda: f"settled: {_missing(host)}")
     looks: list[Holdings] = []
     pause = Event()
@@ -202,7 +205,10 @@ def _settle(host: HostProcess, superuser_dsn: Callable[[], str]) -> Holdings:
 
 
 @contextmanager
-def _host(*, embedded: bool) -> Generator[tuple[HostProcess, EmbeddedPostgres | None, Callable[[], str]]]:
+def host_on(
+    *, embedded: bool, slots: Mapping[str, int]
+) -> Generator[tuple[HostProcess, EmbeddedPostgres | None, Callable[[], str]]]:
+    """A host that was told to run these slots and no others; its PostgreSQL where it is not its own."""
     place = Path(tempfile.mkdtemp(prefix="fleet-faults-", dir="/tmp"))
     place.chmod(0o755)
     (place / "tmp").mkdir(mode=0o777)
@@ -226,6 +232,7 @@ def _host(*, embedded: bool) -> Generator[tuple[HostProcess, EmbeddedPostgres | 
     try:
         host.start()
         host.wait_ready(START_S)
+        _order(host, slots)
         yield host, postgres, superuser_dsn
     finally:
         host.kill()
