@@ -1,5 +1,8 @@
 """`socialfleet up`: the whole fleet of this host in the foreground, started in order and stopped in reverse.
 
+It is the manager process: the keeper's first child. When it is killed, the keeper makes another, which finds
+the processes that the first one asked for alive, takes them over and starts nothing twice.
+
 UpError     a step of the start failed; the text says what to do, `exit_code` what the shell gets
 """
 
@@ -7,8 +10,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import traceback
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,11 +26,14 @@ from host import logins, ports, rehearsal_clock, x_account
 from host.child import Child, Program
 from host.control import Control
 from host.database_server import DatabaseServer
+from host.keeper.client import Keeper
+from host.keeper.wire import CRASHED
 from host.logins import Logins
 from host.postgres import EmbeddedPostgres, find_binaries
 from host.state_directory import StateDirectory
 from host.supervisor import StopRequested, Supervisor
 from host.terminal import Terminal
+from host.wake_channel import Kind
 from migrations import schema
 from workers import registry
 
@@ -66,12 +73,35 @@ class UpError(Exception):
         self.exit_code = exit_code
 
 
+class Slot(Protocol):
+    """What `up` tells of a slot."""
+
+    @property
+    def name(self) -> str:
+        """Worker and number."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """How it is."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+        ...
+
+
 class Manager(Protocol):
     """What `up` needs of `manager.WorkerManager`."""
 
     @property
-    def slots(self) -> Mapping[tuple[str, int], Child]:
-        """Every slot's child."""
+    def slots(self) -> Mapping[tuple[str, int], Slot]:
+        """Every slot."""
+        ...
+
+    def wake(self, worker: str, kind: Kind) -> None:
+        """Wake every process of a worker; safe from any thread."""
         ...
 
     def run(self, until: Callable[[], bool]) -> None:
@@ -91,9 +121,12 @@ class Manage(Protocol):
         supervisor: Supervisor,
         line: Control,
         *,
+        keeper: Keeper,
         workers: Sequence[str],
         logs: Path,
+        state: Path,
         environment: Mapping[str, str] | None = None,
+        to_stdout: bool = False,
     ) -> Manager:
         """Make one."""
         ...
@@ -110,17 +143,40 @@ class World:
 class Up:
     """One fleet on this host, from the checks to the last process's end."""
 
-    def __init__(self, config: Config, *, world: World, manage: Manage, terminal: Terminal) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        keeper: Keeper,
+        crashed: bool,
+        world: World,
+        manage: Manage,
+        terminal: Terminal,
+    ) -> None:
+        """Name the parts; the state directory is made, and locked by the keeper.
+
+        Args:
+            config: the environment.
+            keeper: the parent of all processes.
+            crashed: whether the last fleet on this state directory ended without cleaning up.
+            world: what the fleet's own sandbox is started with.
+            manage: how the manager of the workers is made.
+            terminal: where the person looks.
+        """
         self._config = config
+        self._keeper = keeper
+        self._crashed = crashed
+        self._takes_over = keeper.generation > 1
         self._world = world
         self._manage = manage
         self._terminal = terminal
         self._state = StateDirectory(config.state_dir)
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor(keeper)
         self._undo = ExitStack()
         self._services: list[Child] = []
         self._stop_by: float | None = None
         self._is_ready = False
+        self._manager: Manager | None = None
 
     def run(self) -> int:
         """Start, stay until asked to stop, and stop everything.
@@ -132,14 +188,21 @@ class Up:
         with self._supervisor, self._undo:
             try:
                 with self._supervisor.interruptible():
-                    self._state.make()
-                    crashed = self._undo.enter_context(self._state.locked())
-                    manager, control = self._start(crashed=crashed)
+                    manager, control = self._take_over() if self._takes_over else self._start()
                 self._is_ready = True
-                self._terminal.say(f"ready: {self._console_url} ({time.monotonic() - began:.1f} s)", "ready")
-                self._terminal.say(f"       X: {self._x.api_url}; Ctrl-C stops the fleet")
+                took_s = time.monotonic() - began
+                if self._takes_over:
+                    before = self._keeper.predecessor
+                    self._terminal.say(
+                        f"a new manager process took over after {took_s:.1f} s (the one before: {before})",
+                        "warning",
+                    )
+                else:
+                    self._terminal.say(f"ready: {self._console_url} ({took_s:.1f} s)", "ready")
+                    self._terminal.say(f"       X: {self._x.api_url}; Ctrl-C stops the fleet")
                 control.follow()
-                manager.run(lambda: self._supervisor.stopping)
+                with _dying_alone():
+                    manager.run(lambda: self._supervisor.stopping)
             except StopRequested:
                 pass
             self._stop_by = time.monotonic() + STOP_S
@@ -147,10 +210,20 @@ class Up:
         self._terminal.say("stopped")
         return 0
 
-    def _start(self, *, crashed: bool) -> tuple[Manager, Control]:
+    def _take_over(self) -> tuple[Manager, Control]:
+        """Go on where a manager process was killed: its schema and its account are there."""
+        with _dying_alone():
+            self._x = x_account.choose(self._config, sandbox_tier=self._world.tier)
+            self._console()
+            self._database()
+            if self._config.runs_sandbox:
+                self._serve_sandbox()
+            return self._workers()
+
+    def _start(self) -> tuple[Manager, Control]:
         config = self._config
         # What a killed fleet leaves behind ends by itself; its ports are free a moment later.
-        patience_s = DYING_SERVER_S if crashed else 0.0
+        patience_s = DYING_SERVER_S if self._crashed else 0.0
         ports.require_free(config.socialfleet_console_port, "SOCIALFLEET_CONSOLE_PORT", patience_s=patience_s)
         if config.runs_sandbox:
             ports.require_free(
@@ -249,12 +322,7 @@ class Up:
             self._step(5, f"X at {self._x.api_url}")
             return
         self._step(5, f"X sandbox at {self._x.api_url}")
-        argv = [sys.executable, "-m", "sandbox", "x", "--port", str(self._config.socialfleet_sandbox_port)]
-        # The tier that the account was made with: the sandbox allows what the policy does.
-        argv += ["--state", str(self._state.sandbox), "--tier", self._x.tier]
-        if self._world.file:
-            argv += ["--world", str(self._world.file.absolute())]
-        said = self._serve("sandbox", argv, self._x.api_url, "/_sandbox/health")
+        said = self._serve_sandbox()
         self._set_sandbox_clock()
         skipped = said.get("rejected_rows")
         self._step(5, f"world {said.get('world')}, {said.get('posts')} posts, tier {said.get('tier')}")
@@ -263,6 +331,14 @@ class Up:
                 f"      {skipped} rows of the world were skipped: see {self._state.logs / 'sandbox.log'}",
                 "warning",
             )
+
+    def _serve_sandbox(self) -> dict[str, object]:
+        argv = [sys.executable, "-m", "sandbox", "x", "--port", str(self._config.socialfleet_sandbox_port)]
+        # The tier that the account was made with: the sandbox allows what the policy does.
+        argv += ["--state", str(self._state.sandbox), "--tier", self._x.tier]
+        if self._world.file:
+            argv += ["--world", str(self._world.file.absolute())]
+        return self._serve("sandbox", argv, self._x.api_url, "/_sandbox/health")
 
     def _set_sandbox_clock(self) -> None:
         """Fleet time that a rehearsal moved stays moved, also for a sandbox that begins anew."""
@@ -281,13 +357,19 @@ class Up:
             wake=self._supervisor.wake,
             say=self._terminal.say,
             tell=self._terminal.event,
+            wake_worker=self._wake_worker,
+            host=self._config.socialfleet_host,
+            labels=self._config.host_labels,
         )
-        manager = self._manage(
+        self._manager = manager = self._manage(
             self._supervisor,
             control,
+            keeper=self._keeper,
             workers=list(kinds),
             logs=self._state.logs,
+            state=self._state.path,
             environment={"SOCIALFLEET_ACCOUNT": self._x.name},
+            to_stdout=self._config.socialfleet_log_to_stdout,
         )
         # Undone in reverse: the workers drain first, their end is reported, the services go, then PostgreSQL.
         self._undo.callback(self._stop_services)
@@ -298,13 +380,19 @@ class Up:
 
         def settled() -> bool:
             states = {child.state for child in manager.slots.values()}
-            return bool(states) and "STARTING" not in states
+            return self._takes_over or (bool(states) and "STARTING" not in states)
 
         manager.run(lambda: settled() or self._supervisor.stopping or time.monotonic() > deadline)
+        if control.refusal is not None and not self._takes_over:
+            raise UpError(str(control.refusal), exit_code=REFUSED)
         for child in manager.slots.values():
             if child.state == "BACKOFF":
                 self._terminal.say(f"      {child.name} {child.reason}", "warning")
         return manager, control
+
+    def _wake_worker(self, name: str, kind: Kind) -> None:
+        if self._manager is not None:  # it is made after the line that wakes
+            self._manager.wake(name, kind)
 
     # Console and sandbox
 
@@ -318,12 +406,14 @@ class Up:
                 log=self._state.logs / f"{name}.log",
                 on_orphaned=signal.SIGTERM,
                 stop_timeout_s=SERVICE_STOP_S,
-            )
+            ),
+            keeper=self._keeper,
         )
         self._supervisor.children.append(child)
         if not self._services:
             self._undo.callback(self._stop_services)
         self._services.append(child)
+        self._supervisor.wait(0)  # one that an earlier manager process left is adopted
         child.start()
         deadline = time.monotonic() + SERVICE_START_S
         while (said := x_account.get_json(url, path)) is None:
@@ -353,4 +443,16 @@ class Up:
         return f"http://127.0.0.1:{self._config.socialfleet_console_port}"
 
     def _step(self, number: int, text: str) -> None:
-        self._terminal.step(number, STEPS, text)
+        if not self._takes_over:
+            self._terminal.step(number, STEPS, text)
+
+
+@contextmanager
+def _dying_alone() -> Generator[None]:
+    """Let a fault end this process and nothing else: the keeper makes another, which takes over."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001  whatever it is, the workers need not end for it
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(CRASHED)

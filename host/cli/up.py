@@ -1,19 +1,20 @@
 """`socialfleet up`."""
 
 import argparse
+import socket
+import sys
+import traceback
 from pathlib import Path
 from typing import cast
 
 from coordination.accounts import TIERS
 from host.cli.fault import UNREACHABLE, USAGE, CliError
 from host.cli.person import Person
-from host.logins import DsnError
-from host.ports import PortError
+from host.keeper import template
+from host.keeper.keep import keep
 from host.state_directory import StateError
-from host.terminal import Terminal
-from host.up import Manage, Up, World
-from host.x_account import CredentialsMissingError
-from migrations.schema import DatabaseUnreachableError
+
+INTERRUPTED = 130
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +25,62 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tier", choices=TIERS, help="what the sandbox lets its account do (default: enterprise)"
     )
+    parser.add_argument(
+        "--spawn",
+        action="store_true",
+        help="start each worker as an interpreter of its own instead of forking a warm one",
+    )
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
-    """Run the fleet until it is asked to stop."""
-    world = World(file=options.world, tier=options.tier)
-    manage = cast("Manage", person.manage)
+    """Keep the fleet's processes until it is asked to stop; the manager process does the rest."""
+    spawn = options.spawn or person.config.socialfleet_spawn
     try:
-        return Up(person.config, world=world, manage=manage, terminal=Terminal()).run()
+        person.state.make()
+        with person.state.locked() as crashed:
+            return keep(
+                lambda channel: _manage(channel, options, person, crashed=crashed),
+                template=None if spawn else template.of_the_fleet(),
+            )
+    except StateError as error:
+        raise CliError(str(error), exit_code=USAGE) from error
+
+
+def _manage(channel: socket.socket, options: argparse.Namespace, person: Person, *, crashed: bool) -> int:
+    """Be the manager process; its errors are the command's."""
+    try:
+        return _up(channel, options, person, crashed=crashed)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the border to the person
+        from host.cli import exit_code  # noqa: PLC0415  it imports this module's package
+
+        if person.config.debug:
+            traceback.print_exc()
+        for line in (str(error) or repr(error)).splitlines():
+            print(f"socialfleet: {line}", file=sys.stderr)
+        return exit_code(error)
+
+
+def _up(channel: socket.socket, options: argparse.Namespace, person: Person, *, crashed: bool) -> int:
+    # Imported here: the keeper, and so every worker, does without.
+    from host.keeper.client import Keeper  # noqa: PLC0415
+    from host.logins import DsnError  # noqa: PLC0415
+    from host.ports import PortError  # noqa: PLC0415
+    from host.terminal import Terminal  # noqa: PLC0415
+    from host.up import Manage, Up, World  # noqa: PLC0415
+    from host.x_account import CredentialsMissingError  # noqa: PLC0415
+    from migrations.schema import DatabaseUnreachableError  # noqa: PLC0415
+
+    try:
+        return Up(
+            person.config,
+            keeper=Keeper(channel),
+            crashed=crashed,
+            world=World(file=options.world, tier=options.tier),
+            manage=cast("Manage", person.manage),
+            terminal=Terminal(),
+        ).run()
     except (StateError, PortError, CredentialsMissingError, DsnError) as error:
         raise CliError(str(error), exit_code=USAGE) from error
     except DatabaseUnreachableError as error:

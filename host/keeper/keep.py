@@ -22,13 +22,11 @@ from host.keeper import guardian, newborn, process_table
 from host.keeper.guardian import Guardian
 from host.keeper.household import BirthError, Household, Member
 from host.keeper.template import Template
-from host.keeper.wire import Birth, Greeting, Line, Refused, Started, fields_of
+from host.keeper.wire import CRASHED, Birth, Greeting, Line, Refused, Started, fields_of
 from host.keeper.worker import ENTRY
 from host.lifeline import adopt_orphans, be_called, bound_to_parent
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-CRASHED = 70
-"""EX_SOFTWARE of sysexits.h: a manager process that ends with it died of a fault and is replaced."""
 MOST_CRASHES = 5
 CRASHES_WITHIN_S = 60.0
 SWEEP_S = 5.0  # how often orphans are looked for where no end says that there may be some

@@ -34,6 +34,9 @@ def fork(body: Callable[[], int]) -> int:
     Raises:
         OSError: the kernel has no room for a process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # what waits there would be written by both
+            stream.flush()
     # A signal between the fork and the child's own handlers would run the parent's in it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:

@@ -4,7 +4,6 @@ A packet is a JSON object over an AF_UNIX SOCK_SEQPACKET pair; open files travel
 unix(7)). Neither side ever waits for the other: what doesn't fit now goes later, in order.
 """
 
-import dataclasses
 import errno
 import json
 import os
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 LARGEST = 1 << 20  # bytes of a packet; an environment may be large
+CRASHED = 70
+"""EX_SOFTWARE of sysexits.h: a manager process that ends with it died of a fault and is replaced."""
 ROOM_FOR_FILES = socket.CMSG_SPACE(8 * array("i").itemsize)  # beside one packet
 FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS)
 
@@ -219,7 +220,7 @@ class Line:
 
 def fields_of(value: Birth | Started | Refused | Ended | Greeting) -> dict[str, Any]:
     """A value as JSON has it."""
-    fields = dataclasses.asdict(value)
+    fields = dict(vars(value))
     if isinstance(value, Birth):
-        fields["log"] = str(value.log)
+        fields |= {"log": str(value.log), "environment": dict(value.environment)}
     return fields
