@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -86,7 +85,7 @@ def keep(progress: Path, chapters: int, outcome: Outcome) -> None:
     """Write it down, whole or not at all."""
     progress.parent.mkdir(parents=True, exist_ok=True)
     new = progress.with_suffix(".new")
-    new.write_text(json.dumps({"chapters": chapters, **asdict(outcome)}))
+    new.write_text(json.dumps({"chapters": chapters, **vars(outcome)}))
     new.replace(progress)
 
 
