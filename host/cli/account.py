@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from coordination.accounts import TIERS, set_tier, set_topics
 from coordination.policy import get_policy
+from coordination.rate_limits import unblock_endpoint
 from host.cli.parser import require_known
 from host.cli.person import Person
 
@@ -23,7 +24,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     tier = actions.add_parser("tier", help="say which access X sold an account, until the fleet starts anew")
     tier.add_argument("name", metavar="NAME")
     tier.add_argument("tier", choices=TIERS)
-    for action in (topics, tier):
+    unblock = actions.add_parser("unblock", help="let requests go out again that the platform had blocked")
+    unblock.add_argument("name", metavar="NAME")
+    unblock.add_argument("endpoint", metavar="ENDPOINT", help="as the limiter names it")
+    for action in (topics, tier, unblock):
         action.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
 
 
@@ -45,6 +49,8 @@ def run(options: argparse.Namespace, person: Person) -> int:
     require_known("account", options.name, [row["name"] for row in rows])
     if options.action == "policy":
         return _policy(options, person)
+    if options.action == "unblock":
+        return _unblock(options, person)
     if options.action == "tier":
         account = set_tier(
             person.database, options.name, options.tier, actor=person.actor, reason=options.reason
@@ -56,6 +62,16 @@ def run(options: argparse.Namespace, person: Person) -> int:
         person.database, options.name, options.topics, actor=person.actor, reason=options.reason
     )
     print(f"{account.name} talks about: {', '.join(account.topics)}")
+    return 0
+
+
+def _unblock(options: argparse.Namespace, person: Person) -> int:
+    answer = unblock_endpoint(
+        person.database, options.name, options.endpoint, actor=person.actor, reason=options.reason
+    )
+    until = answer["was_blocked_until"]
+    was = f"it was blocked until {until}" if until else "it was not blocked"
+    person.say(f"{options.name} may use {options.endpoint} again ({was})")
     return 0
 
 

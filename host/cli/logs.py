@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from host.terminal import printable
 
 POLL_S = 0.2
 ANSWER_S = 20.0
+MOST_LINES = 100_000  # of another host's
 ASKED_FOR = "to read a log"
 CONTEXT = ("at", "level", "message", "worker", "slot", "incarnation")
 """Fields of a line that are shown in their own way, or are plain from the file."""
@@ -72,16 +73,17 @@ def run(options: argparse.Namespace, person: Person) -> int:
 
 
 def _print_here(wanted: dict[str, Path], options: argparse.Namespace, *, marked: bool) -> None:
-    tails = {name: LogTail(path) for name, path in sorted(wanted.items())}
-    for name, tail in tails.items():
-        lines = tail.last(options.lines)
-        if tail.unfinished and not options.follow and options.lines:
-            lines = [*lines, tail.unfinished][-options.lines :]
-        _print(lines, name if marked else "", raw=options.json)
-    while options.follow:
+    with ExitStack() as opened:
+        tails = {name: opened.enter_context(closing(LogTail(path))) for name, path in sorted(wanted.items())}
         for name, tail in tails.items():
-            _print(tail.new(), name if marked else "", raw=options.json)
-        time.sleep(POLL_S)
+            lines = tail.last(options.lines)
+            if tail.unfinished and not options.follow and options.lines:
+                lines = [*lines, tail.unfinished][-options.lines :]
+            _print(lines, name if marked else "", raw=options.json)
+        while options.follow:
+            for name, tail in tails.items():
+                _print(tail.new(), name if marked else "", raw=options.json)
+            time.sleep(POLL_S)
 
 
 def _elsewhere(options: argparse.Namespace, person: Person, known: dict[str, Path]) -> dict[str, str]:
@@ -102,7 +104,7 @@ def _fetch(slots: dict[str, str], options: argparse.Namespace, person: Person, *
     order = Order(
         action="logs",
         selector=Selector(text=",".join(sorted(slots)), host=options.host),
-        args={"lines": options.lines},
+        args={"lines": min(max(1, options.lines), MOST_LINES)},
         timeout_s=options.timeout,
     )
     command = wait(ask(order, person, reason=ASKED_FOR), order, person)

@@ -33,13 +33,15 @@ class Order:
     """What is asked of whom.
 
     Attributes:
-        timeout_s: for the whole of it; what is not done by then is given up.
+        timeout_s: for the whole of it, but for the watch; what is not done by then is given up.
+        watch_s: how long a canary is watched.
     """
 
     action: Action
     selector: Selector
     args: Mapping[str, object] = field(default_factory=dict[str, object])
     timeout_s: float = TIMEOUT_S
+    watch_s: float = 0.0
 
 
 def add_order(parser: argparse.ArgumentParser, *, timeout: str = f"default: {TIMEOUT_S:g}") -> None:
@@ -114,7 +116,7 @@ def wait(command: Mapping[str, Any], order: Order, person: Person) -> dict[str, 
     Raises:
         CliError: nobody carried it out in its time, or the database went away.
     """
-    deadline = time.monotonic() + order.timeout_s + GRACE_S
+    deadline = time.monotonic() + order.timeout_s + order.watch_s + GRACE_S
     told = ""
     try:
         while True:
@@ -178,6 +180,7 @@ def _preview(order: Order, options: argparse.Namespace, person: Person) -> None:
         person.say(f"would change: {change}")
     for part in would["parts"]:
         host = f" on {part['host']}" if part.get("host") else ""
-        person.say(f"would {order.action} {part['worker']}/{part['slot']}{host}")
+        refusal = f", which will fail: {part['refusal']}" if part.get("refusal") else ""
+        person.say(f"would {part['action']} {part['worker']}/{part['slot']}{host}{refusal}")
     if not (would["changes"] or would["parts"]):
         person.say("nothing would be done")

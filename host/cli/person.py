@@ -9,7 +9,6 @@ from typing import Self
 
 from config import Config
 from coordination.database import Database
-from coordination.incarnation import ProcessIdentity
 from host.cli.fault import CliError
 from host.state_directory import StateDirectory
 from host.terminal import painted, printable
@@ -46,8 +45,12 @@ class Person:
         """
         if self._database is None:
             database = Database(self.state.dsn("console"), name=f"cli {self.command}")
-            if self.command not in WHATEVER_SCHEMA:
-                self._require_known_schema(database)
+            try:
+                if self.command not in WHATEVER_SCHEMA:
+                    self._require_known_schema(database)
+            except BaseException:
+                database.close()
+                raise
             self._database = database
         return self._database
 
@@ -67,12 +70,12 @@ class Person:
             user = getpass.getuser()
         except (KeyError, OSError):  # a uid without a name
             user = "unknown"
-        return f"{user}@{ProcessIdentity.of_this_process().host}"
+        return f"{user}@{self.host}"
 
     @property
     def host(self) -> str:
         """The name that this host's manager has in the fleet."""
-        return str(getattr(self.config, "socialfleet_host", None) or ProcessIdentity.of_this_process().host)
+        return self.config.host
 
     @property
     def watches(self) -> bool:

@@ -30,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", type=seconds, metavar="S", help=f"how long the canary is watched (default: {WATCH_S:g})"
     )
-    add_order(parser, timeout=f"default: {TIMEOUT_S:g}; rolling, or after the watch, {ROLLING_TIMEOUT_S:g}")
+    add_order(parser, timeout=f"default: {TIMEOUT_S:g}; rolling, or beside the watch, {ROLLING_TIMEOUT_S:g}")
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
@@ -43,12 +43,17 @@ def run(options: argparse.Namespace, person: Person) -> int:
             raise CliError("--rolling and --canary need the database, which is away", exit_code=UNREACHABLE)
         return local.give("restart", selector, options, person)
     args: dict[str, object] = {"strategy": "at_once"}
-    timeout_s = TIMEOUT_S
+    watch_s = 0.0
     if options.rolling:
-        args["strategy"], timeout_s = "rolling", ROLLING_TIMEOUT_S
+        args = {"strategy": "rolling"}
     elif options.canary:
         watch_s = options.watch or WATCH_S
-        args |= {"strategy": "canary", "watch_s": watch_s}
-        timeout_s = watch_s + ROLLING_TIMEOUT_S
-    order = Order(action="restart", selector=selector, args=args, timeout_s=options.timeout or timeout_s)
+        args = {"strategy": "canary", "watch_s": watch_s}
+    order = Order(
+        action="restart",
+        selector=selector,
+        args=args,
+        timeout_s=options.timeout or (ROLLING_TIMEOUT_S if options.rolling or options.canary else TIMEOUT_S),
+        watch_s=watch_s,
+    )
     return give(order, options, person)

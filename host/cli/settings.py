@@ -24,8 +24,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, person: Person) -> int:
     """List or set."""
-    rows = person.database.rows("list_settings")
     if options.action == "list":
+        rows = person.database.rows("list_settings")
         if options.json:
             person.print_json(rows)
         else:
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace, person: Person) -> int:
         registry.check_setting(options.key, value)
     except ValueError as error:
         raise CliError(str(error), exit_code=USAGE) from error
-    before = {row["key"]: row["value"] for row in rows}.get(options.key)
+    before = {row["key"]: row["value"] for row in person.database.rows("list_settings")}.get(options.key)
     if not options.dry_run:
         set_setting(person.database, options.key, value, actor=person.actor, reason=options.reason)
     if options.json:

@@ -10,7 +10,7 @@ from coordination.errors import DatabaseUnavailableError
 from coordination.kill_switch import get_kill_switch
 from coordination.status import list_slots
 from host.cli import local
-from host.cli.fault import UNHEALTHY, UNREACHABLE
+from host.cli.fault import UNHEALTHY, UNREACHABLE, CliError
 from host.cli.person import Person
 
 HEADS = ["SLOT", "STATE", "HEALTHY", "HOST", "PID", "RESTARTS", "CPU", "MEMORY", "LAST RUN", "WHY"]
@@ -41,8 +41,11 @@ def run(options: argparse.Namespace, person: Person) -> int:
 
 def _stale(error: DatabaseUnavailableError, options: argparse.Namespace, person: Person) -> int:
     """The database is away: what this host's manager knows, if there is one, and 4."""
+    try:
+        view = local.view(person)
+    except CliError as silence:
+        raise CliError(f"{error}; {silence}", exit_code=UNREACHABLE) from error
     person.warn(str(error))
-    view = local.view(person)
     slots = _on(options.host, view.slots)
     if options.json:
         person.print_json([{**slot, "staleSince": view.stale_since} for slot in slots])

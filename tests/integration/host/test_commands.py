@@ -1,17 +1,14 @@
 """The commands of `socialfleet` on a real fleet's database, as a person at the shell meets them."""
 
 import json
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import pytest
 
-from coordination import desired
+from coordination.database import Database
 from host import cli
-from host.cli import steering
 from host.state_directory import StateDirectory
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.acts import sending
@@ -38,9 +35,13 @@ def fleet_state(state: StateDirectory, fleet_database: FleetDatabase) -> StateDi
     state.put("account", "sandbox")
     maintainer = fleet_database.database("maintainer")
     for name in ("planner", "poster"):
-        desired.ensure_worker(maintainer, name, f"The {name}.")
+        ensure_worker(maintainer, name)
     maintainer.close()
     return state
+
+
+def ensure_worker(maintainer: Database, name: str, *roles: str) -> None:
+    maintainer.call("ensure_worker", name=name, description=f"The {name}.", roles=list(roles))
 
 
 @pytest.fixture
@@ -98,6 +99,12 @@ def test_an_unreachable_database_is_exit_code_4(
         (("kill-switch", "on"), "--reason"),
         (("ledger", "show", "x1"), "an intent's number"),
         (("messages", "show", "x1"), "a message's number"),
+        (("ledger", "lst"), "action is 'lst': did you mean list?"),
+        (("ledger", "list", "--jsn"), "there is no option --jsn: did you mean --json?"),
+        (("ledger", "list", "--lim", "5"), "there is no option --lim: did you mean --limit?"),
+        (("status", "poster"), "'poster' is one word too many"),
+        (("events", "--severity", "eror"), "--severity is 'eror': did you mean error?"),
+        (("events", "--since", "soon"), "--since is 'soon': allowed are 30s"),
         (("restart", "poster/"), "slot is '': allowed is a number from 1 on, such as poster/1"),
         (("restart", "poster/0"), "slot is '0'"),
         (("restart", "poster/-1"), "slot is '-1'"),
@@ -105,7 +112,6 @@ def test_an_unreachable_database_is_exit_code_4(
         (("restart", "poster/\u0663"), "slot is '\u0663'"),
         (("restart", "poster/12345"), "slot is '12345'"),
         (("stop", "poster/"), "slot is ''"),
-        (("stop", "poster/1"), "stop is for the whole worker: stop poster"),
         (("worker", "run", "poster", "--slot", "0"), "from 1 to 1000"),
         (("post", "hi", "--at", "soon"), "--at is 'soon'"),
         (("post", "x" * 300), "weighted length 300"),
@@ -129,7 +135,7 @@ class TestWithAFleet:
         assert {"healthy", "enabled", "lastRun", "errorRate", "restartCount", "pid"} <= slots[0].keys()
         assert run("status") == 0
         assert "poster/1" in printed(capsys)
-        assert run("status", "--check") == 1
+        assert run("status", "--check") == 3
 
     def test_a_mistyped_worker_is_asked_about(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("restart", "postr") == 2
@@ -181,13 +187,13 @@ class TestWithAFleet:
         self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
     ) -> None:
         maintainer = fleet_database.database("maintainer")
-        desired.ensure_worker(maintainer, "planner", "The planner.", ["colour"])
+        ensure_worker(maintainer, "planner", "colour")
         with fleet_database.connect("planner") as planner:
             number = planner.messages.send("TASK_DELEGATION", "colour", {}, to="role")
             planner.messages.route()
             planner.messages.reject(planner.messages.claim()[0], "no", None)
-            desired.ensure_worker(maintainer, "planner", "The planner.")
-            desired.ensure_worker(maintainer, "poster", "The poster.", ["colour"])
+            ensure_worker(maintainer, "planner")
+            ensure_worker(maintainer, "poster", "colour")
             assert run("messages", "replay", number, "--json") == 0
             assert printed_json(capsys)["recipient"] == "colour"
             assert [one.worker for one in planner.messages.route()] == ["poster"]
@@ -304,22 +310,6 @@ class TestWithAFleet:
         assert topics["default"] == ["gardens", "databases"]
         assert run("account", "topics", "sandbax", "tea") == 2
         assert "did you mean sandbox?" in complaint(capsys)
-
-    def test_a_command_waits_for_the_managers_answer(
-        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
-    ) -> None:
-        with answering(fleet_database, succeeded=True, text="poster/1 is READY (pid 7)"):
-            assert run("restart", "poster", "--reason", "new key") == 0
-        assert printed(capsys) == "poster/1 is READY (pid 7)\n"
-        with answering(fleet_database, succeeded=False, text="poster is stopped"):
-            assert run("restart", "poster") == 1
-
-    def test_without_a_manager_it_times_out_with_exit_code_5(
-        self, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(steering, "PATIENCE_S", 0.3)
-        assert run("stop", "poster") == 5
-        assert "is a manager running?" in complaint(capsys)
 
 
 @pytest.mark.usefixtures("fleet_state")
@@ -487,23 +477,3 @@ def test_clean_needs_no_valid_configuration(
     assert run("status") == 2
     assert run("clean") == 0
     assert not state.path.exists()
-
-
-@contextmanager
-def answering(fleet_database: FleetDatabase, *, succeeded: bool, text: str) -> Generator[None]:
-    """A manager that answers every command while inside."""
-    database, leaving = fleet_database.database("maintainer"), Event()
-
-    def answer() -> None:
-        while not leaving.wait(0.05):
-            for command in desired.take_commands(database):
-                desired.finish_command(database, command.id, succeeded=succeeded, result=text)
-
-    thread = Thread(target=answer)
-    thread.start()
-    try:
-        yield
-    finally:
-        leaving.set()
-        thread.join()
-        database.close()

@@ -1,0 +1,159 @@
+"""`socialfleet logs` on files that are rotated while somebody reads them."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from host import cli
+from host.cli.log_files import LogTail, find_logs
+from host.slots.log_file import LogFile, Rotation
+
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The log of poster/1 in the state directory that the environment names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("SOCIALFLEET_STATE_DIR", str(tmp_path / "state"))
+    path = tmp_path / "state" / "logs" / "poster-1.jsonl"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+def write(log: Path, *lines: str) -> None:
+    with log.open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def rotate(log: Path) -> None:
+    LogFile(log, Rotation(kept=3)).rotate()
+
+
+def text(lines: list[bytes]) -> list[str]:
+    return [line.decode() for line in lines]
+
+
+def test_the_last_lines_are_found_in_rotated_files_too(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(log, "one", "two")
+    rotate(log)
+    write(log, "three", "four")
+    rotate(log)
+    write(log, "five")
+    assert cli.main(["logs", "poster", "-n", "4"], manage=None) == 0
+    assert capsys.readouterr().out.splitlines() == ["two", "three", "four", "five"]
+    assert cli.main(["logs", "poster/1", "-n", "1"], manage=None) == 0
+    assert capsys.readouterr().out.splitlines() == ["five"]
+    assert cli.main(["logs", "poster", "-n", "99"], manage=None) == 0
+    assert capsys.readouterr().out.split() == ["one", "two", "three", "four", "five"]
+
+
+def test_rotated_files_are_no_logs_of_their_own(log: Path) -> None:
+    write(log, "one")
+    rotate(log)
+    assert list(find_logs(log.parent)) == ["poster/1"]
+
+
+def test_a_line_that_a_killed_process_did_not_finish_is_shown(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.write_text("one\ntwo\nthr")
+    assert cli.main(["logs", "poster", "-n", "2"], manage=None) == 0
+    assert capsys.readouterr().out.splitlines() == ["two", "thr"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 20_000, 30_000])
+def test_a_large_files_end_is_read_whole_lines_only(log: Path, number: int) -> None:
+    lines = [f"line {n} {'x' * (n % 200)}" for n in range(20_000)]
+    write(log, *lines)
+    tail = LogTail(log)
+    assert text(tail.last(number)) == (lines[-number:] if number else [])
+    write(log, "new")
+    assert text(list(tail.new())) == ["new"]
+    tail.close()
+
+
+def test_a_follower_loses_no_line_over_rotations_however_late_it_looks(log: Path) -> None:
+    write(log, "one")
+    tail = LogTail(log)
+    assert text(tail.last(9)) == ["one"]
+    write(log, "two")
+    rotate(log)
+    write(log, "three")
+    rotate(log)
+    write(log, "four")
+    assert text(list(tail.new())) == ["two", "three", "four"]
+    rotate(log)
+    assert text(list(tail.new())) == []
+    write(log, "five")
+    assert text(list(tail.new())) == ["five"]
+    tail.close()
+
+
+def test_a_line_written_by_who_had_the_old_file_open_is_followed(log: Path) -> None:
+    tail = LogTail(log)
+    tail.last(1)
+    with log.open("a") as writer:
+        rotate(log)
+        writer.write("late\n")
+    assert text(list(tail.new())) == ["late"]
+    tail.close()
+
+
+def test_a_file_that_was_emptied_is_read_from_its_beginning(log: Path) -> None:
+    write(log, "one", "two")
+    tail = LogTail(log)
+    tail.last(9)
+    log.write_text("x\n")
+    assert text(list(tail.new())) == ["x"]
+    tail.close()
+
+
+def test_following_goes_on_over_a_rotation_until_it_is_interrupted(log: Path) -> None:
+    write(log, json.dumps({"level": "info", "message": "one"}))
+    with following("poster") as lines:
+        assert next(lines).endswith("info    one")
+        rotate(log)
+        write(log, "two \x1b[2J\u202e")
+        assert next(lines) == "two \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
+
+
+@contextmanager
+def following(name: str) -> Generator[Iterator[str]]:
+    """`socialfleet logs NAME -f` as a process; its lines as they come, each within 20 s."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "manager", "logs", name, "-f"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    found: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found.put(line.rstrip("\n"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield iter(lambda: found.get(timeout=WAIT_S), None)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 130
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -1,0 +1,263 @@
+"""start, stop, restart, pause, resume, drain, scale and worker set, with hosts that carry them out."""
+
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from coordination.desired import Part
+from host.cli import order
+from tests.integration.host.scripted_manager import Said, ScriptedManager, managing
+from tests.integration.host.shell import Shell
+
+
+def test_a_command_is_done_when_every_part_is(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database)) as manager:
+        assert shell.run("scale", "poster", "3", "--reason", "a busy day") == 0
+        assert shell.lines() == ["poster/2 is done with start", "poster/3 is done with start"]
+        assert shell.run("restart", "poster/2", "planner", "--reason", "new key") == 0
+        assert shell.lines() == ["planner/1 is done with restart", "poster/2 is done with restart"]
+    assert [(part.action, part.worker, part.slot) for part in manager.taken] == [
+        ("start", "poster", 2),
+        ("start", "poster", 3),
+        ("restart", "planner", 1),
+        ("restart", "poster", 2),
+    ]
+    audits = shell.rows("SELECT action, target, reason FROM fleet.audits ORDER BY id")
+    assert audits == [
+        ("scale", "poster", "a busy day"),
+        ("restart", "planner,poster/2", "new key"),
+    ] or audits[1] == ("restart", "poster/2,planner", "new key")
+
+
+def test_stop_start_pause_and_resume_change_what_is_wanted(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database)):
+        assert shell.run("stop", "poster", "--reason", "holiday") == 0
+        assert (
+            shell.rows("SELECT enabled, stopped_reason FROM fleet.workers WHERE name = 'poster'")[0][0]
+            is False
+        )
+        assert shell.run("start", "poster") == 0
+        assert shell.rows("SELECT enabled FROM fleet.workers WHERE name = 'poster'") == [(True,)]
+        assert shell.run("pause", "planner/1") == 0
+        assert shell.rows("SELECT paused FROM fleet.slots WHERE worker = 'planner'") == [(True,)]
+        assert shell.run("resume", "planner") == 0
+        assert shell.rows("SELECT paused FROM fleet.slots WHERE worker = 'planner'") == [(False,)]
+
+
+def test_a_worker_that_is_stopped_can_t_be_restarted_and_that_is_a_failure(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database)):
+        assert shell.run("stop", "poster", "--reason", "holiday") == 0
+        shell.lines()
+        assert shell.run("restart", "poster") == 1
+        assert "holiday" in shell.lines()[0]
+
+
+def test_a_part_that_failed_is_exit_code_5_beside_others_that_were_done_and_1_alone(shell: Shell) -> None:
+    def answer(part: Part) -> Said:
+        return Said(succeeded=part.slot == 1, text=f"{part.worker}/{part.slot} was asked")
+
+    with managing(ScriptedManager(database=shell.database, answer=answer)):
+        assert shell.run("restart", "poster") == 0
+        assert shell.run("scale", "poster", "2") == 1
+        shell.lines()
+        assert shell.run("restart", "poster") == 5
+        assert shell.lines()[:2] == ["poster/1 was asked", "poster/2 was asked (failed)"]
+        assert shell.run("restart", "poster/2", "--json") == 1
+        told = shell.json()
+        assert (told["state"], told["parts"][0]["state"]) == ("failed", "failed")
+
+
+def test_a_rolling_restart_takes_one_after_the_other_and_ends_at_the_first_that_fails(shell: Shell) -> None:
+    def answer(part: Part) -> Said:
+        return Said(succeeded=part.slot < 2 or part.action == "start", text=f"{part.worker}/{part.slot}")
+
+    with managing(ScriptedManager(database=shell.database, answer=answer)) as manager:
+        assert shell.run("scale", "poster", "3") == 0
+        shell.lines()
+        assert shell.run("restart", "poster", "--rolling") == 1
+        *parts, last = shell.lines()
+        restarted = [(part.slot, part.mode) for part in manager.taken if part.action == "restart"]
+    assert restarted == [(1, "surge"), (2, "surge")]
+    assert [line.rpartition(" (")[2].rstrip(")") for line in parts[1:]] == ["failed", "skipped"]
+    assert "poster/2" in last
+
+
+def test_a_canary_is_watched_before_the_others_follow(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database)) as manager:
+        assert shell.run("scale", "poster", "2") == 0
+        shell.lines()
+        assert shell.run("restart", "poster", "--canary", "--watch", "1", "--json") == 0
+        told = shell.json()
+    assert [part["state"] for part in told["parts"]] == ["done", "done"]
+    assert "as good as before" in told["parts"][0]["result"]
+    assert [part.slot for part in manager.taken if part.action == "restart"] == [1, 2]
+
+
+def test_without_a_manager_a_command_times_out_and_stays_asked_for(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "GRACE_S", 0.1)
+    assert shell.run("stop", "poster", "--timeout", "0.2") == 5
+    assert "stop poster was not done within 0.2 s (it stays asked for): is a manager running?" in (
+        shell.complaint()
+    )
+    assert shell.rows("SELECT enabled FROM fleet.workers WHERE name = 'poster'") == [(False,)]
+
+
+def test_what_a_manager_does_not_do_in_time_has_timed_out(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database, answer=lambda _: None)):
+        assert shell.run("restart", "poster", "--timeout", "0.5") == 5
+        assert shell.lines()[0].startswith("poster/1: not done in time")
+
+
+def test_no_wait_gives_the_command_at_once(shell: Shell) -> None:
+    assert shell.run("restart", "poster", "--no-wait", "--json") == 0
+    told = shell.json()
+    assert (told["state"], told["repeated"], len(told["parts"])) == ("pending", False, 1)
+    assert shell.run("pause", "poster", "--no-wait") == 0
+    assert shell.lines()[0].endswith("is asked for: pause poster")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("stop", "poster"), ["would change: poster: should not run", "would stop poster/1"]),
+        (("scale", "poster", "2"), ["would change: poster: from 1 to 2 slots", "would start poster/2"]),
+        (("restart", "--all"), ["would restart planner/1", "would restart poster/1"]),
+        (("worker", "set", "poster", "--nice", "5"), ['would change: poster: {"nice": 5}']),
+    ],
+)
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
+    shell: Shell, arguments: tuple[str, ...], said: list[str]
+) -> None:
+    before = shell.rows("SELECT * FROM fleet.workers ORDER BY name")
+    assert shell.run(*arguments, "--dry-run") == 0
+    assert shell.lines() == said
+    assert shell.run(*arguments, "--dry-run", "--json") == 0
+    assert set(shell.json()) == {"parts", "changes"}
+    assert shell.rows("SELECT * FROM fleet.workers ORDER BY name") == before
+    assert shell.rows("SELECT count(*) FROM fleet.commands") == [(0,)]
+    assert shell.rows("SELECT count(*) FROM fleet.audits") == [(0,)]
+
+
+def test_worker_set_places_and_limits(shell: Shell) -> None:
+    assert (
+        shell.run(
+            *("worker", "set", "poster", "--placement", "zone=a,gpu=yes", "--memory-limit-mb", "none"),
+            *("--cpu-limit-percent", "50", "--nice", "3", "--reason", "a small machine"),
+        )
+        == 0
+    )
+    columns = "placement, memory_limit_mb, cpu_limit_percent, nice, reason"
+    assert shell.rows(f"SELECT {columns} FROM fleet.workers WHERE name = 'poster'") == [
+        ({"labels": {"zone": "a", "gpu": "yes"}}, None, 50, 3, "a small machine")
+    ]
+    assert shell.run("worker", "set", "poster", "--placement", "host=other") == 0
+    assert shell.rows("SELECT placement FROM fleet.workers WHERE name = 'poster'") == [({"host": "other"},)]
+    assert shell.run("worker", "set", "poster", "--placement", "any") == 0
+    assert shell.rows("SELECT placement, nice FROM fleet.workers WHERE name = 'poster'") == [({}, 3)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("restart", "postr"), "worker is 'postr': did you mean poster?"),
+        (("restart", "poster/2"), "slot is '2': allowed is a number from 1 to 1"),
+        (("stop", "poster", "--host", "her"), "host is 'her': did you mean here?"),
+        (("stop",), "name is missing"),
+        (("stop", "poster", "--all"), "--all and poster: give one of them"),
+        (("stop", "--all"), "stop every worker: give --yes where nobody can be asked"),
+        (("stop", "poster", "--timeout", "nan"), "--timeout is 'nan'"),
+        (("restart", "poster", "--watch", "5"), "--watch is for --canary"),
+        (("restart", "poster", "--rolling", "--canary"), "not allowed with"),
+        (("restart", "poster", "--rollin"), "there is no option --rollin: did you mean --rolling?"),
+        (("scale", "poster", "-1"), "N"),
+        (("scale", "poster", "1001"), "N is '1001': allowed is a number from 0 to 1000"),
+        (("worker", "set", "poster"), "nothing to set"),
+        (("worker", "set", "poster", "--nice", "20"), "--nice is '20': allowed is a number from 0 to 19"),
+        (("worker", "set", "poster", "--placement", "a"), "--placement is 'a': allowed are any, host=H"),
+        (("worker", "sit"), "action is 'sit': did you mean set?"),
+        (("stop", "poster", "--reason", " "), "reason is"),
+    ],
+)
+def test_a_mistake_changes_nothing_and_says_what_is_allowed(
+    shell: Shell, arguments: tuple[str, ...], hint: str
+) -> None:
+    with managing(ScriptedManager(database=shell.database)):
+        assert shell.run(*arguments) == 2
+    assert hint in shell.complaint()
+    assert shell.rows("SELECT count(*) FROM fleet.commands") == [(0,)]
+
+
+def test_everything_is_stopped_with_yes_and_on_one_host_with_its_name(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database)):
+        assert shell.run("stop", "--all", "--yes") == 0
+        assert len(shell.lines()) == 2
+        assert shell.run("start", "planner", "poster") == 0
+        shell.lines()
+        assert shell.run("restart", "--host", "here") == 0
+        assert shell.lines() == ["planner/1 is done with restart", "poster/1 is done with restart"]
+
+
+def test_an_acknowledgement_that_is_lost_does_not_double_the_command(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session is cut in the moment between the commit and its answer."""
+    cut = threading.Event()
+    told = order.commands.request_command
+
+    def lose(*arguments: object, **named: object) -> object:
+        answer = told(*arguments, **named)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        if not cut.is_set():
+            cut.set()
+            database = arguments[0]
+            with shell.database.owner() as owner:
+                owner.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name LIKE 'socialfleet cli%' AND datname = current_database()"
+                )
+            return told(database, *arguments[1:], **named)  # type: ignore[arg-type]  # pyright: ignore
+        return answer
+
+    monkeypatch.setattr(order.commands, "request_command", lose)
+    with managing(ScriptedManager(database=shell.database)) as manager:
+        assert shell.run("restart", "poster") == 0
+    assert shell.rows("SELECT count(*), count(DISTINCT idempotency_key) FROM fleet.commands") == [(1, 1)]
+    assert shell.rows("SELECT count(*) FROM fleet.audits") == [(1,)]
+    assert len(manager.taken) == 1
+
+
+def test_how_far_a_wait_is_is_told_on_a_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    asked = threading.Event()
+
+    def answer(part: Part) -> Said | None:
+        if part.age_s < 0.5:
+            asked.set()
+            return None
+        return Said(text="poster/1 has drained")
+
+    with managing(ScriptedManager(database=shell.database, answer=answer)):
+        assert shell.run("drain", "poster") == 0
+    captured = shell.printed.readouterr()
+    assert captured.out == "poster/1 has drained\n"
+    assert "socialfleet: 0 of 1 done" in captured.err
+    assert asked.is_set()
+
+
+Ask = Callable[[], str]
+
+
+@pytest.mark.parametrize(("said", "code", "stopped"), [("y\n", 0, 2), ("\n", 1, 0)])
+def test_all_asks_at_a_terminal(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, said: str, code: int, stopped: int
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdin, "readline", lambda: said, raising=False)
+    with managing(ScriptedManager(database=shell.database)):
+        assert shell.run("stop", "--all") == code
+    assert "stop every worker? [y/N]" in shell.printed.readouterr().err
+    assert shell.rows("SELECT count(*) FROM fleet.workers WHERE NOT enabled") == [(stopped,)]
