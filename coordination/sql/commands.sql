@@ -481,7 +481,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.get_command(command bigint) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    found jsonb;
+    shown jsonb;
 BEGIN
     SELECT jsonb_build_object('id', c.id::text, 'action', c.action, 'selector', c.selector, 'worker', c.worker, 'slot', c.slot,
         'host', c.host, 'args', c.args, 'state', c.state, 'result', c.result, 'requested_by', c.requested_by, 'reason', c.reason,
@@ -491,11 +491,11 @@ BEGIN
             'result', p.result, 'output', p.output, 'watch_until', p.watch_until) ORDER BY p.ordinal)
             FROM fleet.command_parts p LEFT JOIN fleet.slots s ON s.worker = p.worker AND s.slot = p.slot
             WHERE p.command = c.id), '[]'))
-    INTO found FROM fleet.commands c WHERE c.id = get_command.command;
+    INTO shown FROM fleet.commands c WHERE c.id = get_command.command;
     IF NOT FOUND THEN
         PERFORM fleet.refuse('command', get_command.command::text, 'the id of a command');
     END IF;
-    RETURN found;
+    RETURN shown;
 END $$;
 
 -- What a person did on a host while the database was away, told afterwards: a finished command, audited; a start or stop becomes the

@@ -231,7 +231,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.assign_slots(me text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    found record;
+    one record;
     target text;
 BEGIN
     PERFORM fleet.find_lost_hosts(me);
@@ -244,29 +244,29 @@ BEGIN
     PERFORM fleet.forget_leaving(s.worker, s.slot) FROM fleet.slots s JOIN fleet.hosts h ON h.name = s.leaving
     WHERE h.state <> 'live';
     -- What nobody wants any more.
-    FOR found IN SELECT s.worker, s.slot FROM fleet.slots s LEFT JOIN fleet.workers w ON w.name = s.worker
+    FOR one IN SELECT s.worker, s.slot FROM fleet.slots s LEFT JOIN fleet.workers w ON w.name = s.worker
         WHERE s.host IS NOT NULL AND s.slot > coalesce(w.replicas, 0) ORDER BY s.worker, s.slot
     LOOP
-        PERFORM fleet.move_slot(found.worker, found.slot, NULL, 'fewer are wanted');
+        PERFORM fleet.move_slot(one.worker, one.slot, NULL, 'fewer are wanted');
     END LOOP;
     DELETE FROM fleet.slots s WHERE s.host IS NULL AND s.leaving IS NULL
         AND NOT EXISTS (SELECT 1 FROM fleet.workers w WHERE w.name = s.worker AND s.slot <= w.replicas);
-    FOR found IN
+    FOR one IN
         SELECT s.worker, s.slot, s.host, h.state AS host_state, h.draining, w AS wanted
         FROM fleet.slots s JOIN fleet.workers w ON w.name = s.worker LEFT JOIN fleet.hosts h ON h.name = s.host
         WHERE s.slot <= w.replicas AND (h.name IS NULL OR NOT fleet.admits(h, w)) ORDER BY s.worker, s.slot
     LOOP
         SELECT h.name INTO target FROM fleet.hosts h
-        LEFT JOIN LATERAL (SELECT count(*) AS slots, count(*) FILTER (WHERE s.worker = found.worker) AS siblings
+        LEFT JOIN LATERAL (SELECT count(*) AS slots, count(*) FILTER (WHERE s.worker = one.worker) AS siblings
             FROM fleet.slots s WHERE s.host = h.name) l ON true
-        WHERE fleet.admits(h, found.wanted) ORDER BY l.slots, l.siblings, h.name LIMIT 1;
+        WHERE fleet.admits(h, one.wanted) ORDER BY l.slots, l.siblings, h.name LIMIT 1;
         -- A lost host's slot that nobody else may have waits for it.
-        CONTINUE WHEN target IS NULL AND (found.host IS NULL OR found.host_state IS DISTINCT FROM 'live');
-        PERFORM fleet.move_slot(found.worker, found.slot, target, CASE WHEN found.host IS NULL THEN 'nobody had it'
-            WHEN found.host_state IS NULL THEN 'its host is unknown'
-            WHEN found.host_state = 'left' THEN 'its host was stopped'
-            WHEN found.host_state <> 'live' THEN 'its host is ' || found.host_state
-            WHEN found.draining THEN 'its host is taken out of service' ELSE 'its host does not admit it any more' END);
+        CONTINUE WHEN target IS NULL AND (one.host IS NULL OR one.host_state IS DISTINCT FROM 'live');
+        PERFORM fleet.move_slot(one.worker, one.slot, target, CASE WHEN one.host IS NULL THEN 'nobody had it'
+            WHEN one.host_state IS NULL THEN 'its host is unknown'
+            WHEN one.host_state = 'left' THEN 'its host was stopped'
+            WHEN one.host_state <> 'live' THEN 'its host is ' || one.host_state
+            WHEN one.draining THEN 'its host is taken out of service' ELSE 'its host does not admit it any more' END);
     END LOOP;
     IF EXISTS (SELECT 1 FROM fleet.slots s WHERE s.leaving IS NOT NULL) THEN
         RETURN;  -- one at a time
@@ -275,12 +275,12 @@ BEGIN
         SELECT h.name, h AS host, (SELECT count(*) FROM fleet.slots s WHERE s.host = h.name) AS slots
         FROM fleet.hosts h WHERE h.state = 'live'
     )
-    SELECT s.worker, s.slot, t.name AS target INTO found
+    SELECT s.worker, s.slot, t.name AS target INTO one
     FROM loads f JOIN loads t ON f.slots - t.slots > 1 JOIN fleet.slots s ON s.host = f.name JOIN fleet.workers w ON w.name = s.worker
     WHERE fleet.admits(t.host, w)
     ORDER BY f.slots - t.slots DESC, s.state = 'BUSY', s.slot DESC, s.worker, t.name LIMIT 1;
     IF FOUND THEN
-        PERFORM fleet.move_slot(found.worker, found.slot, found.target, 'the other host has fewer');
+        PERFORM fleet.move_slot(one.worker, one.slot, one.target, 'the other host has fewer');
     END IF;
 END $$;
 

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "2cca7164371c3a91"
+functions = "a3d74ccad31493cc"
 
 
 def upgrade() -> None:
