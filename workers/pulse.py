@@ -130,7 +130,7 @@ class Pulse(Thread):
 
     def _due_at(self) -> float:
         at = self._progress.snapshot
-        is_news = self._is_asked or (at.state, at.reason) != (self._told.state, self._told.reason)
+        is_news = self._is_asked or _news(at) != _news(self._told)
         return self.standing.answered_at + (NEWS_S if is_news else BEAT_S)
 
     def _wait(self) -> None:
@@ -200,3 +200,7 @@ class Pulse(Thread):
 
 def _course(standing: Standing) -> tuple[object, ...]:
     return standing.version, standing.enabled, standing.paused, standing.clock
+
+
+def _news(at: Snapshot) -> tuple[object, ...]:
+    return at.state, at.reason, at.healthy
