@@ -39,7 +39,8 @@ class RefusedError(Exception):
 
 def bad_value(field: str, value: object, allowed: str) -> RefusedError:
     """Refuse a value: 400, naming the field, the value (shortened) and what is allowed."""
-    shown = None if value is None else str(value)[:SHOWN_VALUE]
+    # Half a surrogate pair is a text in Python and none in UTF-8.
+    shown = None if value is None else str(value)[:SHOWN_VALUE].encode(errors="backslashreplace").decode()
     told = "missing" if shown is None else repr(shown)
     return RefusedError(
         400, f"{field} is {told}: allowed is {allowed}", field=field, value=shown, allowed=allowed

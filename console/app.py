@@ -1,13 +1,10 @@
 """App: the console's addresses and what each of them answers. docs/reference/http-api.md describes them."""
 
-import hmac
-import json
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, StrictBool, StringConstraints, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -15,14 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console import candidate_parameters, metrics
+from console import list_parameters, local, metrics
 from console.answers import Json, RefusedError, bad_value
 from console.connection import Connection, UnreachableError
 from console.guard import Guard
 from console.intent_parameters import parse
-from console.overview import overview, stale_since
+from console.orders import KillSwitchOrder, read_order, require_token
+from console.overview import last_known, overview
+from console.processes import Processes
 from console.snapshots import Snapshots
-from coordination.candidates import list_candidates
+from coordination.candidates import CANDIDATE_STATES, list_candidates
 from coordination.database import Database
 from coordination.errors import FleetError, InvalidValueError
 from coordination.kill_switch import set_kill_switch
@@ -32,40 +31,27 @@ ANSWER_TIMEOUT_S = 3.0
 # set_kill_switch itself waits up to 5 s for sends that are being begun.
 KILL_SWITCH_TIMEOUT_S = 8.0
 MANAGER_SILENT_S = 15.0
-MAX_BODY_BYTES = 16_384
 STATIC = {
     "/": ("index.html", "text/html"),
     "/static/console.css": ("console.css", "text/css"),
+    "/static/acts.js": ("acts.js", "text/javascript"),
     "/static/console.js": ("console.js", "text/javascript"),
+    "/static/elements.js": ("elements.js", "text/javascript"),
+    "/static/order.js": ("order.js", "text/javascript"),
+    "/static/processes.js": ("processes.js", "text/javascript"),
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
 
-class KillSwitchOrder(BaseModel):
-    """The body of `POST /api/kill-switch`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    on: StrictBool
-    reason: Annotated[
-        str, StringConstraints(strict=True, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")
-    ]
-
-
-ALLOWED = {
-    "on": "true or false",
-    "reason": "a sentence of 1 to 1000 characters, without control characters, that says why",
-    "body": "a JSON object with on and reason",
-}
-
-
 class Console:
-    """What the application serves: a connection to the database and the token of its writers."""
+    """What the application serves: a connection to the database and the state directory of its host."""
 
-    def __init__(self, connection: Connection, *, token_file: Path) -> None:
+    def __init__(self, connection: Connection, *, state: Path) -> None:
         self._connection = connection
         self._snapshots = Snapshots(connection)
-        self._token_file = token_file
+        self._state = state
+        self._token_file = state / "console.token"
+        self._processes = Processes(connection, self._snapshots, token_file=self._token_file)
 
     def application(self) -> Starlette:
         """Give the ASGI application."""
@@ -81,6 +67,7 @@ class Console:
                 Route("/api/intents/{intent}", self.intent),
                 Route("/api/candidates", self.candidates),
                 Route("/api/kill-switch", self.kill_switch, methods=["POST"]),
+                *self._processes.routes(),
             ],
             middleware=[Middleware(Guard)],
             exception_handlers={
@@ -116,15 +103,17 @@ class Console:
 
     async def overview(self, _request: Request) -> Response:
         """GET /api/overview: what the page shows; the last known state while the database is away."""
-        return Json(overview(await self._snapshots.sight()))
+        sight = await self._snapshots.sight()
+        # While the database answers it knows more than one host's manager does.
+        word = None if sight.fault is None else local.read(self._state)
+        return Json(overview(sight, word))
 
     async def workers(self, _request: Request) -> Response:
         """GET /api/workers/status: a list, one item a slot."""
         sight = await self._snapshots.sight()
         known = [slot.as_json() for slot in sight.snapshot.slots] if sight.snapshot else []
         if sight.fault is not None:
-            error = {"message": sight.fault}
-            return Json({"error": error, "stale_since": stale_since(sight), "last_known": known}, 503)
+            return Json(last_known(sight, known), 503)
         return Json(known)
 
     async def intents(self, request: Request) -> Response:
@@ -149,7 +138,7 @@ class Console:
 
     async def candidates(self, request: Request) -> Response:
         """GET /api/candidates: those that wait, the best first, then the decided ones."""
-        wanted = candidate_parameters.parse(request.query_params.multi_items())
+        wanted = list_parameters.parse(request.query_params.multi_items(), states=CANDIDATE_STATES)
         items = await self._connection.run(
             lambda database: list_candidates(database, states=wanted.states, n=wanted.limit),
             timeout_s=ANSWER_TIMEOUT_S,
@@ -158,8 +147,8 @@ class Console:
 
     async def kill_switch(self, request: Request) -> Response:
         """POST /api/kill-switch: throws or lifts it, for whoever holds the console's token."""
-        self._require_token(request)
-        order = await _order(request)
+        require_token(request, self._token_file)
+        order = await read_order(request, KillSwitchOrder)
         try:
             answer = await self._connection.run(
                 lambda database: set_kill_switch(database, on=order.on, actor="console", reason=order.reason),
@@ -168,21 +157,6 @@ class Console:
         finally:
             self._snapshots.forget_freshness()
         return Json(answer)
-
-    def _require_token(self, request: Request) -> None:
-        try:
-            token = self._token_file.read_bytes().strip()
-        except OSError:
-            token = b""
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode(), token)
-        if not (token and same and scheme.lower() == "bearer"):
-            raise RefusedError(
-                401,
-                "Authorization is missing or wrong: send 'Bearer ' and what console.token "
-                "in the state directory holds",
-                headers={"www-authenticate": "Bearer"},
-            )
 
 
 def _static(path: str, name: str, media_type: str) -> Route:
@@ -201,34 +175,6 @@ def _intent(database: Database, number: int) -> dict[str, Any] | None:
         "transitions": database.rows("list_transitions", intent=number),
         "attempts": database.rows("list_attempts", intent=number),
     }
-
-
-async def _order(request: Request) -> KillSwitchOrder:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise RefusedError(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
-    try:
-        return KillSwitchOrder.model_validate(json.loads(body, object_pairs_hook=_each_once))
-    except (ValueError, RecursionError) as error:
-        if not isinstance(error, ValidationError):
-            raise bad_value("body", body.decode(errors="replace"), ALLOWED["body"]) from None
-        fault = error.errors(include_url=False)[0]
-        field = str(fault["loc"][0]) if fault["loc"] else "body"
-        if fault["type"] == "extra_forbidden":
-            raise bad_value("field", field, "on and reason") from None
-        given = body.decode(errors="replace") if field == "body" else fault["input"]
-        raise bad_value(field, None if fault["type"] == "missing" else given, ALLOWED[field]) from None
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a name that stands twice: who reads the first and who reads the last would differ."""
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise bad_value(name, "given twice", "each field once")
-    return dict(pairs)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

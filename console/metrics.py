@@ -14,6 +14,20 @@ from coordination.status import SlotStatus
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SEVERITIES = ("debug", "info", "warning", "error")
+ALERT_SEVERITIES = ("info", "warning", "error", "critical")
+HOST_STATES = ("live", "lost", "left", "gone")
+SLOT_STATES = (
+    "STARTING",
+    "READY",
+    "BUSY",
+    "PAUSED",
+    "DRAINING",
+    "BACKOFF",
+    "STALLED",
+    "LOST",
+    "CRASH_LOOP",
+    "STOPPED",
+)
 
 
 def exposition(sight: Sight) -> bytes:
@@ -37,10 +51,18 @@ class _SightCollector(Collector):
         if sight.snapshot is None:
             return
         yield _gauge(
+            "socialfleet_database_stale_seconds",
+            "Seconds since which nothing newer is known; 0 while the database answers.",
+            0 if sight.fault is None else sight.age_s,
+        )
+        yield _gauge(
             "fleet_snapshot_age_seconds", "Seconds since the database last answered the console.", sight.age_s
         )
         if sight.fault is None:
             yield from _workers(_one_a_slot(sight.snapshot.slots))
+            yield from _slots(_one_a_slot(sight.snapshot.slots))
+            yield from _hosts(sight.snapshot)
+            yield _alerts(sight.snapshot)
             yield from _ledger(sight.snapshot)
             yield from _pool(sight.snapshot)
             yield from _guards(sight.snapshot)
@@ -92,6 +114,64 @@ def _workers(slots: list[SlotStatus]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric(key, value)
     yield from (healthy, enabled, state, restarts, errors, rate, beat, memory, run)
+
+
+def _slots(slots: list[SlotStatus]) -> Iterator[Metric]:
+    labels = ("worker", "slot", "host")
+    state = GaugeMetricFamily(
+        "socialfleet_slot_state",
+        "1 for the state that the slot is in, 0 for the others.",
+        labels=(*labels, "state"),
+    )
+    restarts = CounterMetricFamily(
+        "socialfleet_slot_restarts", "Times that a process of the slot was started again.", labels=labels
+    )
+    failures = GaugeMetricFamily(
+        "socialfleet_slot_failures", "Failures in a row since the slot last ran well.", labels=labels
+    )
+    cpu = GaugeMetricFamily("socialfleet_slot_cpu_percent", "Percent of one CPU.", labels=labels)
+    memory = GaugeMetricFamily(
+        "socialfleet_slot_memory_bytes", "Resident memory of the process and its descendants.", labels=labels
+    )
+    for slot in slots:
+        key = (slot.name, str(slot.slot), slot.host or "")
+        for name in SLOT_STATES:
+            state.add_metric((*key, name), slot.state == name)
+        restarts.add_metric(key, slot.restart_count)
+        failures.add_metric(key, slot.failures)
+        for family, value in ((cpu, slot.cpu_percent), (memory, slot.memory_bytes)):
+            if value is not None:
+                family.add_metric(key, value)
+    yield from (state, restarts, failures, cpu, memory)
+
+
+def _hosts(snapshot: Snapshot) -> Iterator[Metric]:
+    hosts = GaugeMetricFamily("socialfleet_hosts", "Hosts in each state.", labels=("state",))
+    for state in HOST_STATES:
+        hosts.add_metric((state,), sum(host["state"] == state for host in snapshot.hosts))
+    draining = _gauge(
+        "socialfleet_hosts_draining",
+        "Hosts that take no more work.",
+        sum(host["draining"] for host in snapshot.hosts),
+    )
+    channel = GaugeMetricFamily(
+        "socialfleet_wake_channel_ok",
+        "1 while the host's wake channel works, 0 while it is broken or untested.",
+        labels=("host",),
+    )
+    for host in snapshot.hosts:
+        if host["state"] == "live":
+            channel.add_metric((host["name"],), host["wake_channel"] == "ok")
+    yield from (hosts, draining, channel)
+
+
+def _alerts(snapshot: Snapshot) -> Metric:
+    alerts = GaugeMetricFamily(
+        "socialfleet_alerts_open", "Alerts that nothing took back yet.", labels=("severity",)
+    )
+    for severity in ALERT_SEVERITIES:
+        alerts.add_metric((severity,), sum(alert["severity"] == severity for alert in snapshot.alerts))
+    return alerts
 
 
 def _ledger(snapshot: Snapshot) -> Iterator[Metric]:

@@ -1,15 +1,17 @@
 """Overview: a sight of the fleet as the page's JSON."""
 
 from collections import Counter
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from console.local import LocalWord
 from console.snapshots import Row, Sight, Snapshot
 
 
-def overview(sight: Sight) -> dict[str, Any]:
-    """Give what `GET /api/overview` answers; without any snapshot only `database` is filled."""
+def overview(sight: Sight, word: LocalWord | None) -> dict[str, Any]:
+    """Give what `GET /api/overview` answers; without any snapshot only `database` and `local` are filled."""
     snapshot = sight.snapshot
     database = {
         "up": sight.fault is None,
@@ -18,12 +20,19 @@ def overview(sight: Sight) -> dict[str, Any]:
         "stale_for_s": round(sight.age_s, 1) if snapshot and sight.fault else None,
         "version": snapshot.server_version if snapshot else None,
     }
-    return {"database": database, **(_fleet(snapshot) if snapshot else {})}
+    local = word.as_json() if word else None
+    return {"database": database, "local": local, **(_fleet(snapshot) if snapshot else {})}
 
 
-def stale_since(sight: Sight) -> datetime | None:
-    """Say when the last snapshot was read, if there is no newer one."""
-    return sight.snapshot.real_now if sight.snapshot and sight.fault else None
+def last_known(sight: Sight, items: Sequence[object]) -> dict[str, Any]:
+    """Give what a list answers while the database is away: why, since when, and what was known then."""
+    since = sight.snapshot.real_now if sight.snapshot else None
+    return {
+        "error": {"message": sight.fault},
+        "stale_since": since,
+        "stale_for_s": round(sight.age_s, 1) if since else None,
+        "last_known": items,
+    }
 
 
 def _fleet(snapshot: Snapshot) -> dict[str, Any]:
@@ -37,6 +46,10 @@ def _fleet(snapshot: Snapshot) -> dict[str, Any]:
         "kill_switch": dict(snapshot.kill_switch),
         "accounts": snapshot.accounts,
         "workers": [slot.as_json() for slot in snapshot.slots],
+        "hosts": snapshot.hosts,
+        "alerts": snapshot.alerts,
+        "commands": snapshot.commands,
+        "black_boxes": snapshot.black_boxes,
         "intents": {"states": states, "latest": snapshot.intents},
         "posts": {
             "number": sum(row["posts"] for row in snapshot.post_counts),

@@ -42,7 +42,7 @@ def serve(*, port: int, state: Path) -> None:
         signal.signal(number, _leave)
     with _listener(port) as listener:
         connection = Connection(state / "dsn" / "console")
-        console = Console(connection, token_file=state / "console.token")
+        console = Console(connection, state=state)
         config = uvicorn.Config(
             console.application(),
             lifespan="off",

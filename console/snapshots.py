@@ -4,13 +4,16 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from console.connection import Connection
+from coordination.alerts import list_alerts
+from coordination.black_boxes import list_black_boxes
 from coordination.database import Database
 from coordination.errors import FleetError
+from coordination.hosts import list_hosts
 from coordination.kill_switch import get_kill_switch
 from coordination.status import SlotStatus, list_slots
 
@@ -24,6 +27,9 @@ EVENTS = 30
 ERRORS = 10
 MENTIONS = 8
 CANDIDATES = 8
+ALERTS = 50
+COMMANDS = 12
+BLACK_BOXES = 8
 
 Row = Mapping[str, Any]
 
@@ -35,7 +41,8 @@ class Snapshot:
     Attributes:
         real_now: the server's clock when it was read.
         fleet_now: fleet time at that moment.
-        manager_age_s: seconds since a manager reported its slots, None when none ever did.
+        manager_age_s: seconds since a manager reported, None when none ever did.
+        alerts: the open ones.
         event_counts: events a severity since the first one there is.
     """
 
@@ -45,6 +52,10 @@ class Snapshot:
     manager_age_s: float | None
     kill_switch: Row
     slots: list[SlotStatus]
+    hosts: list[Row]
+    alerts: list[Row]
+    commands: list[Row]
+    black_boxes: list[Row]
     accounts: list[Row]
     intent_counts: list[Row]
     intents: list[Row]
@@ -134,6 +145,10 @@ class Snapshots:
             manager_age_s=database.rows("get_manager_age")[0]["age_s"],
             kill_switch=get_kill_switch(database),
             slots=list_slots(database),
+            hosts=[asdict(host) for host in list_hosts(database)],
+            alerts=[*list_alerts(database, n=ALERTS)],
+            commands=[*database.rows("list_latest_commands", states=None, number=COMMANDS)],
+            black_boxes=[*list_black_boxes(database, n=BLACK_BOXES)],
             accounts=[*database.rows("list_accounts")],
             intent_counts=[*database.rows("count_intents")],
             intents=[*database.rows("list_latest_intents", number=INTENTS)],

@@ -5,8 +5,8 @@
 SELECT clock_timestamp() AS real_now, fleet.now() AS fleet_now, current_setting('server_version') AS server_version;
 
 -- name: get_manager_age
--- Seconds since any manager reported a slot, null when none ever did; reads all slots.
-SELECT extract(epoch FROM clock_timestamp() - max(s.seen_at))::double precision AS age_s FROM fleet.slots s;
+-- Seconds since any manager reported, null when none ever did; reads all hosts.
+SELECT extract(epoch FROM clock_timestamp() - max(h.seen_at))::double precision AS age_s FROM fleet.hosts h;
 
 -- name: list_accounts
 -- Every account; reads a table of a few rows.
@@ -72,3 +72,23 @@ FROM fleet.interactions i
 JOIN fleet.accounts a ON a.name = i.account
 LEFT JOIN fleet.intents t ON t.id = i.intent
 ORDER BY i.seen_at DESC, i.platform_id DESC LIMIT %(number)s;
+
+-- name: list_latest_commands
+-- The commands asked for last, each with its first 50 parts and how many it has in each state; reads `number` commands along
+-- the primary key and their parts. What parts put out is not here: get_command has it.
+SELECT c.id::text, c.action, coalesce(c.selector, c.worker || coalesce('/' || c.slot, '')) AS selector, c.host, c.args,
+    c.requested_by, c.reason, c.requested_at, c.expires_at, c.state, c.result, c.finished_at, coalesce(p.states, '{}') AS part_states, coalesce(f.parts, '[]') AS parts
+FROM (
+    SELECT * FROM fleet.commands k WHERE %(states)s::text[] IS NULL OR k.state = ANY(%(states)s::text[])
+    ORDER BY k.id DESC LIMIT %(number)s
+) c
+LEFT JOIN LATERAL (
+    SELECT jsonb_object_agg(s.state, s.number) AS states FROM (
+        SELECT q.state, count(*) AS number FROM fleet.command_parts q WHERE q.command = c.id GROUP BY q.state) s
+) p ON true
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('worker', q.worker, 'slot', q.slot, 'host', q.host, 'state', q.state,
+        'result', q.result) ORDER BY q.ordinal, q.id) AS parts
+    FROM (SELECT * FROM fleet.command_parts t WHERE t.command = c.id ORDER BY t.ordinal, t.id LIMIT 50) q
+) f ON true
+ORDER BY c.id DESC;

@@ -7,9 +7,8 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from coordination import Fleet
-from coordination.desired import SlotReport, ensure_worker, report_slots
 from tests.integration.conftest import FleetDatabase
-from tests.integration.console.conftest import ConsoleProcess, until
+from tests.integration.console.conftest import ConsoleProcess, PaperHost, slot_report, until
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="2"> & \u202e{{7*7}} 👩‍👩‍👧 \\"; DROP TABLE x'
 ITEM = {
@@ -46,14 +45,6 @@ def post(fleet: Fleet, platform_id: str | None = None, reason: str | None = None
     return claim.intent
 
 
-def tell_slot(fleet_database: FleetDatabase, pid: int = 77) -> None:
-    maintainer = fleet_database.database("maintainer")
-    ensure_worker(maintainer, "poster", "Posts.")
-    slot = SlotReport(worker="poster", slot=1, state="READY", reason="", pid=pid, restart_count=3, age_s=1.0)
-    report_slots(maintainer, "here", [slot])
-    maintainer.close()
-
-
 def test_what_was_posted_is_shown_with_its_latest_reading_and_a_link(
     console: ConsoleProcess, fleet: Fleet
 ) -> None:
@@ -84,16 +75,22 @@ def test_a_post_of_a_real_account_is_linked_to_x(
     assert shown["url"] == "https://x.com/i/web/status/1%2F..%2F2%3F"
 
 
-def test_workers_are_a_list_of_slots(console: ConsoleProcess, fleet_database: FleetDatabase) -> None:
+def test_workers_are_a_list_of_slots(
+    console: ConsoleProcess, fleet_database: FleetDatabase, request: pytest.FixtureRequest
+) -> None:
     assert console.get("/health/ready").status_code == 503
-    tell_slot(fleet_database)
-    until(lambda: console.json("/api/workers/status") != [])
-    (worker,) = console.json("/api/workers/status")
+    paper_host: PaperHost = request.getfixturevalue("paper_host")
+    paper_host.report(slot_report("poster"))
+    until(lambda: [slot for slot in console.json("/api/workers/status") if slot["pid"] == 77] != [])
+    slots = {slot["name"]: slot for slot in console.json("/api/workers/status")}
+    worker = slots["poster"]
     assert {"name", "healthy", "enabled", "lastRun", "errorRate", "restartCount"} <= worker.keys()
-    assert (worker["name"], worker["slot"], worker["pid"], worker["restartCount"]) == ("poster", 1, 77, 3)
+    assert (worker["slot"], worker["host"], worker["restartCount"], worker["failures"]) == (1, "alpha", 3, 2)
+    assert (worker["memoryBytes"], worker["cpuPercent"]) == (50_000_000, 1.5)
+    assert worker["since"]
     assert console.json("/health/ready") == {"status": "ready"}
     with fleet_database.owner() as owner:
-        owner.execute("UPDATE fleet.slots SET seen_at = seen_at - interval '16 seconds'")
+        owner.execute("UPDATE fleet.hosts SET seen_at = seen_at - interval '16 seconds'")
     until(lambda: console.get("/health/ready").status_code == 503)
     assert "silent for" in console.get("/health/ready").json()["reasons"][0]
 

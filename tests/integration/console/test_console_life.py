@@ -32,7 +32,7 @@ def test_it_is_up_before_the_database_and_finds_it_when_it_comes(
     assert early.get("/health/ready").status_code == 503
     assert "fleet_database_up 0.0" in early.get("/metrics").text
     seen = early.json("/api/overview")
-    assert seen == {"database": seen["database"]}
+    assert seen == {"database": seen["database"], "local": None}
     assert seen["database"].items() >= {"up": False, "stale_since": None}.items()
     assert "written when the fleet starts" in seen["database"]["reason"]
     workers = early.get("/api/workers/status")

@@ -22,8 +22,10 @@ def test_every_query_says_what_it_reads() -> None:
 def test_every_query_can_be_prepared_as_the_console(fleet_database: FleetDatabase) -> None:
     with psycopg.connect(fleet_database.dsn("console"), autocommit=True) as connection:
         for name in NAMES:
-            numbered = re.sub(r"%\(\w+\)s", "$1", queries()[name])
-            connection.execute(f"PREPARE {name} AS {numbered}".encode())
+            query = queries()[name]
+            for number, parameter in enumerate(dict.fromkeys(re.findall(r"%\((\w+)\)s", query)), start=1):
+                query = query.replace(f"%({parameter})s", f"${number}")
+            connection.execute(f"PREPARE {name} AS {query}".encode())
 
 
 def test_the_filtered_list_can_be_prepared_and_goes_along_its_index(fleet_database: FleetDatabase) -> None:

@@ -25,6 +25,9 @@ SLOT = SlotStatus(
     restart_count=2,
     step=None,
     memory_bytes=57_000_000,
+    cpu_percent=3.5,
+    failures=1,
+    assigned=True,
     beat_age_s=1.5,
     last_run_at=NOW,
     last_outcome="done",
@@ -43,6 +46,14 @@ def snapshot(**changed: Any) -> Snapshot:
         manager_age_s=1.0,
         kill_switch={"on": True, "scope": "global"},
         slots=[SLOT],
+        hosts=[
+            {"name": "here", "state": "live", "draining": True, "wake_channel": "ok"},
+            {"name": "there", "state": "live", "draining": False, "wake_channel": "broken"},
+            {"name": "away", "state": "lost", "draining": False, "wake_channel": "ok"},
+        ],
+        alerts=[{"severity": "error"}, {"severity": "error"}],
+        commands=[],
+        black_boxes=[],
         accounts=[{"name": "default"}],
         intent_counts=[{"account": "default", "state": "posted", "number": 3}],
         intents=[],
@@ -62,7 +73,7 @@ def snapshot(**changed: Any) -> Snapshot:
 def samples(sight: Sight) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for family in text_string_to_metric_families(exposition(sight).decode()):
-        assert family.name.startswith("fleet_")
+        assert family.name.startswith(("fleet_", "socialfleet_"))
         for sample in family.samples:
             key = (sample.name, frozenset(sample.labels.items()))
             assert key not in found, f"{key} stands twice"
@@ -100,9 +111,37 @@ def test_what_a_snapshot_holds_is_told() -> None:
     assert expected.items() <= found.items()
 
 
+def test_slots_hosts_and_alerts_are_told() -> None:
+    found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
+    slot = {"worker": "poster", "slot": "1", "host": "here"}
+    expected = {
+        labelled("socialfleet_slot_state", **slot, state="READY"): 1,
+        labelled("socialfleet_slot_state", **slot, state="CRASH_LOOP"): 0,
+        labelled("socialfleet_slot_restarts_total", **slot): 2,
+        labelled("socialfleet_slot_failures", **slot): 1,
+        labelled("socialfleet_slot_cpu_percent", **slot): 3.5,
+        labelled("socialfleet_slot_memory_bytes", **slot): 57_000_000,
+        labelled("socialfleet_hosts", state="live"): 2,
+        labelled("socialfleet_hosts", state="lost"): 1,
+        labelled("socialfleet_hosts", state="gone"): 0,
+        labelled("socialfleet_hosts_draining"): 1,
+        labelled("socialfleet_wake_channel_ok", host="here"): 1,
+        labelled("socialfleet_wake_channel_ok", host="there"): 0,
+        labelled("socialfleet_alerts_open", severity="error"): 2,
+        labelled("socialfleet_alerts_open", severity="critical"): 0,
+        labelled("socialfleet_database_stale_seconds"): 0,
+    }
+    assert expected.items() <= found.items()
+    assert labelled("socialfleet_wake_channel_ok", host="away") not in found
+
+
 def test_while_the_database_is_away_no_old_value_is_repeated() -> None:
     found = samples(Sight(snapshot=snapshot(), fault="away", age_s=61.0))
-    assert found == {labelled("fleet_database_up"): 0, labelled("fleet_snapshot_age_seconds"): 61}
+    assert found == {
+        labelled("fleet_database_up"): 0,
+        labelled("fleet_snapshot_age_seconds"): 61,
+        labelled("socialfleet_database_stale_seconds"): 61,
+    }
 
 
 def test_before_the_first_snapshot_it_answers() -> None:

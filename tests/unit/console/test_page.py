@@ -5,8 +5,11 @@ from importlib.resources import files
 
 import pytest
 
+from console.app import STATIC as SERVED
+
 STATIC = files("console") / "static"
-NAMES = ("index.html", "console.css", "console.js", "icon.svg")
+NAMES = sorted(entry.name for entry in STATIC.iterdir())
+SCRIPTS = [name for name in NAMES if name.endswith(".js")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -23,12 +26,24 @@ def test_the_markup_holds_no_script_and_no_style() -> None:
     assert not re.findall(r"<style|\sstyle=|\son[a-z]+=", text)
 
 
-def test_the_script_writes_text_only() -> None:
-    text = (STATIC / "console.js").read_text("utf-8")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_writes_text_only(name: str) -> None:
+    text = (STATIC / name).read_text("utf-8")
     assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text)
 
 
-def test_every_place_that_the_script_fills_is_in_the_markup() -> None:
-    wanted = set(re.findall(r"\bat\(\"([a-z-]+)\"\)", (STATIC / "console.js").read_text("utf-8")))
-    assert wanted
+def test_every_file_of_the_page_is_served_and_every_script_is_loaded() -> None:
+    assert {name for name, _ in SERVED.values()} == set(NAMES)
+    imported = {
+        name
+        for script in SCRIPTS
+        for name in re.findall(r'from "\./([a-z.]+)"', (STATIC / script).read_text("utf-8"))
+    }
+    assert imported | {"console.js"} == set(SCRIPTS)
+
+
+def test_every_place_that_a_script_fills_is_in_the_markup() -> None:
+    scripts = "".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
+    wanted = set(re.findall(r"\bat\(\"([a-z-]+)\"\)", scripts))
+    assert {"workers", "hosts", "alerts", "commands", "black-boxes", "order-reason"} <= wanted
     assert wanted <= set(re.findall(r"\bid=\"([a-z-]+)\"", (STATIC / "index.html").read_text("utf-8")))
