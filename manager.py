@@ -86,6 +86,7 @@ class WorkerManager:
         self._workers = frozenset(workers)
         self._clock = clock
         self._slots: dict[SlotName, Slot] = {}
+        self._leaving: set[SlotName] = set()
         self._overrides: dict[SlotName, bool] = {}
         self._ground = Ground(
             keeper=keeper,
@@ -145,6 +146,7 @@ class WorkerManager:
             self._reconcile(orders)
             self._parts.take(orders.parts)
         self._parts.settle()
+        self._forget_what_left()
         told = sorted(self._slots.items())
         self._line.report(tuple(slot.snapshot() for _, slot in told))
         self._snapshot.write_if_due(
@@ -195,9 +197,15 @@ class WorkerManager:
             self.attend()
         self._parts.give_up(reason)
         self.attend()
+        self.leave()
+
+    def leave(self) -> None:
+        """Give back files and sockets and touch no worker, as the end of this process would; once."""
         self._local.close()
         if self._echo is not None:
             self._echo.stop()
+        for slot in self._slots.values():
+            slot.let_go()
 
     # Orders
 
@@ -210,15 +218,16 @@ class WorkerManager:
         for name in sorted(self._slots.keys() - share.keys()):
             slot = self._slots[name]
             slot.want(replace(slot.wanted, runs=False, reason=NOT_OURS))
-            if slot.is_idle:
-                self._forget(name)
+        self._leaving = self._slots.keys() - share.keys()
 
     def _slot(self, worker: str, number: int) -> Slot:
         return self._slots.setdefault((worker, number), Slot(worker, number, self._ground))
 
-    def _forget(self, name: SlotName) -> None:
-        del self._slots[name]
-        self._overrides.pop(name, None)
+    def _forget_what_left(self) -> None:
+        for name in [name for name in self._leaving if self._slots[name].is_idle]:
+            self._leaving.discard(name)
+            self._overrides.pop(name, None)
+            del self._slots[name]
 
     def _overridden(self, name: SlotName, wanted: WantedSlot) -> WantedSlot:
         """What a person wants here that the database doesn't know yet goes before what it says."""

@@ -1,7 +1,7 @@
 """manager.sock: stop, start, restart and status on this host while the database is away, and else too.
 
-A JSON line in: {"do", "name", "actor", "reason"}; one out: {"ok", "text", "slots", "stale_since"}.
-The socket is this user's alone (0600); what it carries out is audited in the database as soon as that answers.
+A JSON line in: {"do", "name", "actor", "reason"}. One out: {"ok", "text", "slots", "stale_since"}.
+The socket is this user's alone (0600); what it carries out is audited as soon as the database answers.
 """
 
 import json

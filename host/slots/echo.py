@@ -6,12 +6,15 @@ A thread of its own reads the files; when nobody takes the output, that thread w
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import IO
 
 LOOK_S = 0.2
 CHUNK_BYTES = 1 << 16
+LATE_LOOKS = 5
+"""So many looks after its rotation a file is read on: who looked at its name just before writes to it just after."""
 
 
 class Echo:
@@ -45,53 +48,73 @@ class Echo:
             leaving = self._leaving.wait(self._look_s)
             with suppress(OSError):
                 for path in sorted(self._logs.glob("*.jsonl")):
-                    self._files.setdefault(path, _Followed(path, from_end=False)).copy(self._write)
+                    if path not in self._files:
+                        self._files[path] = _Followed(path, from_end=False)
+                    self._files[path].copy(self._write)
+        for followed in self._files.values():
+            followed.close()
 
     def _write(self, lines: bytes) -> None:
         while lines:
             lines = lines[os.write(self._out, lines) :]
 
 
-class _Followed:
-    """One log and how far it was read."""
+@dataclass(kw_only=True)
+class _Opened:
+    """A file that is read, with what was read of a line that isn't whole yet."""
 
-    def __init__(self, path: Path, *, from_end: bool) -> None:
-        self._path = path
-        self._file: IO[bytes] | None = None
-        self._rest = b""
-        if from_end:
-            self._open(path)
-            if self._file is not None:
-                self._file.seek(0, os.SEEK_END)
+    file: IO[bytes]
+    rest: bytes = b""
+    looks_since_rotated: int = 0
 
     def copy(self, write: Callable[[bytes], None]) -> None:
-        """Give whole lines that are new, also those in files that were rotated away since."""
-        if self._file is None:
-            self._open(self._path)
-        self._read(write)
-        for newer in self._newer():
-            self._read(write)  # what came between the look before and the rename
-            self._open(newer)
-            self._read(write)
-
-    def _read(self, write: Callable[[bytes], None]) -> None:
-        while self._file is not None and (read := self._file.read(CHUNK_BYTES)):
-            *lines, self._rest = (self._rest + read).split(b"\n")
+        """Give its whole lines that are new."""
+        while read := self.file.read(CHUNK_BYTES):
+            *lines, self.rest = (self.rest + read).split(b"\n")
             if lines:
                 write(b"\n".join(lines) + b"\n")
 
-    def _newer(self) -> Iterable[Path]:
-        """The files that followed the one that is read, oldest first."""
-        if self._file is None:
-            return []
-        mine = os.fstat(self._file.fileno()).st_ino
+
+class _Followed:
+    """One log: its present file, and those that were rotated a moment ago, for a writer may be a line late."""
+
+    def __init__(self, path: Path, *, from_end: bool) -> None:
+        self._path = path
+        self._opened: list[_Opened] = []
+        if from_end and self._open(path):
+            self._opened[-1].file.seek(0, os.SEEK_END)
+
+    def copy(self, write: Callable[[bytes], None]) -> None:
+        """Give whole lines that are new, also those in files that were rotated away since."""
+        newer = self._newer()
+        for each in self._opened[:-1]:
+            each.looks_since_rotated += 1
+        for path in newer:
+            self._open(path)
+        for each in list(self._opened):
+            each.copy(write)
+            if each.looks_since_rotated > LATE_LOOKS:
+                self._opened.remove(each)
+                each.file.close()
+
+    def close(self) -> None:
+        """Read no more."""
+        for each in self._opened:
+            each.file.close()
+        self._opened.clear()
+
+    def _newer(self) -> list[Path]:
+        """The files that followed the newest one that is read, oldest first."""
+        if not self._opened:
+            return [self._path]
+        mine = os.fstat(self._opened[-1].file.fileno()).st_ino
         newer: list[Path] = []
         for path in self._generations():
             with suppress(FileNotFoundError):
                 if path.stat().st_ino == mine:
                     break
                 newer.append(path)
-        return reversed(newer)
+        return newer[::-1]
 
     def _generations(self) -> Iterable[Path]:
         yield self._path
@@ -100,9 +123,8 @@ class _Followed:
             yield path
             number += 1
 
-    def _open(self, path: Path) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file = None
+    def _open(self, path: Path) -> bool:
         with suppress(FileNotFoundError):
-            self._file = path.open("rb", buffering=0)
+            self._opened.append(_Opened(file=path.open("rb", buffering=0)))
+            return True
+        return False

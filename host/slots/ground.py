@@ -59,6 +59,7 @@ class Ground:
     @property
     def is_excused(self) -> bool:
         """Whether a failure now is rather the database's: it is away, or was a moment ago."""
+        self.look()
         return self.line.is_away or self.clock() - self._back_at < EXCUSED_S
 
     def note_progress(self, ages: Mapping[SlotName, float]) -> None:

@@ -63,6 +63,7 @@ class Slot:
         self._due: float | None = None
         self._idle_reason = ""
         self._box: BlackBox | None = None
+        self._log_offset = 0
 
     @property
     def pid(self) -> int | None:
@@ -158,6 +159,11 @@ class Slot:
         for process in self.processes:
             process.kill(self._ground.keeper.kill_group)
 
+    def let_go(self) -> None:
+        """Close what belongs to its processes, which live on: they are the keeper's."""
+        for process in self.processes:
+            self._release(process)
+
     # What happens to it
 
     def receive(self, event: Started | Refused | Ended) -> bool:
@@ -238,6 +244,7 @@ class Slot:
     def _ask(self) -> int:
         with suppress(OSError):  # a disk that is full: the keeper will say that it can't be born
             self.log.make()
+        self._log_offset = self._log_size()
         return self._ground.keeper.start(
             Birth(
                 name=self.name,
@@ -251,7 +258,7 @@ class Slot:
 
     def _started(self, event: Started) -> None:
         process = WorkerProcess(
-            event, self._ground.clock(), log_offset=0 if event.resumed else self._log_size()
+            event, self._ground.clock(), log_offset=0 if event.resumed else self._log_offset
         )
         if event.wake is not None:
             self._ground.wakes.add(event.pid, self.worker, event.wake)

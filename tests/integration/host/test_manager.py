@@ -1,294 +1,348 @@
-"""WorkerManager: orders become processes, with stub workers that are real ones."""
+"""WorkerManager: orders become processes, with stub workers that are real ones on a real keeper."""
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from coordination.desired import Command, DesiredWorker
-from host.child import Program
-from host.control import Orders, SlotState
-from host.supervisor import Supervisor
-from manager import WorkerManager
-
-REPOSITORY = Path(__file__).parents[3]
-WITHIN_S = 10.0
-SLEEPER = "exec sleep 1000"
-
-# A manager of two workers, that names their pids once they run, and waits to be killed.
-MANAGER = """
-import sys
-from pathlib import Path
-from coordination.desired import DesiredWorker
-from host.control import Orders
-from host.supervisor import Supervisor
-from manager import WorkerManager
-
-class Line:
-    def take(self):
-        return Orders(workers=[DesiredWorker(name="a", enabled=True, replicas=2)], commands=[])
-    def report(self, slots): pass
-    def finish(self, command, *, succeeded, text): pass
-
-with Supervisor() as supervisor:
-    manager = WorkerManager(supervisor, Line(), workers=["a"], logs=Path(sys.argv[1]),
-                            argv=lambda name, slot: ["/bin/sh", "-c", "trap '' TERM; sleep 1000"])
-    manager.run(lambda: len(manager.slots) == 2)
-    print(*[child.pid for child in manager.slots.values()], flush=True)
-    manager.run(lambda: False)
-"""
-
-
-@dataclass
-class Line:
-    """Orders as a test gives them, and what the manager said."""
-
-    orders: list[Orders] = field(default_factory=list[Orders])
-    slots: Mapping[tuple[str, int], SlotState] = field(default_factory=dict[tuple[str, int], SlotState])
-    finished: dict[str, tuple[bool, str]] = field(default_factory=dict[str, tuple[bool, str]])
-
-    def take(self) -> Orders | None:
-        return self.orders.pop(0) if self.orders else None
-
-    def report(self, slots: Sequence[SlotState]) -> None:
-        self.slots = {(slot.worker, slot.slot): slot for slot in slots}
-
-    def finish(self, command: str, *, succeeded: bool, text: str) -> None:
-        self.finished[command] = (succeeded, text)
-
-
-@dataclass
-class House:
-    """A manager whose workers are shell scripts."""
-
-    supervisor: Supervisor
-    line: Line
-    manager: WorkerManager
-    scripts: dict[str, str]
-
-    def want(self, *commands: Command, **replicas: int) -> None:
-        """Order so many replicas of each worker; none means disabled."""
-        workers = [
-            DesiredWorker(name=name, enabled=number > 0, replicas=max(number, 1))
-            for name, number in replicas.items()
-        ]
-        self.line.orders.append(Orders(workers=workers, commands=commands))
-        self.supervisor.wake()
-
-    def until(self, reached: Callable[[], bool], within_s: float = WITHIN_S) -> None:
-        deadline = time.monotonic() + within_s
-        self.manager.run(lambda: reached() or time.monotonic() > deadline)
-        assert reached(), f"not within {within_s} s"
-
-    def state(self, worker: str, slot: int = 1) -> str:
-        return self.line.slots[worker, slot].state if (worker, slot) in self.line.slots else "unknown"
-
-    def pid(self, worker: str, slot: int = 1) -> int:
-        pid = self.line.slots[worker, slot].pid
-        assert pid is not None
-        return pid
-
-
-def command(action: str, worker: str, slot: int | None = None, *, number: str = "1") -> Command:
-    return Command(id=number, action=action, worker=worker, slot=slot)  # pyright: ignore[reportArgumentType]  tests give plain strings
+from tests.integration.host.keeping import eventually, lives, living
+from tests.integration.host.managing import House, managing, part
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    scripts = {
-        "planner": SLEEPER,
-        "poster": SLEEPER,
-        "stubborn": "trap '' TERM; while :; do sleep 0.05; done",
-    }
-    line = Line()
-    with Supervisor() as supervisor:
-        manager = WorkerManager(
-            supervisor,
-            line,
-            workers=list(scripts),
-            logs=tmp_path / "logs",
-            environment={"SOCIALFLEET_ACCOUNT": "sandbox"},
-            argv=lambda name, _slot: ["/bin/sh", "-c", scripts[name]],
-            stop_timeout_s=1.0,
-        )
-        yield House(supervisor, line, manager, scripts)
-        manager.stop()
+    with managing(tmp_path) as made:
+        yield made
 
 
 def test_each_worker_is_a_process_of_its_own_with_its_own_log(house: House) -> None:
-    house.scripts["planner"] = "echo $SOCIALFLEET_ACCOUNT; exec sleep 1000"
+    house.script("planner", "print(os.environ['SOCIALFLEET_ACCOUNT'], flush=True); ready(); live()")
     house.want(planner=1, poster=2)
-    house.until(lambda: [house.state(*key) for key in house.line.slots] == ["READY"] * 3)
+    house.until(lambda: house.are("READY", "planner") and house.are("READY", "poster", 1, 2))
     assert set(house.line.slots) == {("planner", 1), ("poster", 1), ("poster", 2)}
     assert len({slot.pid for slot in house.line.slots.values()}) == 3
-    logs = sorted(child.program.log.name for child in house.manager.slots.values())
-    assert logs == ["planner-1.jsonl", "poster-1.jsonl", "poster-2.jsonl"]
-    assert house.manager.slots["planner", 1].last_words() == "sandbox"
+    assert house.log("planner").read_text() == "sandbox\n"
+    assert house.log("poster", 2).exists()
 
 
 def test_what_the_program_does_not_have_is_left_alone(house: House) -> None:
     house.want(planner=1, foreign=1)
-    house.until(lambda: house.state("planner") == "READY")
+    house.until(lambda: house.are("READY", "planner"))
     assert set(house.line.slots) == {("planner", 1)}
 
 
-def test_killed_workers_come_back_without_the_database(house: House) -> None:
+def test_the_first_word_on_the_pipe_makes_it_ready_and_later_ones_tell_its_state(house: House) -> None:
+    house.script("planner", "time.sleep(0.2); ready('PAUSED', reason='flag planner_enabled is off'); live()")
     house.want(planner=1)
-    house.until(lambda: house.state("planner") == "READY")
+    house.until(lambda: house.are("STARTING", "planner") and house.line.slots["planner", 1].pid)
+    house.until(lambda: house.are("PAUSED", "planner"))
+    assert house.reason("planner") == "flag planner_enabled is off"
+
+
+def test_a_killed_worker_is_noticed_within_50_ms_and_runs_again_within_its_backoff(house: House) -> None:
+    house.ready(planner=1)
     pid = house.pid("planner")
+    began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    house.until(lambda: house.state("planner") == "READY" and house.pid("planner") != pid)
+    house.until(lambda: house.are("BACKOFF", "planner"))
+    noticed_s = time.monotonic() - began
+    assert noticed_s < 0.05
+    assert house.reason("planner") == "killed by SIGKILL; starts again in 0.1 s"
+    house.until(lambda: house.are("READY", "planner"))
+    assert time.monotonic() - began < 0.1 + 0.5
+    assert house.pid("planner") != pid
     assert house.line.slots["planner", 1].restart_count == 1
 
 
+def test_killed_workers_come_back_without_the_database(house: House) -> None:
+    house.ready(planner=1)
+    pid = house.pid("planner")
+    house.line.is_away = True
+    os.kill(pid, signal.SIGKILL)
+    house.until(lambda: house.are("READY", "planner") and house.pid("planner") != pid)
+
+
+def test_every_end_is_proven_and_forgotten_by_the_keeper_only_once_the_proof_is_safe(house: House) -> None:
+    house.ready(planner=1)
+    killed = house.line.slots["planner", 1]
+    house.line.is_away = True
+    os.kill(house.pid("planner"), signal.SIGKILL)
+    house.until(lambda: house.line.ends)
+    end = house.line.ends[0]
+    assert (end.worker, end.slot, end.pid, end.pid_started) == ("planner", 1, killed.pid, killed.pid_started)
+    assert (end.exit_code, end.how) == (-signal.SIGKILL, "killed by SIGKILL")
+    assert abs(time.clock_gettime(time.CLOCK_BOOTTIME) - end.ended_at_boottime_s) < 1
+    # Not acknowledged: the next manager process is told again.
+    house.follow_a_killed_manager()
+    house.line.is_away = False
+    house.until(lambda: [each.pid for each in house.line.ends] == [killed.pid])
+
+
 def test_disabled_is_drained_and_enabled_comes_back(house: House) -> None:
-    house.want(planner=1)
-    house.until(lambda: house.state("planner") == "READY")
-    house.want(planner=0)
-    house.until(lambda: house.state("planner") == "STOPPED")
-    house.want(planner=1)
-    house.until(lambda: house.state("planner") == "READY")
+    house.ready(planner=1)
+    house.want(planner=0, reason="flag planner_enabled is off")
+    house.until(lambda: house.are("STOPPED", "planner"))
+    assert house.reason("planner") == "flag planner_enabled is off"
+    house.ready(planner=1)
 
 
-def test_fewer_replicas_leave_the_first_ones_untouched(house: House) -> None:
-    house.want(poster=3)
-    house.until(lambda: [house.state("poster", slot) for slot in (1, 2, 3)] == ["READY"] * 3)
-    first = house.pid("poster", 1)
+def test_fewer_replicas_leave_the_first_ones_untouched_and_are_forgotten(house: House) -> None:
+    house.ready(poster=3)
+    first, third = house.pid("poster", 1), house.pid("poster", 3)
     house.want(poster=1)
-    house.until(lambda: [house.state("poster", slot) for slot in (2, 3)] == ["STOPPED"] * 2)
-    assert house.state("poster", 1) == "READY"
+    house.until(lambda: set(house.line.slots) == {("poster", 1)})
+    assert not lives(third)
     assert house.pid("poster", 1) == first
 
 
 def test_a_restart_is_done_when_the_new_process_is_ready(house: House) -> None:
-    house.want(planner=1, poster=1)
-    house.until(lambda: house.state("poster") == "READY" == house.state("planner"))
+    house.ready(planner=1, poster=1)
     planner, poster = house.pid("planner"), house.pid("poster")
-    house.want(command("restart", "poster"), planner=1, poster=1)
-    house.until(lambda: "1" in house.line.finished)
-    succeeded, text = house.line.finished["1"]
-    assert succeeded
-    assert text == f"poster/1 is READY (pid {house.pid('poster')})"
+    house.order(part("restart", "poster"))
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"] == (True, f"poster/1 is READY (pid {house.pid('poster')})")
     assert house.pid("poster") != poster
     assert house.pid("planner") == planner
+    assert house.line.slots["poster", 1].failures == 0
 
 
-def test_one_slot_can_be_restarted_alone(house: House) -> None:
-    house.want(poster=2)
-    house.until(lambda: house.state("poster", 1) == "READY" == house.state("poster", 2))
-    first, second = house.pid("poster", 1), house.pid("poster", 2)
-    house.want(command("restart", "poster", 2), poster=2)
-    house.until(lambda: "1" in house.line.finished)
-    assert house.pid("poster", 1) == first
-    assert house.pid("poster", 2) != second
-
-
-def test_stop_and_start_commands_are_done_when_it_is_so(house: House) -> None:
-    house.want(poster=1)
-    house.until(lambda: house.state("poster") == "READY")
-    house.want(command("stop", "poster"), poster=0)
-    house.until(lambda: "1" in house.line.finished)
+def test_stop_and_start_are_done_when_it_is_so(house: House) -> None:
+    house.ready(poster=1)
+    house.want(part("stop", "poster"), poster=0)
+    house.until(lambda: house.line.finished)
     assert house.line.finished["1"] == (True, "poster/1 is STOPPED")
-    house.want(command("start", "poster", number="2"), poster=1)
+    house.want(part("start", "poster", number="2"), poster=1)
     house.until(lambda: "2" in house.line.finished)
-    assert house.line.finished["2"][0]
-    assert house.state("poster") == "READY"
+    assert house.line.finished["2"] == (True, f"poster/1 is READY (pid {house.pid('poster')})")
 
 
 def test_a_start_before_the_stop_ended_settles_both(house: House) -> None:
-    house.want(stubborn=1)
-    house.until(lambda: house.state("stubborn") == "READY")
-    house.want(command("stop", "stubborn"), stubborn=0)
-    house.until(lambda: house.state("stubborn") == "DRAINING")
-    house.want(command("start", "stubborn", number="2"), stubborn=1)
+    house.ready(stubborn=1)
+    house.want(part("stop", "stubborn"), stubborn=0)
+    house.until(lambda: house.are("DRAINING", "stubborn"))
+    house.want(part("start", "stubborn", number="2"), stubborn=1)
     house.until(lambda: len(house.line.finished) == 2)
     assert house.line.finished["1"] == (False, "superseded by a later command")
     assert house.line.finished["2"] == (True, f"stubborn/1 is READY (pid {house.pid('stubborn')})")
 
 
-def test_a_stop_before_the_start_ended_settles_both(house: House) -> None:
-    house.want(command("start", "poster"), poster=1)
-    house.until(lambda: house.state("poster") == "STARTING")
-    house.want(command("stop", "poster", number="2"), poster=0)
-    house.until(lambda: len(house.line.finished) == 2)
-    assert house.line.finished["1"] == (False, "superseded by a later command")
-    assert house.line.finished["2"] == (True, "poster/1 is STOPPED")
-
-
-def test_a_command_that_is_under_way_is_not_begun_again(house: House) -> None:
-    house.want(stubborn=1)
-    house.until(lambda: house.state("stubborn") == "READY")
-    restart = command("restart", "stubborn")
-    house.want(restart, stubborn=1)
-    house.until(lambda: house.state("stubborn") == "STARTING")
+def test_a_part_that_is_offered_again_is_not_begun_again(house: House) -> None:
+    house.ready(stubborn=1)
+    restart = part("restart", "stubborn")
+    house.order(restart)
+    house.until(lambda: house.are("DRAINING", "stubborn"))
+    for _ in range(3):
+        house.order(restart)
+    house.until(lambda: house.line.finished)
     renewed = house.pid("stubborn")
-    house.want(restart, stubborn=1)
-    house.until(lambda: "1" in house.line.finished)
-    assert house.line.finished["1"] == (True, f"stubborn/1 is READY (pid {renewed})")
+    house.order(restart)
+    house.turns(5)
+    assert house.are("READY", "stubborn")
+    assert house.pid("stubborn") == renewed
 
 
-def test_commands_that_can_not_be_done_say_why(house: House) -> None:
-    house.want(
-        command("restart", "poster"), command("restart", "planner", 7, number="2"), poster=0, planner=1
-    )
+def test_parts_that_can_not_be_done_say_why(house: House) -> None:
+    house.want(part("restart", "poster"), part("restart", "planner", 7, number="2"), poster=0, planner=1)
     house.until(lambda: len(house.line.finished) == 2)
     assert house.line.finished["1"] == (
         False,
         "poster is stopped: start it with: socialfleet start poster",
     )
-    assert house.line.finished["2"] == (False, "planner has no such slot on this host")
+    assert house.line.finished["2"] == (False, "planner/7 is not on this host")
 
 
 def test_a_restart_that_fails_says_how(house: House) -> None:
-    house.want(planner=1)
-    house.until(lambda: house.state("planner") == "READY")
-    house.manager.slots["planner", 1].program = _with_script(house, "planner", "echo no key; exit 78")
-    house.want(command("restart", "planner"), planner=1)
-    house.until(lambda: "1" in house.line.finished)
+    house.ready(planner=1)
+    house.script("planner", "print('no key', flush=True); code = 78")
+    house.order(part("restart", "planner"))
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"] == (False, "planner/1 no key; starts again in 0.1 s")
+
+
+def test_a_part_that_takes_too_long_says_so_itself_before_its_command_times_out(house: House) -> None:
+    house.ready(planner=1)
+    house.script("planner", "time.sleep(1000)")
+    house.order(part("restart", "planner", remaining_s=1.5))
+    house.until(lambda: house.line.finished)
     succeeded, text = house.line.finished["1"]
     assert not succeeded
-    assert text.startswith("planner/1 no key; starts again in ")
+    assert text.startswith("not done within ")
+    assert text.endswith("planner/1 is STARTING")
+
+
+def test_pause_and_resume_are_done_when_the_worker_says_so(house: House) -> None:
+    house.script(
+        "planner",
+        "ready()\nwhile not Path('pause').exists(): time.sleep(0.01)\n"
+        "say('PAUSED', reason='paused by a person')\nwhile Path('pause').exists(): time.sleep(0.01)\n"
+        "say('READY', reason=''); live()",
+    )
+    house.ready(planner=1)
+    house.want(part("pause", "planner"), planner=1, paused=True)
+    house.turns(3)
+    assert not house.line.finished
+    (house.directory / "pause").touch()
+    house.until(lambda: house.line.finished.get("1"))
+    assert house.line.finished["1"] == (True, f"planner/1 is PAUSED (pid {house.pid('planner')})")
+    (house.directory / "pause").unlink()
+    house.want(part("resume", "planner", number="2"), planner=1)
+    house.until(lambda: "2" in house.line.finished)
+    assert house.line.finished["2"][1].startswith("planner/1 is READY")
+
+
+def test_a_drain_says_what_it_will_take_and_then_what_it_took(house: House) -> None:
+    house.script(
+        "planner",
+        "ready()\nfor _ in range(3):\n"
+        "    say('BUSY', step='step'); time.sleep(0.1); say('READY', step=None)\n"
+        "    time.sleep(0.02)\nsay('BUSY', step='step'); live(drain_s=0.3)",
+    )
+    house.want(planner=1)
+    house.until(lambda: house.are("BUSY", "planner"))
+    process = house.slot("planner").process
+    assert process
+    house.until(lambda: process.usual_s("step"))
+    house.until(lambda: house.are("BUSY", "planner"))
+    house.want(part("drain", "planner"), planner=0)
+    house.until(lambda: house.line.finished)
+    assert house.line.told == ["1: planner/1 drains: step has run 0 s of the usual 0, about 1 s are left"]
+    succeeded, text = house.line.finished["1"]
+    assert succeeded
+    took_s = float(text.removeprefix("planner/1 drained in ").partition(" s (said before: ")[0])
+    assert 0.3 <= took_s < 2
+
+
+def test_a_drain_that_had_to_be_ended_says_so_and_what_was_in_hand(house: House) -> None:
+    house.script(
+        "planner",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); say('BUSY', step='first_run')\n"
+        "time.sleep(1000)",
+    )
+    house.want(planner=1)
+    house.until(lambda: house.are("BUSY", "planner"))
+    house.want(part("drain", "planner", remaining_s=3.0), planner=0)
+    house.until(lambda: house.line.finished)
+    succeeded, text = house.line.finished["1"]
+    assert succeeded
+    assert text.startswith(
+        "planner/1 was killed: it did not drain within 1 s (a person stopped it); in hand was first_run"
+    )
+
+
+def test_restarted_one_that_ignores_sigterm_is_killed_at_its_deadline(house: House) -> None:
+    house.ready(stubborn=1)
+    began = time.monotonic()
+    house.order(part("restart", "stubborn"))
+    house.until(lambda: house.line.finished)
+    assert 1.0 <= time.monotonic() - began < 3
+    end = house.line.ends[0]
+    assert end.exit_code == -signal.SIGKILL
+    assert end.how == "killed: it did not drain within 1 s (a person restarts it)"
+    assert house.line.slots["stubborn", 1].failures == 0
+
+
+def test_the_tail_of_a_log_is_the_output_of_a_part(house: House) -> None:
+    house.script("planner", "print(*range(300), sep='\\n', flush=True); ready(); live()")
+    house.ready(planner=1)
+    house.order(part("logs", "planner", lines=2))
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"] == (True, "planner/1: 2 lines")
+    assert house.line.outputs["1"] == "298\n299"
+
+
+def test_a_wake_up_reaches_every_process_of_the_worker_and_no_other(house: House) -> None:
+    script = (
+        "from workers.wake import Wake\nwake = Wake.from_environment()\nready()\n"
+        "while not draining.is_set():\n    woken = wake.take()\n"
+        "    if woken: print(woken, flush=True)\n    time.sleep(0.01)"
+    )
+    house.script("poster", script)
+    house.script("planner", script)
+    house.ready(poster=2, planner=1)
+    house.manager.wake("poster", "step")
+    for slot in (1, 2):
+        said = eventually(lambda slot=slot: house.log("poster", slot).read_text(), "it is woken")
+        assert said == "Woken(mail=False, step=True)\n"
+    assert not house.log("planner").read_text()
 
 
 def test_stopping_all_waits_for_the_deadline_only_and_leaves_no_process(house: House) -> None:
-    house.want(planner=1, poster=2, stubborn=1)
-    house.until(lambda: [slot.state for slot in house.line.slots.values()] == ["READY"] * 4)
-    pids = [slot.pid for slot in house.line.slots.values()]
+    house.ready(planner=1, poster=2, stubborn=1)
+    pids = [slot.pid for slot in house.line.slots.values() if slot.pid]
     began = time.monotonic()
     house.manager.stop()
     assert time.monotonic() - began < 3
     assert {slot.state for slot in house.line.slots.values()} == {"STOPPED"}
-    assert "did not drain" in house.line.slots["stubborn", 1].reason
-    assert not any(psutil.pid_exists(pid) for pid in pids if pid)
+    assert "did not drain" in house.reason("stubborn")
+    assert not living(pids)
 
 
 def test_stopped_it_takes_no_more_orders(house: House) -> None:
-    house.want(planner=1)
-    house.until(lambda: house.state("planner") == "READY")
+    house.ready(planner=1)
     house.want(planner=1, poster=1)
     house.manager.stop()
     assert {slot.state for slot in house.line.slots.values()} == {"STOPPED"}
     assert ("poster", 1) not in house.line.slots
 
 
-def test_workers_die_with_a_manager_that_is_killed(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", MANAGER, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    ) as manager:
-        assert manager.stdout
-        workers = [psutil.Process(int(pid)) for pid in manager.stdout.readline().split()]
-        assert len(workers) == 2
-        manager.kill()
-    _, alive = psutil.wait_procs(workers, WITHIN_S)
-    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
+def test_a_manager_that_follows_a_killed_one_goes_on_with_the_living_and_their_counts(house: House) -> None:
+    house.ready(planner=1, poster=2)
+    os.kill(house.pid("planner"), signal.SIGKILL)
+    house.until(lambda: house.are("READY", "planner") and house.line.slots["planner", 1].restart_count == 1)
+    house.until(lambda: '"restartCount": 1' in (house.directory / "status.json").read_text())
+    pids = {key: slot.pid for key, slot in house.line.slots.items()}
+    house.line.is_away = True  # it needs no database for it
+    house.follow_a_killed_manager()
+    house.until(lambda: {key: slot.pid for key, slot in house.line.slots.items()} == pids)
+    assert house.line.slots["planner", 1].restart_count == 1
+    assert house.line.slots["planner", 1].failures == 1
+    house.until(lambda: house.are("READY", "planner") and house.are("READY", "poster", 1, 2))
+    os.kill(house.pid("poster", 2), signal.SIGKILL)
+    house.until(lambda: house.are("READY", "poster", 2) and house.pid("poster", 2) != pids["poster", 2])
+    house.line.is_away = False
+    house.want(planner=1, poster=2)
+    house.turns(3)
+    assert house.pid("planner") == pids["planner", 1]
 
 
-def _with_script(house: House, worker: str, script: str) -> Program:
-    return replace(house.manager.slots[worker, 1].program, argv=["/bin/sh", "-c", script])
+def test_a_restart_that_an_earlier_manager_finished_is_not_done_twice(house: House) -> None:
+    house.ready(planner=1)
+    pid = house.pid("planner")
+    house.order(part("restart", "planner", age_s=30.0))
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"] == (True, f"planner/1 is READY (pid {pid})")
+
+
+def test_cut_off_from_the_database_what_acts_is_killed_at_once_and_the_others_wait(house: House) -> None:
+    house.script(
+        "poster", "ready('BUSY', step='step', acting=not Path('once').exists()); Path('once').touch(); live()"
+    )
+    house.want(poster=1, planner=1)
+    house.until(lambda: house.are("BUSY", "poster") and house.are("READY", "planner"))
+    acting, idle = house.pid("poster"), house.pid("planner")
+    house.line.is_away, house.line.unanswered_s = True, 7.9
+    house.turns(5)
+    assert living([acting, idle]) == [acting, idle]
+    house.line.unanswered_s = 8.1
+    began = time.monotonic()
+    house.until(lambda: not lives(acting))
+    assert time.monotonic() - began < 0.5
+    house.until(lambda: house.are("BUSY", "poster") and house.pid("poster") != acting)
+    assert house.line.ends[0].how == "cut off from the database: stopped before its leases could be taken"
+    assert house.line.slots["poster", 1].failures == 0
+    assert house.pid("planner") == idle
+
+
+def test_the_snapshot_says_what_is_here_and_since_when_the_database_is_away(house: House) -> None:
+    house.ready(planner=1)
+    file = house.directory / "status.json"
+    house.until(lambda: '"database": "up"' in file.read_text())
+    house.line.is_away, house.line.unanswered_s = True, 3.0
+    house.until(lambda: '"database": "away"' in file.read_text())
+    text = file.read_text()
+    assert f'"pid": {house.pid("planner")}' in text
+    assert '"stale_since": "' in text
+    assert file.stat().st_mode & 0o777 == 0o600

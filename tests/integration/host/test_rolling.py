@@ -1,0 +1,158 @@
+"""Rolling restarts: the replacement is ready before the old process drains, and a bad one changes nothing."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.host.keeping import lives, living
+from tests.integration.host.managing import House, managing, part
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with managing(tmp_path) as made:
+        yield made
+
+
+def test_a_rolling_restart_never_has_fewer_ready_processes_than_before(house: House) -> None:
+    house.ready(poster=3)
+    before = [house.pid("poster", slot) for slot in (1, 2, 3)]
+    fewest = 3
+
+    def settled(number: str) -> bool:
+        nonlocal fewest
+        at_work = [
+            process
+            for slot in house.manager.slots.values()
+            for process in slot.processes
+            if process.is_at_work and lives(process.pid)
+        ]
+        fewest = min(fewest, len(at_work))
+        return number in house.line.finished
+
+    for slot in (1, 2, 3):  # each part waits until the one before it is done
+        number = str(slot)
+        house.order(part("restart", "poster", slot, mode="surge", number=number))
+        house.until(lambda number=number: settled(number))
+        pid = house.pid("poster", slot)
+        assert house.line.finished[number] == (True, f"poster/{slot} is READY (pid {pid})")
+    assert fewest == 3
+    assert not living(before)
+    assert not {house.pid("poster", slot) for slot in (1, 2, 3)} & set(before)
+    assert {slot.failures for slot in house.line.slots.values()} == {0}
+    assert all(end.how.startswith("replaced by pid ") for end in house.line.ends)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("print('no such module', flush=True); code = 1", "ended with exit code 1: no such module"),
+        ("ready(); time.sleep(0.2); os._exit(1)", "ended with exit code 1"),
+        ("ready(healthy=False, reason='no account'); live()", "the replacement is not healthy: no account"),
+    ],
+)
+def test_a_bad_replacement_is_ended_the_old_process_goes_on_and_the_part_fails_with_the_reason(
+    house: House, script: str, reason: str
+) -> None:
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    house.script("poster", script)
+    house.order(part("restart", "poster", mode="surge"))
+    house.until(lambda: house.line.finished)
+    succeeded, text = house.line.finished["1"]
+    assert not succeeded
+    assert reason in text
+    assert text.endswith("the old process goes on")
+    assert house.are("READY", "poster")
+    assert house.pid("poster") == pid
+    assert lives(pid)
+    assert house.line.slots["poster", 1].failures == 0
+    assert [kind for kind, _ in house.line.events] == ["replacement_failed"]
+
+
+def test_a_replacement_that_is_never_ready_is_given_up(house: House) -> None:
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    house.script("poster", "signal.signal(signal.SIGTERM, signal.SIG_DFL); time.sleep(1000)")
+    house.order(part("restart", "poster", mode="surge"))
+    house.until(lambda: house.slot("poster").succession and house.slot("poster").succession.process)  # pyright: ignore[reportOptionalMemberAccess]
+    house.clock.ahead_s += 31
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"] == (
+        False,
+        "poster/1: the replacement was not ready within 30 s; the old process goes on",
+    )
+    assert house.pid("poster") == pid
+
+
+def test_of_a_singleton_the_old_process_stops_first(house: House) -> None:
+    house.script(
+        "lone",
+        "from fcntl import *\nlock = open('lone.lock', 'w'); flock(lock, LOCK_EX | LOCK_NB)\n"
+        "ready(); live(0.2)",
+    )
+    house.ready(lone=1)
+    pid = house.pid("lone")
+    house.order(part("restart", "lone", mode="surge"))
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"][0]
+    assert house.pid("lone") != pid
+    assert house.line.slots["lone", 1].failures == 0  # the second would have failed beside the first
+
+
+def test_an_old_process_that_dies_meanwhile_is_followed_by_its_replacement(house: House) -> None:
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    house.script("poster", "while not Path('go').exists(): time.sleep(0.01)\nready(); live()")
+    house.order(part("restart", "poster", mode="surge"))
+    house.until(lambda: house.slot("poster").succession and house.slot("poster").succession.process)  # pyright: ignore[reportOptionalMemberAccess]
+    os.kill(pid, signal.SIGKILL)
+    house.until(lambda: house.are("STARTING", "poster"))
+    (house.directory / "go").touch()
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"][0]
+    assert house.line.slots["poster", 1].restart_count == 1
+
+
+def test_one_that_is_not_at_work_is_simply_started_anew(house: House) -> None:
+    house.script("poster", "code = 1")
+    house.spread = 1.0
+    house.want(poster=1)
+    house.until(lambda: house.are("BACKOFF", "poster"))
+    house.script("poster", "ready(); live()")
+    house.order(part("restart", "poster", mode="surge"))
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"] == (True, f"poster/1 is READY (pid {house.pid('poster')})")
+
+
+def test_a_replacement_on_its_way_survives_its_manager(house: House) -> None:
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    house.script("poster", "while not Path('go').exists(): time.sleep(0.01)\nready(); live()")
+    restart = part("restart", "poster", mode="surge")
+    house.order(restart)
+    house.until(lambda: house.slot("poster").succession and house.slot("poster").succession.process)  # pyright: ignore[reportOptionalMemberAccess]
+    house.follow_a_killed_manager()
+    house.order(restart)
+    (house.directory / "go").touch()
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"][0]
+    assert house.pid("poster") != pid
+    assert not lives(pid)
+    assert len(list(house.slot("poster").processes)) == 1
+
+
+def test_stopped_in_the_middle_no_process_is_left(house: House) -> None:
+    house.ready(poster=1)
+    house.script("poster", "while not draining.is_set(): time.sleep(0.01)")
+    house.order(part("restart", "poster", mode="surge"))
+    house.until(lambda: house.slot("poster").succession and house.slot("poster").succession.process)  # pyright: ignore[reportOptionalMemberAccess]
+    pids = [process.pid for process in house.slot("poster").processes]
+    assert len(pids) == 2
+    house.want(poster=0)
+    house.until(lambda: house.are("STOPPED", "poster") and house.slot("poster").is_idle)
+    assert not living(pids)
+    assert house.line.finished["1"] == (False, "superseded by a later command")
