@@ -8,10 +8,10 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 
 from host.keeper import process_table
+from host.keeper.process_table import Signs
 
 SWEEPS_S = 5.0  # how long it looks for those that come late, at most
 GLANCE_S = 0.02
@@ -19,31 +19,30 @@ CLEAN_SWEEPS = 3  # in a row; a process may fork while it is looked for
 GENTLE_S = 1.0  # for a program that has a signal of its own for this
 
 
-def word(pid: int, *, lives: bool, gentle: bool = False) -> bytes:
-    """What the keeper tells of a child: it lives, it lives and shall end by its own signal, or it ended."""
-    return f"{('?' if gentle else '+') if lives else '-'}{pid}\n".encode()
+def lives(pid: int, signs: Signs) -> bytes:
+    """The keeper's word that a child lives."""
+    return f"+ {pid} {signs.pipes[pid]} {int(pid in signs.gentle)}\n".encode()
+
+
+def ended(pid: int) -> bytes:
+    """The keeper's word that a child ended."""
+    return f"- {pid}\n".encode()
 
 
 class Guardian:
-    """Knows the sessions of a keeper's children; everything else it reads when it is needed."""
+    """Knows by what the keeper's children are known; everything else it reads when it is needed."""
 
-    def __init__(
-        self, keeper: int, token: str, news: int, sessions: Iterable[int], gentle: Iterable[int]
-    ) -> None:
+    def __init__(self, keeper: int, news: int, signs: Signs) -> None:
         """Name what it watches.
 
         Args:
             keeper: the keeper's pidfd.
-            token: the keeper's mark.
             news: the pipe of its words.
-            sessions: the children that live already.
-            gentle: those of them that have a signal of their own.
+            signs: those of the children that live already; the words change it.
         """
         self._keeper = keeper
-        self._token = token
         self._news = news
-        self._sessions = set(sessions)
-        self._gentle = set(gentle)
+        self._signs = signs
         self._rest = b""
 
     def watch(self) -> int:
@@ -69,15 +68,15 @@ class Guardian:
             while said := os.read(self._news, 65536):
                 *words, self._rest = (self._rest + said).split(b"\n")
                 for told in words:
-                    pid = int(told[1:])
-                    self._sessions.discard(pid)
-                    self._gentle.discard(pid)
-                    if told[:1] in b"+?":
-                        self._sessions.add(pid)
-                    if told[:1] == b"?":
-                        self._gentle.add(pid)
+                    self._hear(*told.split())
             return False
         return True
+
+    def _hear(self, kind: bytes, pid: bytes, pipe: bytes = b"0", gentle: bytes = b"0") -> None:
+        if kind == b"+":
+            self._signs.add(int(pid), pipe=int(pipe), gentle=gentle == b"1")
+        else:
+            self._signs.remove(int(pid))
 
     def _end_all(self) -> None:
         began = time.monotonic()
@@ -88,9 +87,9 @@ class Guardian:
             for entry in process_table.entries():
                 if entry.pid == os.getpid() or entry.state == "Z":
                     continue
-                if process_table.belongs(entry, self._token, self._sessions):
+                if self._signs.are_on(entry):
                     left += 1
-                    if not (patient and entry.session in self._gentle):
+                    if not (patient and entry.session in self._signs.gentle):
                         with suppress(ProcessLookupError, PermissionError):
                             os.kill(entry.pid, signal.SIGKILL)
             clean = 0 if left else clean + 1

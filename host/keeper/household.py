@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from host.keeper import newborn, process_table
-from host.keeper.process_table import MARK
+from host.keeper.process_table import MARK, Signs
 from host.keeper.template import Template
 from host.keeper.wire import Birth, Ended, Started
 from host.keeper.worker import argv as worker_argv
@@ -37,11 +37,6 @@ class Member:
     files: Mapping[str, int]
     fresh: bool
     born_at: float
-
-    @property
-    def is_gentle(self) -> bool:
-        """Whether it has a signal of its own for the keeper's end."""
-        return self.birth.on_orphaned != signal.SIGKILL
 
     def started(self, *, resumed: bool) -> Started:
         """What a manager process is told of it."""
@@ -72,7 +67,7 @@ class Household:
     """Gives birth and remembers.
 
     Attributes:
-        token: the mark that the children's environments carry.
+        signs: by what the children and their descendants are known.
         living: the children by pid.
         ends: those that ended and whose end nobody acknowledged, by number, with the time of it.
     """
@@ -84,7 +79,7 @@ class Household:
             template: what workers are forked from; None: each gets an interpreter of its own.
             entry: what such an interpreter runs.
         """
-        self.token = secrets.token_hex(8)
+        self.signs = Signs(token=secrets.token_hex(8))
         self.living: dict[int, Member] = {}
         self.ends: dict[int, tuple[Ended, float]] = {}
         self._template = template
@@ -121,7 +116,7 @@ class Household:
         except OSError as error:
             for file in {*own.values(), *given.values()}:
                 os.close(file)
-            raise BirthError(f"{birth.name} can't be started: {error.strerror or error}") from error
+            raise BirthError(f"the system has no room for it ({error.strerror or error})") from error
         os.close(own.pop("log"))
         for file in set(given.values()) - set(own.values()):
             os.close(file)
@@ -136,11 +131,14 @@ class Household:
             born_at=time.monotonic(),
         )
         self.living[pid] = member
+        pipe = os.fstat(own["progress"]).st_ino if "progress" in own else 0
+        self.signs.add(pid, pipe=pipe, gentle=birth.on_orphaned != signal.SIGKILL)
         return member
 
     def bury(self, pid: int, exit_code: int) -> Ended:
         """Note a child's end; it is kept until `acknowledge`."""
         member = self.living.pop(pid)
+        self.signs.remove(pid)
         member.close()
         self._counted += 1
         birth = member.birth
@@ -168,7 +166,7 @@ class Household:
     def _make_files(self, own: dict[str, int], given: dict[str, int]) -> None:
         own["progress"], given[newborn.PROGRESS_FD] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         own["wake"] = given[newborn.WAKE_FD] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        own["stacks"] = given[newborn.STACKS_FD] = os.memfd_create(process_table.memory_name(self.token))
+        own["stacks"] = given[newborn.STACKS_FD] = os.memfd_create("stacks")
         # Appending: each dump goes behind the last, whoever moved the common offset.
         flags = fcntl.fcntl(own["stacks"], fcntl.F_GETFL)
         fcntl.fcntl(own["stacks"], fcntl.F_SETFL, flags | os.O_APPEND)
@@ -176,7 +174,7 @@ class Household:
     def _fork(self, birth: Birth, *, log: int, given: Mapping[str, int], fresh: bool) -> int:
         tie = bound_to_parent(birth.on_orphaned)
         files = list(given.values())
-        named = {name: str(file) for name, file in given.items()} | {MARK: self.token}
+        named = {name: str(file) for name, file in given.items()} | {MARK: self.signs.token}
 
         def separate() -> None:
             newborn.separate(birth.name, tie=tie, keep=files, log=log, limits=self._limits)
@@ -203,5 +201,8 @@ class Household:
 
 
 def _open_log(path: Path) -> int:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
+    except OSError as error:
+        raise BirthError(f"its log {path} can't be written ({error.strerror})") from error

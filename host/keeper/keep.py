@@ -132,6 +132,7 @@ class _Keep:
         self._serve()  # what it asked for before
         if self._line:
             self._line.close()
+            self._line = None
         self._predecessor = f"killed by {signal.Signals(-code).name}" if code < 0 else "it failed"
         now = time.monotonic()
         self._crashes.append(now)
@@ -179,15 +180,16 @@ class _Keep:
     def _bear(self, request: int, birth: Birth) -> None:
         while birth.worker is not None and self._template and not self._template.is_warm:
             self._template.warm()
+        household = self._household
         try:
-            member = self._household.bear(request, birth)
+            member = household.bear(request, birth)
         except BirthError as error:
             refused = Refused(request=request, name=birth.name, error=str(error))
             if self._line:
                 self._line.send("refused", fields_of(refused))
             return
         self._tell_started(member, resumed=False)
-        self._tell_guardian(member.pid, lives=True, gentle=birth.on_orphaned != signal.SIGKILL)
+        self._tell_guardian(guardian.lives(member.pid, household.signs))
 
     def _tell_started(self, member: Member, *, resumed: bool) -> None:
         started = member.started(resumed=resumed)
@@ -215,7 +217,7 @@ class _Keep:
                 self._launch_guardian()
             elif pid in self._household.living:
                 end = self._household.bury(pid, code)
-                self._tell_guardian(pid, lives=False)
+                self._tell_guardian(guardian.ended(pid))
                 if self._line:
                     self._line.send("ended", fields_of(end))
         if any_ended:
@@ -229,11 +231,7 @@ class _Keep:
     def _spare_orphans(self) -> None:
         """The manager process's own children are not ended: PostgreSQL shuts down by its own lifeline."""
         household = self._household
-        self._spared |= {
-            entry.pid
-            for entry in self._unknown()
-            if not process_table.belongs(entry, household.token, household.living)
-        }
+        self._spared |= {entry.pid for entry in self._unknown() if not household.signs.are_on(entry)}
 
     def _sweep(self) -> None:
         """End what an ended child left behind, in whatever session it is."""
@@ -267,8 +265,7 @@ class _Keep:
         keeper = os.pidfd_open(os.getpid())
         nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         household = self._household
-        gentle = [pid for pid, member in household.living.items() if member.is_gentle]
-        guard = Guardian(keeper, household.token, news, household.living, gentle)
+        guard = Guardian(keeper, news, household.signs)
         limits = household.limits
 
         def live() -> int:
@@ -280,9 +277,9 @@ class _Keep:
         for file in (news, keeper, nowhere):
             os.close(file)
 
-    def _tell_guardian(self, pid: int, *, lives: bool, gentle: bool = False) -> None:
+    def _tell_guardian(self, word: bytes) -> None:
         with suppress(BlockingIOError, BrokenPipeError):  # it stands still, or is about to be replaced
-            os.write(self._news, guardian.word(pid, lives=lives, gentle=gentle))
+            os.write(self._news, word)
 
 
 def _next_ended() -> int | None:

@@ -1,8 +1,9 @@
 """The process table: what /proc says of processes that this one may know nothing else of."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -45,25 +46,52 @@ def children() -> Sequence[Entry]:
     return [entry for entry in entries() if entry.parent == own]
 
 
-def memory_name(token: str) -> str:
-    """What a keeper calls the files in memory that it gives its children."""
-    return f"stacks-{token}"
+@dataclass(kw_only=True)
+class Signs:
+    """By what a keeper's children, and what descends from them, are known.
 
+    A session of one's own hides a process from the first sign, an environment of one's own from the second;
+    a fork without exec keeps the third.
 
-def belongs(entry: Entry, token: str, sessions: Collection[int]) -> bool:
-    """Whether a process is a keeper's child or a descendant of one, by whatever it inherited.
-
-    A session of one's own hides it from the first sign, an empty environment from the second; a fork without
-    exec keeps the third.
+    Attributes:
+        token: the value of `MARK`.
+        pipes: the living children, each with its progress pipe's inode; 0 for one that has none.
+        gentle: those of them that have a signal of their own for the keeper's end.
     """
-    if entry.session in sessions or entry.pid in sessions:
-        return True
-    place = PROC / str(entry.pid)
-    try:
-        if f"{MARK}={token}".encode() in (place / "environ").read_bytes().split(b"\0"):
+
+    token: str
+    pipes: dict[int, int] = field(default_factory=dict[int, int])
+    gentle: set[int] = field(default_factory=set[int])
+
+    def add(self, pid: int, *, pipe: int, gentle: bool) -> None:
+        """Know a child."""
+        self.pipes[pid] = pipe
+        if gentle:
+            self.gentle.add(pid)
+
+    def remove(self, pid: int) -> None:
+        """Forget a child that ended: its number may be another's soon."""
+        self.pipes.pop(pid, None)
+        self.gentle.discard(pid)
+
+    def are_on(self, entry: Entry) -> bool:
+        """Whether a process bears one of them."""
+        if entry.session in self.pipes:
             return True
-        files = place / "fd"
-        held = memory_name(token)
-        return any(held in os.readlink(files / name) for name in os.listdir(files))  # noqa: PTH115, PTH208
-    except OSError:  # it ended, or it is another user's
+        place = PROC / str(entry.pid)
+        try:
+            marked = f"{MARK}={self.token}".encode() in (place / "environ").read_bytes().split(b"\0")
+            return marked or self._writes(place)
+        except OSError:  # it ended, or it is another user's
+            return False
+
+    def _writes(self, place: Path) -> bool:
+        """Whether it holds the writing end of a child's progress pipe; the reading ends are the manager's."""
+        pipes = {f"pipe:[{inode}]" for inode in self.pipes.values() if inode}
+        for name in os.listdir(place / "fd"):  # noqa: PTH208  the names are numbers
+            with suppress(FileNotFoundError):
+                if os.readlink(place / "fd" / name) in pipes:  # noqa: PTH115  no path of ours
+                    flags = (place / "fdinfo" / name).read_text("utf-8").split("flags:")[1].split()[0]
+                    if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                        return True
         return False

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from host.keeper.client import Event, Keeper
+from host.keeper.process_table import read
 from host.keeper.wire import Birth, Ended, Started
 
 REPOSITORY = Path(__file__).parents[3]
@@ -38,7 +39,7 @@ address, entry, mode, *modules = sys.argv[1:]
 
 def manage(channel):
     def stop(number, frame):
-        os._exit(0)
+        os._exit(int(os.environ.get("STOPPED_WITH", "0")))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as test:
@@ -211,6 +212,19 @@ def lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def children_named(parent: int, name: str) -> list[int]:
+    """The children of a process that `ps` calls so."""
+    found = [read(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    return [
+        entry.pid
+        for entry in found
+        if entry
+        and entry.parent == parent
+        and entry.state != "Z"
+        and Path(f"/proc/{entry.pid}/comm").read_text().strip() == name
+    ]
 
 
 def living(pids: Sequence[int]) -> list[int]:
