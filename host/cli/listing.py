@@ -8,7 +8,8 @@ from host.cli.parser import near
 from host.terminal import printable
 
 MOST = 10_000
-LONGEST_S = 86_400.0
+LONGEST_S = 86_400
+NONE = "none"
 FOR_PROGRAMS = "for programs"
 
 
@@ -21,7 +22,12 @@ def add_json(*parsers: argparse.ArgumentParser) -> None:
 def add_limit(parser: argparse.ArgumentParser) -> None:
     """Let the person say how many."""
     parser.add_argument(
-        "-n", "--limit", type=count, default=50, metavar="N", help="how many, up to 10000 (default: 50)"
+        "-n",
+        "--limit",
+        type=number_between(1, MOST),
+        default=50,
+        metavar="N",
+        help="how many, up to 10000 (default: 50)",
     )
 
 
@@ -72,17 +78,6 @@ def number_of(what: str, *, longest: int = 18) -> Callable[[str], str]:
     return read
 
 
-def count(text: str) -> int:
-    """Read a number of lines or rows."""
-    if (
-        not (text.isascii() and text.isdecimal())
-        or not 1 <= int(text[:6]) <= MOST
-        or len(text) > len(str(MOST))
-    ):
-        raise argparse.ArgumentTypeError(f"is '{text[:40]}': allowed is a number from 1 to {MOST}")
-    return int(text)
-
-
 def print_fields(row: Mapping[str, object], *, width: int = 12) -> None:
     """Print what a row holds, a line each; what is empty is left out."""
     for name, value in row.items():
@@ -93,6 +88,23 @@ def print_fields(row: Mapping[str, object], *, width: int = 12) -> None:
 def moment(at: datetime | None) -> str | None:
     """A time as the person's clock shows it."""
     return None if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def number_between(low: int, high: int, *, none: bool = False) -> Callable[[str], int | str]:
+    """Read a whole number; with `none` that word too, which says that there is no limit."""
+
+    def read(text: str) -> int | str:
+        if none and text == NONE:
+            return text
+        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(high))
+        if not (is_number and low <= int(text) <= high):
+            also = f", or {NONE}" if none else ""
+            raise argparse.ArgumentTypeError(
+                f"is '{text[:40]}': allowed is a number from {low} to {high}{also}"
+            )
+        return int(text)
+
+    return read
 
 
 def seconds(text: str) -> float:

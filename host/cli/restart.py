@@ -4,12 +4,12 @@ import argparse
 
 from host.cli import local
 from host.cli.fault import UNREACHABLE, USAGE, CliError
-from host.cli.listing import seconds
+from host.cli.listing import LONGEST_S, number_between
 from host.cli.order import TIMEOUT_S, Order, add_order, give
 from host.cli.person import Person
 from host.cli.selector import add_selector, read_selector
 
-WATCH_S = 60.0
+WATCH_S = 60
 ROLLING_TIMEOUT_S = 600.0
 
 
@@ -28,7 +28,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="one slot first, compared with the others for a while, then the rest",
     )
     parser.add_argument(
-        "--watch", type=seconds, metavar="S", help=f"how long the canary is watched (default: {WATCH_S:g})"
+        "--watch",
+        type=number_between(1, LONGEST_S),
+        metavar="S",
+        help=f"how long the canary is watched (default: {WATCH_S:g})",
     )
     add_order(parser, timeout=f"default: {TIMEOUT_S:g}; rolling, or beside the watch, {ROLLING_TIMEOUT_S:g}")
 
@@ -43,7 +46,7 @@ def run(options: argparse.Namespace, person: Person) -> int:
             raise CliError("--rolling and --canary need the database, which is away", exit_code=UNREACHABLE)
         return local.give("restart", selector, options, person)
     args: dict[str, object] = {"strategy": "at_once"}
-    watch_s = 0.0
+    watch_s = 0
     if options.rolling:
         args = {"strategy": "rolling"}
     elif options.canary:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from host.cli.listing import number_between
 from host.cli.order import TIMEOUT_S, Order, add_order, give
 from host.cli.person import Person
 from host.cli.selector import Selector
@@ -12,7 +13,9 @@ MOST = 1000
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("name", metavar="NAME", help="the worker")
-    parser.add_argument("number", type=_number, metavar="N", help=f"how many slots, 0 to {MOST}")
+    parser.add_argument(
+        "number", type=number_between(0, MOST), metavar="N", help=f"how many slots, 0 to {MOST}"
+    )
     add_order(parser)
 
 
@@ -25,9 +28,3 @@ def run(options: argparse.Namespace, person: Person) -> int:
         timeout_s=options.timeout or TIMEOUT_S,
     )
     return give(order, options, person)
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST)) and int(text) <= MOST):
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a number from 0 to {MOST}")
-    return int(text)

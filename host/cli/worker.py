@@ -1,10 +1,9 @@
 """`socialfleet worker`: the program's workers, where they may run and what they may use; one run here."""
 
 import argparse
-from collections.abc import Callable
 
 from host.cli.fault import USAGE, CliError
-from host.cli.listing import add_json
+from host.cli.listing import NONE, add_json, number_between
 from host.cli.order import TIMEOUT_S, Order, add_order, give
 from host.cli.person import Person
 from host.cli.selector import Selector
@@ -16,7 +15,6 @@ LEAST_MEMORY_MB = 16
 MOST_MEMORY_MB = 1 << 20
 MOST_CPU_PERCENT = 100_000
 MOST_NICE = 19
-NO_LIMIT = "none"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +24,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     run_parser.add_argument("name", metavar="NAME")
     run_parser.add_argument(
         "--slot",
-        type=_between(1, MOST_SLOTS),
+        type=number_between(1, MOST_SLOTS),
         default=1,
         metavar="N",
         help="which replica (default: 1)",
@@ -43,18 +41,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     setting.add_argument(
         "--memory-limit-mb",
-        type=_between(LEAST_MEMORY_MB, MOST_MEMORY_MB, none=True),
+        type=number_between(LEAST_MEMORY_MB, MOST_MEMORY_MB, none=True),
         metavar="N",
         help="of a process and its children together: above it, it drains and restarts; or none",
     )
     setting.add_argument(
         "--cpu-limit-percent",
-        type=_between(1, MOST_CPU_PERCENT, none=True),
+        type=number_between(1, MOST_CPU_PERCENT, none=True),
         metavar="N",
         help="of one CPU over a minute: above it, it drains and restarts; or none",
     )
     setting.add_argument(
-        "--nice", type=_between(0, MOST_NICE), metavar="N", help="how far it lets others go first, 0 to 19"
+        "--nice",
+        type=number_between(0, MOST_NICE),
+        metavar="N",
+        help="how far it lets others go first, 0 to 19",
     )
     add_order(setting)
 
@@ -91,7 +92,7 @@ def _set(options: argparse.Namespace, person: Person) -> int:
     order = Order(
         action="set",
         selector=Selector(text=options.name),
-        args={name: None if value == NO_LIMIT else value for name, value in given.items()},
+        args={name: None if value == NONE else value for name, value in given.items()},
         timeout_s=options.timeout or TIMEOUT_S,
     )
     return give(order, options, person)
@@ -110,16 +111,3 @@ def _placement(text: str) -> dict[str, object]:
     if len(pairs) > 1:
         raise argparse.ArgumentTypeError(f"is '{text}': a host and labels don't go together")
     return {"host": named["host"]}
-
-
-def _between(low: int, high: int, *, none: bool = False) -> Callable[[str], int | str]:
-    def read(text: str) -> int | str:
-        if none and text == NO_LIMIT:
-            return text
-        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(high))
-        if not (is_number and low <= int(text) <= high):
-            also = f", or {NO_LIMIT}" if none else ""
-            raise argparse.ArgumentTypeError(f"is '{text}': allowed is a number from {low} to {high}{also}")
-        return int(text)
-
-    return read

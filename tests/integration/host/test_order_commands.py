@@ -2,12 +2,13 @@
 
 import sys
 import threading
-from collections.abc import Callable
+import time
 
 import pytest
 
 from coordination.desired import Part
 from host.cli import order
+from tests.fault_proxy import FaultProxy
 from tests.integration.host.scripted_manager import Said, ScriptedManager, managing
 from tests.integration.host.shell import Shell
 
@@ -201,32 +202,42 @@ def test_everything_is_stopped_with_yes_and_on_one_host_with_its_name(shell: She
         assert shell.lines() == ["planner/1 is done with restart", "poster/1 is done with restart"]
 
 
-def test_an_acknowledgement_that_is_lost_does_not_double_the_command(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The session is cut in the moment between the commit and its answer."""
-    cut = threading.Event()
-    told = order.commands.request_command
+def test_an_acknowledgement_that_is_lost_does_not_double_the_command(shell: Shell) -> None:
+    """The network fails between the commit and its answer."""
+    with shell.database.owner() as owner, managing(ScriptedManager(database=shell.database)) as manager:
+        place = f"{owner.info.host}/.s.PGSQL.{owner.info.port}"
+        upstream = place if place.startswith("/") else (owner.info.host, owner.info.port)
+        with FaultProxy(upstream) as proxy:
+            shell.state.put("dsn/console", proxy.dsn(shell.database.dsn("console")))
+            # The shares' lock holds the request back until the answer's way is slow.
+            owner.execute("SELECT pg_advisory_lock(fleet.lock_key('hosts', 'shares'))")
 
-    def lose(*arguments: object, **named: object) -> object:
-        answer = told(*arguments, **named)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        if not cut.is_set():
-            cut.set()
-            database = arguments[0]
-            with shell.database.owner() as owner:
-                owner.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE application_name LIKE 'socialfleet cli%' AND datname = current_database()"
-                )
-            return told(database, *arguments[1:], **named)  # type: ignore[arg-type]  # pyright: ignore
-        return answer
+            def lose_the_answer() -> None:
+                until(shell, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                proxy.switch("delay", delay_s=60)
+                owner.execute("SELECT pg_advisory_unlock(fleet.lock_key('hosts', 'shares'))")
+                until(shell, "SELECT 1 FROM fleet.commands")
+                proxy.switch("cut")
+                proxy.switch("pass")
 
-    monkeypatch.setattr(order.commands, "request_command", lose)
-    with managing(ScriptedManager(database=shell.database)) as manager:
-        assert shell.run("restart", "poster") == 0
-    assert shell.rows("SELECT count(*), count(DISTINCT idempotency_key) FROM fleet.commands") == [(1, 1)]
+            fault = threading.Thread(target=lose_the_answer)
+            fault.start()
+            try:
+                assert shell.run("restart", "poster") == 0
+            finally:
+                fault.join()
+    assert shell.lines() == ["poster/1 is done with restart"]
+    assert shell.rows("SELECT count(*) FROM fleet.commands") == [(1,)]
     assert shell.rows("SELECT count(*) FROM fleet.audits") == [(1,)]
     assert len(manager.taken) == 1
+
+
+def until(shell: Shell, statement: str) -> None:
+    """Look until it gives a row."""
+    deadline = time.monotonic() + 20
+    while not shell.rows(statement):
+        assert time.monotonic() < deadline, statement
+        time.sleep(0.02)
 
 
 def test_how_far_a_wait_is_is_told_on_a_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,9 +256,6 @@ def test_how_far_a_wait_is_is_told_on_a_terminal(shell: Shell, monkeypatch: pyte
     assert captured.out == "poster/1 has drained\n"
     assert "socialfleet: 0 of 1 done" in captured.err
     assert asked.is_set()
-
-
-Ask = Callable[[], str]
 
 
 @pytest.mark.parametrize(("said", "code", "stopped"), [("y\n", 0, 2), ("\n", 1, 0)])
