@@ -37,7 +37,7 @@ from workers import registry
 __all__ = ["WOKEN_AS", "Control", "Orders", "ProcessEnd", "SlotState"]
 
 INTERVAL_S = 1.0
-RETRY_S = 1.0
+RETRY_S = 0.5
 LEAVE_S = 1.0
 AWAY_S = 3.0
 """Without an answer for so long the database counts as away, though its connection stands."""
@@ -115,7 +115,7 @@ class Control:
         self._is_away = False
         self._answered_at_s = boottime_s()
         self.refusal: HostTakenError | None = None
-        self._channel = WakeChannel(dsn, attend=self._changed.set, wake_worker=wake_worker)
+        self._channel = WakeChannel(dsn, attend=self._changed.set, wake_worker=wake_worker, workers=workers)
         # A daemon, so that a database that hangs can't keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 

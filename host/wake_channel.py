@@ -8,7 +8,7 @@ heard, the connection is made anew, and the host's row says "broken" until one i
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from coordination.database import Database
@@ -31,7 +31,12 @@ class WakeChannel:
     """Hears wake-ups and passes them on; `nonce` and `state` are the control thread's side."""
 
     def __init__(
-        self, dsn: Callable[[], str], *, attend: Callable[[], None], wake_worker: Callable[[str, Kind], None]
+        self,
+        dsn: Callable[[], str],
+        *,
+        attend: Callable[[], None],
+        wake_worker: Callable[[str, Kind], None],
+        workers: Iterable[str] = (),
     ) -> None:
         """Name the parts.
 
@@ -39,10 +44,13 @@ class WakeChannel:
             dsn: gives the connection string as it is now.
             attend: called when the manager itself is woken; in the channel's thread.
             wake_worker: takes a worker's name and what there is for it; in the channel's thread.
+            workers: the names that are woken once when the channel was deaf: they may have missed something.
         """
         self._dsn = dsn
         self._attend = attend
         self._wake_worker = wake_worker
+        self._workers = tuple(workers)
+        self._was_deaf = False
         self._lock = threading.Lock()
         self._state: State = "untested"
         self._nonce: str | None = None
@@ -100,6 +108,9 @@ class WakeChannel:
         with self._lock:
             self._listens, self._due_at = True, 0.0
         self._attend()  # what was notified while nobody listened; and the test
+        for name in self._workers if self._was_deaf else ():
+            self._wake_worker(name, "step")
+        self._was_deaf = True  # should this connection end
         while not self._leaving.is_set() and not self._renewed.is_set():
             for payload in database.notifications(GLANCE_S):
                 self._hear(payload)
