@@ -80,9 +80,6 @@ function begin(button) {
   at("order-what").hidden = Boolean(about.alert);
   at("order-of").hidden = Boolean(about.alert || about.host);
   show(at("order-of"), []);
-  show(at("order-of"), []);
-  show(at("order-of"), []);
-  show(at("order-of"), []);
   show(at("order-of"), about.selector ? [
     choice("of", "slot", `${about.selector} alone`, true),
     choice("of", "worker", siblings > 1 ? `all ${siblings} slots of ${worker}` : `worker ${worker}`, false),

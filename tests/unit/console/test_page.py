@@ -45,5 +45,7 @@ def test_every_file_of_the_page_is_served_and_every_script_is_loaded() -> None:
 def test_every_place_that_a_script_fills_is_in_the_markup() -> None:
     scripts = "".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
     wanted = set(re.findall(r"\bat\(\"([a-z-]+)\"\)", scripts))
+    places = re.findall(r"\bid=\"([a-z-]+)\"", (STATIC / "index.html").read_text("utf-8"))
     assert {"workers", "hosts", "alerts", "commands", "black-boxes", "order-reason"} <= wanted
-    assert wanted <= set(re.findall(r"\bid=\"([a-z-]+)\"", (STATIC / "index.html").read_text("utf-8")))
+    assert wanted <= set(places)
+    assert len(places) == len(set(places))
