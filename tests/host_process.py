@@ -29,10 +29,11 @@ NOBODYS_X = "http://127.0.0.1:9"
 X_VALUES = ("X_CONSUMER_KEY", "X_CONSUMER_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET")
 READY_STATES = ("READY", "BUSY", "PAUSED")
 LIVING = """
-    SELECT i.worker, i.slot, i.host, i.pid, i.pid_started, h.state
+    SELECT DISTINCT ON (i.pid, i.pid_started) i.worker, i.slot, i.host, i.pid, i.pid_started, h.state
     FROM fleet.incarnations i JOIN fleet.heartbeats h ON h.incarnation = i.id
-    WHERE i.ended_at IS NULL ORDER BY i.started_at
+    WHERE i.ended_at IS NULL ORDER BY i.pid, i.pid_started, i.started_at DESC
 """
+"""The newest life of each process: one that lost its session lives on in another."""
 Found = TypeVar("Found")
 
 

@@ -47,7 +47,9 @@ def run(away_s: float, told: Callable[[str], None]) -> Outcome:
             )
             outcome.settled_s.append(round(monotonic() - began, 1))
             told(f"all went on {outcome.settled_s[-1]} s after the database came back")
-            outcome.broken(PROMISE, _changed(before, _ready(host)))
+            if changed := _changed(before, _ready(host)):
+                ends = [f"{one['name']}/{one['slot']}: {one['reason']}" for one in host.snapshot()["slots"]]
+                outcome.broken(PROMISE, [f"{', '.join(changed)} ({'; '.join(ends)})"])
         except AssertionError as error:
             outcome.broken(PROMISE, [str(error)])
         host.stop()

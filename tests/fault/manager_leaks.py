@@ -22,6 +22,7 @@ SESSION_LOCKS = """
 """
 FILES_MORE = 2
 """A process that looks may hold a file or two for a moment; a leak grows with every fault."""
+SEGMENT = re.compile(r"/dev/shm/(\S+)")
 SHARED = re.compile(r"^PostgreSQL\.|fleet", re.IGNORECASE)
 
 
@@ -97,10 +98,14 @@ def described(process: psutil.Process) -> str:
 
 
 def shared_memory() -> set[str]:
-    """Segments that PostgreSQL or the fleet left in shared memory: POSIX's by name, System V's by id."""
+    """Shared memory that nobody has any more: POSIX's segments by name, System V's by id."""
+    mapped: set[str] = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            mapped |= set(SEGMENT.findall(Path(f"/proc/{process.pid}/maps").read_text()))
     found = {path.name for path in Path("/dev/shm").iterdir() if SHARED.search(path.name)}
     segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
-    return found | {f"System V {line.split()[1]}" for line in segments if line.split()[6] == "0"}
+    return (found - mapped) | {f"System V {line.split()[1]}" for line in segments if line.split()[6] == "0"}
 
 
 def temporary_files(places: Iterable[Path]) -> set[str]:
