@@ -184,14 +184,14 @@ class Household:
 
         def be_program() -> NoReturn:
             separate()
-            newborn.run_program(list(birth.argv), {**birth.environment, **named}, keep=())
+            newborn.run_program(list(birth.argv), {**birth.environment, **named})
 
         def be_worker(worker: str, slot: int, template: Template | None) -> NoReturn:
             separate()
             environment = {**birth.environment, **named, newborn.LOG: str(birth.log)}
             if template is None:
                 argv = worker_argv(self._entry, worker, slot)
-                newborn.run_program(argv, {**os.environ, **environment}, keep=files)
+                newborn.run_program(argv, {**os.environ, **environment}, keep=files, is_worker=True)
             newborn.run_here(environment, given[newborn.STACKS_FD], lambda: template.run(worker, slot))
 
         if birth.worker is None:

@@ -61,6 +61,7 @@ class _Keep:
         self._line: Line | None = None
         self._guardian = 0
         self._news = -1
+        self._wakes = -1
         self._spared: set[int] = set()
         self._stopping = False
         self._exit_code: int | None = None
@@ -70,11 +71,8 @@ class _Keep:
         be_called("fleet-keeper")
         adopt_orphans()
         self._household.make_room()
-        woken, wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
-        for number in FORWARDED:
-            signal.signal(number, self._forward)
-        signal.signal(signal.SIGCHLD, _noted)
+        woken, self._wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._take_signals()
         self._launch_guardian()
         self._launch_manager()
         while self._exit_code is None:
@@ -83,8 +81,7 @@ class _Keep:
             self._reap()
             if time.monotonic() >= self._sweep_at:
                 self._sweep()
-            if self._template and not self._template.is_warm:
-                self._template.warm()
+            self._warm()
         self._end_all()
         return self._exit_code
 
@@ -93,11 +90,27 @@ class _Keep:
         poll.register(woken, select.POLLIN)
         if self._line and not self._line.is_closed:
             poll.register(self._line.fileno(), select.POLLIN | (select.POLLOUT if self._line.is_full else 0))
-        is_warming = self._template is not None and not self._template.is_warm
-        poll.poll(0 if is_warming else max(0.0, self._sweep_at - time.monotonic()) * 1000)
+        poll.poll(0 if self._is_warming else max(0.0, self._sweep_at - time.monotonic()) * 1000)
         with suppress(BlockingIOError):
             while os.read(woken, 4096):
                 pass
+
+    def _take_signals(self) -> None:
+        signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
+        for number in FORWARDED:
+            signal.signal(number, self._forward)
+        signal.signal(signal.SIGCHLD, _noted)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+    @property
+    def _is_warming(self) -> bool:
+        return self._template is not None and not self._template.is_warm
+
+    def _warm(self) -> None:
+        """Import one more module; what that did to the signals is undone."""
+        if self._template is not None and not self._template.is_warm:
+            self._template.warm()
+            self._take_signals()
 
     # The manager process
 
@@ -178,8 +191,8 @@ class _Keep:
             self._household.acknowledge(fields["number"])
 
     def _bear(self, request: int, birth: Birth) -> None:
-        while birth.worker is not None and self._template and not self._template.is_warm:
-            self._template.warm()
+        while birth.worker is not None and self._is_warming:
+            self._warm()
         household = self._household
         try:
             member = household.bear(request, birth)

@@ -26,6 +26,8 @@ LOG = "SOCIALFLEET_LOG"
 NO_PROGRAM = 127  # as shells say it
 STREAMS = (0, 1, 2)
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+FOR_WORKERS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Ignored from birth: a question for its stacks must not end a worker before it can answer."""
 
 
 def fork(body: Callable[[], int]) -> int:
@@ -78,7 +80,7 @@ def separate(
         if number not in {signal.SIGKILL, signal.SIGSTOP}:
             with suppress(OSError, ValueError):  # the C library keeps some for itself
                 signal.signal(number, signal.SIG_DFL)
-    for ignored in IGNORED_BY_PYTHON:
+    for ignored in (*IGNORED_BY_PYTHON, *FOR_WORKERS):
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -112,7 +114,6 @@ def arm(stacks: int) -> None:
     """Let a crash tell its stacks on stderr, and SIGUSR1 write those of all threads into `stacks`."""
     faulthandler.enable(file=2)
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def run_here(environment: Mapping[str, str], stacks: int, body: Callable[[], int]) -> NoReturn:
@@ -129,16 +130,14 @@ def run_here(environment: Mapping[str, str], stacks: int, body: Callable[[], int
     leave(live)
 
 
-def run_program(argv: list[str], environment: Mapping[str, str], *, keep: Collection[int]) -> NoReturn:
+def run_program(
+    argv: list[str], environment: Mapping[str, str], *, keep: Collection[int] = (), is_worker: bool = False
+) -> NoReturn:
     """Live as a program; says in the log when there is no such program."""
     for file in keep:
         os.set_inheritable(file, True)
-    for reset in IGNORED_BY_PYTHON:
+    for reset in (*IGNORED_BY_PYTHON, signal.SIGINT, *(() if is_worker else FOR_WORKERS)):
         signal.signal(reset, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if keep:  # a worker: a question for its stacks must not end it before it can answer
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         os.execvpe(argv[0], argv, environment)  # noqa: S606  argv is ours
     except OSError as error:

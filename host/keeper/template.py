@@ -17,6 +17,9 @@ from host.keeper.worker import ENTRY, function
 GROUP = "socialfleet.workers"
 FLEET = "workers.fleet"
 OURS = frozenset({"config", "coordination", "workers"})
+EVERYBODY = "*"
+EVERYBODYS = ("config", "workers.process")
+"""What every worker's process needs beside its own module."""
 SOURCES = (".py", ".sql")
 Stamp = tuple[int, int, int]
 
@@ -53,7 +56,7 @@ class Template:
         try:
             import_module(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001  a worker's own fault, told by its own process
-            self.failed[self.modules.get(module, "*")] = f"{type(error).__name__}: {error}"
+            self.failed[self.modules.get(module, EVERYBODY)] = f"{type(error).__name__}: {error}"
         if not self._waiting:
             self._stamps = self._look()
             gc.collect()
@@ -63,7 +66,7 @@ class Template:
         """Whether a fork has this worker's code as it is on disk, and nothing that a fork must not have."""
         return (
             self.is_warm
-            and not {worker, "*"} & self.failed.keys()
+            and not {worker, EVERYBODY} & self.failed.keys()
             and (worker in self.modules.values() or not self.failed)
             and not self._is_stale()
             and _thread_count() == 1
@@ -99,7 +102,8 @@ def of_the_fleet() -> Template:
     """The template of the program's own workers, and of those that installed packages register."""
     package = find_spec(FLEET)
     places: Sequence[str] = (package.submodule_search_locations or ()) if package else ()
-    modules = {f"{FLEET}.{module.name}": module.name for module in pkgutil.iter_modules(places)}
+    modules = dict.fromkeys(EVERYBODYS, EVERYBODY)
+    modules |= {f"{FLEET}.{module.name}": module.name for module in pkgutil.iter_modules(places)}
     points = entry_points(group=GROUP)
     modules |= {point.module: point.name for point in points}
     return Template(modules=modules, packages=OURS | {point.module.partition(".")[0] for point in points})
