@@ -7,23 +7,22 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from coordination.desired import WantedSlot
 from host import cli
 from host.keeper.client import Event, Keeper
 from host.keeper.wire import Ended, Refused, Started
-from host.local_line import LocalLine, Request, RequestRefusedError
+from host.local_line import LocalLine
 from host.orders import Orders, ProcessEnd, SlotName
 from host.slots import usage
 from host.slots.echo import Echo
 from host.slots.ground import Ground
 from host.slots.line import Line
+from host.slots.local_orders import LocalOrders
 from host.slots.log_file import Rotation
 from host.slots.log_tail import how
 from host.slots.parts import Parts
 from host.slots.slot import Slot
-from host.slots.snapshot import Snapshot, as_json
+from host.slots.snapshot import Snapshot
 from host.supervisor import Supervisor
 from workers.wake import Kind
 
@@ -87,7 +86,6 @@ class WorkerManager:
         self._clock = clock
         self._slots: dict[SlotName, Slot] = {}
         self._leaving: set[SlotName] = set()
-        self._overrides: dict[SlotName, bool] = {}
         self._ground = Ground(
             keeper=keeper,
             line=line,
@@ -103,14 +101,17 @@ class WorkerManager:
         )
         self._parts = Parts(line, self._slots, clock)
         self._snapshot = Snapshot(state)
-        self._local = LocalLine(state, self._answer, watch=supervisor.watch, unwatch=supervisor.unwatch)
+        self._orders = LocalOrders(state, line, self._slots, clock)
+        self._local = LocalLine(
+            state, self._orders.answer, watch=supervisor.watch, unwatch=supervisor.unwatch
+        )
         self._echo = Echo(logs) if to_stdout else None
         self._turned_at = clock()
         self._sampled_at = float("-inf")
-        self._stale_since: datetime | None = None
-        self._begun = self._stopping = False
+        self._begun = False
         if keeper.generation > 1:
             self._snapshot.resume(self._slot)
+            self._orders.resume()
         supervisor.children.append(self)
 
     @property
@@ -141,7 +142,7 @@ class WorkerManager:
         orders = self._line.take()
         self._ground.look()
         self._note_outage()
-        if orders is not None and not self._stopping:
+        if orders is not None and not self._orders.is_closed:
             self._ground.note_progress(orders.progress_ages)
             self._reconcile(orders)
             self._parts.take(orders.parts)
@@ -150,7 +151,7 @@ class WorkerManager:
         told = sorted(self._slots.items())
         self._line.report(tuple(slot.snapshot() for _, slot in told))
         self._snapshot.write_if_due(
-            [slot for _, slot in told], now=self._clock(), stale_since=self._stale_since
+            [slot for _, slot in told], now=self._clock(), stale_since=self._orders.stale_since
         )
 
     def tick(self) -> None:
@@ -189,7 +190,7 @@ class WorkerManager:
 
     def stop(self, reason: str = FLEET_STOPPED) -> None:
         """Drain every worker; returns when all ended, at the latest after the drain's deadline."""
-        self._stopping = True
+        self._orders.is_closed = True
         for slot in self._slots.values():
             slot.want(replace(slot.wanted, runs=False, reason=reason))
         while not (self._keeper.has_ended or all(slot.is_idle for slot in self._slots.values())):
@@ -214,7 +215,7 @@ class WorkerManager:
             (wanted.worker, wanted.slot): wanted for wanted in orders.slots if wanted.worker in self._workers
         }
         for name, wanted in share.items():
-            self._slot(*name).want(self._overridden(name, wanted))
+            self._slot(*name).want(self._orders.overridden(name, wanted))
         for name in sorted(self._slots.keys() - share.keys()):
             slot = self._slots[name]
             slot.want(replace(slot.wanted, runs=False, reason=NOT_OURS))
@@ -226,17 +227,7 @@ class WorkerManager:
     def _forget_what_left(self) -> None:
         for name in [name for name in self._leaving if self._slots[name].is_idle]:
             self._leaving.discard(name)
-            self._overrides.pop(name, None)
             del self._slots[name]
-
-    def _overridden(self, name: SlotName, wanted: WantedSlot) -> WantedSlot:
-        """What a person wants here that the database doesn't know yet goes before what it says."""
-        runs = self._overrides.get(name, wanted.runs)
-        return (
-            wanted
-            if runs == wanted.runs
-            else replace(wanted, runs=runs, reason="" if runs else "stopped here")
-        )
 
     def _begin(self) -> None:
         """The first turn: what an earlier manager process left is adopted by now, the rest of it starts."""
@@ -277,52 +268,9 @@ class WorkerManager:
 
     def _note_outage(self) -> None:
         if not self._line.is_away:
-            self._stale_since = None
-        elif self._stale_since is None:
-            self._stale_since = datetime.now(UTC) - timedelta(seconds=self._line.unanswered_s)
-
-    # What a person on this host asks
-
-    def _answer(self, request: Request) -> Mapping[str, Any]:
-        """Carry out a request of `manager.sock`; it is in the database's audit as soon as that answers."""
-        named = self._named(request.name)
-        text = ""
-        if request.do != "status":
-            if self._stopping:
-                raise RequestRefusedError("the fleet is stopping: nothing is started or stopped any more")
-            reason = f"{request.reason or 'no reason given'} ({request.actor or 'somebody'} on this host)"
-            for name in named:
-                self._carry_out(request.do, name, reason)
-            self._line.audit_later(
-                request.do, request.name, request.actor, request.reason, lambda: self._settled(named)
-            )
-            text = ", ".join(f"{self._slots[name].name} is {self._slots[name].state}" for name in named)
-            if self._line.is_away:
-                text += "; it is audited when the database is back"
-        seen = as_json(
-            [self._slots[name] for name in named], now=self._clock(), stale_since=self._stale_since
-        )
-        return {"ok": True, "text": text, "slots": seen["slots"], "stale_since": seen["stale_since"]}
-
-    def _carry_out(self, do: str, name: SlotName, reason: str) -> None:
-        slot = self._slots[name]
-        if do == "restart":
-            slot.restart(reason)
-            return
-        self._overrides[name] = do == "start"
-        slot.want(replace(slot.wanted, runs=do == "start", reason="" if do == "start" else reason))
-        slot.start()
-
-    def _settled(self, named: Sequence[SlotName]) -> None:
-        for name in named:
-            self._overrides.pop(name, None)
-
-    def _named(self, selector: str) -> list[SlotName]:
-        named = [name for name in sorted(self._slots) if selector in {"*", name[0], f"{name[0]}/{name[1]}"}]
-        if not named and selector != "*":
-            here = ", ".join(f"{worker}/{slot}" for worker, slot in sorted(self._slots)) or "none"
-            raise RequestRefusedError(f"{selector} has no slot on this host; those here: {here}")
-        return named
+            self._orders.stale_since = None
+        elif self._orders.stale_since is None:
+            self._orders.stale_since = datetime.now(UTC) - timedelta(seconds=self._line.unanswered_s)
 
 
 def main(arguments: list[str] | None = None) -> int:

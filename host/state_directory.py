@@ -31,6 +31,9 @@ PARTS = (
     "account",
     "fence",
     "manager.sock",
+    "status.json",
+    "local-orders.json",
+    "black-boxes",
     "lock",
 )
 

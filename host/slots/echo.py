@@ -14,7 +14,7 @@ from typing import IO
 LOOK_S = 0.2
 CHUNK_BYTES = 1 << 16
 LATE_LOOKS = 5
-"""So many looks after its rotation a file is read on: who looked at its name just before writes to it just after."""
+"""So many looks after its rotation a file is read on, for a writer that had just looked at its name."""
 
 
 class Echo:
@@ -76,7 +76,7 @@ class _Opened:
 
 
 class _Followed:
-    """One log: its present file, and those that were rotated a moment ago, for a writer may be a line late."""
+    """One log: its present file, and those that were rotated a moment ago: a writer may be a line late."""
 
     def __init__(self, path: Path, *, from_end: bool) -> None:
         self._path = path

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from host.keeper.wire import Started
+from host.slots.log_tail import explain, last_words
 from host.slots.stall import Signs
 from host.slots.usage import CpuShare, Usage
 from workers.progress_pipe import Word, WordReader
@@ -132,6 +134,16 @@ class WorkerProcess:
         """How long a step usually takes, by the median of its last runs; None where none was seen."""
         seen = sorted(self._durations.get(step, ()))
         return seen[len(seen) // 2] if seen else None
+
+    def explain(self, exit_code: int, log: Path) -> str:
+        """Say how it ended: by what was asked of it, else by itself."""
+        leaving = self.leaving
+        if leaving is None:
+            return explain(exit_code, last_words(log, self.log_offset))
+        by_deadline = leaving.until > leaving.since and self.stalled is None
+        if by_deadline and (leaving.killed or exit_code == -signal.SIGKILL):
+            return f"killed: it did not drain within {leaving.until - leaving.since:g} s ({leaving.reason})"
+        return leaving.reason
 
     def close(self) -> None:
         """Give the file descriptors back, but the eventfd, which has its own keeper; once."""

@@ -9,24 +9,25 @@ A replacement (a rolling restart) is born beside the process that it replaces an
 one that isn't is ended, and the old process goes on. Nothing here blocks: `tick` does what is due.
 """
 
-import signal
 from collections.abc import Iterator
 from contextlib import suppress
 
 from coordination.desired import WantedSlot
 from host.keeper.wire import Birth, Ended, Refused, Started
 from host.orders import SlotState
-from host.slots.black_box import LOOK_S, BlackBox
+from host.slots.black_box import LOOK_S as BOX_LOOK_S
 from host.slots.failures import MANY, PROBE_S, STABLE_S, WINDOW_S, Failures
 from host.slots.ground import Ground
 from host.slots.log_file import LogFile
 from host.slots.log_tail import explain, last_words
 from host.slots.process import AT_WORK, WorkerProcess
 from host.slots.succession import Succession
-from host.slots.usage import Usage, renice
+from host.slots.usage import Usage
+from host.slots.watch import ABOVE, Watch
 
-STALLED_DRAIN_S = 2.0
-MIB = 1 << 20
+LOOK_S = 0.2
+REFUSED_DRAIN_S = 2.0
+"""A replacement that is not wanted gets so long."""
 
 
 class Slot:
@@ -62,7 +63,7 @@ class Slot:
         self._request: int | None = None
         self._due: float | None = None
         self._idle_reason = ""
-        self._box: BlackBox | None = None
+        self._watch = Watch(ground, (worker, slot), self.log)
         self._log_offset = 0
 
     @property
@@ -87,10 +88,10 @@ class Slot:
         due = [each.leaving.until for each in self.processes if each.leaving and not each.leaving.killed]
         if self._due is not None:
             due.append(self._due)
-        if self._box is not None:
-            due.append(self._ground.clock() + LOOK_S)
+        if self._watch.is_busy:
+            due.append(self._ground.clock() + BOX_LOOK_S)
         if self.succession and self.succession.process:
-            due.append(self._ground.clock() + 10 * LOOK_S)
+            due.append(self._ground.clock() + LOOK_S)
         return min(due, default=None)
 
     # What is asked of it
@@ -99,7 +100,8 @@ class Slot:
         """Take the desired state; what differs from before is carried out."""
         before, self.wanted = self.wanted, wanted
         if wanted.limits.nice != before.limits.nice:
-            self._renice()
+            for process in self.processes:
+                self._watch.renice(process, wanted.limits.nice)
         if wanted.runs and not before.runs:
             self.start()
         elif before.runs and not wanted.runs:
@@ -191,7 +193,7 @@ class Slot:
             if process.leaving and not process.leaving.killed and now >= process.leaving.until:
                 self._kill(process)
         if self.process is not None:
-            self._watch(self.process, now)
+            self._look_after(self.process, now)
         elif self._due is not None and now >= self._due and self.wanted.runs:
             self._due = None
             self.start()
@@ -208,7 +210,7 @@ class Slot:
         process = self.process
         if process is None or process.leaving is not None or process.stalled is not None:
             return
-        if excess := self._excess(process):
+        if excess := self._watch.excess(process, self.wanted.limits):
             text = f"{self.name} {excess}: it drains and restarts"
             self._ground.line.event("warning", "over_limit", text, {})
             self._leave([process], excess)
@@ -314,7 +316,7 @@ class Slot:
             self._mourn(event)
             return False
         self._release(process)
-        how = self._explain(process, event.exit_code)
+        how = process.explain(event.exit_code, self.log.path)
         self.last_end = how
         if process is self.predecessor:
             self.predecessor = None
@@ -334,9 +336,7 @@ class Slot:
     def _bereave(self, process: WorkerProcess, how: str) -> None:
         """The process that did the work is gone: the next takes over, is born, or is waited for."""
         self.process, leaving = None, process.leaving
-        if self._box is not None:
-            self._box.keep()
-            self._box = None
+        self._watch.ended()
         if self.succession is not None and self.succession.process is not None:
             self.process, self.succession = self.succession.process, None
         elif self.succession is not None:
@@ -345,8 +345,8 @@ class Slot:
             self._idle_reason = how
         elif leaving is None or leaving.counts:
             self._fail(how)
-        elif self._is_short_of(process, leaving.reason):
-            self._wait(how, counts=False)
+        elif ABOVE in leaving.reason and self._ground.clock() - process.born_at < STABLE_S:
+            self._wait(how, counts=False)  # over its limits as soon as it lived: not to be born in a loop
         else:
             self.start()
 
@@ -373,38 +373,16 @@ class Slot:
 
     # Watching
 
-    def _watch(self, process: WorkerProcess, now: float) -> None:
-        if self._box is not None:
-            if self._box.is_complete():
-                self._end_stalled(process, self._box)
-        elif process.stalled is None and (
-            stall := process.stall(now, self._ground.progress_age_s((self.worker, self.slot)))
-        ):
-            process.stalled = stall
-            self._box = BlackBox(self._ground, (self.worker, self.slot), process, self.log.path)
-        elif (
-            process.is_at_work
-            and process.ready_at is not None
-            and now - process.ready_at >= STABLE_S
-            and self.failures.count
-        ):
+    def _look_after(self, process: WorkerProcess, now: float) -> None:
+        self._watch.look(process, now)
+        is_stable = process.ready_at is not None and now - process.ready_at >= STABLE_S
+        if is_stable and process.is_at_work and process.stalled is None and self.failures.count:
             self._forgive()
 
     def _forgive(self) -> None:
         if self.failures.is_loop:
             self._ground.line.clear_alert(self._alert)
         self.failures.clear()
-
-    def _end_stalled(self, process: WorkerProcess, box: BlackBox) -> None:
-        file = box.keep()
-        self._box = None
-        seen = f"{self.name} {process.stalled}"
-        self._ground.line.event(
-            "error", "stalled", f"{seen}; black box: {file or 'the disk refused it'}", {"file": str(file)}
-        )
-        # What a signal stopped gets no grace: it would have to be let on for it.
-        grace_s = 0.0 if box.was_stopped else STALLED_DRAIN_S
-        process.leave(process.stalled or "", self._ground.clock(), grace_s, counts=True)
 
     def _succeed(self, now: float) -> None:
         """Let a replacement take over that may, and end one that must not."""
@@ -419,7 +397,7 @@ class Slot:
             if succession.process is None:
                 self._abandon(fault)
             elif succession.process.leaving is None:
-                succession.process.leave(fault, now, STALLED_DRAIN_S)
+                succession.process.leave(fault, now, REFUSED_DRAIN_S)
 
     def _abandon(self, fault: str) -> None:
         """The old process goes on."""
@@ -429,19 +407,6 @@ class Slot:
         self._ground.line.event(
             "error", "replacement_failed", f"{self.name}: {told}; the old process goes on", {}
         )
-
-    def _excess(self, process: WorkerProcess) -> str | None:
-        limits, usage = self.wanted.limits, process.usage
-        if limits.memory_mb and usage and usage.memory_bytes > limits.memory_mb * MIB:
-            return f"uses {usage.memory_bytes // MIB} MB of memory, above its limit of {limits.memory_mb} MB"
-        share = process.cpu.percent_of_window
-        if limits.cpu_percent and share is not None and share > limits.cpu_percent:
-            return f"used {share:.0f}% of a CPU over a minute, above its limit of {limits.cpu_percent}%"
-        return None
-
-    def _is_short_of(self, process: WorkerProcess, reason: str) -> bool:
-        """Whether it went over its limits as soon as it lived: then it must not be born in a loop."""
-        return "above its limit" in reason and self._ground.clock() - process.born_at < STABLE_S
 
     def _heard(self, process: WorkerProcess) -> None:
         self._hear(process)
@@ -474,28 +439,6 @@ class Slot:
             self._ground.unwatch(process.started.progress)
         self._ground.wakes.remove(process.pid)
         process.close()
-
-    def _renice(self) -> None:
-        for process in self.processes:
-            try:
-                renice(process.pid, self.wanted.limits.nice)
-            except PermissionError:
-                text = (
-                    f"{self.name} keeps its niceness until it is started anew: this user may not lower it to "
-                    f"{self.wanted.limits.nice}"
-                )
-                self._ground.line.event("warning", "not_reniced", text, {})
-
-    def _explain(self, process: WorkerProcess, exit_code: int) -> str:
-        """Say how it ended, by what was asked of it, else by itself."""
-        leaving = process.leaving
-        if leaving is None:
-            return explain(exit_code, last_words(self.log.path, process.log_offset))
-        if not leaving.killed and exit_code != -signal.SIGKILL:
-            return leaving.reason
-        if leaving.until <= leaving.since or process.stalled:
-            return leaving.reason
-        return f"killed: it did not drain within {leaving.until - leaving.since:g} s ({leaving.reason})"
 
     def _log_size(self) -> int:
         with suppress(OSError):

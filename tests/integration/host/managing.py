@@ -92,15 +92,17 @@ class ScriptedLine:
     boxes: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     audits: list[tuple[str, str, str, str]] = field(default_factory=list[tuple[str, str, str, str]])
     is_away: bool = False
+    holds_back: bool = False  # it answers, and has not come to what was told it
     unanswered_s: float = 0.0
     _then: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def take(self) -> Orders | None:
         if self.is_away:
             return None
-        for then in self._then:
-            then()
-        self._then.clear()
+        if not self.holds_back:
+            for then in self._then:
+                then()
+            self._then.clear()
         return self.orders.pop(0) if self.orders else None
 
     def forget(self) -> None:
@@ -214,6 +216,10 @@ class House:
         **replicas: int,
     ) -> None:
         """Order so many running replicas of each worker; 0 is one slot that is stopped."""
+        self._wish(replicas, limits=limits or Limits(), paused=paused, reason=reason)
+        self.order(*parts)
+
+    def _wish(self, replicas: Mapping[str, int], *, limits: Limits, paused: bool, reason: str) -> None:
         for worker, number in replicas.items():
             for slot in range(1, max(number, 1) + 1):
                 self.wanted[worker, slot] = WantedSlot(
@@ -223,11 +229,10 @@ class House:
                     reason="" if number else reason,
                     paused=paused,
                     singleton=worker == "lone",
-                    limits=limits or Limits(),
+                    limits=limits,
                 )
             for key in [key for key in self.wanted if key[0] == worker and key[1] > max(number, 1)]:
                 del self.wanted[key]
-        self.order(*parts)
 
     def order(self, *parts: Part, ages: Mapping[tuple[str, int], float] | None = None) -> None:
         """Give the present wishes again, with these parts."""
@@ -266,7 +271,8 @@ class House:
 
     def ready(self, **replicas: int) -> None:
         """Want these, and wait until they are ready."""
-        self.want(**replicas)
+        self._wish(replicas, limits=Limits(), paused=False, reason="")
+        self.order()
         self.until(
             lambda: all(
                 self.are("READY", worker, *range(1, number + 1)) for worker, number in replicas.items()

@@ -14,17 +14,24 @@ import pytest
 from host.backoff import Backoff
 from host.child import Child, Program
 from host.supervisor import Supervisor
+from tests.integration.host.keeping import Kept, keeping, lives
 
 WITHIN_S = 10.0
 
 
 @pytest.fixture
-def supervisor() -> Iterator[Supervisor]:
-    with Supervisor() as made:
+def running(tmp_path: Path) -> Iterator[Kept]:
+    with keeping(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def supervisor(running: Kept) -> Iterator[Supervisor]:
+    with Supervisor(running.keeper) as made:
         yield made
         made.kill_all()
         for child in made.children:
-            child.stop()
+            child.stop("")
         await_(made, lambda: not any(child.pid for child in made.children))
 
 
@@ -46,7 +53,7 @@ def make(supervisor: Supervisor, tmp_path: Path) -> Callable[..., Child]:
             ready_after_s=0.2,
             stop_timeout_s=stop_timeout_s,
         )
-        child = Child(program, backoff=Backoff(spread=lambda: spread))
+        child = Child(program, keeper=supervisor.keeper, backoff=Backoff(spread=lambda: spread))
         supervisor.children.append(child)
         return child
 
@@ -119,11 +126,48 @@ def test_every_end_is_explained(
 
 def test_a_program_that_is_not_there_waits_as_well(supervisor: Supervisor, tmp_path: Path) -> None:
     program = Program(name="none", argv=[str(tmp_path / "none")], environment={}, log=tmp_path / "none.log")
-    child = Child(program, backoff=Backoff(spread=lambda: 1.0))
+    child = Child(program, keeper=supervisor.keeper, backoff=Backoff(spread=lambda: 1.0))
     supervisor.children.append(child)
     child.start()
-    assert child.state == "BACKOFF"
-    assert "can't be started" in child.reason
+    await_(supervisor, lambda: child.state == "BACKOFF")
+    assert child.reason.startswith("ended with exit code 127: ")
+    assert str(tmp_path / "none") in child.reason
+
+
+def test_a_birth_that_is_refused_waits_as_well(supervisor: Supervisor, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    program = Program(name="none", argv=["/bin/true"], environment={}, log=tmp_path / "log")
+    child = Child(program, keeper=supervisor.keeper, backoff=Backoff(spread=lambda: 1.0))
+    supervisor.children.append(child)
+    child.start()
+    await_(supervisor, lambda: child.state == "BACKOFF")
+    assert child.reason.startswith("can't be started: ")
+
+
+def test_one_that_an_earlier_manager_started_is_adopted_and_not_started_again(
+    running: Kept, tmp_path: Path
+) -> None:
+    program = Program(
+        name="console", argv=["/bin/sleep", "1000"], environment={}, log=tmp_path / "logs" / "console.log"
+    )
+    with Supervisor(running.keeper) as first:
+        child = Child(program, keeper=running.keeper)
+        first.children.append(child)
+        child.start()
+        await_(first, lambda: child.pid is not None)
+    pid = child.pid
+    os.kill(running.manager_pid, signal.SIGKILL)
+    with Supervisor(running.next_manager()) as second:
+        adopted = Child(program, keeper=running.keeper)
+        second.children.append(adopted)
+        second.wait(0)
+        adopted.start()
+        await_(second, lambda: adopted.state == "READY")
+        assert adopted.pid == pid
+        adopted.stop()
+        await_(second, lambda: adopted.is_ended)
+    assert pid is not None
+    assert not lives(pid)
 
 
 def test_stopped_it_drains_and_stays_stopped(supervisor: Supervisor, make: Callable[..., Child]) -> None:
