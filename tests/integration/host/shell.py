@@ -1,7 +1,16 @@
 """A person at the shell of one fleet: commands in, exit codes, lines and JSON out."""
 
 import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +18,8 @@ import pytest
 from host import cli
 from host.state_directory import StateDirectory
 from tests.integration.conftest import FleetDatabase
+
+WAIT_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +52,33 @@ class Shell:
         """Look into a table."""
         with self.database.owner() as owner:
             return owner.execute(statement.encode()).fetchall()
+
+
+@contextmanager
+def following(*arguments: str) -> Generator[Iterator[str]]:
+    """A command that goes on, as a process; its lines as they come, each within 20 s."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "manager", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    found: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found.put(line.rstrip("\n"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield iter(lambda: found.get(timeout=WAIT_S), None)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 130
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -1,14 +1,6 @@
 """`socialfleet logs` on files that are rotated while somebody reads them."""
 
 import json
-import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +8,7 @@ import pytest
 from host import cli
 from host.cli.log_files import LogTail, find_logs
 from host.slots.log_file import LogFile, Rotation
-
-WAIT_S = 20.0
+from tests.integration.host.shell import following
 
 
 @pytest.fixture
@@ -122,38 +113,8 @@ def test_a_file_that_was_emptied_is_read_from_its_beginning(log: Path) -> None:
 
 def test_following_goes_on_over_a_rotation_until_it_is_interrupted(log: Path) -> None:
     write(log, json.dumps({"level": "info", "message": "one"}))
-    with following("poster") as lines:
+    with following("logs", "poster", "-f") as lines:
         assert next(lines).endswith("info    one")
         rotate(log)
         write(log, "two \x1b[2J\u202e")
         assert next(lines) == "two \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
-
-
-@contextmanager
-def following(name: str) -> Generator[Iterator[str]]:
-    """`socialfleet logs NAME -f` as a process; its lines as they come, each within 20 s."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "manager", "logs", name, "-f"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    )
-    found: queue.Queue[str] = queue.Queue()
-
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            found.put(line.rstrip("\n"))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        yield iter(lambda: found.get(timeout=WAIT_S), None)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT_S) == 130
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-        if process.stdout is not None:
-            process.stdout.close()
