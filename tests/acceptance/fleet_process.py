@@ -42,7 +42,7 @@ def eventually(look: Callable[[], Found | None], *, within_s: float, what: str) 
 
 
 class FleetProcess:
-    """One run of `make up` on a state directory."""
+    """One run of `make up`, or of another command that runs the fleet, on a state directory."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class FleetProcess:
         sandbox_port: int,
         world: Path | None = None,
         tier: str | None = None,
+        command: Sequence[str] = (),
     ) -> None:
         self.state = state
         self.console = f"http://127.0.0.1:{console_port}"
@@ -66,7 +67,7 @@ class FleetProcess:
         self.lines: list[str] = []
         self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._started_at = monotonic()
-        command = ["make", "up", f"PYTHON={sys.executable}"]
+        command = [*command] or ["make", "up", f"PYTHON={sys.executable}"]
         command += [f"WORLD={world}"] if world else []
         command += [f"TIER={tier}"] if tier else []
         self.process = subprocess.Popen(
