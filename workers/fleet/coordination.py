@@ -36,6 +36,7 @@ class Coordination(Worker):
 
     name = "coordination"
     every = minutes(1)
+    singleton = True
     settings_model = CoordinationSettings
     settings: CoordinationSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 

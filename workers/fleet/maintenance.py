@@ -56,6 +56,7 @@ class Maintenance(Worker):
 
     name = "maintenance"
     every = hours(1)
+    singleton = True
     settings_model = MaintenanceSettings
     settings: MaintenanceSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 

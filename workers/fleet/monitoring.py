@@ -28,6 +28,7 @@ class Monitoring(Worker):
 
     name = "monitoring"
     every = minutes(15)
+    singleton = True
     settings_model = MonitoringSettings
     settings: MonitoringSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
     roles: ClassVar[tuple[str, ...]] = ("system_issue",)
