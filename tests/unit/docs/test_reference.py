@@ -159,7 +159,7 @@ def command_table(name: str, summary: str, parser: argparse.ArgumentParser) -> s
 
 def argument(item: argparse.Action) -> str:
     named = str(item.metavar) if item.metavar else choices(item) or item.dest
-    return f"{named}..." if item.nargs == "+" else named
+    return {"+": f"{named}...", "*": f"[{named}...]"}.get(str(item.nargs), named)
 
 
 def choices(item: argparse.Action) -> str:
