@@ -101,7 +101,9 @@ const open = new Set();
 
 /** A command's parts, folded; what was unfolded stays so when the list is shown anew. */
 function parts(command) {
-  if (!command.parts.length) return note("no slot had anything to do");
+  if (!command.parts.length) return null;
+  const [first] = command.parts;
+  if (command.parts.length === 1 && first.result && command.result?.includes(first.result)) return null;  // it says it already
   const states = Object.entries(command.part_states).map(([state, number]) => `${count(number)} ${label(state)}`).join(", ");
   const known = Object.values(command.part_states).reduce((sum, number) => sum + number, 0);
   const fold = make("details", { class: "note", open: open.has(command.id) ? "" : null },

@@ -1,6 +1,8 @@
 """The console's process: up before the database, up without it, and gone when it is told to."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,7 +11,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -18,7 +24,7 @@ import pytest
 from console.__main__ import main
 from coordination import Fleet
 from tests.integration.conftest import FleetDatabase
-from tests.integration.console.conftest import ConsoleProcess, until
+from tests.integration.console.conftest import ConsoleProcess, PaperHost, slot_report, until
 from tests.postgres_servers import LocalServer
 
 STOP_S = 2
@@ -64,32 +70,100 @@ def test_a_wrong_password_is_said_and_not_shown(early: ConsoleProcess, fleet_dat
     until(lambda: early.json("/api/overview")["database"]["up"])
 
 
-def test_while_the_database_is_away_the_last_known_state_stands_with_its_age(
-    lone: ConsoleProcess, fleet_database: FleetDatabase
-) -> None:
-    fleet = fleet_database.connect()
-    fleet.ledger.propose("sandbox", "post", "plan:1", "one")
-    until(lambda: lone.json("/api/overview")["intents"]["states"] == {"ready": 1})
-    fleet.close()
+@contextmanager
+def away(lone: ConsoleProcess, fleet_database: FleetDatabase) -> Generator[dict[str, Any]]:
+    """Take the server away; give the first overview that says so."""
     fleet_database.server.immediate_stop()
     try:
         until(lambda: not lone.json("/api/overview")["database"]["up"])
-        seen = lone.json("/api/overview")
-        assert seen["intents"]["states"] == {"ready": 1}
-        assert seen["database"]["stale_since"] == seen["now"]
-        workers = lone.get("/api/workers/status")
-        assert workers.status_code == 503
-        assert workers.json()["stale_since"] == seen["now"]
-        assert lone.json("/health/live") == {"status": "live"}
-        assert "fleet_database_up 0.0" in lone.get("/metrics").text
-        assert lone.get("/health/ready").json()["reasons"][0].startswith("database: ")
-        refused = lone.order('{"on": true, "reason": "x"}')
-        assert refused.status_code == 503
-        assert "nothing was changed" in refused.json()["error"]["message"]
+        yield lone.json("/api/overview")
     finally:
         fleet_database.server.start()
+
+
+def stale_s(lone: ConsoleProcess) -> float:
+    found = re.search(r"^socialfleet_database_stale_seconds (\S+)$", lone.get("/metrics").text, re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+def test_while_the_database_is_away_the_last_known_state_stands_with_its_age(
+    lone: ConsoleProcess, fleet_database: FleetDatabase, paper_host: PaperHost
+) -> None:
+    fleet = fleet_database.connect()
+    fleet.ledger.propose("sandbox", "post", "plan:1", "one")
+    fleet.close()
+    paper_host.report(slot_report("poster"))
+    paper_host.raise_alert("test", "look at this")
+    paper_host.keep_black_box("poster", {"stacks": "Thread 1"})
+    command = lone.command(action="pause", selector="poster", reason="a drill").json()["id"]
+    until(lambda: lone.json("/api/overview")["commands"] != [] and stale_s(lone) == 0)
+    assert lone.json("/api/overview")["local"] is None
+    with away(lone, fleet_database) as seen:
+        assert seen["intents"]["states"] == {"ready": 1}
+        assert seen["database"]["stale_since"] == seen["now"]
+        assert [slot["name"] for slot in seen["workers"]] == ["planner", "poster"]
+        for path, known in (
+            ("/api/workers/status", [slot["name"] for slot in seen["workers"]]),
+            ("/api/hosts", ["alpha"]),
+            ("/api/alerts", ["look at this"]),
+            ("/api/black-boxes?worker=planner", ["poster"]),
+            ("/api/commands", [command]),
+        ):
+            answer = lone.get(path)
+            assert answer.status_code == 503
+            told = answer.json()
+            assert told["stale_since"] == seen["now"]
+            assert told["error"]["message"]
+            names = ("message", "worker", "name", "id")
+            assert [next(i[name] for name in names if name in i) for i in told["last_known"]] == known
+        age_s = seen["database"]["stale_for_s"]
+        until(lambda: lone.json("/api/overview")["database"]["stale_for_s"] > age_s + 1)
+        assert stale_s(lone) > age_s + 1
+        assert "socialfleet_slot_state" not in lone.get("/metrics").text
+        assert lone.json("/health/live") == {"status": "live"}
+        assert "fleet_database_up 0.0" in lone.get("/metrics").text
+        not_ready = lone.get("/health/ready")
+        assert not_ready.status_code == 503
+        assert not_ready.json()["reasons"][0].startswith("database: ")
+        for refused in (
+            lone.order('{"on": true, "reason": "x"}'),
+            lone.command(action="stop", selector="poster", reason="x"),
+        ):
+            assert refused.status_code == 503
+            assert "nothing was changed" in refused.json()["error"]["message"]
     until(lambda: lone.json("/api/overview")["database"]["up"])
     assert lone.order('{"on": true, "reason": "x"}').status_code == 200
+    assert [one["id"] for one in lone.json("/api/commands")["items"]] == [command]
+
+
+@contextmanager
+def manager_on_paper(state: Path) -> Generator[None]:
+    """What a manager of this host keeps in its state directory."""
+    slot = {"name": "poster", "slot": 1, "state": "BACKOFF", "pid": None, "reason": "killed by SIGKILL"}
+    told = {"at": datetime.now(UTC).isoformat(), "database": "away", "stale_since": None, "slots": [slot]}
+    (state / "status.json").write_text(json.dumps(told))
+    directory = os.open(state, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"/proc/self/fd/{directory}/manager.sock")  # a socket's path has 107 bytes at most
+        os.close(directory)
+        yield
+    (state / "manager.sock").unlink()
+
+
+def test_while_the_database_is_away_this_hosts_manager_is_asked_for_its_own_word(
+    lone: ConsoleProcess, fleet_database: FleetDatabase
+) -> None:
+    with away(lone, fleet_database) as seen:
+        assert seen["local"] is None
+        with manager_on_paper(lone.state):
+            local = lone.json("/api/overview")["local"]
+            assert local["listens"] is True
+            assert (local["slots"][0]["state"], local["slots"][0]["reason"]) == (
+                "BACKOFF",
+                "killed by SIGKILL",
+            )
+        assert lone.json("/api/overview")["local"]["listens"] is False
 
 
 def test_a_call_right_after_the_connection_was_cut_works(
@@ -189,11 +263,8 @@ def test_a_port_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="a browser shows the page: install chromium")
-def test_a_browser_shows_hostile_texts_as_texts(lone: ConsoleProcess, fleet: Fleet) -> None:
-    hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-    fleet.ledger.propose("sandbox", "post", "plan:1", hostile)
-    until(lambda: lone.json("/api/overview")["intents"]["states"] == {"ready": 1})
+def shown_by_a_browser(url: str) -> str:
+    """The page's DOM after its first reading."""
     with tempfile.TemporaryDirectory() as profile:
         found = subprocess.run(
             [
@@ -208,16 +279,52 @@ def test_a_browser_shows_hostile_texts_as_texts(lone: ConsoleProcess, fleet: Fle
                 f"--user-data-dir={profile}",
                 "--virtual-time-budget=5000",
                 "--dump-dom",
-                lone.url,
+                url,
             ],
             capture_output=True,
             text=True,
             timeout=60,
             check=True,
         )
-    assert "&lt;img src=x onerror=" in found.stdout
-    assert "<title>SocialFleet</title>" in found.stdout
-    assert "owned'\"&gt;" in found.stdout
+    return found.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="a browser shows the page: install chromium")
+def test_a_browser_shows_hostile_texts_as_texts(
+    lone: ConsoleProcess, fleet: Fleet, paper_host: PaperHost
+) -> None:
+    hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    fleet.ledger.propose("sandbox", "post", "plan:1", hostile)
+    paper_host.report(slot_report("poster", reason=hostile))
+    paper_host.raise_alert("test", hostile)
+    paper_host.keep_black_box("poster", {hostile: hostile})
+    assert lone.command(action="restart", selector="poster", reason=hostile).status_code == 202
+    until(lambda: lone.json("/api/overview")["commands"] != [])
+    page = shown_by_a_browser(lone.url)
+    assert page.count("&lt;img src=x onerror=") >= 4
+    assert "<title>SocialFleet</title>" in page
+    assert "owned'\"&gt;" in page
+    assert "<img src=x" not in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="a browser shows the page: install chromium")
+def test_a_page_that_is_stale_says_so_and_nothing_on_it_looks_well(
+    lone: ConsoleProcess, fleet_database: FleetDatabase, paper_host: PaperHost
+) -> None:
+    paper_host.report(slot_report("poster"))
+    until(lambda: lone.json("/api/overview")["hosts"] != [])
+    well = ('class="tag good"', 'class="tag busy"', '<li class="good"', "●")
+    live = shown_by_a_browser(lone.url)
+    assert any(sign in live for sign in well)
+    assert 'data-selector="poster/1"' in live
+    with away(lone, fleet_database), manager_on_paper(lone.state):
+        page = shown_by_a_browser(lone.url)
+    assert "stale since" in page
+    assert "Local control works" in page
+    assert "on this host" in page
+    assert "killed by SIGKILL" in page
+    assert 'data-selector="poster/1"' in page
+    assert [sign for sign in well if sign in page] == []
 
 
 def _backend(fleet_database: FleetDatabase) -> int:
