@@ -8,15 +8,16 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from host.keeper import process_table
-from host.keeper.process_table import Signs
+from host.keeper.process_table import Entry, Signs
 
 SWEEPS_S = 5.0  # how long it looks for those that come late, at most
 GLANCE_S = 0.02
 CLEAN_SWEEPS = 3  # in a row; a process may fork while it is looked for
-GENTLE_S = 1.0  # for a program that has a signal of its own for this
+GENTLE_S = 0.5  # for a program that has a signal of its own for this
 
 
 def lives(pid: int, signs: Signs) -> bytes:
@@ -80,17 +81,21 @@ class Guardian:
 
     def _end_all(self) -> None:
         began = time.monotonic()
+        self._sweep(self._signs.are_plain_on, patient=True)  # most of them, soonest
         clean = 0
         while clean < CLEAN_SWEEPS and time.monotonic() - began < SWEEPS_S:
-            patient = time.monotonic() - began < GENTLE_S
-            left = 0
-            for entry in process_table.entries():
-                if entry.pid == os.getpid() or entry.state == "Z":
-                    continue
-                if self._signs.are_on(entry):
-                    left += 1
-                    if not (patient and entry.session in self._signs.gentle):
-                        with suppress(ProcessLookupError, PermissionError):
-                            os.kill(entry.pid, signal.SIGKILL)
+            left = self._sweep(self._signs.are_on, patient=time.monotonic() - began < GENTLE_S)
             clean = 0 if left else clean + 1
             time.sleep(GLANCE_S)
+
+    def _sweep(self, is_theirs: Callable[[Entry], bool], *, patient: bool) -> int:
+        """End the keeper's, but not those that may end by their own signal yet; give how many there are."""
+        left = 0
+        for entry in process_table.entries():
+            if entry.pid == os.getpid() or entry.state == "Z" or not is_theirs(entry):
+                continue
+            left += 1
+            if not (patient and entry.session in self._signs.gentle):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(entry.pid, signal.SIGKILL)
+        return left

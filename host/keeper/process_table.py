@@ -74,9 +74,13 @@ class Signs:
         self.pipes.pop(pid, None)
         self.gentle.discard(pid)
 
+    def are_plain_on(self, entry: Entry) -> bool:
+        """Whether it is a child, or in a child's session: known without a look at the process."""
+        return entry.session in self.pipes
+
     def are_on(self, entry: Entry) -> bool:
         """Whether a process bears one of them."""
-        if entry.session in self.pipes:
+        if self.are_plain_on(entry):
             return True
         place = PROC / str(entry.pid)
         try:
