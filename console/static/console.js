@@ -16,7 +16,7 @@ function showTroubles(seen) {
     cell("What", [error.dead ? tag("set aside", "bad") : null,
       make("span", { class: "text" }, [error.dead ? " " : "", error.error_class, error.error].filter(Boolean).join(": ")),
       note(error.attempts > 1 ? `${error.attempts} attempts` : "")].filter(Boolean)),
-    cell("When", `${span(error.age_s)} ago`, true),
+    cell("When", `${span(error.age_s + seen.stale_s)} ago`, true),
   )));
   show(at("events"), seen.events.map((event) => row(
     cell("Severity", tag(event.severity, SEVERITY_TONES[event.severity] ?? "still")),
@@ -49,7 +49,7 @@ function showNotices(seen, unreachable) {
   if (unreachable) notices.push(notice("bad", "■ The console does not answer.", "This page shows what it said last."));
   else if (database && !database.up) {
     const since = database.stale_since ? ` Everything below is stale since ${clock(database.stale_since)}.` : "";
-    notices.push(notice("bad", "■ The database is away.", `${database.reason}.${since}`), localHelp(seen.local));
+    notices.push(notice("bad", "■ The database is away.", `${sentence(database.reason)}.${since}`), localHelp(seen.local));
   } else if (seen) {
     const silent = seen.manager_age_s === null || seen.manager_age_s > 15;
     if (silent) {
@@ -64,14 +64,22 @@ function showNotices(seen, unreachable) {
   show(at("notices"), notices);
 }
 
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const clock = (moment) => new Date(moment).toLocaleTimeString();
 
-/** When what is shown was read; stale it has an age, which grows also while nobody answers. */
-function freshness(seen, stale) {
+/** Seconds since what is shown was read; 0 while it is live. It grows also while nobody answers. */
+const staleness_s = (seen, stale) =>
+  stale && seen?.now ? (seen.database.stale_for_s ?? 0) + (performance.now() - answeredAt_ms) / 1000 : 0;
+
+const later = (moment, seconds) => new Date(Date.parse(moment) + seconds * 1000).toISOString();
+
+/** What is known, with the moment from which ages count moved on: what was 5 s old then is older now. */
+const aged = (seen, stale_s) =>
+  ({ ...seen, stale_s, now: later(seen.now, stale_s), fleet_now: later(seen.fleet_now, stale_s) });
+
+function freshness(seen, stale, stale_s) {
   if (!seen?.now) return stale ? "nothing known yet" : "";
-  if (!stale) return `live, ${clock(seen.now)}`;
-  const age_s = (seen.database.stale_for_s ?? 0) + (performance.now() - answeredAt_ms) / 1000;
-  return `stale since ${clock(seen.now)}, for ${span(age_s)}`;
+  return stale ? `stale since ${clock(seen.now)}, for ${span(stale_s)}` : `live, ${clock(seen.now)}`;
 }
 
 const PANELS = [
@@ -98,8 +106,12 @@ async function refresh() {
   setStale(stale);
   document.body.classList.toggle("stale", stale);
   showNotices(last, unreachable);
-  if (last?.now) PANELS.forEach((panel) => panel(last));
-  write(at("freshness"), freshness(last, stale));
+  const stale_s = staleness_s(last, stale);
+  if (last?.now) {
+    const shown = aged(last, stale_s);
+    PANELS.forEach((panel) => panel(shown));
+  }
+  write(at("freshness"), freshness(last, stale, stale_s));
   clearTimeout(timer);
   timer = setTimeout(refresh, EVERY_MS);
 }

@@ -8,6 +8,8 @@ export function setStale(now) {
   stale = now;
 }
 
+export const isStale = () => stale;
+
 /** The tone that may be shown: what was last known to be well is not known to be well. */
 export const tone = (wanted) => (stale && (wanted === "good" || wanted === "busy") ? "still" : wanted);
 

@@ -1,6 +1,6 @@
 // Processes: workers slot by slot, their hosts, what a person should look at, and what persons asked for.
 
-import { at, cell, count, distance, head, label, make, note, row, show, span, tag, tone, write } from "./elements.js";
+import { at, cell, count, distance, head, isStale, label, make, note, row, show, span, tag, tone, write } from "./elements.js";
 
 const WORKER_TONES = {
   READY: "good", BUSY: "busy", STARTING: "busy", PAUSED: "warn", DRAINING: "warn", BACKOFF: "bad", STALLED: "bad", LOST: "bad",
@@ -20,8 +20,12 @@ const percent = (value) => (value === null || value === undefined ? "" : `${valu
 /** A note of few words, on one line. */
 const fact = (text) => (text ? make("span", { class: "note one-line" }, text) : null);
 
+/** A small button; what it does needs the database. */
+const button = (text, about) =>
+  make("button", { type: "button", class: "quiet-button", disabled: isStale() ? "" : null, ...about }, text);
+
 /** A button that opens the order's dialog (order.js) for a selector or a host. */
-const orderButton = (text, about) => make("button", { type: "button", class: "quiet-button", "data-order": "", ...about }, text);
+const orderButton = (text, about) => button(text, { "data-order": "", ...about });
 
 /** What this host's manager says of a slot while the database can't be asked. */
 function here(seen, worker) {
@@ -50,7 +54,7 @@ export function showWorkers(seen) {
       cell("Last run", distance(worker.lastRun, seen.now), true),
       cell("Items a minute", worker.itemsPerMinute === null ? "" : worker.itemsPerMinute.toLocaleString("en", { maximumFractionDigits: 1 }), true),
       cell("Failed steps", `${Math.round(worker.errorRate * 100)}%`, true),
-      cell("Heartbeat", worker.beatAgeSeconds === null ? "" : `${span(worker.beatAgeSeconds)} ago`, true),
+      cell("Heartbeat", worker.beatAgeSeconds === null ? "" : `${span(worker.beatAgeSeconds + seen.stale_s)} ago`, true),
       cell("", orderButton("Order …", { "data-selector": name, "aria-label": `Order something of ${name}` }), true),
     );
   }));
@@ -92,8 +96,7 @@ export function showBlackBoxes(seen) {
     head(`${box.worker}/${box.slot}`, note(box.host)),
     cell("Why", [make("span", { class: "text" }, box.reason), note(box.pid ? `process ${box.pid}` : "")].filter(Boolean)),
     cell("When", distance(box.at, seen.now), true),
-    cell("", make("button", { type: "button", class: "quiet-button", "data-box": box.id,
-      "aria-label": `Open the black box of ${box.worker}/${box.slot}` }, "Open"), true),
+    cell("", button("Open", { "data-box": box.id, "aria-label": `Open the black box of ${box.worker}/${box.slot}` }), true),
   )));
 }
 
@@ -149,9 +152,9 @@ export function showSummary(seen) {
   const thrown = seen.kill_switch.on;
   const worst = seen.alerts.some((alert) => ["error", "critical"].includes(alert.severity)) ? "bad" : "warn";
   show(at("summary"), [
-    figure("Workers", `${well} of ${wanted.length}`, seen.database.up ? "healthy" : "were healthy",
+    figure("Workers", `${well} of ${wanted.length}`, isStale() ? "were healthy" : "healthy",
       well < wanted.length ? "bad" : wanted.length ? "good" : ""),
-    figure("Alerts", count(seen.alerts.length), seen.alerts.length ? "open" : "nothing to look at", seen.alerts.length ? worst : ""),
+    figure("Alerts", count(seen.alerts.length), isStale() ? "were open" : seen.alerts.length ? "open" : "nothing to look at", seen.alerts.length ? worst : ""),
     figure("Kill switch", thrown ? "■ on" : "off", thrown ? "nothing is sent" : "acts may be sent", thrown ? "bad" : ""),
     figure("Waiting", count((states.ready ?? 0) + (states.claimed ?? 0) + (states.retry_at ?? 0) + (states.sending ?? 0)), "intents to be sent"),
     figure("For a person", count(person), person ? `${states.parked ?? 0} parked, ${states.awaiting_approval ?? 0} to approve` : "nothing to decide", person ? "warn" : ""),

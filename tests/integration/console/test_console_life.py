@@ -324,6 +324,8 @@ def test_a_page_that_is_stale_says_so_and_nothing_on_it_looks_well(
     assert "on this host" in page
     assert "killed by SIGKILL" in page
     assert 'data-selector="poster/1"' in page
+    assert re.findall(r"<button[^>]*data-order[^>]*>", page)
+    assert all("disabled" in button for button in re.findall(r"<button[^>]*data-order[^>]*>", page))
     assert [sign for sign in well if sign in page] == []
 
 
