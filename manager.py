@@ -110,7 +110,7 @@ class WorkerManager:
         self._sampled_at = float("-inf")
         self._begun = False
         if keeper.generation > 1:
-            self._snapshot.resume(self._slot)
+            self._snapshot.resume(self._slot, clock())
             self._orders.resume()
         supervisor.children.append(self)
 

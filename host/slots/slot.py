@@ -65,6 +65,7 @@ class Slot:
         self._idle_reason = ""
         self._watch = Watch(ground, (worker, slot), self.log)
         self._log_offset = 0
+        self._told_before: SlotState | None = None
 
     @property
     def pid(self) -> int | None:
@@ -235,11 +236,12 @@ class Slot:
             step=word.step if word else None,
         )
 
-    def resume(self, wanted: WantedSlot, *, restart_count: int, failures: int, is_loop: bool) -> None:
+    def resume(self, wanted: WantedSlot, told: SlotState, *, is_loop: bool) -> None:
         """Go on where an earlier manager process left it; its processes, if any, come as `Started`."""
         self.wanted = wanted
-        self._starts, self.restart_count = restart_count + 1, restart_count
-        self.failures.count, self.failures.is_loop = failures, is_loop
+        self._told_before = told
+        self._starts, self.restart_count = told.restart_count + 1, told.restart_count
+        self.failures.count, self.failures.is_loop = told.failures, is_loop
 
     # Births and ends
 
@@ -455,7 +457,9 @@ class Slot:
         """Say what the state is by what there is."""
         state, reason = self._seen()
         if state != self.state:
-            self.since = self._ground.clock()
+            before = self._told_before
+            is_same = before is not None and (before.state, before.pid) == (state, self.pid)
+            self.since = before.since if before and is_same else self._ground.clock()
         self.state, self.reason = state, reason
 
     def _seen(self) -> tuple[str, str]:
@@ -467,6 +471,9 @@ class Slot:
         if process.leaving is not None:
             return "DRAINING", process.leaving.reason
         word = process.word
+        before = self._told_before
+        if word is None and before and before.pid == process.pid and before.state in AT_WORK:
+            return before.state, before.reason  # until it says itself how it is, with its next beat
         if word is None or (word.state not in AT_WORK and word.state != "DRAINING"):
             return self._being_born(word.reason if word else "")
         return word.state, word.reason

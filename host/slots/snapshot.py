@@ -4,13 +4,15 @@ It is also what a manager process that follows a killed one goes on from: counts
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from coordination.desired import Limits, WantedSlot
+from host.orders import SlotState
 from host.postgres_places import write_whole
 from host.slots.process import AT_WORK
 from host.slots.slot import Slot
@@ -42,22 +44,26 @@ class Snapshot:
         except OSError:
             return
 
-    def resume(self, make: Any) -> None:
+    def resume(self, make: Callable[[str, int], Slot], now: float) -> None:
         """Give each slot of the last snapshot back through `make(worker, slot)`; nothing without one."""
         for item in self._items():
-            carried = item.get("carried")
-            if not isinstance(carried, dict):
-                continue
-            kept = cast("dict[str, Any]", carried)
-            limits = Limits(**kept.pop("limits", {}))
-            is_loop = bool(kept.pop("is_loop", False))
-            slot: Slot = make(str(item["name"]), int(item["slot"]))
-            slot.resume(
-                WantedSlot(worker=slot.worker, slot=slot.slot, limits=limits, **kept),
-                restart_count=int(item["restartCount"]),
-                failures=int(item["failures"]),
-                is_loop=is_loop,
-            )
+            with suppress(KeyError, TypeError, ValueError):  # of another version: that slot begins anew
+                kept: dict[str, Any] = dict(item["carried"])
+                limits, is_loop = Limits(**kept.pop("limits")), bool(kept.pop("is_loop"))
+                age_s = (datetime.now(UTC) - datetime.fromisoformat(item["since"])).total_seconds()
+                slot = make(str(item["name"]), int(item["slot"]))
+                told = SlotState(
+                    worker=slot.worker,
+                    slot=slot.slot,
+                    state=str(item["state"]),
+                    reason=str(item["reason"]),
+                    since=now - max(0.0, age_s),
+                    pid=item["pid"],
+                    restart_count=int(item["restartCount"]),
+                    failures=int(item["failures"]),
+                )
+                wanted = WantedSlot(worker=slot.worker, slot=slot.slot, limits=limits, **kept)
+                slot.resume(wanted, told, is_loop=is_loop)
 
     def _items(self) -> Iterable[dict[str, Any]]:
         try:

@@ -42,7 +42,7 @@ class Signs:
         """
         word = self.word
         if word is None:
-            return f"no word within {MUTE_S:g} s of its start" if now - self.heard_at > MUTE_S else None
+            return f"not a word within {MUTE_S:g} s" if now - self.heard_at > MUTE_S else None
         silent_s, still_s = now - self.heard_at, now - self.moved_at
         allowed_s = word.stall_after_s
         if silent_s > allowed_s:

@@ -294,9 +294,12 @@ def test_a_manager_that_follows_a_killed_one_goes_on_with_the_living_and_their_c
     house.until(lambda: house.are("READY", "planner") and house.line.slots["planner", 1].restart_count == 1)
     house.until(lambda: '"restartCount": 1' in (house.directory / "status.json").read_text())
     pids = {key: slot.pid for key, slot in house.line.slots.items()}
+    since = house.line.slots["planner", 1].since
     house.line.is_away = True  # it needs no database for it
     house.follow_a_killed_manager()
     house.until(lambda: {key: slot.pid for key, slot in house.line.slots.items()} == pids)
+    assert {slot.state for slot in house.line.slots.values()} == {"READY"}
+    assert abs(house.line.slots["planner", 1].since - since) < 0.1
     assert house.line.slots["planner", 1].restart_count == 1
     assert house.line.slots["planner", 1].failures == 1
     house.until(lambda: house.are("READY", "planner") and house.are("READY", "poster", 1, 2))

@@ -176,7 +176,7 @@ def test_a_worker_that_never_says_a_word_is_a_stall(house: House) -> None:
             break
         house.clock.ahead_s += 2
         house.turns(1)
-    assert house.reason("planner") == "no word within 60 s of its start"
+    assert house.reason("planner") == "not a word within 60 s"
 
 
 def test_of_each_slot_the_newest_twenty_black_boxes_are_kept(house: House) -> None:
