@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from coordination.audits import events_after
+from coordination.errors import DatabaseUnavailableError
 from host.cli.listing import add_limit, moment, one_of
 from host.cli.person import Person
 
@@ -61,11 +62,18 @@ def run(options: argparse.Namespace, person: Person) -> int:
     else:
         person.print_table(HEADS, [_cells(row) for row in rows], [row["severity"] for row in rows])
     last = max([last, *(int(row["id"]) for row in rows)])
+    is_away = False
     while options.follow:
-        for event in events_after(person.database, last):
-            last = int(event["id"])
-            if event["severity"] in severities and _is_from(event["source"], options.source):
-                _tell(event, options, person)
+        try:
+            for event in events_after(person.database, last):
+                last = int(event["id"])
+                if event["severity"] in severities and _is_from(event["source"], options.source):
+                    _tell(event, options, person)
+            is_away = False
+        except DatabaseUnavailableError as error:
+            if not is_away:
+                person.warn(f"{error}; events go on when it answers")
+            is_away = True
         time.sleep(POLL_S)
     return 0
 

@@ -35,7 +35,10 @@ def run(options: argparse.Namespace, person: Person) -> int:
         return 0
     require_host(options.name, person)
     if options.dry_run:
-        person.say(f"would say: {_said(options.action, options.name)}")
+        if options.json:
+            person.print_json({"host": options.name, "action": options.action, "changed": False})
+        else:
+            person.say(f"would say: {_said(options.action, options.name)}")
         return 0
     if options.action == "gone":
         if not options.yes:

@@ -161,8 +161,12 @@ def _line(part: Mapping[str, Any]) -> str:
 def _tell(command: Mapping[str, Any], order: Order, person: Person) -> None:
     for part in command["parts"]:
         person.say(_line(part) if part["state"] == "done" else f"{_line(part)} ({part['state']})")
-    if not command["parts"] or command["state"] != "done":
-        person.say(command.get("result") or f"{order.action} {order.selector} is {command['state']}")
+    if not command["parts"]:
+        person.say(command["result"] or f"{order.action} {order.selector} is {command['state']}")
+    elif len(command["parts"]) > 1 and command["state"] != "done":
+        ended = command["state"].replace("_", " ")
+        done = sum(part["state"] == "done" for part in command["parts"])
+        person.say(f"{order.action} {order.selector}: {ended}, {done} of {len(command['parts'])} done")
 
 
 def _preview(order: Order, options: argparse.Namespace, person: Person) -> None:

@@ -50,7 +50,8 @@ def _stale(error: DatabaseUnavailableError, options: argparse.Namespace, person:
     if options.json:
         person.print_json([{**slot, "staleSince": view.stale_since} for slot in slots])
     else:
-        person.say(f"stale since {local.when(view.stale_since)}: what this host last knew")
+        since = f"stale since {local.when(view.stale_since)}" if view.stale_since else "not from the database"
+        person.say(f"{since}: what this host's manager knows")
         _print(slots, person)
     return UNREACHABLE
 
