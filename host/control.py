@@ -416,8 +416,12 @@ class Control:
                 return
             try:
                 answer = self._ask(lambda errand=errand: errand.run(database))
-            except (DatabaseUnavailableError, DatabaseBusyError):
+            except DatabaseUnavailableError:
                 raise  # kept, and told again
+            except DatabaseBusyError:
+                if not errand.perishable:
+                    raise
+                answer = None
             except FleetError as error:  # it would be refused for ever
                 self._say(f"the database did not take what it was told: {error}", "error")
                 answer = None

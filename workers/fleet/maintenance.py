@@ -15,36 +15,44 @@ class MaintenanceSettings(WorkerSettings):
     """How long what is over is kept, in days of fleet time (real time for processes).
 
     Attributes:
+        alerts_days: alerts that were taken back.
+        black_boxes_days: what was seen of processes before they were killed.
         candidates_days: posts that were engaged, passed over or given up.
-        commands_days: orders that a manager carried out.
+        command_parts_days: what orders asked of single slots.
+        commands_days: orders that managers carried out.
         engagements_days: the history of engagements; the window that a lock looks at must be shorter.
         events_days: what happened, as the terminal and the page showed it.
         failed_items_days: dead letters of single items.
         health_snapshots_days: the monitor's reports.
         heartbeats_days: last beats of processes that are gone.
+        hosts_days: hosts that went away and have no slot.
         incarnations_days: lives that ended.
         interactions_days: mentions that were answered or ignored.
         jobs_days: jobs that ended.
         messages_days: messages that were acknowledged or are dead.
+        process_ends_days: how processes ended.
         rate_grants_days: requests that no window counts any more.
         runs_days: records of steps.
-        slots_days: slots of hosts that went away.
     """
 
+    alerts_days: float = Field(default=90, ge=0.01, le=3660)
+    black_boxes_days: float = Field(default=30, ge=0.01, le=3660)
     candidates_days: float = Field(default=7, ge=2, le=3660)
+    command_parts_days: float = Field(default=30, ge=1, le=3660)
     commands_days: float = Field(default=30, ge=1, le=3660)
     engagements_days: float = Field(default=366, ge=2, le=3660)
     events_days: float = Field(default=30, ge=0.01, le=3660)
     failed_items_days: float = Field(default=180, ge=1, le=3660)
     health_snapshots_days: float = Field(default=90, ge=0.01, le=3660)
     heartbeats_days: float = Field(default=1, ge=0.05, le=3660)
+    hosts_days: float = Field(default=7, ge=0.05, le=3660)
     incarnations_days: float = Field(default=30, ge=1, le=3660)
     interactions_days: float = Field(default=90, ge=1, le=3660)
     jobs_days: float = Field(default=7, ge=0.01, le=3660)
     messages_days: float = Field(default=7, ge=0.01, le=3660)
+    process_ends_days: float = Field(default=30, ge=1, le=3660)
     rate_grants_days: float = Field(default=7, ge=7, le=3660)
     runs_days: float = Field(default=30, ge=0.05, le=3660)
-    slots_days: float = Field(default=7, ge=0.05, le=3660)
 
     def keep_s(self, kind: str) -> float:
         """Seconds for which a kind of row is kept after it is over."""
