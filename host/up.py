@@ -1,13 +1,13 @@
 """`socialfleet up`: the whole fleet of this host in the foreground, started in order and stopped in reverse.
 
 It is the manager process: the keeper's first child. When it is killed, the keeper makes another, which finds
-the processes that the first one asked for alive, takes them over and starts nothing twice.
+the processes that the first one asked for alive, takes them over and starts nothing twice. Killed before the
+fleet was ready, it is followed by one that does every step again.
 
 UpError     a step of the start failed; the text says what to do, `exit_code` what the shell gets
 """
 
 import os
-import signal
 import sys
 import time
 import traceback
@@ -23,13 +23,13 @@ from coordination.accounts import Tier
 from coordination.database import Database
 from coordination.errors import DatabaseError
 from host import logins, ports, rehearsal_clock, x_account
-from host.child import Child, Program
 from host.control import Control
 from host.database_server import DatabaseServer
 from host.keeper.client import Keeper
 from host.keeper.wire import CRASHED
 from host.logins import Logins
 from host.postgres import EmbeddedPostgres, find_binaries
+from host.services import Services
 from host.state_directory import StateDirectory
 from host.supervisor import StopRequested, Supervisor
 from host.terminal import Terminal
@@ -38,8 +38,6 @@ from migrations import schema
 from workers import registry
 
 STEPS = 6
-SERVICE_START_S = 30.0
-SERVICE_STOP_S = 1.5
 FIRST_ORDERS_S = 10.0
 STOP_S = 14.0  # the fleet promises to have ended 15 s after it was asked to
 LEAST_STOP_S = 2.0  # for PostgreSQL, even when workers took their whole time
@@ -166,14 +164,14 @@ class Up:
         self._config = config
         self._keeper = keeper
         self._crashed = crashed
-        self._takes_over = keeper.generation > 1
+        self._takes_over = keeper.is_established
         self._world = world
         self._manage = manage
         self._terminal = terminal
         self._state = StateDirectory(config.state_dir)
         self._supervisor = Supervisor(keeper)
         self._undo = ExitStack()
-        self._services: list[Child] = []
+        self._services = Services(self._supervisor, self._state)
         self._stop_by: float | None = None
         self._is_ready = False
         self._manager: Manager | None = None
@@ -190,6 +188,7 @@ class Up:
                 with self._supervisor.interruptible():
                     manager, control = self._take_over() if self._takes_over else self._start()
                 self._is_ready = True
+                self._keeper.establish()
                 took_s = time.monotonic() - began
                 if self._takes_over:
                     before = self._keeper.predecessor
@@ -222,14 +221,9 @@ class Up:
 
     def _start(self) -> tuple[Manager, Control]:
         config = self._config
-        # What a killed fleet leaves behind ends by itself; its ports are free a moment later.
-        patience_s = DYING_SERVER_S if self._crashed else 0.0
-        ports.require_free(config.socialfleet_console_port, "SOCIALFLEET_CONSOLE_PORT", patience_s=patience_s)
-        if config.runs_sandbox:
-            ports.require_free(
-                config.socialfleet_sandbox_port, "SOCIALFLEET_SANDBOX_PORT", patience_s=patience_s
-            )
-        elif self._world != World():
+        if self._keeper.generation == 1:
+            self._require_ports()  # later they may be our own services', which live
+        if not config.runs_sandbox and self._world != World():
             raise UpError(
                 "WORLD and --tier are for the fleet's own sandbox, and X_API_URL or credentials name "
                 "another X: unset those, or leave these out",
@@ -245,15 +239,24 @@ class Up:
         self._sandbox()
         return self._workers()
 
+    def _require_ports(self) -> None:
+        config = self._config
+        # What a killed fleet leaves behind ends by itself; its ports are free a moment later.
+        patience_s = DYING_SERVER_S if self._crashed else 0.0
+        ports.require_free(config.socialfleet_console_port, "SOCIALFLEET_CONSOLE_PORT", patience_s=patience_s)
+        if config.runs_sandbox:
+            ports.require_free(
+                config.socialfleet_sandbox_port, "SOCIALFLEET_SANDBOX_PORT", patience_s=patience_s
+            )
+
     # The six steps
 
     def _console(self) -> None:
         self._step(1, f"console at {self._console_url}")
         self._state.ensure_token("console")
         self._state.ensure_token("sandbox")
-        port = self._config.socialfleet_console_port
-        argv = [sys.executable, "-m", "console", "--port", str(port), "--state", str(self._state.path)]
-        self._serve("console", argv, self._console_url, "/health/live")
+        self._undo.callback(self._services.stop)
+        self._services.console(self._console_url, self._config.socialfleet_console_port)
 
     def _database(self) -> Logins:
         if self._config.database_url is not None:
@@ -333,12 +336,9 @@ class Up:
             )
 
     def _serve_sandbox(self) -> dict[str, object]:
-        argv = [sys.executable, "-m", "sandbox", "x", "--port", str(self._config.socialfleet_sandbox_port)]
         # The tier that the account was made with: the sandbox allows what the policy does.
-        argv += ["--state", str(self._state.sandbox), "--tier", self._x.tier]
-        if self._world.file:
-            argv += ["--world", str(self._world.file.absolute())]
-        return self._serve("sandbox", argv, self._x.api_url, "/_sandbox/health")
+        port = self._config.socialfleet_sandbox_port
+        return self._services.sandbox(self._x.api_url, port, tier=self._x.tier, world=self._world.file)
 
     def _set_sandbox_clock(self) -> None:
         """Fleet time that a rehearsal moved stays moved, also for a sandbox that begins anew."""
@@ -372,7 +372,7 @@ class Up:
             to_stdout=self._config.socialfleet_log_to_stdout,
         )
         # Undone in reverse: the workers drain first, their end is reported, the services go, then PostgreSQL.
-        self._undo.callback(self._stop_services)
+        self._undo.callback(self._services.stop)
         self._undo.callback(control.stop)
         self._undo.callback(manager.stop)
         control.start()
@@ -393,45 +393,6 @@ class Up:
     def _wake_worker(self, name: str, kind: Kind) -> None:
         if self._manager is not None:  # it is made after the line that wakes
             self._manager.wake(name, kind)
-
-    # Console and sandbox
-
-    def _serve(self, name: str, argv: Sequence[str], url: str, path: str) -> dict[str, object]:
-        """Start a server of ours and give what it answers once it does; it is restarted when it dies."""
-        child = Child(
-            Program(
-                name=name,
-                argv=argv,
-                environment=os.environ,
-                log=self._state.logs / f"{name}.log",
-                on_orphaned=signal.SIGTERM,
-                stop_timeout_s=SERVICE_STOP_S,
-            ),
-            keeper=self._keeper,
-        )
-        self._supervisor.children.append(child)
-        if not self._services:
-            self._undo.callback(self._stop_services)
-        self._services.append(child)
-        self._supervisor.wait(0)  # one that an earlier manager process left is adopted
-        child.start()
-        deadline = time.monotonic() + SERVICE_START_S
-        while (said := x_account.get_json(url, path)) is None:
-            self._supervisor.wait(0.05)
-            if child.state == "BACKOFF":
-                words = child.last_words() or child.reason
-                raise UpError(
-                    f"{words} (log: {child.program.log})",
-                    exit_code=REFUSED if child.exit_code == REFUSED else 1,
-                )
-            if time.monotonic() > deadline:
-                raise UpError(
-                    f"the {name} did not answer within {SERVICE_START_S:g} s: see {child.program.log}"
-                )
-        return said
-
-    def _stop_services(self) -> None:
-        self._supervisor.stop(self._services, "")
 
     @property
     def _left_s(self) -> float:

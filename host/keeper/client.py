@@ -9,6 +9,8 @@ from typing import Any
 from host.keeper.wire import Birth, Ended, Greeting, Line, Refused, Started, fields_of
 
 Event = Started | Refused | Ended
+NOBODYS = Greeting(generation=1, predecessor="", is_established=False, told=0)
+"""Of a keeper that ended before it could greet: this process is about to follow it."""
 
 
 class Keeper:
@@ -20,6 +22,7 @@ class Keeper:
     Attributes:
         generation: 1 for the first manager process, one more for each that follows a killed one.
         predecessor: how the one before ended; empty for the first.
+        is_established: whether one before said that what is begun once is done: see `establish`.
     """
 
     def __init__(self, channel: socket.socket) -> None:
@@ -32,11 +35,13 @@ class Keeper:
         self._requests = 0
         self._events: list[Event] = []
         received = self._line.receive(wait=True)
-        greeting = Greeting(**received[1]) if received else Greeting(generation=1, predecessor="", told=0)
+        greeting = Greeting(**received[1]) if received else NOBODYS
         self.generation = greeting.generation
         self.predecessor = greeting.predecessor
+        self.is_established = greeting.is_established
         for _ in range(greeting.told):
-            self._receive(wait=True)
+            if not self._receive(wait=True):
+                break
 
     def fileno(self) -> int:
         """Readable when `take` has something to give."""
@@ -74,6 +79,11 @@ class Keeper:
     def acknowledge(self, end: Ended) -> None:
         """Say that an end is known for good: the keeper forgets it."""
         self._line.send("acknowledge", {"number": end.number})
+
+    def establish(self) -> None:
+        """Say that what is begun once is done: a manager process that follows this one only takes over."""
+        self.is_established = True
+        self._line.send("establish", {})
 
     def close(self) -> None:
         """Close the line; the keeper takes it for this process's matter."""

@@ -57,6 +57,7 @@ class _Keep:
         self._manager = 0
         self._generation = 0
         self._predecessor = ""
+        self._is_established = False
         self._crashes: deque[float] = deque(maxlen=MOST_CRASHES)
         self._line: Line | None = None
         self._guardian = 0
@@ -129,7 +130,12 @@ class _Keep:
         theirs.close()
         household = self._household
         told = len(household.living) + len(household.ends)
-        greeting = Greeting(generation=self._generation, predecessor=self._predecessor, told=told)
+        greeting = Greeting(
+            generation=self._generation,
+            predecessor=self._predecessor,
+            is_established=self._is_established,
+            told=told,
+        )
         self._line.send("greeting", fields_of(greeting))
         for member in household.living.values():
             self._tell_started(member, resumed=True)
@@ -189,6 +195,8 @@ class _Keep:
                 _kill_group(fields["pid"])
         elif kind == "acknowledge":
             self._household.acknowledge(fields["number"])
+        elif kind == "establish":
+            self._is_established = True
 
     def _bear(self, request: int, birth: Birth) -> None:
         while birth.worker is not None and self._is_warming:

@@ -135,11 +135,13 @@ class Greeting:
     Attributes:
         generation: 1 for the first manager process of this keeper.
         predecessor: how the one before ended; empty for the first.
+        is_established: whether one before said that the fleet is.
         told: how many `Started` and `Ended` follow that are older than this manager process.
     """
 
     generation: int
     predecessor: str
+    is_established: bool
     told: int
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from host.state_directory import StateDirectory
+from tests.integration.host.keeping import children_named
 
 REPOSITORY = Path(__file__).parents[3]
 X_CREDENTIALS = ("X_CONSUMER_KEY", "X_CONSUMER_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET")
@@ -154,6 +155,31 @@ def test_asked_to_stop_in_the_middle_of_the_start_it_stops_in_order(
         rest = up.stdout.read()
         assert up.wait(30) == 0
     assert rest.endswith("stopped\n")
+    assert processes_of(shell.directory) == []
+
+
+def test_its_manager_process_killed_in_the_middle_of_the_start_is_followed_by_one_that_does_every_step(
+    shell: Shell, processes_of: Callable[[Path], list[str]]
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "manager", "up"],
+        cwd=shell.directory,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as up:
+        assert up.stdout
+        said: list[str] = []
+        for line in up.stdout:
+            said.append(line)
+            if line.startswith("[2/6]") and len(said) == 2:
+                (manager,) = children_named(up.pid, "fleet-manager")
+                os.kill(manager, signal.SIGKILL)
+            if line.startswith("ready:"):
+                up.send_signal(signal.SIGINT)
+        assert up.wait(30) == 0
+    assert sum(line.startswith("[1/6]") for line in said) == 2
+    assert said[-1] == "stopped\n"
     assert processes_of(shell.directory) == []
 
 
