@@ -34,7 +34,7 @@ class WorkerSettings(BaseModel):
         interval_s: seconds of fleet time between steps; None: the worker's own `every`.
         batch_size: items that one step takes at most.
         max_item_attempts: failures after which an item is a dead letter.
-        stall_after_s: real seconds that a step may be silent before it counts as hung; None: the worker's own.
+        stall_after_s: real seconds that a step may be silent before it is taken for hung; None: its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -33,6 +33,8 @@ HEALTH_CHECK_S = 30.0
 FIRST_RUN_RETRY_S = 15.0
 TURN_S: Final = 10.0
 """The loop shows at least this often that it moves; more often for a worker that may be silent for less."""
+SLOW_S: Final = 1.0
+"""From then on an answer is slow enough to look whether the database still gives any."""
 log = Log("lifecycle")
 
 
@@ -156,10 +158,11 @@ class Life:
                 self._run(duty.method, getattr(self._worker, duty.method))
         return min(self._mail_at, self._duties.due_at)
 
-    def _while_waiting(self, _waited_s: float) -> None:
+    def _while_waiting(self, waited_s: float) -> None:
         """Give up waiting for the database when this life is over, or it drains and no beat is answered."""
-        if self._draining.is_set():
-            self._pulse.ask()
+        is_old = monotonic() - self._pulse.standing.answered_at > SLOW_S
+        if is_old and (waited_s > SLOW_S or self._draining.is_set()):
+            self._pulse.ask()  # a slow answer, or none at all: a beat tells
         hangs = self._draining.is_set() and self._pulse.unanswered_s > UNANSWERED_S
         if hangs or self._pulse.lost.is_set():
             raise DatabaseUnavailableError("PostgreSQL gives no answer")

@@ -6,12 +6,13 @@ from typing import Any, cast
 import pytest
 
 from coordination import Fleet, connect
-from coordination.desired import ensure_worker, request_command
+from coordination.commands import request_command
 from coordination.errors import InvalidValueError, LockLostError
 from coordination.messages import Message
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
 from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
+from tests.integration.known_workers import ensure_worker
 
 TASK = "TASK_DELEGATION"
 
@@ -315,10 +316,13 @@ def test_without_the_lease_in_its_condition_a_zombies_acknowledgement_would_pass
 ) -> None:
     fleet.messages.send(TASK, "tester", {})
     (lost,) = fleet.messages.claim(lease_s=0.01)
-    claimed(fleet)
+    held = claimed(fleet)
     fault = ("AND m.lease = held_message.lease ", "")
     with fleet_database.owner() as owner, planted(owner, "held_message", fault):
         fleet.messages.acknowledge(lost)
+        assert value(owner, "SELECT state FROM fleet.messages") == "acknowledged"
+    with pytest.raises(LockLostError):  # the one who works on it finds it ended behind its back
+        fleet.messages.acknowledge(held)
 
 
 def test_a_lone_worker_gets_its_own_message_back_when_the_lease_is_over(fleet: Fleet) -> None:
@@ -536,7 +540,7 @@ def test_a_stopped_workers_messages_of_a_role_go_to_another_and_wait_where_there
     fleet.messages.send(TASK, "painter", {})
     assert [one.worker for one in fleet.messages.route()] == ["painter"]
     person = fleet_database.database("console")
-    request_command(person, "stop", "painter", None, actor="me", reason="holidays")
+    request_command(person, "stop", selector="painter", actor="me", reason="holidays")
     person.close()
     assert fleet.messages.route() == []
     assert rows(owner, "SELECT recipient_kind, routed_to FROM fleet.messages ORDER BY id") == [

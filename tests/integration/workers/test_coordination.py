@@ -9,9 +9,9 @@ import pytest
 
 from config import Config
 from coordination import kill_switch
-from coordination.desired import ensure_worker
 from host.control import Control
 from tests.integration.conftest import FleetDatabase
+from tests.integration.known_workers import ensure_worker
 from tests.integration.workers.waiting import eventually
 from workers import registry
 from workers.context import Context

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from coordination import accounts, settings
-from coordination.desired import ensure_worker
 from host.x_account import TOPICS
 from tests.integration.conftest import FleetDatabase
+from tests.integration.known_workers import ensure_worker
 from tests.integration.platforms.scripted import SECRETS
 from tests.integration.workers.scripted_x import ScriptedX
 from tests.integration.workers.test_engagement import acts, fill, set_tier, states

@@ -376,9 +376,19 @@ def test_a_delegation_that_nothing_comes_of_is_answered_without_it(
     assert interactions(fleet_database)[pointed][1] == "asked to look at post 555: nothing came back in time"
 
 
-def test_a_finding_for_an_unknown_mention_is_no_error(mentions: Mentions) -> None:
+def test_a_finding_for_an_unknown_mention_is_no_error(
+    fleet_database: FleetDatabase, x: MentionTimeline, mentions: Mentions
+) -> None:
+    known = x.mention("@fleet what about gardens?")
+    mentions.step()
+    before = interactions(fleet_database), replies(fleet_database)
+    assert list(before[1]) == [known]
     finding = PostAnalysed(account=ACCOUNT, post_id="1", mention_id="2", found=False, reason="gone")
     mentions.analysed(message(finding), finding)
+    assert (interactions(fleet_database), replies(fleet_database)) == before
+    with fleet_database.owner() as owner:
+        kept = owner.execute("SELECT 1 FROM fleet.interactions WHERE finding IS NOT NULL").fetchall()
+    assert kept == []
 
 
 def test_a_bad_item_is_kept_with_its_reason_and_the_others_go_on(

@@ -13,11 +13,11 @@ from pydantic import BaseModel
 
 from config import Config
 from coordination import Fleet, connect
-from coordination.desired import ensure_worker
 from coordination.errors import IncarnationLostError
 from coordination.messages import Message
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import victim
+from tests.integration.known_workers import ensure_worker
 from tests.integration.workers.test_processes import Host
 from tests.integration.workers.waiting import eventually
 from workers import registry

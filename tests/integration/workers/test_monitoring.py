@@ -5,9 +5,9 @@ from typing import Any
 
 from config import Config
 from coordination import Fleet
-from coordination.desired import ensure_worker
 from coordination.health import latest_reports
 from tests.integration.conftest import FleetDatabase
+from tests.integration.known_workers import ensure_worker
 from workers.context import Context
 from workers.fleet.monitoring import Monitoring
 from workers.progress import Progress

@@ -67,14 +67,14 @@ def allowed(metadata: list[Any]) -> str:
 
 def settings_table(kind: type[Worker]) -> str:
     said = sentences(kind.settings_model)
-    own_intervals = {"interval_s": kind.every} | {
-        f"{method}_interval_s": interval for method, interval in further_duties(kind).items()
+    own = {"interval_s": kind.every.seconds, "stall_after_s": kind.stall_after_s} | {
+        f"{method}_interval_s": interval.seconds for method, interval in further_duties(kind).items()
     }
     rows: list[list[str]] = []
     for name, field in kind.settings_model.model_fields.items():
         default = json.dumps(field.default)
         if field.default is None:
-            default += f" ({own_intervals[name].seconds:g})"
+            default += f" ({own[name]:g})"
         meaning = said[name].removesuffix(".").replace("None:", "null:")
         rows.append([f"`{kind.name}_{name}`", default, allowed(field.metadata), meaning])
     return table([f"`{kind.name}`", "default", "allowed", "meaning"], rows)

@@ -50,7 +50,10 @@ def told(script: str, number: signal.Signals, times: int = 1) -> list[str]:
         first = process.stdout.readline().strip()
         for _ in range(times):
             process.send_signal(number)
-        out, _ = process.communicate(timeout=20)
+        try:
+            out, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 0
     return [first, *out.split("\n")[:-1]]
 
