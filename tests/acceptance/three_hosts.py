@@ -64,7 +64,11 @@ class ThreeHosts:
         for name in NAMES:
             self.hosts[name].start()
             self.hosts[name].wait_ready(90)
-        self.order("stop", "*")
+        with psycopg.connect(self.superuser_dsn, autocommit=True) as admin:
+            others = [str(row[0]) for row in admin.execute("SELECT name FROM fleet.workers")]
+        for worker in others:
+            if worker not in WORKERS:
+                self.order("scale", worker, replicas=0)
         for worker in WORKERS:
             self.order("scale", worker, replicas=len(NAMES))
             self.order("start", worker)
@@ -83,17 +87,17 @@ class ThreeHosts:
         with psycopg.connect(self.superuser_dsn, autocommit=True) as admin:
             return living(admin)
 
-    def where(self) -> dict[tuple[str, int], str]:
-        """The host on which each slot is ready; a process that is gone counts nowhere."""
-        found: dict[tuple[str, int], str] = {}
-        for worker, slot, host, pid, _, state in self.rows():
-            if state in READY_STATES and psutil.pid_exists(pid):
-                found[worker, slot] = host
-        return found
+    def ready(self) -> set[tuple[tuple[str, int], str]]:
+        """Each slot that is ready, with its host; a process that is gone counts nowhere."""
+        return {
+            ((worker, slot), host)
+            for worker, slot, host, pid, _, state in self.rows()
+            if state in READY_STATES and psutil.pid_exists(pid)
+        }
 
     def slots_of(self, host: str) -> set[tuple[str, int]]:
         """What that host runs."""
-        return {key for key, at in self.where().items() if at == host}
+        return {key for key, at in self.ready() if at == host}
 
     def wait_balanced(self, within_s: float = SETTLED_S) -> None:
         """Wait until each host runs a third of all slots, each once, and all content is acted on."""
@@ -115,8 +119,7 @@ class ThreeHosts:
 
     def moved(self, slots: set[tuple[str, int]], away_from: str) -> bool:
         """Whether all these slots are ready on other hosts."""
-        where = self.where()
-        return all(where.get(slot, away_from) != away_from for slot in slots)
+        return slots <= {key for key, host in self.ready() if host != away_from}
 
     def spans(self) -> Mapping[str, list[Span]]:
         """Each slot's spans of acting, by token; the files of all hosts together."""
@@ -133,6 +136,20 @@ class ThreeHosts:
                 Span(slot=slot, host=host, pid=pid, token=token, first_s=min(moments), last_s=max(moments))
             )
         return spans
+
+    def is_proven_dead(self, pid: int) -> bool:
+        """Whether its host has told of a process's end."""
+        with psycopg.connect(self.superuser_dsn, autocommit=True) as admin:
+            rows = admin.execute("SELECT FROM fleet.process_ends WHERE pid = %s", (pid,)).fetchall()
+        return bool(rows)
+
+    def ends(self) -> list[tuple[Any, ...]]:
+        """The newest process ends: host, worker, slot, pid, exit code, how, when it was recorded."""
+        with psycopg.connect(self.superuser_dsn, autocommit=True) as admin:
+            return admin.execute(
+                "SELECT host, worker, slot, pid, exit_code, how, clock_timestamp() - ended_at "
+                "FROM fleet.process_ends ORDER BY ended_at DESC LIMIT 20"
+            ).fetchall()
 
     def stop(self) -> None:
         """End all."""
