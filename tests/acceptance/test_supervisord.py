@@ -1,5 +1,7 @@
 """A host without systemd or Docker: supervisord with deploy/supervisord.conf."""
 
+import configparser
+import contextlib
 import os
 import shutil
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from host import up
 from tests.acceptance.fleet_process import ROOT, FleetProcess, alive, eventually, free_port
 
 pytestmark = pytest.mark.acceptance
@@ -75,10 +79,18 @@ class Supervised(FleetProcess):
             found[slot["name"]] = process
         return found or None
 
-    def manager(self) -> psutil.Process | None:
-        """The process that the keeper at the top has for talking to the database."""
-        found = [child for child in psutil.Process(self.top()).children() if child.name() == "fleet-manager"]
-        return found[0] if found else None
+    def child(self, word: str) -> psutil.Process | None:
+        """The child of the process at the top that has this word as its name or on its command line."""
+        for child in psutil.Process(self.top()).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if word in {child.name(), *child.cmdline()}:
+                    return child
+        return None
+
+    def replaced(self, word: str, killed: psutil.Process) -> bool:
+        """Whether there is another such child by now."""
+        new = self.child(word)
+        return new is not None and new.pid != killed.pid
 
     def record(self) -> dict[str, tuple[str, str, str]] | None:
         """The platform's own record, once the ledger knows each act of it and no more."""
@@ -144,18 +156,16 @@ def test_a_killed_fleet_is_back_in_seconds_with_new_workers_and_nothing_doubled(
     eventually(has_gone_on, within_s=120, what="one more act, and none twice")
 
 
-def test_a_killed_manager_is_the_keepers_to_replace_and_a_shutdown_leaves_nothing(fleet: Supervised) -> None:
+def test_what_is_killed_below_the_top_is_the_fleets_own_to_replace_and_a_shutdown_leaves_nothing(
+    fleet: Supervised,
+) -> None:
     top = fleet.top()
-    manager = fleet.manager()
     workers = eventually(fleet.workers_at_work, within_s=30, what="every worker")
-    assert manager
-    manager.kill()
-
-    def has_new_manager() -> bool:
-        new = fleet.manager()
-        return new is not None and new.pid != manager.pid
-
-    eventually(has_new_manager, within_s=BACK_S, what="a new manager")
+    for word in ("fleet-manager", "console"):
+        killed = fleet.child(word)
+        assert killed
+        killed.kill()
+        eventually(partial(fleet.replaced, word, killed), within_s=BACK_S, what=f"a new {word}")
     assert eventually(fleet.workers_at_work, within_s=START_S, what="it knows its workers") == workers
     assert fleet.top() == top
 
@@ -164,3 +174,11 @@ def test_a_killed_manager_is_the_keepers_to_replace_and_a_shutdown_leaves_nothin
     assert not alive(everything)
     shown = (fleet.state / "up.log").read_text()
     assert shown.rstrip().endswith("stopped")
+
+
+def test_supervisord_waits_longer_than_the_fleet_takes_to_stop() -> None:
+    read = configparser.ConfigParser(interpolation=None)
+    read.read(CONFIGURATION)
+    program = read["program:socialfleet"]
+    assert int(program["stopwaitsecs"]) > up.STOP_S * 1.5
+    assert {program[name] for name in ("stopasgroup", "killasgroup")} == {"false"}
