@@ -226,8 +226,19 @@ BEGIN
     END IF;
 END $$;
 
--- Makes the shares: every wanted slot that no living, admissible host has goes to the admissible one with the fewest slots; where loads
--- differ by more than one, one slot a pass goes over. Under the shares' lock, which the caller holds. Reads all slots and hosts.
+-- What each host has to do: its slots, those of them that should run, and those of one worker. Reads all slots.
+CREATE OR REPLACE FUNCTION fleet.loads(worker text DEFAULT NULL)
+RETURNS TABLE (host fleet.hosts, running bigint, slots bigint, siblings bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY SELECT h, count(s.worker) FILTER (WHERE fleet.why_not(w, s, f) IS NULL), count(s.worker),
+        count(s.worker) FILTER (WHERE s.worker = loads.worker)
+    FROM fleet.hosts h LEFT JOIN fleet.slots s ON s.host = h.name LEFT JOIN fleet.workers w ON w.name = s.worker
+    LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled' WHERE h.state = 'live' GROUP BY h.name;
+END $$;
+
+-- Makes the shares: every wanted slot that no living, admissible host has goes to the admissible one with the fewest slots that run;
+-- where these differ by more than one, one slot a pass goes over. Under the shares' lock, which the caller holds. Reads all slots.
 CREATE OR REPLACE FUNCTION fleet.assign_slots(me text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -256,10 +267,8 @@ BEGIN
         FROM fleet.slots s JOIN fleet.workers w ON w.name = s.worker LEFT JOIN fleet.hosts h ON h.name = s.host
         WHERE s.slot <= w.replicas AND (h.name IS NULL OR NOT fleet.admits(h, w)) ORDER BY s.worker, s.slot
     LOOP
-        SELECT h.name INTO target FROM fleet.hosts h
-        LEFT JOIN LATERAL (SELECT count(*) AS slots, count(*) FILTER (WHERE s.worker = one.worker) AS siblings
-            FROM fleet.slots s WHERE s.host = h.name) l ON true
-        WHERE fleet.admits(h, one.wanted) ORDER BY l.slots, l.siblings, h.name LIMIT 1;
+        SELECT (l.host).name INTO target FROM fleet.loads(one.worker) l
+        WHERE fleet.admits(l.host, one.wanted) ORDER BY l.running, l.slots, l.siblings, (l.host).name LIMIT 1;
         -- A lost host's slot that nobody else may have waits for it.
         CONTINUE WHEN target IS NULL AND (one.host IS NULL OR one.host_state IS DISTINCT FROM 'live');
         PERFORM fleet.move_slot(one.worker, one.slot, target, CASE WHEN one.host IS NULL THEN 'nobody had it'
@@ -271,16 +280,14 @@ BEGIN
     IF EXISTS (SELECT 1 FROM fleet.slots s WHERE s.leaving IS NOT NULL) THEN
         RETURN;  -- one at a time
     END IF;
-    WITH loads AS MATERIALIZED (
-        SELECT h.name, h AS host, (SELECT count(*) FROM fleet.slots s WHERE s.host = h.name) AS slots
-        FROM fleet.hosts h WHERE h.state = 'live'
-    )
-    SELECT s.worker, s.slot, t.name AS target INTO one
-    FROM loads f JOIN loads t ON f.slots - t.slots > 1 JOIN fleet.slots s ON s.host = f.name JOIN fleet.workers w ON w.name = s.worker
-    WHERE fleet.admits(t.host, w)
-    ORDER BY f.slots - t.slots DESC, s.state = 'BUSY', s.slot DESC, s.worker, t.name LIMIT 1;
+    WITH loads AS MATERIALIZED (SELECT * FROM fleet.loads() l)
+    SELECT s.worker, s.slot, (t.host).name AS target INTO one
+    FROM loads o JOIN loads t ON o.running - t.running > 1 JOIN fleet.slots s ON s.host = (o.host).name
+    JOIN fleet.workers w ON w.name = s.worker LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled'
+    WHERE fleet.admits(t.host, w) AND fleet.why_not(w, s, f) IS NULL
+    ORDER BY o.running - t.running DESC, s.state = 'BUSY', s.slot DESC, s.worker, (t.host).name LIMIT 1;
     IF FOUND THEN
-        PERFORM fleet.move_slot(one.worker, one.slot, one.target, 'the other host has fewer');
+        PERFORM fleet.move_slot(one.worker, one.slot, one.target, 'the other host has fewer to run');
     END IF;
 END $$;
 
