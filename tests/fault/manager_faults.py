@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -38,6 +38,9 @@ STOPPED_S = (0.2, 2.5)
 PAUSE_S = (0.05, 0.9)
 """Between two operations: shorter than most recoveries, so that faults overlap."""
 BACK_S = 40.0
+ENDED_S = 2.0
+GUARDED_S = 8.0
+"""The guardian goes on looking for late children a while after its keeper's end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,18 +151,22 @@ class Faults:
         for _, process in self._stopped:  # a guardian that is stopped can't end what its keeper leaves
             process.send_signal(signal.SIGCONT)
         before = [process for process in self.host.tree() if not process.name().startswith("postgres")]
+        guardian = [process for process in before if process.name() == "fleet-guardian"]
         self.host.killed()
-
-        def nothing_left() -> bool:
-            return not [process for process in before if lives(process)]
-
-        try:
-            eventually(nothing_left, within_s=2, what="the end of all that a killed keeper had")
-        except AssertionError:
-            self.slow.append(f"2 s after kill -9 of the keeper: {[p.name() for p in before if lives(p)]}")
+        self._wait_gone([process for process in before if process not in guardian], ENDED_S)
+        self._wait_gone(guardian, GUARDED_S)
         self.host.start()
         self.host.wait_ready(BACK_S)
         return True
+
+    def _wait_gone(self, processes: Sequence[psutil.Process], within_s: float) -> None:
+        def left() -> list[str]:
+            return [process.name() for process in processes if lives(process)]
+
+        try:
+            eventually(lambda: not left(), within_s=within_s, what="the end of all that a killed keeper had")
+        except AssertionError:
+            self.slow.append(f"{within_s:g} s after kill -9 of the keeper: {left()}")
 
     # PostgreSQL
 
