@@ -109,7 +109,7 @@ class _Lives:
             self._context.dsn,
             self._kind.name,
             slot=self._context.slot,
-            host=getattr(self._context.config, "socialfleet_host", None),
+            host=self._context.config.host,
             listens=self._wake is None,
         )
 

@@ -368,6 +368,20 @@ def test_an_idle_worker_drains_at_once_and_is_ready_soon_after_its_birth(
         assert owner.execute("SELECT end_reason FROM fleet.incarnations").fetchall() == [("closed",)]
 
 
+def test_a_life_is_known_by_the_hosts_given_name_and_its_processs_own_mark(
+    fleet_database: FleetDatabase, tmp_path: Path
+) -> None:
+    state = state_of(tmp_path, fleet_database.dsn("worker"))
+    with managed("monitoring", state=state, birth="forked", SOCIALFLEET_HOST="alpha") as one:
+        word = one.until(is_idle, what="ready")
+        stat = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
+        with fleet_database.owner() as owner:
+            known = owner.execute(
+                "SELECT id::text, host, pid, pid_started FROM fleet.incarnations"
+            ).fetchall()
+        assert known == [(word.incarnation, "alpha", one.pid, stat[19])]
+
+
 # The log
 
 
