@@ -29,6 +29,8 @@ from workers.wake import Kind
 REFRESH_S = 1.0
 FENCE_S = 8.0
 """Without the database for so long a host is cut off: by 10 s others may take its workers' leases."""
+TURN_S = 0.2
+"""With nothing due, looking after all slots for each word that one says would cost more than it brings."""
 ABSENT_S = 3.0
 """A turn that took longer was no turn: the machine slept, or this process was stopped."""
 CUT_OFF = "cut off from the database: stopped before its leases could be taken"
@@ -109,6 +111,8 @@ class WorkerManager:
         self._turned_at = clock()
         self._sampled_at = float("-inf")
         self._begun = False
+        self._reported = self._due_as_of = -1
+        self._first_due: float | None = None
         if keeper.generation > 1:
             self._snapshot.resume(self._slot, clock())
             self._orders.resume()
@@ -122,9 +126,16 @@ class WorkerManager:
     @property
     def due_at(self) -> float | None:
         """When `tick` has something to do even if nothing happens; `time.monotonic` seconds."""
-        due = [slot.due_at for slot in self._slots.values()]
-        first = min((at for at in due if at is not None), default=None)
+        first = self._due()
         return None if first is None else time.monotonic() + first - self._clock()
+
+    def _due(self) -> float | None:
+        """The same on the slots' clock; looked up anew only after something changed."""
+        if self._due_as_of != self._ground.changes:
+            due = [slot.due_at for slot in self._slots.values()]
+            self._first_due = min((at for at in due if at is not None), default=None)
+            self._due_as_of = self._ground.changes
+        return self._first_due
 
     def run(self, until: Callable[[], bool]) -> None:
         """Attend until `until()`, which is asked after everything that happens and once a second."""
@@ -148,16 +159,24 @@ class WorkerManager:
             self._parts.take(orders.parts)
         self._parts.settle()
         self._forget_what_left()
-        told = sorted(self._slots.items())
-        self._line.report(tuple(slot.snapshot() for _, slot in told))
+        ground = self._ground
+        if orders is not None or ground.changes != self._reported:
+            self._reported = ground.changes
+            self._line.report(tuple(slot.snapshot() for _, slot in sorted(self._slots.items())))
         self._snapshot.write_if_due(
-            [slot for _, slot in told], now=self._clock(), stale_since=self._orders.stale_since
+            (slot for _, slot in sorted(self._slots.items())),
+            changes=ground.changes,
+            now=self._clock(),
+            stale_since=self._orders.stale_since,
         )
 
     def tick(self) -> None:
         """Look after every slot, fence what is cut off, measure and rotate what is due."""
-        now = self._clock()
-        turn_s, self._turned_at = now - self._turned_at, now
+        now, due = self._clock(), self._due()
+        turn_s = now - self._turned_at
+        if turn_s < TURN_S and (due is None or due > now):
+            return
+        self._turned_at = now
         absent_s = turn_s if turn_s > ABSENT_S else 0.0
         if self._line.unanswered_s > FENCE_S:
             for slot in self._slots.values():
@@ -167,6 +186,7 @@ class WorkerManager:
         if now - self._sampled_at >= usage.SAMPLE_S:
             self._sampled_at = now
             self._measure()
+        self._due_as_of = -1
 
     def receive(self, event: Event) -> bool:
         """Take what the keeper tells of a worker; an end is acknowledged once it is safe in the database."""
@@ -268,8 +288,10 @@ class WorkerManager:
 
     def _note_outage(self) -> None:
         if not self._line.is_away:
+            self._ground.changes += self._orders.stale_since is not None
             self._orders.stale_since = None
         elif self._orders.stale_since is None:
+            self._ground.changes += 1
             self._orders.stale_since = datetime.now(UTC) - timedelta(seconds=self._line.unanswered_s)
 
 

@@ -108,7 +108,7 @@ class BlackBox:
     def _ask_for_stacks(self) -> None:
         if self._process.started.stacks is None:
             self._stacks = UNTAKEN
-        elif self.was_stopped and self._process.is_acting:
+        elif self.was_stopped and self._process.may_act:
             # Let on for a moment it might do what it was about to do when it was stopped, long ago.
             self._stacks = NOT_RESUMED
         else:

@@ -31,6 +31,7 @@ class Ground:
         spread: the share, 0 to 1, of each backoff; None for chance.
         rotation: when logs are rotated.
         wakes: the eventfds of the processes.
+        changes: rises with everything about a slot that is worth telling.
     """
 
     keeper: Keeper
@@ -45,6 +46,7 @@ class Ground:
     spread: Callable[[], float] | None = None
     rotation: Rotation = field(default_factory=Rotation)
     wakes: Wakes = field(default_factory=Wakes)
+    changes: int = 0
     _was_away: bool = False
     _back_at: float = float("-inf")
     _ages: Mapping[SlotName, float] = field(default_factory=dict[SlotName, float])

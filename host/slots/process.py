@@ -84,9 +84,9 @@ class WorkerProcess:
         return self.word is not None and self.word.state in AT_WORK and self.leaving is None
 
     @property
-    def is_acting(self) -> bool:
-        """Whether it may be changing the world at this moment."""
-        return self.word is not None and self.word.acting
+    def may_act(self) -> bool:
+        """Whether it may be changing the world now; one that was adopted, until it says that it isn't."""
+        return self.started.resumed if self.word is None else self.word.acting
 
     def hear(self, now: float) -> bool:
         """Take what came through its pipe; False once nothing more can come."""
@@ -100,14 +100,16 @@ class WorkerProcess:
                 self.ready_at = now
         return not self._reader.closed
 
-    def excuse(self, absent_s: float) -> None:
+    def excuse(self, absent_s: float, now: float) -> None:
         """Leave out a time in which nobody listened to it."""
-        self._signs.excuse(absent_s)
+        self._signs.excuse(absent_s, now)
 
     def stall(self, now: float, database_age_s: float | None) -> str | None:
         """What its stall is, or None; a process that is told to end has its own deadline."""
         if self._reader is None or self.leaving is not None:
             return None
+        if self._signs.stall(now, database_age_s):
+            self.hear(now)  # what it said a moment ago comes before the verdict
         return self._signs.stall(now, database_age_s)
 
     def leave(self, reason: str, now: float, within_s: float, *, counts: bool = False) -> None:

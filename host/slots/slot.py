@@ -20,7 +20,7 @@ from host.slots.failures import MANY, PROBE_S, STABLE_S, WINDOW_S, Failures
 from host.slots.ground import Ground
 from host.slots.log_file import LogFile
 from host.slots.log_tail import explain, last_words
-from host.slots.process import AT_WORK, WorkerProcess
+from host.slots.process import AT_WORK, Leaving, WorkerProcess
 from host.slots.succession import Succession
 from host.slots.usage import Usage
 from host.slots.watch import ABOVE, Watch
@@ -66,6 +66,7 @@ class Slot:
         self._watch = Watch(ground, (worker, slot), self.log)
         self._log_offset = 0
         self._told_before: SlotState | None = None
+        self._told: tuple[object, ...] = ()
 
     @property
     def pid(self) -> int | None:
@@ -137,7 +138,9 @@ class Slot:
         self.replacement_fault = None
         if self.process is None or not self.process.is_at_work:
             self.restart(reason)
-        elif self.succession is None and self.predecessor is None:
+        elif self.predecessor is not None:
+            self.replacement_fault = "the process before this one is still draining"
+        elif self.succession is None:
             self.succession = Succession(request=None, reason=reason, since=self._ground.clock())
             self.succession.request = self._ask()
 
@@ -146,14 +149,14 @@ class Slot:
         for process in self.processes:
             if process.leaving is not None and not process.leaving.killed:
                 process.leaving.until = process.leaving.since + within_s
+        self._ground.changes += 1
 
     def cut_off(self, reason: str) -> None:
         """Kill what may be acting, now: its leases are about to be taken. It starts anew at once."""
         for process in list(self.processes):
-            if process.is_acting:
-                process.leave(reason, self._ground.clock(), 0.0)
-                if process.leaving:
-                    process.leaving.reason = reason
+            if process.may_act and not (process.leaving and process.leaving.killed):
+                now = self._ground.clock()
+                process.leaving = Leaving(reason=reason, since=now, until=now)
                 self._kill(process)
         self._look()
 
@@ -182,15 +185,14 @@ class Slot:
         return True
 
     def tick(self, *, absent_s: float = 0.0) -> None:
-        """Listen to the processes and do what is due.
+        """Do what is due.
 
         Args:
             absent_s: for how long nobody could listen, which is not held against a worker.
         """
         now = self._ground.clock()
         for process in list(self.processes):
-            process.excuse(absent_s)
-            self._hear(process)
+            process.excuse(absent_s, now)
             if process.leaving and not process.leaving.killed and now >= process.leaving.until:
                 self._kill(process)
         if self.process is not None:
@@ -208,6 +210,7 @@ class Slot:
             if process.pid in usages:
                 process.usage = usages[process.pid]
                 process.cpu.add(now, process.usage.cpu_s)
+                self._ground.changes += 1
         process = self.process
         if process is None or process.leaving is not None or process.stalled is not None:
             return
@@ -268,13 +271,14 @@ class Slot:
             self._ground.wakes.add(event.pid, self.worker, event.wake)
         if event.progress is not None:
             self._ground.watch(event.progress, lambda: self._heard(process))
-        if event.resumed:
+        if event.request is None or event.resumed:
             self._adopt(process)
             return
         self._starts += 1
         self.restart_count = self._starts - 1
         if self.succession is not None and event.request == self.succession.request:
             self.succession.process = process
+            self._ground.changes += 1
         else:
             self._request = None
             self.process = process
@@ -286,13 +290,14 @@ class Slot:
         self._due = None
         self._starts = max(self._starts, 1)
         self._hear(process)
-        if process.word is not None and process.word.state == "DRAINING":
-            self._leave([process], "it was told to drain before the manager was started anew")
         if self.process is None:
             self.process = process
             return
         older, younger = sorted((self.process, process), key=lambda each: each.born_at)
-        if self.succession is not None or older.leaving is not None:
+        if older.leaving is not None:
+            self.process, self.predecessor = younger, older
+            return
+        if self.succession is not None:
             self._leave([younger], "one too many was left by an earlier manager")
             self.predecessor = younger
             return
@@ -406,6 +411,8 @@ class Slot:
         process = self.succession.process if self.succession else None
         told = process.leaving.reason if process and process.leaving and self.wanted.runs else fault
         self.succession, self.replacement_fault = None, told
+        if not self.wanted.runs:
+            return
         self._ground.line.event(
             "error", "replacement_failed", f"{self.name}: {told}; the old process goes on", {}
         )
@@ -418,6 +425,8 @@ class Slot:
         progress = process.started.progress
         if progress is not None and not process.hear(self._ground.clock()):
             self._ground.unwatch(progress)
+        if process.started.resumed and process.word and process.word.state == "DRAINING":
+            self._leave([process], "it was told to drain before this manager process began")
 
     def _leave(
         self,
@@ -461,6 +470,11 @@ class Slot:
             is_same = before is not None and (before.state, before.pid) == (state, self.pid)
             self.since = before.since if before and is_same else self._ground.clock()
         self.state, self.reason = state, reason
+        word = self.process.word if self.process else None
+        told = (state, reason, self.pid, word.incarnation if word else None, word.step if word else None)
+        if told != self._told:
+            self._told = told
+            self._ground.changes += 1
 
     def _seen(self) -> tuple[str, str]:
         process = self.process

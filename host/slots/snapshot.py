@@ -4,7 +4,7 @@ It is also what a manager process that follows a killed one goes on from: counts
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -29,15 +29,16 @@ class Snapshot:
     def __init__(self, state: Path) -> None:
         self._file = state / NAME
         self._written_at = float("-inf")
-        self._written: object = None
+        self._written = -1
 
-    def write_if_due(self, slots: Sequence[Slot], *, now: float, stale_since: datetime | None) -> None:
+    def write_if_due(
+        self, slots: Iterable[Slot], *, changes: int, now: float, stale_since: datetime | None
+    ) -> None:
         """Write it when something changed, and every 5 s. A disk that refuses it loses only this."""
-        seen = [(slot.name, slot.state, slot.reason, slot.pid) for slot in slots], stale_since
         age_s = now - self._written_at
-        if age_s < WITHIN_S or (seen == self._written and age_s < EVERY_S):
+        if age_s < (EVERY_S if changes == self._written else WITHIN_S):
             return
-        self._written, self._written_at = seen, now
+        self._written, self._written_at = changes, now
         text = json.dumps(as_json(slots, now=now, stale_since=stale_since), ensure_ascii=False)
         try:
             write_whole(self._file, text, mode=0o600)

@@ -26,10 +26,10 @@ class Signs:
         if said != self._said:
             self._said, self.moved_at = said, now
 
-    def excuse(self, absent_s: float) -> None:
+    def excuse(self, absent_s: float, now: float) -> None:
         """Leave out a time in which nobody listened: the manager itself stood still."""
-        self.heard_at += absent_s
-        self.moved_at += absent_s
+        self.heard_at = min(now, self.heard_at + absent_s)
+        self.moved_at = min(now, self.moved_at + absent_s)
 
     def stall(self, now: float, database_age_s: float | None) -> str | None:
         """Say what the stall is, or None.

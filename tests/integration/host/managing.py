@@ -176,7 +176,7 @@ class House:
     manager: WorkerManager = field(init=False)
     wanted: dict[tuple[str, int], WantedSlot] = field(default_factory=dict[tuple[str, int], WantedSlot])
 
-    def open(self) -> None:
+    def open(self, *, to_stdout: bool = False) -> None:
         """Be the (next) manager process."""
         self.supervisor = Supervisor(self.kept.keeper)
         self.supervisor.__enter__()
@@ -188,6 +188,7 @@ class House:
             logs=self.directory / "logs",
             state=self.directory,
             environment={"SOCIALFLEET_ACCOUNT": "sandbox"},
+            to_stdout=to_stdout,
             stop_timeout_s=1.0,
             clock=self.clock,
             spread=lambda: self.spread,

@@ -349,3 +349,47 @@ def test_the_snapshot_says_what_is_here_and_since_when_the_database_is_away(hous
     assert f'"pid": {house.pid("planner")}' in text
     assert '"stale_since": "' in text
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_that_was_told_to_drain_by_a_killed_manager_is_no_failure_when_it_ends(house: House) -> None:
+    house.script("planner", "ready(); live(drain_s=0.5)")
+    house.ready(planner=1)
+    pid = house.pid("planner")
+    house.order(part("restart", "planner"))
+    house.until(lambda: house.are("DRAINING", "planner"))
+    house.follow_a_killed_manager()
+    house.order()
+    house.until(lambda: house.are("READY", "planner") and house.pid("planner") != pid)
+    assert house.line.slots["planner", 1].failures == 0
+
+
+def test_an_end_that_nobody_was_there_to_see_is_proven_and_made_good(house: House) -> None:
+    house.ready(planner=1)
+    pid = house.pid("planner")
+    house.until((house.directory / "status.json").exists)
+    os.kill(house.kept.manager_pid, signal.SIGSTOP)  # so that the kill is seen by the next one only
+    house.manager.leave()
+    house.supervisor.__exit__(None, None, None)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not lives(pid), "it is dead")
+    os.kill(house.kept.manager_pid, signal.SIGKILL)
+    house.kept.next_manager()
+    house.line.forget()
+    house.open()
+    house.until(lambda: house.line.ends)
+    assert [end.pid for end in house.line.ends] == [pid]
+    house.until(lambda: house.are("READY", "planner"))
+    assert house.line.slots["planner", 1].failures == 1
+
+
+def test_the_logs_of_all_slots_go_to_standard_output_too_where_that_is_wanted(
+    house: House, capfd: pytest.CaptureFixture[str]
+) -> None:
+    house.manager.leave()
+    house.supervisor.__exit__(None, None, None)
+    house.open(to_stdout=True)
+    house.script("poster", 'print(\'{"message": "said"}\', flush=True); ready(); live()')
+    house.want(poster=2)
+    house.until(lambda: house.are("READY", "poster", 1, 2))
+    house.manager.stop()
+    assert capfd.readouterr().out.splitlines() == ['{"message": "said"}'] * 2
