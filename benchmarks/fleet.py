@@ -16,7 +16,7 @@ from coordination.database import Database
 from coordination.settings import set_setting
 from host.postgres import EmbeddedPostgres, find_binaries
 from host.postgres_cluster import DATABASE
-from host.up import REHEARSAL_SETTINGS
+from host.rehearsal_pace import SETTINGS
 from tests.host_process import READY_STATES, HostProcess, living
 
 WHO = "benchmark"
@@ -87,7 +87,7 @@ class MeasuredFleet:
 
     def calm(self) -> None:
         """Let every schedule's next slot be a day off, so that a started worker has nothing to do."""
-        for key in REHEARSAL_SETTINGS:
+        for key in SETTINGS:
             if key.endswith("_interval_s"):
                 set_setting(self.person, key, DAY_S, actor=WHO, reason=WHY)
 

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Protocol
 
 from config import Config
-from coordination import accounts, settings
 from coordination.accounts import Tier
 from coordination.database import Database
 from coordination.errors import DatabaseError
-from host import logins, ports, rehearsal_clock, x_account
+from host import fleet_account, logins, ports, rehearsal_clock, x_account
 from host.control import Control
 from host.database_server import DatabaseServer
 from host.keeper.client import Keeper
@@ -44,23 +43,6 @@ LEAST_STOP_S = 2.0  # for PostgreSQL, even when workers took their whole time
 DYING_SERVER_S = 3.0
 REFUSED = 2
 UNREACHABLE = 4
-SEEDED_BY = "sandbox"
-REHEARSAL = "a rehearsal in the sandbox shows posts and readings within a minute"
-NO_REHEARSAL = "the account is not the sandbox's: a rehearsal's pace is not for it"
-REHEARSAL_SETTINGS: Mapping[str, int] = {
-    "planner_interval_s": 60,
-    "planner_check_interval_s": 30,
-    "planner_spacing_s": 25,
-    "poster_interval_s": 15,
-    "metrics_interval_s": 10,
-    "metrics_first_reading_s": 10,
-    "discovery_interval_s": 60,
-    "engagement_interval_s": 30,
-    "mentions_interval_s": 15,
-    "coordination_interval_s": 30,
-    "monitoring_interval_s": 60,
-}
-"""First values of live settings where the fleet runs its own sandbox; what a person set stays."""
 
 
 class UpError(Exception):
@@ -295,24 +277,7 @@ class Up:
         self._step(4, f"account {x.name}{where}")
         database = Database(self._state.dsn("maintainer"), name="up")
         try:
-            accounts.ensure_account(
-                database,
-                x.name,
-                platform="x",
-                api_url=x.api_url,
-                sandbox=x.sandbox,
-                topics=x_account.TOPICS,
-                tier=x.tier,
-            )
-            if not x.sandbox and rehearsal_clock.is_moved(database):
-                raise UpError(
-                    "a rehearsal moved this database's fleet time: a real account needs another database",
-                    exit_code=REFUSED,
-                )
-            if self._config.runs_sandbox:
-                for key, value in REHEARSAL_SETTINGS.items():
-                    settings.seed_setting(database, key, value, actor=SEEDED_BY, reason=REHEARSAL)
-            elif not x.sandbox and settings.unseed_settings(database, actor=SEEDED_BY, reason=NO_REHEARSAL):
+            if fleet_account.ensure(database, x, own_sandbox=self._config.runs_sandbox):
                 self._step(4, "the rehearsal's short intervals are taken back: workers go at their own pace")
         except DatabaseError as error:
             raise UpError(str(error), exit_code=UNREACHABLE) from error

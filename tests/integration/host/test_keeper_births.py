@@ -131,14 +131,30 @@ def test_two_workers_share_nothing_but_the_code(kept: Kept) -> None:
     assert first["environment"]["SOCIALFLEET_KEEPER"] == second["environment"]["SOCIALFLEET_KEEPER"]
 
 
-def test_it_has_the_limits_and_the_umask_of_the_person_and_the_niceness_it_was_given(kept: Kept) -> None:
-    own = told(kept, kept.worker("teller", 1, nice=3, environment={"ADDED": "1"}))
+@pytest.fixture
+def modest() -> Iterator[tuple[int, int]]:
+    """A person's limit of open files that is below what the kernel allows."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    own = (min(before[0], 300), before[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, own)
+    yield own
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("spawn", [False, True])
+def test_it_has_the_limits_and_the_umask_of_the_person_and_the_niceness_it_was_given(
+    modest: tuple[int, int], tmp_path: Path, *, spawn: bool
+) -> None:
+    with keeping(tmp_path, source=TELLER, spawn=spawn) as kept:
+        own = told(kept, kept.worker("teller", 1, nice=3, environment={"ADDED": "1"}))
+        kept.shell("ulimit -n")
+        assert kept.said("program", 0) == ["300"]
+    assert tuple(own["limits"]) == modest
     mask = os.umask(0)
     os.umask(mask)
     assert own["umask"] == mask
     assert own["nice"] == os.nice(0) + 3
     assert own["environment"]["ADDED"] == "1"
-    assert tuple(own["limits"]) == resource.getrlimit(resource.RLIMIT_NOFILE)
     assert stat.S_IMODE(kept.log("teller", 1).stat().st_mode) == 0o600
 
 

@@ -105,16 +105,22 @@ def test_keepers_do_not_touch_each_others_children(kept: Kept, tmp_path: Path) -
 
 
 def workers_of(keeper: int) -> dict[str, int]:
-    """A fleet's workers by the name that `ps` shows."""
+    """A fleet's workers by the name that `ps` shows, or by the arguments of an interpreter of their own."""
     found: dict[str, int] = {}
     for pid in descendants_of(keeper):
-        name = (Path("/proc") / str(pid) / "comm").read_text().strip() if lives(pid) else ""
-        if re.fullmatch(r"[a-z-]+/\d*", name):
-            found[name] = pid
+        shown = (Path("/proc") / str(pid) / "comm").read_text().strip() if lives(pid) else ""
+        own = re.search(r"host\.keeper\.worker:run (\S+) (\d+)", command(pid))
+        if own:
+            found[f"{own[1]}/{own[2]}"] = pid
+        elif re.fullmatch(r"[a-z-]+/\d*", shown):
+            found[shown] = pid
     return found
 
 
-def test_a_fleet_outlives_its_manager_process_and_ends_with_its_keeper(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--spawn"]], ids=["fork", "spawn"])
+def test_a_fleet_outlives_its_manager_process_and_ends_with_its_keeper(
+    tmp_path: Path, options: list[str]
+) -> None:
     state, log = tmp_path / "state", tmp_path / "up.log"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("X_", "SOCIALFLEET_"))},
@@ -134,7 +140,7 @@ def test_a_fleet_outlives_its_manager_process_and_ends_with_its_keeper(tmp_path:
 
     with log.open("w") as out:
         up = subprocess.Popen(
-            [sys.executable, "-m", "manager", "up"],
+            [sys.executable, "-m", "manager", "up", *options],
             cwd=tmp_path,
             env=environment,
             stdout=out,
