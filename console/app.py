@@ -35,6 +35,7 @@ STATIC = {
     "/": ("index.html", "text/html"),
     "/static/console.css": ("console.css", "text/css"),
     "/static/acts.js": ("acts.js", "text/javascript"),
+    "/static/black_box.js": ("black_box.js", "text/javascript"),
     "/static/console.js": ("console.js", "text/javascript"),
     "/static/elements.js": ("elements.js", "text/javascript"),
     "/static/order.js": ("order.js", "text/javascript"),

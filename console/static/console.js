@@ -1,6 +1,7 @@
 // The live page: asks every 2 s, and shows what it was told.
 "use strict";
 
+import "./black_box.js";
 import { showIntents, showLimits, showMentions, showPool, showPosts } from "./acts.js";
 import { at, cell, distance, head, label, make, note, row, setStale, show, span, tag, write } from "./elements.js";
 import { onChange } from "./order.js";

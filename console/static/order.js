@@ -1,9 +1,9 @@
-// Orders: the dialogs in which a person asks for something with a reason, or opens a black box.
+// Orders: the dialog in which a person asks for something with a reason.
 //
 // The token stays in this tab: sessionStorage ends with it. An order carries a key of its own, so that one whose answer was
 // lost can be sent again without being done twice.
 
-import { at, label, make, note, show, write } from "./elements.js";
+import { at, make, show, write } from "./elements.js";
 
 const TOKEN = "socialfleet console token";
 const PATIENCE_MS = 12000;
@@ -140,38 +140,9 @@ async function send(event) {
   }
 }
 
-const part = (title, content) => (content ? [make("h3", {}, title), make("pre", { tabindex: "0" }, content)] : []);
-
-/** One part of a report as text: lines as lines, rows as JSON, a row a line. */
-function text(value) {
-  if (value === null || value === undefined || value === "") return "";
-  if (!Array.isArray(value)) return typeof value === "object" ? JSON.stringify(value, null, 2) : String(value);
-  return value.map((one) => (typeof one === "object" ? JSON.stringify(one) : String(one))).join("\n") || "none";
-}
-
-async function openBox(id) {
-  write(at("box-title"), "Black box");
-  show(at("box-content"), [make("p", {}, "reading …")]);
-  at("box").showModal();
-  try {
-    const answer = await fetch(`/api/black-boxes/${encodeURIComponent(id)}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
-    const box = await answer.json();
-    if (!answer.ok) throw new Error(box.error.message);
-    write(at("box-title"), `Black box of ${box.worker}/${box.slot}`);
-    show(at("box-content"), [
-      make("p", {}, box.reason),
-      note(`${new Date(box.at).toLocaleString()}, on ${box.host}, process ${box.pid ?? "unknown"}, incarnation ${box.incarnation ?? "none"}`),
-      ...Object.entries(box.report).flatMap(([name, value]) => part(label(name), text(value))),
-    ]);
-  } catch (error) {
-    show(at("box-content"), [make("p", { class: "bad" }, `It can't be read now: ${error.message}`)]);
-  }
-}
-
 document.addEventListener("click", (event) => {
   const button = event.target.closest?.("button");
   if (button?.hasAttribute("data-order")) begin(button);
-  else if (button?.dataset.box) openBox(button.dataset.box);
   else if (button?.hasAttribute("data-close")) button.closest("dialog").close();
 });
 at("order-form").addEventListener("input", (event) => {

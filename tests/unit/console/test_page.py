@@ -37,12 +37,12 @@ def test_every_file_of_the_page_is_served_and_every_script_is_loaded() -> None:
     imported = {
         name
         for script in SCRIPTS
-        for name in re.findall(r'from "\./([a-z.]+)"', (STATIC / script).read_text("utf-8"))
+        for name in re.findall(r'(?:from|import) "\./([a-z_.]+)"', (STATIC / script).read_text("utf-8"))
     }
     assert imported | {"console.js"} == set(SCRIPTS)
 
 
-def test_every_place_that_a_script_fills_is_in_the_markup() -> None:
+def test_every_place_that_the_script_fills_is_in_the_markup() -> None:
     scripts = "".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
     wanted = set(re.findall(r"\bat\(\"([a-z-]+)\"\)", scripts))
     places = re.findall(r"\bid=\"([a-z-]+)\"", (STATIC / "index.html").read_text("utf-8"))
