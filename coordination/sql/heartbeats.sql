@@ -19,10 +19,10 @@ BEGIN
         / coalesce((SELECT c.rate FROM fleet.clock c), 1);
     FOR held IN
         SELECT m.incarnation AS holder, min(m.lease_expires_at) AS until FROM fleet.messages m
-        WHERE m.routed_to = life.worker AND m.state = 'claimed' AND m.incarnation <> life.id
+        WHERE m.routed_to = life.worker AND m.state = 'claimed'
         GROUP BY m.incarnation ORDER BY m.incarnation LIMIT 20
     LOOP
-        IF fleet.is_suspected(held.holder) THEN
+        IF held.holder <> life.id AND fleet.is_suspected(held.holder) THEN
             RETURN 0;
         END IF;
         due_s := least(due_s, extract(epoch FROM held.until - clock_timestamp()));  -- least() passes over a null

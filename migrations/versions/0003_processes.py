@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "8f77d3f07736a155"
+functions = "bc4b523aea12fd6e"
 
 
 def upgrade() -> None:

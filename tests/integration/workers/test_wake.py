@@ -185,6 +185,19 @@ def test_what_a_killed_sibling_held_is_taken_by_the_next_beat_i8(under: Under) -
     sender.close()
 
 
+def test_what_it_holds_itself_past_its_lease_is_taken_again(under: Under) -> None:
+    sender = under.database.connect("sender")
+    with under.database.owner() as owner:
+        sender.messages.send("TASK_DELEGATION", "tester", {"number": 1})
+        owner.execute(
+            "UPDATE fleet.messages SET state = 'claimed', attempts = 1, incarnation = %s, lease = 1, "
+            "lease_expires_at = clock_timestamp() - interval '1 second' WHERE state = 'waiting'",
+            (under.fleet.incarnation.id,),
+        )
+    eventually(lambda: Callee.called, what="the message", within_s=10)
+    sender.close()
+
+
 # Pause
 
 
