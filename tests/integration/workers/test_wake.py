@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel
 
 from config import Config
-from coordination import settings
+from coordination import connect, settings
 from coordination.messages import Message
 from tests.fault_proxy import FaultProxy
 from tests.integration.conftest import FleetDatabase
@@ -73,7 +73,7 @@ class Under:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.reader = WordReader(self._reading)
         self.draining, self.stir = Event(), Event()
-        self.fleet = self.database.connect(self.kind.name)
+        self.fleet = connect(self.database.dsn("worker"), self.kind.name, listens=False)
         self.error: Exception | None = None
         self.life = Life(
             self.kind,
