@@ -112,6 +112,8 @@ class _Keep:
         if self._template is not None and not self._template.is_warm:
             self._template.warm()
             self._take_signals()
+            if self._template.is_warm:
+                self._renew_guardian()
 
     # The manager process
 
@@ -297,6 +299,12 @@ class _Keep:
         self._guardian = newborn.fork(live)
         for file in (news, keeper, nowhere):
             os.close(file)
+
+    def _renew_guardian(self) -> None:
+        """Have one that is forked from the warm template: the first one's pages are nobody else's by now."""
+        before = self._guardian
+        self._launch_guardian()
+        _kill(before)
 
     def _tell_guardian(self, word: bytes) -> None:
         with suppress(BlockingIOError, BrokenPipeError):  # it stands still, or is about to be replaced

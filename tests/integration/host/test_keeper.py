@@ -214,6 +214,7 @@ class TestManagerProcess:
 
 class TestGuardian:
     def test_killed_it_is_followed_by_one_that_knows_the_children(self, kept: Kept) -> None:
+        kept.worker("first", 1)  # the template is warm now, and the guardian forked from that
         program = kept.shell("sleep 1000 & echo $!; wait")
         inner = int(kept.said("program", 0)[0])
         (first,) = children_named(kept.process.pid, "fleet-guardian")
@@ -227,6 +228,7 @@ class TestGuardian:
         eventually(lambda: not living(guardians), "the guardian is gone", within_s=5)
 
     def test_a_request_to_stop_does_not_end_it(self, kept: Kept) -> None:
+        kept.worker("first", 1)  # the template is warm now, and the guardian forked from that
         (guardian,) = children_named(kept.process.pid, "fleet-guardian")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(guardian, number)

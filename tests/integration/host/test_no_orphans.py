@@ -104,6 +104,24 @@ def test_keepers_do_not_touch_each_others_children(kept: Kept, tmp_path: Path) -
         assert living(left) == left
 
 
+def test_the_guardian_is_small_once_the_template_is_warm(tmp_path: Path) -> None:
+    ballast = "import pydantic_settings, psycopg, requests, tweepy"
+    with keeping(tmp_path, modules={"ballast": ballast}) as kept:
+        started = kept.worker("ballast")
+        assert started.fresh is False
+        (guardian,) = eventually(
+            lambda: found if len(found := children_named(kept.process.pid, "fleet-guardian")) == 1 else None,
+            "one guardian",
+        )
+        assert private_mb(guardian) < 8
+
+
+def private_mb(pid: int) -> float:
+    """What a process has for itself alone, in megabytes."""
+    rollup = (Path("/proc") / str(pid) / "smaps_rollup").read_text()
+    return int(re.findall(r"Private_Dirty: +(\d+) kB", rollup)[0]) / 1024
+
+
 def workers_of(keeper: int) -> dict[str, int]:
     """A fleet's workers by the name that `ps` shows, or by the arguments of an interpreter of their own."""
     found: dict[str, int] = {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 import psutil
 import pytest
@@ -168,6 +169,8 @@ def test_its_manager_process_killed_in_the_middle_of_the_start_is_followed_by_on
         stdout=subprocess.PIPE,
         text=True,
     ) as up:
+        patience = Timer(90, up.kill)
+        patience.start()
         assert up.stdout
         said: list[str] = []
         for line in up.stdout:
@@ -177,6 +180,7 @@ def test_its_manager_process_killed_in_the_middle_of_the_start_is_followed_by_on
                 os.kill(manager, signal.SIGKILL)
             if line.startswith("ready:"):
                 up.send_signal(signal.SIGINT)
+        patience.cancel()
         assert up.wait(30) == 0
     assert sum(line.startswith("[1/6]") for line in said) == 2
     assert said[-1] == "stopped\n"
