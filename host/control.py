@@ -6,33 +6,24 @@ is two round trips: a report (the host lives, and its slots if they changed) and
 """
 
 import threading
-import time
-import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from coordination import alerts, audits, black_boxes, commands, hosts
 from coordination.alerts import Severity
 from coordination.database import Database
-from coordination.desired import SlotReport
 from coordination.errors import (
-    DatabaseBusyError,
     DatabaseError,
     DatabaseUnavailableError,
     FleetError,
     HostTakenError,
 )
-from coordination.hosts import ProgramWorker, Share
 from coordination.incarnation import ProcessIdentity
-from coordination.process_ends import EndedProcess, record_process_ends
+from host.attendance import Attendance
+from host.errands import Errands, Run, Then
 from host.orders import Orders, ProcessEnd, SlotState
-from host.process_proof import boottime_s, machine_id, proof_of_death
+from host.process_proof import boottime_s
 from host.wake_channel import WOKEN_AS, Kind, WakeChannel
-from workers import registry
 
 __all__ = ["WOKEN_AS", "Control", "Orders", "ProcessEnd", "SlotState"]
 
@@ -42,20 +33,6 @@ LEAVE_S = 1.0
 AWAY_S = 3.0
 """Without an answer for so long the database counts as away, though its connection stands."""
 OUTPUT_BYTES = 65_536
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Errand:
-    """One thing to tell the database, kept until it has it, or to ask: `then` gets the answer, or None.
-
-    Attributes:
-        then: called on the main thread, with orders that were read after the errand was run.
-        perishable: not worth waiting for a database that is away.
-    """
-
-    run: Callable[[Database], Any]
-    then: Callable[[Any], None] | None = None
-    perishable: bool = False
 
 
 class Control:
@@ -105,7 +82,7 @@ class Control:
         self._slots: Sequence[SlotState] = ()
         self._as_of = 0
         self._ends: list[tuple[ProcessEnd, Callable[[], None]]] = []
-        self._errands: deque[_Errand] = deque()
+        self._errands = Errands(say)
         self._settled: list[Callable[[], None]] = []  # the control thread's: for the next orders
         self._answers: list[Callable[[], None]] = []
         self._changed = threading.Event()
@@ -274,15 +251,8 @@ class Control:
         """Tell events from now on."""
         self._following = True
 
-    def _send(
-        self,
-        run: Callable[[Database], Any],
-        then: Callable[[Any], None] | None = None,
-        *,
-        perishable: bool = False,
-    ) -> None:
-        with self._lock:
-            self._errands.append(_Errand(run=run, then=then, perishable=perishable))
+    def _send(self, run: Run, then: Then | None = None, *, perishable: bool = False) -> None:
+        self._errands.add(run, then, perishable=perishable)
         self._changed.set()
 
     # The control thread's side
@@ -297,30 +267,19 @@ class Control:
                     database.close()
             except Exception as error:  # noqa: BLE001  nothing that the database does may end this thread
                 self._report_away(error)
-                self._drop_perishable()
+                with self._lock:
+                    self._answers += self._errands.drop_perishable()
+                self._wake()
                 self._leaving.wait(RETRY_S)
 
     def _attend(self, database: Database) -> None:
-        session = uuid.uuid4()
-        opened = self._ask(
-            lambda: hosts.open_host(
-                database,
-                self.host,
-                session=session,
-                manager=self._me,
-                machine=machine_id(),
-                version=_version(),
-                labels=self._labels,
-                workers=[_program_worker(name, text) for name, text in self._workers.items()],
-            )
-        )
+        attendance = Attendance(database, self.host, me=self._me, channel=self._channel, ask=self._ask)
+        attendance.open(self._workers, self._labels)
         self.refusal = None
-        self._settle_predecessor(database, opened)
-        told: tuple[Sequence[SlotState], int] | None = None
         while True:
             leaving = self._leaving.is_set()
             self._changed.clear()
-            told = self._exchange(database, session, told, leaving=leaving)
+            self._exchange(attendance, database, leaving=leaving)
             if self._is_away:
                 self._is_away = False
                 self._say("the database is back", "info")
@@ -335,40 +294,21 @@ class Control:
         self._answered_at_s = asked_at_s
         return answer
 
-    def _exchange(
-        self,
-        database: Database,
-        session: uuid.UUID,
-        told: tuple[Sequence[SlotState], int] | None,
-        *,
-        leaving: bool,
-    ) -> tuple[Sequence[SlotState], int]:
-        self._record_ends(database)
+    def _exchange(self, attendance: Attendance, database: Database, *, leaving: bool) -> None:
         with self._lock:
-            slots, as_of = self._slots, self._as_of
-        now = time.monotonic()
-        changed = None if told == (slots, as_of) else [_report(slot, now) for slot in slots]
-        nonce = self._channel.nonce()
-        self._ask(
-            lambda: hosts.report_host(
-                database,
-                self.host,
-                session=session,
-                as_of=as_of,
-                slots=changed,
-                wake_channel=self._channel.state,
-            )
-        )
-        self._run_errands(database)
+            ends, slots, as_of = list(self._ends), self._slots, self._as_of
+        if ends:
+            attendance.record([end for end, _ in ends])
+            with self._lock:
+                del self._ends[: len(ends)]
+                self._answers += [then for _, then in ends]
+            self._wake()
+        attendance.report(slots, as_of)
+        self._errands.run(database, self._ask, self._settled)
         if leaving:
-            hosts.close_host(database, self.host, session=session, reason="the fleet was stopped")
-            return slots, as_of
-        if nonce is not None:
-            database.call("wake", worker=nonce)
-        self._deliver(self._ask(lambda: hosts.get_share(database, self.host, session=session)), database)
-        return slots, as_of
-
-    def _deliver(self, share: Share, database: Database) -> None:
+            attendance.leave("the fleet was stopped")
+            return
+        share = attendance.share()
         with self._lock:
             self._answers += self._settled
             self._settled = []
@@ -381,86 +321,6 @@ class Control:
         self._wake()
         if self._following:
             self._tell_events(database, share.last_event)
-
-    def _record_ends(self, database: Database) -> None:
-        with self._lock:
-            ends = list(self._ends)
-        if not ends:
-            return
-        now = boottime_s()
-        told = [
-            EndedProcess(
-                worker=end.worker,
-                slot=end.slot,
-                pid=end.pid,
-                pid_started=end.pid_started,
-                boot_id=self._me.boot_id,
-                pid_namespace=self._me.pid_namespace,
-                exit_code=end.exit_code,
-                how=end.how,
-                ago_s=max(0.0, now - end.ended_at_boottime_s),
-            )
-            for end, _ in ends
-        ]
-        self._ask(lambda: record_process_ends(database, self.host, told))
-        with self._lock:
-            del self._ends[: len(ends)]
-            self._answers += [then for _, then in ends]
-        self._wake()
-
-    def _run_errands(self, database: Database) -> None:
-        while True:
-            with self._lock:
-                errand = self._errands[0] if self._errands else None
-            if errand is None:
-                return
-            try:
-                answer = self._ask(lambda errand=errand: errand.run(database))
-            except DatabaseUnavailableError:
-                raise  # kept, and told again
-            except DatabaseBusyError:
-                if not errand.perishable:
-                    raise
-                answer = None
-            except FleetError as error:  # it would be refused for ever
-                self._say(f"the database did not take what it was told: {error}", "error")
-                answer = None
-            with self._lock:
-                self._errands.popleft()
-            if errand.then is not None:
-                self._settled.append(partial(errand.then, answer))
-
-    def _drop_perishable(self) -> None:
-        with self._lock:
-            dropped = [errand for errand in self._errands if errand.perishable]
-            self._errands = deque(errand for errand in self._errands if not errand.perishable)
-            self._answers += [partial(errand.then, None) for errand in dropped if errand.then is not None]
-        if dropped:
-            self._wake()
-
-    def _settle_predecessor(self, database: Database, opened: Mapping[str, Any]) -> None:
-        """Prove dead what an earlier manager of this host left behind, as far as can be seen from here."""
-        found = [
-            (life, proof_of_death(life, self._me, same_machine=opened["same_machine"]))
-            for life in opened["undead"]
-        ]
-        ends = [
-            EndedProcess(
-                worker=life["worker"],
-                slot=life["slot"],
-                pid=life["pid"],
-                pid_started=life["pid_started"],
-                boot_id=life["boot_id"],
-                pid_namespace=life["pid_namespace"],
-                exit_code=None,
-                how=proof,
-                ago_s=0.0,
-            )
-            for life, proof in found
-            if proof is not None
-        ]
-        if ends:
-            self._ask(lambda: record_process_ends(database, self.host, ends))
 
     def _tell_events(self, database: Database, newest: int) -> None:
         if self._last_event is None:
@@ -486,38 +346,3 @@ class Control:
             kind = "the database is away" if away else "the database refuses"
             detail = str(error) if isinstance(error, FleetError) else f"{type(error).__name__}: {error}"
             self._say(f"{kind} ({detail}); workers go on, and so does this when it answers", "warning")
-
-
-def _version() -> str:
-    try:
-        return version("socialfleet")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _program_worker(name: str, description: str) -> ProgramWorker:
-    kind = registry.find().get(name)
-    return ProgramWorker(
-        name=name,
-        description=description,
-        roles=kind.roles if kind else (),
-        singleton=bool(getattr(kind, "singleton", False)),
-    )
-
-
-def _report(slot: SlotState, now: float) -> SlotReport:
-    return SlotReport(
-        worker=slot.worker,
-        slot=slot.slot,
-        state=slot.state,
-        reason=slot.reason,
-        age_s=max(0.0, now - slot.since),
-        pid=slot.pid,
-        pid_started=slot.pid_started,
-        incarnation=slot.incarnation,
-        restart_count=slot.restart_count,
-        failures=slot.failures,
-        memory_bytes=slot.memory_bytes,
-        cpu_percent=slot.cpu_percent,
-        step=slot.step,
-    )

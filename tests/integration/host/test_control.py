@@ -15,6 +15,7 @@ from coordination import alerts, black_boxes, hosts, status
 from coordination.commands import get_command, request_command
 from coordination.database import Database
 from coordination.desired import Part, WantedSlot
+from coordination.errors import InvalidValueError
 from coordination.flags import set_flag
 from coordination.incarnation import ProcessIdentity
 from host import wake_channel
@@ -76,13 +77,20 @@ class Desks:
         self.database = database
         self._stack = stack
 
-    def __call__(self, host: str = "here", *, dsn: str | None = None, **options: Any) -> Desk:
+    def __call__(
+        self,
+        host: str = "here",
+        *,
+        dsn: str | None = None,
+        workers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Desk:
         woken, said, told = threading.Event(), list[str](), list[Mapping[str, Any]]()
         calls = list[tuple[str, str]]()
         found = dsn or self.database.dsn("maintainer")
         control = Control(
             lambda: found,
-            {"poster": "Sends posts.", "planner": "Writes posts."},
+            workers or {"poster": "Sends posts.", "planner": "Writes posts."},
             wake=woken.set,
             say=lambda line, _kind: said.append(line),
             tell=told.append,
@@ -305,6 +313,37 @@ def test_three_controls_share_the_slots_and_one_that_stops_gives_its_own(desks: 
     made[0].until(lambda: shares()[:2] == [3, 3])
 
 
+def test_what_the_program_calls_a_singleton_is_one_in_the_fleet(desks: Desks) -> None:
+    desk = desks(workers={"coordination": "Keeps the fleet in order."})
+    desk.until(lambda: bool(desk.slots()))
+    assert desk.slots()["coordination"].singleton
+    with pytest.raises(InvalidValueError, match="singleton"):
+        request_command(desk.person, "scale", selector="coordination", args={"replicas": 2}, **WHO)
+
+
+def test_an_exchange_in_which_nothing_changed_is_two_round_trips(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.until(lambda: hosts.list_hosts(desk.person)[0].wake_channel == "ok")
+    desk.control.report([slot()])
+    desk.until(lambda: desk.shown().pid == 4711)
+    trips = list[str]()
+    run = Database._run  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  what a round trip is
+
+    def counted(self: Database, statement: Any, parameters: Any) -> Any:
+        if threading.current_thread().name == "control":
+            trips.append(statement.as_string().partition("(")[0])
+        return run(self, statement, parameters)
+
+    monkeypatch.setattr(Database, "_run", counted)
+    began = time.monotonic()
+    desk.until(lambda: len(trips) >= 6)
+    assert time.monotonic() - began > 1.5
+    exchange = ['SELECT fleet."report_host"', 'SELECT fleet."get_share"']
+    at = trips.index(exchange[0])
+    assert trips[at : at + 4] == exchange * 2
+
+
 def test_a_wake_up_names_its_worker_and_what_there_is_for_it(desk: Desk) -> None:
     desk.until(lambda: hosts.list_hosts(desk.person)[0].wake_channel == "ok")
     desk.person.call("wake", worker="poster")
@@ -394,7 +433,8 @@ def test_a_database_that_goes_away_and_comes_back_is_told_once_and_taken_up_agai
     desk.until(lambda: bool(done))
     person = fleet_database.database("console")
     desk.until(lambda: any(shown.pid == 4712 for shown in status.list_slots(person)))
-    desk.until(lambda: [alert["key"] for alert in alerts.list_alerts(person)] == ["x:1"])
+    desk.until(lambda: bool(alerts.list_alerts(person)))
+    assert [alert["key"] for alert in alerts.list_alerts(person)] == ["x:1"]
     person.close()
 
 
