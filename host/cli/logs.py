@@ -96,7 +96,7 @@ def _elsewhere(options: argparse.Namespace, person: Person, known: dict[str, Pat
     if options.name in known and "/" not in options.name and options.host is None:
         return {}  # console, sandbox, postgresql
     slots: dict[str, str] = {}
-    with suppress(FleetError, NoFleetError):
+    with suppress(FleetError, NoFleetError, CliError):
         for slot in list_slots(person.database):
             name = f"{slot.name}/{slot.slot}"
             if options.name in {name, slot.name} and slot.host not in {None, person.host}:

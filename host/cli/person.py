@@ -9,6 +9,7 @@ from typing import Self
 
 from config import Config
 from coordination.database import Database
+from coordination.errors import DatabaseUnavailableError
 from host.cli.fault import CliError
 from host.state_directory import StateDirectory
 from host.terminal import painted, printable
@@ -16,6 +17,14 @@ from migrations import revisions
 
 WHATEVER_SCHEMA = frozenset({"kill-switch"})
 """Commands that try in any database: a stop is not refused because the program at hand is an old one."""
+
+ANSWER_S = 15.0
+"""Above the time that any function waits for a lock (5 s): then the server will not answer any more."""
+
+
+def _impatient(waited_s: float) -> None:
+    if waited_s > ANSWER_S:
+        raise DatabaseUnavailableError(f"PostgreSQL did not answer within {ANSWER_S:g} s")
 
 
 class Person:
@@ -45,6 +54,7 @@ class Person:
         """
         if self._database is None:
             database = Database(self.state.dsn("console"), name=f"cli {self.command}")
+            database.while_waiting = _impatient
             try:
                 if self.command not in WHATEVER_SCHEMA:
                     self._require_known_schema(database)

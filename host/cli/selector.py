@@ -39,7 +39,11 @@ class Selector:
 def add_selector(parser: argparse.ArgumentParser) -> None:
     """Declare how workers and slots are named."""
     parser.add_argument(
-        "names", metavar="NAME", nargs="*", type=_name, help="a worker (poster), or a slot of it (poster/1)"
+        "names",
+        metavar="NAME",
+        nargs="*",
+        type=slot_name,
+        help="a worker (poster), or a slot of it (poster/1)",
     )
     parser.add_argument("--host", metavar="H", help="only what this host has")
     parser.add_argument("--all", action="store_true", help="every worker; asks, or needs --yes")
@@ -93,7 +97,15 @@ def confirm(what: str) -> None:
         raise CliError("nothing was done")
 
 
-def _name(text: str) -> str:
+def worker_name(text: str) -> str:
+    """Read the name of a whole worker."""
+    if "/" in text:
+        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a whole worker, such as poster")
+    return slot_name(text)
+
+
+def slot_name(text: str) -> str:
+    """Read the name of a worker, or of a slot of one."""
     worker, stroke, slot = text.partition("/")
     if not worker or "," in text or worker == EVERYTHING:
         raise argparse.ArgumentTypeError(f"is '{text}': allowed is a worker, or a slot such as poster/1")

@@ -12,6 +12,7 @@ from coordination.status import list_slots
 from host.cli import local
 from host.cli.fault import UNHEALTHY, UNREACHABLE, CliError
 from host.cli.person import Person
+from host.cli.selector import require_host
 
 HEADS = ["SLOT", "STATE", "HEALTHY", "HOST", "PID", "RESTARTS", "CPU", "MEMORY", "LAST RUN", "WHY"]
 MEGABYTE = 1 << 20
@@ -30,6 +31,8 @@ def run(options: argparse.Namespace, person: Person) -> int:
         slots = [slot.as_json() for slot in list_slots(person.database)]
     except DatabaseUnavailableError as error:
         return _stale(error, options, person)
+    if options.host is not None:
+        require_host(options.host, person)
     slots = _on(options.host, slots)
     if options.json:
         person.print_json(slots)

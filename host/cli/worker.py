@@ -6,7 +6,7 @@ from host.cli.fault import USAGE, CliError
 from host.cli.listing import NONE, add_json, number_between
 from host.cli.order import TIMEOUT_S, Order, add_order, give
 from host.cli.person import Person
-from host.cli.selector import Selector
+from host.cli.selector import Selector, worker_name
 from workers import process, registry
 from workers.errors import RegistryError
 
@@ -32,7 +32,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="list the workers that this program has")
     add_json(listing)
     setting = actions.add_parser("set", help="say where a worker may run, and what it may use")
-    setting.add_argument("name", metavar="NAME")
+    setting.add_argument("name", type=worker_name, metavar="NAME")
     setting.add_argument(
         "--placement",
         type=_placement,

@@ -151,8 +151,10 @@ def test_status_names_the_host_and_says_why_nobody_runs_a_worker(shell: Shell) -
         heads, planner, poster = shell.lines()
         assert heads.split()[3:8] == ["HOST", "PID", "RESTARTS", "CPU", "MEMORY"]
         assert poster.split()[:8] == ["poster/1", "READY", "no", "here", "4711", "0", "1.5%", "64"]
-        assert shell.run("status", "--host", "elsewhere", "--json") == 0
-        assert shell.json() == []
+        assert shell.run("status", "--host", "here", "--json") == 0
+        assert [slot["name"] for slot in shell.json()] == ["poster"]
+        assert shell.run("status", "--host", "her") == 2
+        assert "host is 'her': did you mean here?" in shell.complaint()
         assert planner.startswith("planner/1")
         shell.run("status")
     assert shell.run("status", "--check") == 3

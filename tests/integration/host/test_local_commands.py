@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from host.cli import order, person
 from host.local_line import LocalLine, Request, RequestRefusedError
 from host.state_directory import StateDirectory
+from tests.fault_proxy import FaultProxy
 from tests.integration.host.shell import Shell
 
 STALE_SINCE = "2030-01-01T08:00:00+00:00"
@@ -204,3 +206,20 @@ def test_a_state_directory_deeper_than_a_sockets_address_is_reached(
     there = replace(away, state=deep)
     with listening(there):
         assert there.run("stop", "poster") == 0
+
+
+def test_a_database_that_takes_a_request_and_never_answers_is_away(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(person, "ANSWER_S", 0.5)
+    monkeypatch.setattr(order, "RETRY_S", 0.1)
+    with shell.database.owner() as owner:
+        place = f"{owner.info.host}/.s.PGSQL.{owner.info.port}"
+        upstream = place if place.startswith("/") else (owner.info.host, owner.info.port)
+        with FaultProxy(upstream) as proxy:
+            shell.state.put("dsn/console", proxy.dsn(shell.database.dsn("console")))
+            owner.execute("SELECT pg_advisory_lock(fleet.lock_key('hosts', 'shares'))")
+            assert shell.run("restart", "poster") == 4
+            assert "whether restart poster was asked for is not known" in shell.complaint()
+            owner.execute("SELECT pg_advisory_unlock_all()")
+            assert shell.run("restart", "poster", "--no-wait") == 0
