@@ -174,24 +174,32 @@ def test_a_message_that_nobody_called_about_is_found_by_the_beat(under: Under) -
     sender.close()
 
 
-def test_what_a_killed_sibling_held_is_taken_by_the_next_beat_i8(under: Under) -> None:
-    sender = under.database.connect("sender")
-    sibling = under.database.connect("tester", slot=2)
+def test_what_a_killed_sibling_held_is_taken_by_the_next_beat_i8(fleet_database: FleetDatabase) -> None:
+    Callee.called, Callee.stepped = [], []
+    sender = fleet_database.connect("sender")
+    sibling = fleet_database.connect("tester", slot=2)
     sender.messages.send("TASK_DELEGATION", "tester", {"number": 1})
-    assert len(sibling.messages.claim()) == 1 or Callee.called
+    assert len(sibling.messages.claim()) == 1
+    one = Under(fleet_database, Callee)
+    eventually(lambda: Callee.stepped, what="the first step")
+    assert Callee.called == []
     sibling.incarnation.database.close()  # as a kill leaves it: the session is gone, nothing was said
     eventually(lambda: Callee.called, what="the message", within_s=10)
+    one.close()
     sibling.database.close()
     sender.close()
 
 
 def test_what_it_holds_itself_past_its_lease_is_taken_again(under: Under) -> None:
     sender = under.database.connect("sender")
-    with under.database.owner() as owner:
-        sender.messages.send("TASK_DELEGATION", "tester", {"number": 1})
+    with under.database.owner() as owner, owner.transaction():
+        owner.execute(
+            "SELECT fleet.send_message(%s, 'TASK_DELEGATION', 'tester', '{\"number\": 1}')",
+            (sender.incarnation.id,),
+        )
         owner.execute(
             "UPDATE fleet.messages SET state = 'claimed', attempts = 1, incarnation = %s, lease = 1, "
-            "lease_expires_at = clock_timestamp() - interval '1 second' WHERE state = 'waiting'",
+            "lease_expires_at = clock_timestamp() - interval '1 second'",
             (under.fleet.incarnation.id,),
         )
     eventually(lambda: Callee.called, what="the message", within_s=10)
