@@ -161,37 +161,35 @@ def test_worker_set_places_and_limits(shell: Shell) -> None:
     assert shell.rows("SELECT placement, nice FROM fleet.workers WHERE name = 'poster'") == [({}, 3)]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "hint"),
-    [
-        (("restart", "postr"), "worker is 'postr': did you mean poster?"),
-        (("restart", "poster/2"), "slot is '2': allowed is a number from 1 to 1"),
-        (("stop", "poster", "--host", "her"), "host is 'her': did you mean here?"),
-        (("stop",), "name is missing"),
-        (("stop", "poster", "--all"), "--all and poster: give one of them"),
-        (("stop", "--all"), "stop every worker: give --yes where nobody can be asked"),
-        (("stop", "poster", "--timeout", "nan"), "--timeout is 'nan'"),
-        (("restart", "poster", "--watch", "5"), "--watch is for --canary"),
-        (("restart", "poster", "--rolling", "--canary"), "not allowed with"),
-        (("restart", "poster", "--rollin"), "there is no option --rollin: did you mean --rolling?"),
-        (("scale", "poster", "-1"), "N"),
-        (("scale", "*", "2"), "NAME is '*': allowed is a worker"),
-        (("scale", "poster/1", "2"), "NAME is 'poster/1': allowed is a whole worker"),
-        (("stop", "poster,planner"), "NAME is 'poster,planner'"),
-        (("scale", "poster", "1001"), "N is '1001': allowed is a number from 0 to 1000"),
-        (("worker", "set", "poster"), "nothing to set"),
-        (("worker", "set", "poster", "--nice", "20"), "--nice is '20': allowed is a number from 0 to 19"),
-        (("worker", "set", "poster", "--placement", "a"), "--placement is 'a': allowed are any, host=H"),
-        (("worker", "sit"), "action is 'sit': did you mean set?"),
-        (("stop", "poster", "--reason", " "), "reason is"),
-    ],
-)
-def test_a_mistake_changes_nothing_and_says_what_is_allowed(
-    shell: Shell, arguments: tuple[str, ...], hint: str
-) -> None:
+MISTAKES: list[tuple[tuple[str, ...], str]] = [
+    (("restart", "postr"), "worker is 'postr': did you mean poster?"),
+    (("restart", "poster/2"), "slot is '2': allowed is a number from 1 to 1"),
+    (("stop", "poster", "--host", "her"), "host is 'her': did you mean here?"),
+    (("stop",), "name is missing"),
+    (("stop", "poster", "--all"), "--all and poster: give one of them"),
+    (("stop", "--all"), "stop every worker: give --yes where nobody can be asked"),
+    (("stop", "poster", "--timeout", "nan"), "--timeout is 'nan'"),
+    (("restart", "poster", "--watch", "5"), "--watch is for --canary"),
+    (("restart", "poster", "--rolling", "--canary"), "not allowed with"),
+    (("restart", "poster", "--rollin"), "there is no option --rollin: did you mean --rolling?"),
+    (("scale", "poster", "-1"), "N"),
+    (("scale", "*", "2"), "NAME is '*': allowed is a worker"),
+    (("scale", "poster/1", "2"), "NAME is 'poster/1': allowed is a whole worker"),
+    (("stop", "poster,planner"), "NAME is 'poster,planner'"),
+    (("scale", "poster", "1001"), "N is '1001': allowed is a number from 0 to 1000"),
+    (("worker", "set", "poster"), "nothing to set"),
+    (("worker", "set", "poster", "--nice", "20"), "--nice is '20': allowed is a number from 0 to 19"),
+    (("worker", "set", "poster", "--placement", "a"), "--placement is 'a': allowed are any, host=H"),
+    (("worker", "sit"), "action is 'sit': did you mean set?"),
+    (("stop", "poster", "--reason", " "), "reason is"),
+]
+
+
+def test_a_mistake_changes_nothing_and_says_what_is_allowed(shell: Shell) -> None:
     with managing(ScriptedManager(database=shell.database)):
-        assert shell.run(*arguments) == 2
-    assert hint in shell.complaint()
+        for arguments, hint in MISTAKES:
+            assert shell.run(*arguments) == 2, arguments
+            assert hint in shell.complaint()
     assert shell.rows("SELECT count(*) FROM fleet.commands") == [(0,)]
 
 
