@@ -1,5 +1,6 @@
 """`socialfleet up` on the outside: what it refuses in a sentence. That it works is an acceptance test's."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,13 +10,14 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread, Timer
+from time import monotonic
 
 import psutil
 import pytest
 
 from host.state_directory import StateDirectory
-from tests.integration.host.keeping import children_named
+from tests.integration.host.keeping import children_named, eventually
 
 REPOSITORY = Path(__file__).parents[3]
 X_CREDENTIALS = ("X_CONSUMER_KEY", "X_CONSUMER_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET")
@@ -185,6 +187,50 @@ def test_its_manager_process_killed_in_the_middle_of_the_start_is_followed_by_on
     assert sum(line.startswith("[1/6]") for line in said) == 2
     assert said[-1] == "stopped\n"
     assert processes_of(shell.directory) == []
+
+
+def test_a_second_ctrl_c_kills_what_does_not_drain_and_nobody_is_left(
+    shell: Shell, processes_of: Callable[[Path], list[str]]
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "manager", "up"],
+        cwd=shell.directory,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as up:
+        patience = Timer(90, up.kill)
+        patience.start()
+        assert up.stdout
+        for line in up.stdout:
+            if line.startswith("ready:"):
+                break
+        (stubborn,) = children_named(up.pid, "planner/1")
+        os.kill(stubborn, signal.SIGSTOP)
+        up.send_signal(signal.SIGINT)
+        began = monotonic()
+        ended = Event()
+        asking = Thread(target=ask_again_and_again, args=(up, ended))
+        asking.start()
+        rest = up.stdout.read()
+        code = up.wait(30)
+        ended.set()
+        asking.join()
+        patience.cancel()
+        assert code == 130
+        assert monotonic() - began < 5  # a drain's own deadline is 10 s
+    assert "draining" in rest
+    assert rest.endswith("killed\n")
+    assert not psutil.pid_exists(stubborn)
+    eventually(lambda: processes_of(shell.directory) == [], "PostgreSQL ends by itself", within_s=15)
+
+
+def ask_again_and_again(up: subprocess.Popen[str], ended: Event) -> None:
+    """A person who is in a hurry: what comes too soon after the first counts as that one."""
+    while not ended.wait(0.1):
+        with contextlib.suppress(ProcessLookupError):
+            up.send_signal(signal.SIGINT)
 
 
 @pytest.fixture
