@@ -83,22 +83,3 @@ class SlotReport:
     memory_bytes: int | None
     cpu_percent: float | None
     step: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DesiredWorker:
-    """One worker's desired state."""
-
-    name: str
-    enabled: bool
-    replicas: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What a person asked for."""
-
-    id: str
-    action: Action
-    worker: str
-    slot: int | None

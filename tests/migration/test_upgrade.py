@@ -1,5 +1,6 @@
 """An upgrade of the first release's database: every row stays, every function is the new program's."""
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +11,53 @@ from alembic.config import Config
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from coordination import connect
+from coordination import connect, hosts
 from coordination.accounts import ensure_account
 from coordination.database import Database
+from coordination.incarnation import ProcessIdentity
 from migrations import functions, schema
 
 PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
 FIRST = "0001"
+SECOND = "0002"
 
 HERE = Path(__file__).parent
 # Other results than today's, other arguments, one that stands on another, and some that are no more.
 OLD_FUNCTIONS = (HERE / "first_functions.sql").read_text("utf-8")
 # At least one in every table of the first release, and an act in each of its states.
 ROWS = (HERE / "first_rows.sql").read_text("utf-8")
+SECOND_ROWS = (HERE / "second_rows.sql").read_text("utf-8")
 
 Tables = dict[str, list[dict[str, Any]]]
 
 
-@pytest.fixture
-def first_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database as the first release left it: its own revision, functions with other results, and rows."""
+def left_by(release: str, database: str, rows: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database as a release left it: its own revision, functions with other results, and rows."""
     real = command.upgrade
 
-    def to_first(config: Config, _revision: str) -> None:
-        real(config, FIRST)
+    def to_release(config: Config, _revision: str) -> None:
+        real(config, release)
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "upgrade", to_first)
+        patch.setattr(command, "upgrade", to_release)
         patch.setattr(functions, "sources", lambda: [("old.sql", OLD_FUNCTIONS)])
-        schema.upgrade(empty_database, PASSWORDS)
-    with psycopg.connect(empty_database, autocommit=True) as connection:
-        connection.execute(ROWS.encode())
+        schema.upgrade(database, PASSWORDS)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(rows.encode())
         connection.execute("SELECT setval('fleet.fencing_token', 1000)")
-    return empty_database
+    return database
+
+
+@pytest.fixture
+def first_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With at least one row in every table."""
+    return left_by(FIRST, empty_database, ROWS, monkeypatch)
+
+
+@pytest.fixture
+def second_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With rows about processes."""
+    return left_by(SECOND, empty_database, SECOND_ROWS, monkeypatch)
 
 
 def tables(dsn: str) -> Tables:
@@ -150,3 +165,60 @@ def test_an_upgrade_that_breaks_off_leaves_the_first_release_as_it_was(
     assert tables(first_release) == before
     assert signatures(first_release) == old
     assert schema.upgrade(first_release, PASSWORDS) == schema.head()
+
+
+def test_a_slot_that_two_hosts_had_becomes_one_and_limits_leave_the_settings(second_release: str) -> None:
+    schema.upgrade(second_release, PASSWORDS)
+    after = tables(second_release)
+    assert {(row["worker"], row["slot"]): (row["host"], row["state"]) for row in after["slots"]} == {
+        ("planner", 1): ("new", "STOPPED"),
+        ("poster", 1): ("new", "READY"),
+        ("poster", 2): ("old", "READY"),
+    }
+    assert {row["name"]: row["memory_limit_mb"] for row in after["workers"]} == {
+        "poster": 300,
+        "planner": 512,  # "much" was no limit
+    }
+    assert [row["key"] for row in after["settings"]] == ["poster_interval_s"]
+    assert {row["action"]: (row["state"], row["result"]) for row in after["commands"]} == {
+        "restart": ("failed", "the program was upgraded before it was done"),
+        "stop": ("failed", "the program was upgraded before it was done"),
+        "start": ("done", None),
+    }
+
+
+def test_a_manager_of_the_new_program_takes_the_slots_that_the_old_ones_had(second_release: str) -> None:
+    schema.upgrade(second_release, PASSWORDS)
+    maintainer = Database(login(second_release, "maintainer"), name="test manager", reconnect=False)
+    session = uuid.uuid4()
+    opened = hosts.open_host(
+        maintainer,
+        "new",
+        session=session,
+        manager=ProcessIdentity.of_this_process(),
+        machine="m",
+        version="1",
+        labels={},
+        workers=[hosts.ProgramWorker(name=name, description="d") for name in ("poster", "planner")],
+    )
+    assert [life["worker"] for life in opened["undead"]] == ["poster"]
+    hosts.get_share(maintainer, "new", session=session)
+    share = hosts.get_share(maintainer, "new", session=session)
+    assert {(slot.worker, slot.slot, slot.runs) for slot in share.slots} == {
+        ("poster", 1, True),
+        ("poster", 2, True),
+        ("planner", 1, False),
+    }
+    assert "ann: too loud" in next(slot.reason for slot in share.slots if slot.worker == "planner")
+    assert share.parts == []
+    maintainer.close()
+
+
+def test_the_server_shows_the_owner_what_workers_ask_it(empty_database: str) -> None:
+    schema.upgrade(empty_database, PASSWORDS)
+    with psycopg.connect(empty_database) as connection:
+        row = connection.execute(
+            "SELECT pg_has_role('fleet_owner', 'fleet_worker', 'USAGE'), "
+            "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+        ).fetchone()
+    assert row == (True, False)
