@@ -1,6 +1,7 @@
 """`socialfleet up`."""
 
 import argparse
+import os
 import socket
 import sys
 import traceback
@@ -34,6 +35,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, person: Person) -> int:
     """Keep the fleet's processes until it is asked to stop; the manager process does the rest."""
+    if not hasattr(os, "pidfd_open"):
+        raise CliError(
+            "up needs Linux 5.3 or later and a Python built for it: processes are held by pidfds, and end with "
+            "their parent"
+        )
     spawn = options.spawn or person.config.socialfleet_spawn
     try:
         person.state.make()
