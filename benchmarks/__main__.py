@@ -7,6 +7,7 @@ A missed target is reported and ends nothing: the exit code is 0. 2: there is no
 
 import argparse
 import pkgutil
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = options.only or list(found)
     if unknown := [name for name in wanted if name not in found]:
         parser.error(f"there is no benchmark {unknown[0]!r}: there are {', '.join(found)}")
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     print("\n".join(f"{name}: {value}" for name, value in report.machine().items()))
     missed = 0
     for name in wanted:

@@ -11,6 +11,7 @@ Exit codes: 0 clean, 1 a promise was broken, 2 usage, 5 unfinished: run it again
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--within", type=float, default=WITHIN_S, metavar="S", help="begin no chapter later")
     options = parser.parse_args(arguments)
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chapters, operations = CHAPTERS[options.form]
     progress = PROGRESS / f"manager-{options.form}-{options.seed}.json"
     done, outcome = resume(progress)
