@@ -37,8 +37,7 @@ def run(options: argparse.Namespace, person: Person) -> int:
     """Keep the fleet's processes until it is asked to stop; the manager process does the rest."""
     if not hasattr(os, "pidfd_open"):
         raise CliError(
-            "up needs Linux 5.3 or later and a Python built for it: processes are held by pidfds, and end with "
-            "their parent"
+            "up needs Linux 5.3 or later, and a Python built for it: it holds its processes by pidfds"
         )
     spawn = options.spawn or person.config.socialfleet_spawn
     try:
