@@ -27,6 +27,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     unblock = actions.add_parser("unblock", help="let requests go out again that the platform had blocked")
     unblock.add_argument("name", metavar="NAME")
     unblock.add_argument("endpoint", metavar="ENDPOINT", help="as the limiter names it")
+    unblock.add_argument("--json", action="store_true", help="for programs")
     for action in (topics, tier, unblock):
         action.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
 
@@ -69,6 +70,9 @@ def _unblock(options: argparse.Namespace, person: Person) -> int:
     answer = unblock_endpoint(
         person.database, options.name, options.endpoint, actor=person.actor, reason=options.reason
     )
+    if options.json:
+        person.print_json(answer)
+        return 0
     until = answer["was_blocked_until"]
     was = f"it was blocked until {until}" if until else "it was not blocked"
     person.say(f"{options.name} may use {options.endpoint} again ({was})")

@@ -66,8 +66,11 @@ def give(action: str, selector: Selector, options: argparse.Namespace, person: P
         )
     before = _named(selector, view(person).slots)
     if options.dry_run:
-        for name in before:
-            person.say(f"would {action} {name} on this host (the database is away)")
+        if options.json:
+            person.print_json({"parts": list(before.values()), "changes": []})
+        else:
+            for name in before:
+                person.say(f"would {action} {name} on this host (the database is away)")
         return 0
     asked = {"do": action, "actor": person.actor, "reason": options.reason}
     answers = [
