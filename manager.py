@@ -33,6 +33,8 @@ TURN_S = 0.2
 """With nothing due, looking after all slots for each word that one says would cost more than it brings."""
 ABSENT_S = 3.0
 """A turn that took longer was no turn: the machine slept, or this process was stopped."""
+KILLED_WITHIN_S = 3.0
+"""A process that was killed and is still there by then hangs in the kernel: nobody can wait for it."""
 CUT_OFF = "cut off from the database: stopped before its leases could be taken"
 FLEET_STOPPED = "the fleet was stopped"
 NOT_OURS = "it is not this host's to run any more"
@@ -180,7 +182,7 @@ class WorkerManager:
         absent_s = turn_s if turn_s > ABSENT_S else 0.0
         if self._line.unanswered_s > FENCE_S:
             for slot in self._slots.values():
-                slot.cut_off(CUT_OFF)
+                slot.cut_off(CUT_OFF, FENCE_S)
         for slot in self._slots.values():
             slot.tick(absent_s=absent_s)
         if now - self._sampled_at >= usage.SAMPLE_S:
@@ -213,7 +215,10 @@ class WorkerManager:
         self._orders.is_closed = True
         for slot in self._slots.values():
             slot.want(replace(slot.wanted, runs=False, reason=reason))
-        while not (self._keeper.has_ended or all(slot.is_idle for slot in self._slots.values())):
+        until = time.monotonic() + self._ground.stop_timeout_s + KILLED_WITHIN_S
+        while time.monotonic() < until and not (
+            self._keeper.has_ended or all(slot.is_idle for slot in self._slots.values())
+        ):
             self._supervisor.wait(REFRESH_S)
             self.attend()
         self._parts.give_up(reason)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -61,6 +62,7 @@ class WorkerProcess:
         self._signs = Signs(now)
         self._reader = None if started.progress is None else WordReader(started.progress)
         self._step_since: float | None = None
+        self._life_since_s: float | None = None
         self._durations: dict[str, deque[float]] = {}
 
     @property
@@ -88,6 +90,15 @@ class WorkerProcess:
         """Whether it may be changing the world now; one that was adopted, until it says that it isn't."""
         return self.started.resumed if self.word is None else self.word.acting
 
+    @property
+    def reached_database_s(self) -> float | None:
+        """Seconds since it opened its present life, with those of the machine's sleep; None where unseen.
+
+        A life is opened in the database: so lately that answered it.
+        """
+        since = self._life_since_s
+        return None if since is None else time.clock_gettime(time.CLOCK_BOOTTIME) - since
+
     def hear(self, now: float) -> bool:
         """Take what came through its pipe; False once nothing more can come."""
         if self._reader is None:
@@ -95,6 +106,7 @@ class WorkerProcess:
         word = self._reader.read()
         if word is not None:
             self._note_step(word, now)
+            self._note_life(word)
             self._signs.hear(word, now)
             if word.state in AT_WORK and self.ready_at is None:
                 self.ready_at = now
@@ -153,6 +165,13 @@ class WorkerProcess:
             if fd is not None:
                 os.close(fd)
         self._reader = None
+
+    def _note_life(self, word: Word) -> None:
+        before = self.word
+        if word.incarnation is None or (before is None and self.started.resumed):
+            self._life_since_s = None  # none, or one that began nobody knows when
+        elif before is None or word.incarnation != before.incarnation:
+            self._life_since_s = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def _note_step(self, word: Word, now: float) -> None:
         before = self.word

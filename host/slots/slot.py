@@ -151,13 +151,25 @@ class Slot:
                 process.leaving.until = process.leaving.since + within_s
         self._ground.changes += 1
 
-    def cut_off(self, reason: str) -> None:
-        """Kill what may be acting, now: its leases are about to be taken. It starts anew at once."""
+    def cut_off(self, reason: str, after_s: float) -> None:
+        """Kill what may be acting, now: its leases are about to be taken. It starts anew at once.
+
+        Args:
+            reason: for a person.
+            after_s: one that itself reached the database less long ago is left alone.
+        """
+        now = self._ground.clock()
         for process in list(self.processes):
-            if process.may_act and not (process.leaving and process.leaving.killed):
-                now = self._ground.clock()
+            reached_s = process.reached_database_s
+            if not process.may_act or (reached_s is not None and reached_s < after_s):
+                continue
+            if process.leaving is None or not process.leaving.killed:
                 process.leaving = Leaving(reason=reason, since=now, until=now)
                 self._kill(process)
+                told = {"worker": self.worker, "slot": self.slot, "pid": process.pid}
+                self._ground.line.event(
+                    "warning", "fenced", f"{self.name} (pid {process.pid}): {reason}", told
+                )
         self._look()
 
     def kill(self) -> None:

@@ -337,6 +337,29 @@ def test_cut_off_from_the_database_what_acts_is_killed_at_once_and_the_others_wa
     assert house.line.ends[0].how == "cut off from the database: stopped before its leases could be taken"
     assert house.line.slots["poster", 1].failures == 0
     assert house.pid("planner") == idle
+    kind, told = house.line.events[0]
+    assert (kind, told.data) == ("fenced", {"worker": "poster", "slot": 1, "pid": acting})
+
+
+def test_one_that_reached_the_database_by_itself_a_moment_ago_is_not_cut_off(house: House) -> None:
+    house.script(
+        "poster",
+        "ready('BUSY', step='step', acting=True, incarnation='1')\n"
+        "while not Path('back').exists(): time.sleep(0.01)\nsay(incarnation='2'); live()",
+    )
+    house.want(poster=1)
+    house.until(lambda: house.are("BUSY", "poster"))
+    process = house.slot("poster").process
+    assert process
+    (house.directory / "back").touch()
+    house.until(lambda: house.line.slots["poster", 1].incarnation == "2")
+    house.line.unanswered_s = 9.0  # the manager's own line is later
+    began = time.monotonic()
+    house.manager.run(lambda: time.monotonic() - began > 0.5)
+    assert lives(process.pid)
+    house.clock.ahead_s += 0.3
+    process._life_since_s = time.clock_gettime(time.CLOCK_BOOTTIME) - 8.1  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]  # noqa: SLF001  time that passed
+    house.until(lambda: not lives(process.pid))
 
 
 def test_the_snapshot_says_what_is_here_and_since_when_the_database_is_away(house: House) -> None:

@@ -158,12 +158,13 @@ def test_waiting_for_the_database_is_no_stall(house: House) -> None:
 
 
 def test_what_the_manager_missed_while_it_stood_still_is_not_held_against_a_worker(house: House) -> None:
-    house.script("planner", "ready(stall_after_s=30); live()")
-    house.ready(planner=1)
+    house.script("planner", "ready(stall_after_s=30); say('BUSY', step='step'); live()")
+    house.want(planner=1)
+    house.until(lambda: house.are("BUSY", "planner"))
     pid = house.pid("planner")
     house.clock.ahead_s += 3600  # as after the machine's sleep
     house.turns(3)
-    assert house.are("READY", "planner")
+    assert house.are("BUSY", "planner")
     assert house.pid("planner") == pid
 
 
