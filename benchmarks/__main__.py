@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in wanted if name not in found]:
         parser.error(f"there is no benchmark {unknown[0]!r}: there are {', '.join(found)}")
     # Ended from outside, it still ends what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _leave)
     print("\n".join(f"{name}: {value}" for name, value in report.machine().items()))
     missed = 0
     for name in wanted:
@@ -53,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  -> {path.relative_to(report.ROOT)}", flush=True)
     print(f"\n{missed} targets missed" if missed else "\nevery target met")
     return 0
+
+
+def _leave(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def discover() -> dict[str, Benchmark]:

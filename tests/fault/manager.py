@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--within", type=float, default=WITHIN_S, metavar="S", help="begin no chapter later")
     options = parser.parse_args(arguments)
     # Ended from outside, it still ends what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _leave)
     chapters, operations = CHAPTERS[options.form]
     progress = PROGRESS / f"manager-{options.form}-{options.seed}.json"
     done, outcome = resume(progress)
@@ -111,6 +111,10 @@ def report(outcome: Outcome, *, finished: bool) -> dict[str, Any]:
         "details": outcome.details[:100],
         "finished": finished,
     }
+
+
+def _leave(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _commit() -> str:
