@@ -32,6 +32,7 @@ CRASHES_WITHIN_S = 60.0
 SWEEP_S = 5.0  # how often orphans are looked for where no end says that there may be some
 ENDING_S = 2.0
 GLANCE_S = 0.01
+RETRY_S = 0.5
 Manage = Callable[[socket.socket], int]
 
 
@@ -74,9 +75,8 @@ class _Keep:
         self._household.make_room()
         woken, self._wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._take_signals()
-        self._launch_guardian()
-        self._launch_manager()
         while self._exit_code is None:
+            self._staff()
             self._await(woken)
             self._serve()
             self._reap()
@@ -85,6 +85,17 @@ class _Keep:
             self._warm()
         self._end_all()
         return self._exit_code
+
+    def _staff(self) -> None:
+        """Have a guardian and a manager process; where the kernel has no room for one, try again later."""
+        try:
+            if not self._guardian:
+                self._launch_guardian()
+            if not self._manager:
+                self._launch_manager()
+        except OSError as error:
+            _say(f"a process of the fleet's own could not be started ({error.strerror}): tried again")
+            self._sweep_at = min(self._sweep_at, time.monotonic() + RETRY_S)
 
     def _await(self, woken: int) -> None:
         poll = select.poll()
@@ -128,8 +139,10 @@ class _Keep:
             newborn.separate("fleet-manager", tie=tie, keep=[theirs.fileno()], log=None, limits=limits)
             return self._manage(theirs)
 
-        self._manager = newborn.fork(live)
-        theirs.close()
+        try:
+            self._manager = newborn.fork(live)
+        finally:
+            theirs.close()
         household = self._household
         told = len(household.living) + len(household.ends)
         greeting = Greeting(
@@ -154,7 +167,7 @@ class _Keep:
         if self._line:
             self._line.close()
             self._line = None
-        self._predecessor = f"killed by {signal.Signals(-code).name}" if code < 0 else "it failed"
+        self._predecessor = f"killed by {_name_of(-code)}" if code < 0 else "it failed"
         now = time.monotonic()
         self._crashes.append(now)
         if self._stopping:
@@ -165,8 +178,6 @@ class _Keep:
                 f"the manager process died {MOST_CRASHES} times within a minute (at last: "
                 f"{self._predecessor}), and the fleet ends: look at what it said above"
             )
-        else:
-            self._launch_manager()
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -237,7 +248,7 @@ class _Keep:
             if pid == self._manager:
                 self._manager_ended(code)
             elif pid == self._guardian:
-                self._launch_guardian()
+                self._guardian = 0
             elif pid in self._household.living:
                 end = self._household.bury(pid, code)
                 self._tell_guardian(guardian.ended(pid))
@@ -273,17 +284,17 @@ class _Keep:
             self._sweep()
             self._reap()
             time.sleep(GLANCE_S)
-        _kill(guardian_pid)
-        with suppress(ChildProcessError):
-            os.waitpid(guardian_pid, 0)
+        if guardian_pid:
+            _kill(guardian_pid)
+            with suppress(ChildProcessError):
+                os.waitpid(guardian_pid, 0)
 
     # The guardian
 
     def _launch_guardian(self) -> None:
-        if self._exit_code is not None:
-            return
         if self._news >= 0:
             os.close(self._news)
+            self._news = -1
         news, self._news = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         keeper = os.pidfd_open(os.getpid())
         nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -296,18 +307,20 @@ class _Keep:
             newborn.separate("fleet-guardian", tie=lambda: None, keep=files, log=nowhere, limits=limits)
             return guard.watch()
 
-        self._guardian = newborn.fork(live)
-        for file in (news, keeper, nowhere):
-            os.close(file)
+        try:
+            self._guardian = newborn.fork(live)
+        finally:
+            for file in (news, keeper, nowhere):
+                os.close(file)
 
     def _renew_guardian(self) -> None:
         """Have one that is forked from the warm template: the first one's pages are nobody else's by now."""
-        before = self._guardian
-        self._launch_guardian()
+        before, self._guardian = self._guardian, 0
+        self._staff()
         _kill(before)
 
     def _tell_guardian(self, word: bytes) -> None:
-        with suppress(BlockingIOError, BrokenPipeError):  # it stands still, or is about to be replaced
+        with suppress(OSError):  # it stands still, or is about to be replaced
             os.write(self._news, word)
 
 
@@ -320,14 +333,21 @@ def _next_ended() -> int | None:
 
 
 def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
+    if pid > 0:  # 0 would be this process's own group
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _kill_group(pid: int) -> None:
     _kill(pid)  # also one that has not made its group yet
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def _name_of(number: int) -> str:
+    with suppress(ValueError):  # a real-time signal has none
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def _say(text: str) -> None:

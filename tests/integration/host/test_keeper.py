@@ -185,7 +185,7 @@ class TestManagerProcess:
             kept.next_manager()
         assert kept.keeper.predecessor == "killed by SIGSEGV"
         assert lives(worker.pid)
-        os.kill(kept.manager_pid, signal.SIGKILL)
+        os.kill(kept.manager_pid, signal.SIGRTMIN + 1)  # one that has no name
         assert kept.process.wait(10) == 1
         assert not lives(worker.pid)
 
