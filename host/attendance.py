@@ -44,9 +44,10 @@ class Attendance:
         self._session = uuid.uuid4()
         self._told: tuple[Sequence[SlotState], int] | None = None
         self._repeat_at = 0.0
+        self._opened: Mapping[str, Any] = {}
 
     def open(self, workers: Mapping[str, str], labels: Mapping[str, str]) -> None:
-        """Take the name, and prove dead what an earlier manager left, as far as can be seen from here.
+        """Take the name.
 
         Args:
             workers: the program's: name and description.
@@ -55,7 +56,7 @@ class Attendance:
         Raises:
             HostTakenError: another living manager has the name.
         """
-        opened = self._ask(
+        self._opened = self._ask(
             lambda: hosts.open_host(
                 self._database,
                 self._host,
@@ -67,6 +68,10 @@ class Attendance:
                 workers=[_program_worker(name, text) for name, text in workers.items()],
             )
         )
+
+    def settle_predecessor(self) -> None:
+        """Prove dead what an earlier manager left, as far as can be seen from here."""
+        same_machine = bool(self._opened["same_machine"])
         ends = [
             EndedProcess(
                 worker=life["worker"],
@@ -79,8 +84,8 @@ class Attendance:
                 how=proof,
                 ago_s=0.0,
             )
-            for life in opened["undead"]
-            if (proof := proof_of_death(life, self._me, same_machine=opened["same_machine"])) is not None
+            for life in self._opened["undead"]
+            if (proof := proof_of_death(life, self._me, same_machine=same_machine)) is not None
         ]
         if ends:
             self._ask(lambda: record_process_ends(self._database, self._host, ends))

@@ -276,6 +276,8 @@ class Control:
         attendance = Attendance(database, self.host, me=self._me, channel=self._channel, ask=self._ask)
         attendance.open(self._workers, self._labels)
         self.refusal = None
+        self._record_ends(attendance)  # first what is known better than by looking
+        attendance.settle_predecessor()
         while True:
             leaving = self._leaving.is_set()
             self._changed.clear()
@@ -295,14 +297,9 @@ class Control:
         return answer
 
     def _exchange(self, attendance: Attendance, database: Database, *, leaving: bool) -> None:
+        self._record_ends(attendance)
         with self._lock:
-            ends, slots, as_of = list(self._ends), self._slots, self._as_of
-        if ends:
-            attendance.record([end for end, _ in ends])
-            with self._lock:
-                del self._ends[: len(ends)]
-                self._answers += [then for _, then in ends]
-            self._wake()
+            slots, as_of = self._slots, self._as_of
         attendance.report(slots, as_of)
         self._errands.run(database, self._ask, self._settled)
         if leaving:
@@ -321,6 +318,16 @@ class Control:
         self._wake()
         if self._following:
             self._tell_events(database, share.last_event)
+
+    def _record_ends(self, attendance: Attendance) -> None:
+        with self._lock:
+            ends = list(self._ends)
+        if ends:
+            attendance.record([end for end, _ in ends])
+            with self._lock:
+                del self._ends[: len(ends)]
+                self._answers += [then for _, then in ends]
+            self._wake()
 
     def _tell_events(self, database: Database, newest: int) -> None:
         if self._last_event is None:

@@ -103,7 +103,6 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     me fleet.hosts;
     told record;
-    known fleet.slots;
     kind text;
     real timestamptz := clock_timestamp();
 BEGIN
@@ -118,24 +117,26 @@ BEGIN
     IF report_host.slots IS NULL THEN
         RETURN;
     END IF;
-    FOR told IN SELECT * FROM jsonb_to_recordset(report_host.slots) AS t(worker text, slot integer, state text, reason text,
-        age_s double precision, pid integer, pid_started text, incarnation uuid, restart_count integer, failures integer,
-        memory_bytes bigint, cpu_percent double precision, step text) ORDER BY t.worker, t.slot
+    FOR told IN SELECT t.*, s.state AS was, s.pid AS was_pid
+        FROM jsonb_to_recordset(report_host.slots) AS t(worker text, slot integer, state text, reason text, age_s double precision,
+            pid integer, pid_started text, incarnation uuid, restart_count integer, failures integer, memory_bytes bigint,
+            cpu_percent double precision, step text)
+        JOIN fleet.slots s ON s.worker = t.worker AND s.slot = t.slot
+            AND (s.leaving = me.name OR s.host = me.name AND s.leaving IS NULL)
+        WHERE (s.state, s.reason, s.pid, s.incarnation, s.restart_count, s.failures, s.memory_bytes, s.cpu_percent, s.step)
+            IS DISTINCT FROM (t.state, left(t.reason, 500), t.pid, t.incarnation, t.restart_count, t.failures, t.memory_bytes,
+                t.cpu_percent, t.step)
+        ORDER BY t.worker, t.slot FOR UPDATE OF s
     LOOP
-        SELECT * INTO known FROM fleet.slots s WHERE s.worker = told.worker AND s.slot = told.slot
-            AND (s.leaving = me.name OR s.host = me.name AND s.leaving IS NULL) FOR UPDATE;
-        CONTINUE WHEN NOT FOUND OR (known.state, known.reason, known.pid, known.incarnation, known.restart_count, known.failures,
-            known.memory_bytes, known.cpu_percent, known.step) IS NOT DISTINCT FROM (told.state, left(told.reason, 500), told.pid,
-            told.incarnation, told.restart_count, told.failures, told.memory_bytes, told.cpu_percent, told.step);
         UPDATE fleet.slots s SET state = told.state, reason = left(told.reason, 500), pid = told.pid,
-            since = CASE WHEN (known.state, known.pid) IS NOT DISTINCT FROM (told.state, told.pid) THEN s.since
+            since = CASE WHEN (told.was, told.was_pid) IS NOT DISTINCT FROM (told.state, told.pid) THEN s.since
                 ELSE real - make_interval(secs => told.age_s) END,
             pid_started = told.pid_started, incarnation = told.incarnation, restart_count = told.restart_count,
             failures = told.failures, memory_bytes = told.memory_bytes, cpu_percent = told.cpu_percent, step = told.step,
             seen_at = real
         WHERE s.worker = told.worker AND s.slot = told.slot;
         kind := replace(told.state, 'BUSY', 'READY');
-        IF (replace(known.state, 'BUSY', 'READY'), known.pid) IS DISTINCT FROM (kind, told.pid) THEN
+        IF (replace(told.was, 'BUSY', 'READY'), told.was_pid) IS DISTINCT FROM (kind, told.pid) THEN
             PERFORM fleet.emit(CASE WHEN kind IN ('BACKOFF', 'STALLED', 'CRASH_LOOP') THEN 'error' ELSE 'info' END,
                 'slot_' || lower(kind), told.worker || '/' || told.slot, format('%s/%s is %s%s', told.worker, told.slot, kind,
                     CASE WHEN told.reason <> '' THEN ': ' || told.reason ELSE '' END),
@@ -169,9 +170,10 @@ BEGIN
         AND NOT EXISTS (SELECT 1 FROM fleet.workers w WHERE w.name = s.worker AND s.slot <= w.replicas);
 END $$;
 
--- Whether a host may have a worker's slots: it lives and takes work, its program has the worker, and the placement fits.
+-- Whether a host may have a worker's slots: it lives and takes work, its program has the worker, and the placement fits. Without a
+-- search_path of its own it becomes part of the query that asks, for every slot each second.
 CREATE OR REPLACE FUNCTION fleet.admits(host fleet.hosts, worker fleet.workers) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE AS $$
     SELECT (host).state = 'live' AND NOT (host).draining AND (worker).name = ANY((host).workers)
         AND coalesce((worker).placement->>'host', (host).name) = (host).name
         AND (host).labels @> coalesce((worker).placement->'labels', '{}')
@@ -226,13 +228,11 @@ BEGIN
     END IF;
 END $$;
 
--- What each host has to do: its slots, those of them that should run, and those of one worker. Reads all slots.
-CREATE OR REPLACE FUNCTION fleet.loads(worker text DEFAULT NULL)
-RETURNS TABLE (host fleet.hosts, running bigint, slots bigint, siblings bigint)
+-- What each living host has: its slots, and those of them that should run. Reads all slots.
+CREATE OR REPLACE FUNCTION fleet.loads() RETURNS TABLE (host fleet.hosts, running bigint, slots bigint)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN QUERY SELECT h, count(s.worker) FILTER (WHERE fleet.why_not(w, s, f) IS NULL), count(s.worker),
-        count(s.worker) FILTER (WHERE s.worker = loads.worker)
+    RETURN QUERY SELECT h, count(s.worker) FILTER (WHERE fleet.why_not(w, s, f) IS NULL), count(s.worker)
     FROM fleet.hosts h LEFT JOIN fleet.slots s ON s.host = h.name LEFT JOIN fleet.workers w ON w.name = s.worker
     LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled' WHERE h.state = 'live' GROUP BY h.name;
 END $$;
@@ -244,6 +244,8 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     one record;
     target text;
+    gained jsonb := '{}';  -- what hosts were given in this pass
+    loads jsonb;
 BEGIN
     PERFORM fleet.find_lost_hosts(me);
     INSERT INTO fleet.slots (worker, slot, state, reason, since, restart_count, seen_at)
@@ -267,8 +269,15 @@ BEGIN
         FROM fleet.slots s JOIN fleet.workers w ON w.name = s.worker LEFT JOIN fleet.hosts h ON h.name = s.host
         WHERE s.slot <= w.replicas AND (h.name IS NULL OR NOT fleet.admits(h, w)) ORDER BY s.worker, s.slot
     LOOP
-        SELECT (l.host).name INTO target FROM fleet.loads(one.worker) l
-        WHERE fleet.admits(l.host, one.wanted) ORDER BY l.running, l.slots, l.siblings, (l.host).name LIMIT 1;
+        loads := coalesce(loads, (SELECT jsonb_object_agg((l.host).name, jsonb_build_array(l.running, l.slots)) FROM fleet.loads() l), '{}');
+        SELECT h.name INTO target FROM fleet.hosts h
+        CROSS JOIN LATERAL (SELECT coalesce((gained->>h.name)::integer, 0) AS more) g
+        WHERE fleet.admits(h, one.wanted)
+        ORDER BY (loads->h.name->>0)::integer + g.more, (loads->h.name->>1)::integer + g.more,
+            (SELECT count(*) FROM fleet.slots s WHERE s.worker = one.worker AND s.host = h.name), h.name LIMIT 1;
+        IF target IS NOT NULL THEN
+            gained := gained || jsonb_build_object(target, coalesce((gained->>target)::integer, 0) + 1);
+        END IF;
         -- A lost host's slot that nobody else may have waits for it.
         CONTINUE WHEN target IS NULL AND (one.host IS NULL OR one.host_state IS DISTINCT FROM 'live');
         PERFORM fleet.move_slot(one.worker, one.slot, target, CASE WHEN one.host IS NULL THEN 'nobody had it'
@@ -328,9 +337,9 @@ BEGIN
         FROM fleet.hosts h WHERE h.name = me.name);
 END $$;
 
--- Why a slot should not run; null where it should. Locks nothing.
+-- Why a slot should not run; null where it should. Locks nothing; becomes part of the query that asks.
 CREATE OR REPLACE FUNCTION fleet.why_not(worker fleet.workers, slot fleet.slots, flag fleet.flags) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN NOT (worker).enabled THEN coalesce((worker).stopped_reason, 'stopped by ' || (worker).changed_by || ': '
             || (worker).reason)
         WHEN (slot).stopped THEN coalesce((slot).stopped_reason, 'this slot is stopped')

@@ -1,7 +1,7 @@
 -- Process ends: the proof that a process is dead. A session's lost lock only suggests it; what its parent reaped, or what nobody finds
 -- in /proc any more, is dead.
 
--- Keeps the ends that a host's manager tells, each once, and closes the lives that they prove dead; gives how many. A number means a
+-- Keeps the ends that a host's manager tells, each once (ends must not hold one twice), and closes the lives that they prove dead; gives how many. A number means a
 -- process only within its boot and PID namespace. Flushed: whoever told them forgets them then.
 CREATE OR REPLACE FUNCTION fleet.record_process_ends(host text, ends jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
@@ -16,7 +16,10 @@ BEGIN
         left(e.how, 500), real - make_interval(secs => e.ago_s), session_user
     FROM jsonb_to_recordset(record_process_ends.ends) AS e(worker text, slot integer, pid integer, pid_started text, boot_id text,
         pid_namespace text, exit_code integer, how text, ago_s double precision)
-    ON CONFLICT DO NOTHING;
+    -- Whoever reaped it knows better than one who found it gone.
+    ON CONFLICT ON CONSTRAINT process_ends_pkey DO UPDATE SET exit_code = excluded.exit_code, how = excluded.how,
+        ended_at = least(process_ends.ended_at, excluded.ended_at)
+        WHERE process_ends.exit_code IS NULL AND excluded.exit_code IS NOT NULL;
     -- A life names its host as its process saw it; within one boot the number, its namespace and its start time say it all.
     UPDATE fleet.incarnations i SET died_at = p.ended_at, death = p.how, ended_at = coalesce(i.ended_at, p.ended_at),
         end_reason = coalesce(i.end_reason, p.how)

@@ -85,8 +85,19 @@ def test_the_test_above_fails_where_the_start_time_is_not_looked_at(
 def test_an_end_that_is_told_twice_is_kept_once(fleet_database: FleetDatabase, owner: Owner) -> None:
     with managed(fleet_database, "a") as (manager,), fleet_database.connect() as fleet:
         told = end(life(owner, fleet))
-        assert [record(manager, told), record(manager, told, told)] == [1, 0]
+        assert [record(manager, told), record(manager, told)] == [1, 0]
         assert value(owner, "SELECT count(*) FROM fleet.process_ends") == 1
+
+
+def test_who_reaped_a_process_knows_better_than_who_found_it_gone(
+    fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    with managed(fleet_database, "a") as (manager,), fleet_database.connect() as fleet:
+        told = life(owner, fleet)
+        gone = end(told, exit_code=None, how=NO_SUCH_PROCESS)
+        for ends in (gone, end(told), gone):
+            record(manager, ends)
+        assert rows(owner, "SELECT exit_code, how FROM fleet.process_ends") == [(-9, "killed by SIGKILL")]
 
 
 def test_a_life_that_ended_in_good_order_is_dead_only_with_its_process(
