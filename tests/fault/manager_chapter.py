@@ -19,7 +19,14 @@ from coordination.database import Database
 from host.postgres import EmbeddedPostgres, find_binaries
 from host.postgres_cluster import DATABASE
 from tests.fault.manager_faults import Faults, Killed
-from tests.fault.manager_leaks import Holdings, described, holdings, shared_memory, strays, temporary_files
+from tests.fault.manager_leaks import (
+    Holdings,
+    SharedMemory,
+    described,
+    holdings,
+    strays,
+    temporary_files,
+)
 from tests.host_process import READY_STATES, HostProcess, eventually, living, of_host
 from tests.postgres_servers import UNSAFE_BUT_FAST
 
@@ -72,7 +79,7 @@ class Outcome:
 def run(seed: int, number: int, operations: int, told: Callable[[str], None]) -> Outcome:
     """Run one chapter; even ones on the host's own PostgreSQL, odd ones on another's."""
     outcome = Outcome()
-    shared_before = shared_memory()
+    shared = SharedMemory()
     with host_on(embedded=number % 2 == 0, slots=SLOTS) as (host, postgres, superuser_dsn):
         before = _settle(host, superuser_dsn)
         faults = Faults(
@@ -83,6 +90,7 @@ def run(seed: int, number: int, operations: int, told: Callable[[str], None]) ->
         )
         pause = Event()
         for count in range(operations):
+            shared.look(faults.postmasters())
             name = faults.operate()
             told(f"chapter {number + 1}, {count + 1}/{operations}: {name}")
             pause.wait(faults.pause_s())
@@ -90,8 +98,9 @@ def run(seed: int, number: int, operations: int, told: Callable[[str], None]) ->
         outcome.operations = faults.done
         outcome.broken("orphans", faults.slow)
         _judge(outcome, host, superuser_dsn, before, faults)
+        shared.look(faults.postmasters())
         _end(outcome, host)
-    outcome.broken("I19", [f"shared memory: {one}" for one in sorted(shared_memory() - shared_before)])
+    outcome.broken("I19", [f"shared memory: {one}" for one in sorted(shared.left())])
     return outcome
 
 

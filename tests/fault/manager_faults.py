@@ -35,7 +35,7 @@ KILLS = frozenset(
 )
 STOPPED_S = (0.2, 2.5)
 """How long a stopped process stays so: shorter than what a host that is silent loses its work by."""
-PAUSE_S = (0.05, 0.9)
+PAUSE_S = (0.02, 0.6)
 """Between two operations: shorter than most recoveries, so that faults overlap."""
 BACK_S = 40.0
 ENDED_S = 2.0
@@ -85,6 +85,12 @@ class Faults:
     def pause_s(self) -> float:
         """How long to wait before the next."""
         return self.chance.uniform(*PAUSE_S)
+
+    def postmasters(self) -> list[psutil.Process]:
+        """The first processes of the PostgreSQL servers that run for the host."""
+        if self.postgres is None:
+            return [process for process in self.host.tree() if is_postmaster(process)]
+        return [psutil.Process(self.postgres.pid)] if self.postgres.pid else []
 
     def go_on(self, *, all_of_them: bool = False) -> None:
         """Continue what was stopped long enough."""
@@ -173,11 +179,10 @@ class Faults:
     def _end_postgres(self, number: signal.Signals) -> bool:
         """End the server as a crash does; what keeps it starts it again."""
         if self.postgres is None:
-            server = next((one for one in self.host.tree() if is_postmaster(one)), None)
-            if server is None:
-                return False
-            server.send_signal(number)
-            return True
+            servers = self.postmasters()
+            for server in servers:
+                server.send_signal(number)
+            return bool(servers)
         assert self.postgres.pid
         os.kill(self.postgres.pid, number)
         assert self.postgres.process

@@ -22,8 +22,9 @@ SESSION_LOCKS = """
 """
 FILES_MORE = 2
 """A process that looks may hold a file or two for a moment; a leak grows with every fault."""
-SEGMENT = re.compile(r"/dev/shm/(\S+)")
-SHARED = re.compile(r"^PostgreSQL\.|fleet", re.IGNORECASE)
+POSIX = re.compile(r"/dev/shm/(PostgreSQL\.\d+)")
+SYSTEM_V = re.compile(r" (\d+) +/SYSV")
+"""A mapped segment's line ends with its id as the inode, and its key as the name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +98,25 @@ def described(process: psutil.Process) -> str:
     return f"{process.pid}, ended by now"
 
 
-def shared_memory() -> set[str]:
-    """Shared memory that nobody has any more: POSIX's segments by name, System V's by id."""
-    mapped: set[str] = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError):
-            mapped |= set(SEGMENT.findall(Path(f"/proc/{process.pid}/maps").read_text()))
-    found = {path.name for path in Path("/dev/shm").iterdir() if SHARED.search(path.name)}
-    segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
-    return (found - mapped) | {f"System V {line.split()[1]}" for line in segments if line.split()[6] == "0"}
+class SharedMemory:
+    """The segments that a host's PostgreSQL servers were seen to have; other servers' are not its affair."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def look(self, processes: Iterable[psutil.Process]) -> None:
+        """Take down what these processes have mapped."""
+        for process in processes:
+            with contextlib.suppress(OSError):
+                maps = Path(f"/proc/{process.pid}/maps").read_text()
+                self._seen |= {f"POSIX {name}" for name in POSIX.findall(maps)}
+                self._seen |= {f"System V {number}" for number in SYSTEM_V.findall(maps)}
+
+    def left(self) -> set[str]:
+        """Those of them that are still there."""
+        there = {f"POSIX {path.name}" for path in Path("/dev/shm").iterdir()}
+        segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+        return self._seen & (there | {f"System V {line.split()[1]}" for line in segments})
 
 
 def temporary_files(places: Iterable[Path]) -> set[str]:
