@@ -16,11 +16,13 @@ from coordination.desired import WantedSlot
 from host.keeper.wire import Birth, Ended, Refused, Started
 from host.orders import SlotState
 from host.slots.black_box import LOOK_S as BOX_LOOK_S
-from host.slots.failures import MANY, PROBE_S, STABLE_S, WINDOW_S, Failures
+from host.slots.failures import STABLE_S, Failures
 from host.slots.ground import Ground
 from host.slots.log_file import LogFile
 from host.slots.log_tail import explain, last_words
-from host.slots.process import AT_WORK, Leaving, WorkerProcess
+from host.slots.patience import Patience
+from host.slots.process import Leaving, WorkerProcess
+from host.slots.standing import Seen, Standing
 from host.slots.succession import Succession
 from host.slots.usage import Usage
 from host.slots.watch import ABOVE, Watch
@@ -34,7 +36,6 @@ class Slot:
     """One slot; times are on the ground's monotonic clock, in seconds.
 
     Attributes:
-        state: see the module; `reason` and `since` belong to it.
         wanted: the desired state.
         process: the one that does the slot's work.
         restart_count: starts after the first one.
@@ -47,26 +48,36 @@ class Slot:
         self.slot = slot
         self.name = f"{worker}/{slot}"
         self.wanted = WantedSlot(worker=worker, slot=slot, runs=False)
-        self.state = "STOPPED"
-        self.reason = ""
-        self.since = ground.clock()
         self.process: WorkerProcess | None = None
         self.succession: Succession | None = None
         self.predecessor: WorkerProcess | None = None
         self.log = LogFile(ground.logs / f"{worker}-{slot}.jsonl", ground.rotation)
-        self.failures = Failures(ground.spread)
+        self._patience = Patience(ground, worker, slot)
         self.restart_count = 0
         self.last_end = ""
         self.replacement_fault: str | None = None
         self._ground = ground
         self._starts = 0
         self._request: int | None = None
-        self._due: float | None = None
         self._idle_reason = ""
         self._watch = Watch(ground, (worker, slot), self.log)
         self._log_offset = 0
-        self._told_before: SlotState | None = None
-        self._told: tuple[object, ...] = ()
+        self._standing = Standing(ground.clock())
+
+    @property
+    def state(self) -> str:
+        """What it is in; see the module."""
+        return self._standing.state
+
+    @property
+    def reason(self) -> str:
+        """Why; empty where that is plain."""
+        return self._standing.reason
+
+    @property
+    def failures(self) -> Failures:
+        """Those that count, since it was last stable."""
+        return self._patience.failures
 
     @property
     def pid(self) -> int | None:
@@ -88,8 +99,8 @@ class Slot:
     def due_at(self) -> float | None:
         """When `tick` has something to do even if nothing happens."""
         due = [each.leaving.until for each in self.processes if each.leaving and not each.leaving.killed]
-        if self._due is not None:
-            due.append(self._due)
+        if self._patience.due is not None:
+            due.append(self._patience.due)
         if self._watch.is_busy:
             due.append(self._ground.clock() + BOX_LOOK_S)
         if self.succession and self.succession.process:
@@ -120,8 +131,8 @@ class Slot:
 
     def stop(self, reason: str, within_s: float | None = None) -> None:
         """Let every process of it drain; safe in every state."""
-        self._due, self._idle_reason = None, reason
-        self._forgive()  # what it did before is no news when it starts again
+        self._patience.due, self._idle_reason = None, reason
+        self._patience.forgive()  # what it did before is no news when it starts again
         self._leave(self.processes, reason, within_s)
         self._look()
 
@@ -209,8 +220,8 @@ class Slot:
                 self._kill(process)
         if self.process is not None:
             self._look_after(self.process, now)
-        elif self._due is not None and now >= self._due and self.wanted.runs:
-            self._due = None
+        elif self._patience.due is not None and now >= self._patience.due and self.wanted.runs:
+            self._patience.due = None
             self.start()
         self._succeed(now)
         self._look()
@@ -240,7 +251,7 @@ class Slot:
             slot=self.slot,
             state=self.state,
             reason=self.reason,
-            since=self.since,
+            since=self._standing.since,
             pid=self.pid,
             pid_started=process.started.pid_started if process else None,
             incarnation=word.incarnation if word else None,
@@ -254,7 +265,7 @@ class Slot:
     def resume(self, wanted: WantedSlot, told: SlotState, *, is_loop: bool) -> None:
         """Go on where an earlier manager process left it; its processes, if any, come as `Started`."""
         self.wanted = wanted
-        self._told_before = told
+        self._standing.resume(told)
         self._starts, self.restart_count = told.restart_count + 1, told.restart_count
         self.failures.count, self.failures.is_loop = told.failures, is_loop
 
@@ -299,7 +310,7 @@ class Slot:
 
     def _adopt(self, process: WorkerProcess) -> None:
         """Of two that an earlier manager process left the younger was to replace the older."""
-        self._due = None
+        self._patience.due = None
         self._starts = max(self._starts, 1)
         self._hear(process)
         if self.process is None:
@@ -348,7 +359,7 @@ class Slot:
 
     def _mourn(self, event: Ended) -> None:
         """Take the end of a process that this manager process never saw alive."""
-        if self.is_idle and self._due is None and self.wanted.runs:
+        if self.is_idle and self._patience.due is None and self.wanted.runs:
             self._fail(explain(event.exit_code, last_words(self.log.path)))
             self._look()
 
@@ -365,30 +376,17 @@ class Slot:
         elif leaving is None or leaving.counts:
             self._fail(how)
         elif ABOVE in leaving.reason and self._ground.clock() - process.born_at < STABLE_S:
-            self._wait(how, counts=False)  # over its limits as soon as it lived: not to be born in a loop
+            self._idle_reason = self._patience.wait(
+                how, counts=False
+            )  # over its limits as soon as it lived: not to be born in a loop
         else:
             self.start()
 
     def _fail(self, how: str) -> None:
         if self.wanted.runs:
-            self._wait(how, counts=not self._ground.is_excused)
+            self._idle_reason = self._patience.wait(how, counts=not self._ground.is_excused)
         else:
             self._idle_reason = how
-
-    def _wait(self, how: str, *, counts: bool) -> None:
-        was_loop = self.failures.is_loop
-        now = self._ground.clock()
-        wait_s = self.failures.next_s(now, counts=counts)
-        self._due = now + wait_s
-        if self.failures.is_loop:
-            self._idle_reason = f"{how}; one try every {PROBE_S:g} s"
-            if not was_loop:
-                text = f"{self.name} failed {MANY} times within {WINDOW_S:g} s: {how}"
-                self._ground.line.raise_alert(
-                    self._alert, "error", text, {"worker": self.worker, "slot": self.slot}
-                )
-        else:
-            self._idle_reason = f"{how}; starts again in {wait_s:.1f} s"
 
     # Watching
 
@@ -396,12 +394,7 @@ class Slot:
         self._watch.look(process, now)
         is_stable = process.ready_at is not None and now - process.ready_at >= STABLE_S
         if is_stable and process.is_at_work and process.stalled is None and self.failures.count:
-            self._forgive()
-
-    def _forgive(self) -> None:
-        if self.failures.is_loop:
-            self._ground.line.clear_alert(self._alert)
-        self.failures.clear()
+            self._patience.forgive()
 
     def _succeed(self, now: float) -> None:
         """Let a replacement take over that may, and end one that must not."""
@@ -468,50 +461,13 @@ class Slot:
             return self.log.path.stat().st_size
         return 0
 
-    @property
-    def _alert(self) -> str:
-        return f"crash_loop:{self.worker}/{self.slot}"
-
-    # State
-
     def _look(self) -> None:
         """Say what the state is by what there is."""
-        state, reason = self._seen()
-        if state != self.state:
-            before = self._told_before
-            is_same = before is not None and (before.state, before.pid) == (state, self.pid)
-            self.since = before.since if before and is_same else self._ground.clock()
-        self.state, self.reason = state, reason
-        word = self.process.word if self.process else None
-        told = (state, reason, self.pid, word.incarnation if word else None, word.step if word else None)
-        if told != self._told:
-            self._told = told
-            self._ground.changes += 1
-
-    def _seen(self) -> tuple[str, str]:
-        process = self.process
-        if process is None:
-            return self._seen_without_process()
-        if process.stalled is not None:
-            return "STALLED", process.stalled
-        if process.leaving is not None:
-            return "DRAINING", process.leaving.reason
-        word = process.word
-        before = self._told_before
-        if word is None and before and before.pid == process.pid and before.state in AT_WORK:
-            return before.state, before.reason  # until it says itself how it is, with its next beat
-        if word is None or (word.state not in AT_WORK and word.state != "DRAINING"):
-            return self._being_born(word.reason if word else "")
-        return word.state, word.reason
-
-    def _seen_without_process(self) -> tuple[str, str]:
-        if self._request is not None:
-            return self._being_born("")
-        if self._due is not None:
-            return "CRASH_LOOP" if self.failures.is_loop else "BACKOFF", self._idle_reason
-        return "STOPPED", self._idle_reason
-
-    def _being_born(self, reason: str) -> tuple[str, str]:
-        if self.failures.is_loop and (self.process is None or self.process.ready_at is None):
-            return "CRASH_LOOP", f"a try after a crash loop{': ' if reason else ''}{reason}"
-        return "STARTING", reason
+        seen = Seen(
+            process=self.process,
+            is_awaited=self._request is not None,
+            waits=self._patience.due is not None,
+            is_loop=self.failures.is_loop,
+            idle_reason=self._idle_reason,
+        )
+        self._ground.changes += self._standing.look(seen, self._ground.clock())
