@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "713f8cb03c79d80b"
+functions = "dace5aa75404f4f9"
 
 
 def upgrade() -> None:
