@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "dace5aa75404f4f9"
+functions = "fa6e9138629c4acc"
 
 
 def upgrade() -> None:

@@ -89,6 +89,16 @@ def test_an_end_that_is_told_twice_is_kept_once(fleet_database: FleetDatabase, o
         assert value(owner, "SELECT count(*) FROM fleet.process_ends") == 1
 
 
+def test_one_call_may_tell_an_end_twice_and_who_reaped_it_is_believed(
+    fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    with managed(fleet_database, "a") as (manager,), fleet_database.connect() as fleet:
+        told = life(owner, fleet)
+        found = end(told, exit_code=None, how=NO_SUCH_PROCESS)
+        assert record(manager, found, end(told), end(told)) == 1
+        assert value(owner, "SELECT exit_code FROM fleet.process_ends") == -9
+
+
 def test_who_reaped_a_process_knows_better_than_who_found_it_gone(
     fleet_database: FleetDatabase, owner: Owner
 ) -> None:
