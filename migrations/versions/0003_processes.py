@@ -22,5 +22,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Refuse: the older program's managers would each run every slot."""
     raise RuntimeError(
-        "the older program knows no shares: each of its managers would run every slot; restore a backup instead"
+        "the older program knows no shares: each of its managers would run every slot; "
+        "restore a backup instead"
     )
