@@ -11,7 +11,11 @@ place = Path(os.environ["CELERY_PLACE"])
 place.mkdir(exist_ok=True)
 app: Any = celery.Celery("peer", broker="filesystem://")
 app.conf.update(
-    broker_transport_options={"data_folder_in": str(place), "data_folder_out": str(place)},
+    broker_transport_options={
+        "data_folder_in": str(place),
+        "data_folder_out": str(place),
+        "control_folder": str(place.with_name("control")),
+    },
     broker_connection_retry_on_startup=True,
     task_ignore_result=True,
     worker_send_task_events=False,
