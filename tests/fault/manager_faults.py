@@ -37,7 +37,7 @@ STOPPED_S = (0.2, 2.5)
 """How long a stopped process stays so: shorter than what a host that is silent loses its work by."""
 PAUSE_S = (0.02, 0.6)
 """Between two operations: shorter than most recoveries, so that faults overlap."""
-BACK_S = 40.0
+BACK_S = 90.0
 ENDED_S = 2.0
 GUARDED_S = 8.0
 """The guardian goes on looking for late children a while after its keeper's end."""
