@@ -22,7 +22,7 @@ from tests.host_process import READY_STATES, HostProcess, living
 WHO = "benchmark"
 WHY = "it is measured"
 DAY_S = 86_400
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
 
 
 @dataclass(kw_only=True)

@@ -7,64 +7,62 @@ from benchmarks.figure import Figure
 from benchmarks.fleet import MeasuredFleet, fleet
 from benchmarks.processes import cpu_s, pss_mb, settle
 from coordination import connect
-from tests.host_process import living
 
 SLOTS = 500
 MAX_CONNECTIONS = 1200
-WINDOW_S = 30.0
-CALLS = 2000
+WINDOW_S = 20.0
+SETTLE_S = 10.0
+CALLS = 1000
 P99 = 0.99
 
 
 def measure(runs: int) -> Iterator[Figure]:
     """One fleet of 500; windows and rounds of lock calls, quiet and with it."""
-    runs = max(1, runs)
     with fleet(options={"max_connections": str(MAX_CONNECTIONS)}) as measured:
-        disk = measured.disk
         measured.stop()
         quiet = [_lock_p99_ms(measured, f"quiet-{run}") for run in range(runs)]
         base = measured.transactions()
         settle(WINDOW_S)
         base = measured.transactions() - base
         ready = measured.only({"light": SLOTS})
-        settle(WINDOW_S)
-        connections: list[float] = []
+        pids = list(measured.ready().values())
+        what = f"{len(pids)} light workers of one host on one server, nothing to do"
+        for name, unit, value in (
+            ("500 ready after the order to start", "s", ready),
+            ("connections of 500", "connections", _connections(measured)),
+            ("memory of 500", "MB PSS", pss_mb(pids)),
+        ):
+            yield Figure(name=f"scale: {name}", unit=unit, runs=[value], disk=measured.disk, note=what)
+        settle(SETTLE_S)
         statements: list[float] = []
         processor: list[float] = []
         busy: list[float] = []
-        pids = list(measured.ready().values())
         for run in range(runs):
             before, spent = measured.transactions(), cpu_s(pids)
             settle(WINDOW_S)
             statements.append((measured.transactions() - before - base) / WINDOW_S)
             processor.append((cpu_s(pids) - spent) / WINDOW_S * 100)
-            connections.append(_connections(measured))
             busy.append(_lock_p99_ms(measured, f"busy-{run}"))
-        memory = pss_mb(pids)
-        alive = len([row for row in living(measured.owner) if row[0] == "light"])
-    what = f"{alive} light workers of one host on one server, nothing to do"
-    yield Figure(
-        name="scale: 500 ready after the order to start", unit="s", runs=[ready], disk=disk, note=what
-    )
-    yield Figure(name="scale: connections of 500", unit="connections", runs=connections, disk=disk, note=what)
-    yield Figure(
-        name="scale: transactions of 500",
-        unit="1/s",
-        runs=statements,
-        disk=disk,
-        note=f"{what}; what the server counts without them is taken off",
-    )
-    yield Figure(name="scale: processor of 500", unit="% of one core", runs=processor, disk=disk, note=what)
-    yield Figure(name="scale: memory of 500", unit="MB PSS", runs=[memory], disk=disk, note=what)
-    yield Figure(
-        name="scale: p99 of a lock call beside 500",
-        unit="ms",
-        runs=busy,
-        raw=quiet,
-        raw_name="no other worker",
-        disk=disk,
-        note=f"request_lock on a new content, flushed; {CALLS} calls a run by one caller without a pause",
-    )
+        less = f"{what}; what the server counts without them is taken off"
+        yield Figure(
+            name="scale: transactions of 500", unit="1/s", runs=statements, disk=measured.disk, note=less
+        )
+        yield Figure(
+            name="scale: processor of 500",
+            unit="% of one core",
+            runs=processor,
+            disk=measured.disk,
+            note=what,
+        )
+        yield Figure(
+            name="scale: p99 of a lock call beside 500",
+            unit="ms",
+            runs=busy,
+            raw=quiet,
+            raw_name="no other worker",
+            disk=measured.disk,
+            note=f"request_lock on a new content, flushed; {CALLS} calls a run by one caller without a pause",
+        )
 
 
 def _connections(measured: MeasuredFleet) -> float:
