@@ -42,6 +42,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
+        "load": f"{os.getloadavg()[0]:.1f} processes wanted to run in the minute before this was written",
         "commit": commit(),
     }
 
