@@ -87,7 +87,7 @@ def _of_start(_begun: Begun, slot: Slot, _now: float) -> Outcome | None:
 def _of_restart(begun: Begun, slot: Slot, now: float) -> Outcome | None:
     if slot.replacement_fault is not None and slot.pid == begun.pid and begun.part.mode == "surge":
         return _failed(f"{slot.name}: {slot.replacement_fault}; the old process goes on")
-    is_new = slot.pid != begun.pid and slot.succession is None and slot.predecessor is None
+    is_new = slot.pid != begun.pid and slot.is_settled
     found = _of_start(begun, slot, now)
     return found if found is None or not found.succeeded or is_new else None
 

@@ -9,19 +9,20 @@ A replacement (a rolling restart) is born beside the process that it replaces an
 one that isn't is ended, and the old process goes on. Nothing here blocks: `tick` does what is due.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Sequence
 
 from coordination.desired import WantedSlot
-from host.keeper.wire import Birth, Ended, Refused, Started
+from host.keeper.wire import Ended, Refused, Started
 from host.orders import SlotState
 from host.slots.black_box import LOOK_S as BOX_LOOK_S
+from host.slots.custody import Custody
 from host.slots.failures import STABLE_S, Failures
 from host.slots.ground import Ground
+from host.slots.lineage import LATE, LEFT_OVER, Lineage, Role
 from host.slots.log_file import LogFile
 from host.slots.log_tail import explain, last_words
 from host.slots.patience import Patience
-from host.slots.process import Leaving, WorkerProcess
+from host.slots.process import WorkerProcess
 from host.slots.standing import Seen, Standing
 from host.slots.succession import Succession
 from host.slots.usage import Usage
@@ -37,7 +38,6 @@ class Slot:
 
     Attributes:
         wanted: the desired state.
-        process: the one that does the slot's work.
         restart_count: starts after the first one.
         last_end: the last end of a process of this slot, for a person.
         replacement_fault: why the last replacement did not take over; None when it did or is on its way.
@@ -48,20 +48,16 @@ class Slot:
         self.slot = slot
         self.name = f"{worker}/{slot}"
         self.wanted = WantedSlot(worker=worker, slot=slot, runs=False)
-        self.process: WorkerProcess | None = None
-        self.succession: Succession | None = None
-        self.predecessor: WorkerProcess | None = None
-        self.log = LogFile(ground.logs / f"{worker}-{slot}.jsonl", ground.rotation)
+        self._custody = Custody(ground, (worker, slot), self._look)
         self._patience = Patience(ground, worker, slot)
         self.restart_count = 0
         self.last_end = ""
         self.replacement_fault: str | None = None
         self._ground = ground
         self._starts = 0
-        self._request: int | None = None
+        self._lineage = Lineage()
         self._idle_reason = ""
-        self._watch = Watch(ground, (worker, slot), self.log)
-        self._log_offset = 0
+        self._watch = Watch(ground, (worker, slot), self._custody.log)
         self._standing = Standing(ground.clock())
 
     @property
@@ -80,20 +76,39 @@ class Slot:
         return self._patience.failures
 
     @property
+    def log(self) -> LogFile:
+        """Where its processes write."""
+        return self._custody.log
+
+    @property
     def pid(self) -> int | None:
         """The pid of the process that does the slot's work."""
         return self.process.pid if self.process else None
 
     @property
-    def processes(self) -> Iterator[WorkerProcess]:
+    def process(self) -> WorkerProcess | None:
+        """The one that does the slot's work."""
+        return self._lineage.process
+
+    @property
+    def succession(self) -> Succession | None:
+        """A replacement that is on its way."""
+        return self._lineage.succession
+
+    @property
+    def processes(self) -> Sequence[WorkerProcess]:
         """Every living process of the slot."""
-        successor = self.succession.process if self.succession else None
-        return (each for each in (self.process, successor, self.predecessor) if each is not None)
+        return self._lineage.processes
 
     @property
     def is_idle(self) -> bool:
         """Whether there is no process, nor one on its way."""
-        return self._request is None and self.succession is None and not any(self.processes)
+        return self._lineage.is_empty
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no replacement is on its way, and what was replaced is gone."""
+        return self._lineage.is_settled
 
     @property
     def due_at(self) -> float | None:
@@ -125,15 +140,15 @@ class Slot:
 
     def start(self) -> None:
         """Start it at once, if it is to run and nothing of it lives; one that drains starts after its end."""
-        if self.wanted.runs and self._request is None and self.process is None:
-            self._request = self._ask()
+        if self.wanted.runs and self._lineage.request is None and self.process is None:
+            self._lineage.request = self._custody.ask(self.wanted.limits.nice)
             self._look()
 
     def stop(self, reason: str, within_s: float | None = None) -> None:
         """Let every process of it drain; safe in every state."""
         self._patience.due, self._idle_reason = None, reason
         self._patience.forgive()  # what it did before is no news when it starts again
-        self._leave(self.processes, reason, within_s)
+        self._custody.leave(self.processes, reason, within_s)
         self._look()
 
     def restart(self, reason: str) -> None:
@@ -141,7 +156,7 @@ class Slot:
         if self.process is None:
             self.start()
         else:
-            self._leave([self.process], reason)
+            self._custody.leave([self.process], reason)
         self._look()
 
     def replace(self, reason: str) -> None:
@@ -149,11 +164,14 @@ class Slot:
         self.replacement_fault = None
         if self.process is None or not self.process.is_at_work:
             self.restart(reason)
-        elif self.predecessor is not None:
+        elif self.succession is not None:
+            return
+        elif not self.is_settled:
             self.replacement_fault = "the process before this one is still draining"
-        elif self.succession is None:
-            self.succession = Succession(request=None, reason=reason, since=self._ground.clock())
-            self.succession.request = self._ask()
+        else:
+            self._lineage.succession = Succession(
+                request=self._custody.ask(self.wanted.limits.nice), reason=reason, since=self._ground.clock()
+            )
 
     def allow(self, within_s: float) -> None:
         """Give what drains so long from when it began to."""
@@ -169,29 +187,21 @@ class Slot:
             reason: for a person.
             after_s: one that itself reached the database less long ago is left alone.
         """
-        now = self._ground.clock()
-        for process in list(self.processes):
+        for process in self.processes:
             reached_s = process.reached_database_s
-            if not process.may_act or (reached_s is not None and reached_s < after_s):
-                continue
-            if process.leaving is None or not process.leaving.killed:
-                process.leaving = Leaving(reason=reason, since=now, until=now)
-                self._kill(process)
-                told = {"worker": self.worker, "slot": self.slot, "pid": process.pid}
-                self._ground.line.event(
-                    "warning", "fenced", f"{self.name} (pid {process.pid}): {reason}", told
-                )
+            if process.may_act and (reached_s is None or reached_s >= after_s):
+                self._custody.fence(process, reason)
         self._look()
 
     def kill(self) -> None:
         """End every process of it without grace."""
         for process in self.processes:
-            process.kill(self._ground.keeper.kill_group)
+            self._custody.kill(process)
 
     def let_go(self) -> None:
         """Close what belongs to its processes, which live on: they are the keeper's."""
         for process in self.processes:
-            self._release(process)
+            self._custody.release(process)
 
     # What happens to it
 
@@ -214,10 +224,10 @@ class Slot:
             absent_s: for how long nobody could listen, which is not held against a worker.
         """
         now = self._ground.clock()
-        for process in list(self.processes):
+        for process in self.processes:
             process.excuse(absent_s, now)
             if process.leaving and not process.leaving.killed and now >= process.leaving.until:
-                self._kill(process)
+                self._custody.kill(process)
         if self.process is not None:
             self._look_after(self.process, now)
         elif self._patience.due is not None and now >= self._patience.due and self.wanted.runs:
@@ -240,7 +250,7 @@ class Slot:
         if excess := self._watch.excess(process, self.wanted.limits):
             text = f"{self.name} {excess}: it drains and restarts"
             self._ground.line.event("warning", "over_limit", text, {})
-            self._leave([process], excess)
+            self._custody.leave([process], excess)
             self._look()
 
     def snapshot(self) -> SlotState:
@@ -271,89 +281,54 @@ class Slot:
 
     # Births and ends
 
-    def _ask(self) -> int:
-        with suppress(OSError):  # a disk that is full: the keeper will say that it can't be born
-            self.log.make()
-        self._log_offset = self._log_size()
-        return self._ground.keeper.start(
-            Birth(
-                name=self.name,
-                worker=self.worker,
-                slot=self.slot,
-                environment=self._ground.environment,
-                log=self.log.path,
-                nice=self.wanted.limits.nice,
-            )
-        )
-
     def _started(self, event: Started) -> None:
-        process = WorkerProcess(
-            event, self._ground.clock(), log_offset=0 if event.resumed else self._log_offset
-        )
-        if event.wake is not None:
-            self._ground.wakes.add(event.pid, self.worker, event.wake)
-        if event.progress is not None:
-            self._ground.watch(event.progress, lambda: self._heard(process))
+        process = self._custody.take(event)
         if event.request is None or event.resumed:
             self._adopt(process)
             return
+        if not self._lineage.place(process, event.request):
+            self._custody.leave([process], LATE)
+            return
         self._starts += 1
         self.restart_count = self._starts - 1
-        if self.succession is not None and event.request == self.succession.request:
-            self.succession.process = process
-            self._ground.changes += 1
-        else:
-            self._request = None
-            self.process = process
+        self._ground.changes += 1
         if not self.wanted.runs:
-            self._leave([process], self._idle_reason)
+            self._custody.leave([process], self._idle_reason)
 
     def _adopt(self, process: WorkerProcess) -> None:
-        """Of two that an earlier manager process left the younger was to replace the older."""
         self._patience.due = None
         self._starts = max(self._starts, 1)
-        self._hear(process)
-        if self.process is None:
-            self.process = process
-            return
-        older, younger = sorted((self.process, process), key=lambda each: each.born_at)
-        if older.leaving is not None:
-            self.process, self.predecessor = younger, older
-            return
-        if self.succession is not None:
-            self._leave([younger], "one too many was left by an earlier manager")
-            self.predecessor = younger
-            return
-        self.process = older
-        self.succession = Succession(
-            request=None, reason="a restart that was under way", since=self._ground.clock(), process=younger
-        )
+        self._custody.hear(process)
+        self._custody.leave(self._lineage.adopt(process, self._ground.clock()), LEFT_OVER)
 
     def _refused(self, event: Refused) -> bool:
+        if event.name != self.name:
+            return False
         if self.succession is not None and event.request == self.succession.request:
             self._abandon(f"the replacement can't be started: {event.error}")
-        elif event.request == self._request:
-            self._request = None
+        elif event.request == self._lineage.request:
+            self._lineage.request = None
             self._fail(f"can't be started: {event.error}")
-        else:
-            return False
         self._look()
         return True
 
     def _ended(self, event: Ended) -> bool:
-        process = next((each for each in self.processes if each.pid == event.pid), None)
+        process = self._lineage.find(event.pid)
         if process is None:
             self._mourn(event)
             return False
-        self._release(process)
+        self._custody.release(process)
         how = process.explain(event.exit_code, self.log.path)
         self.last_end = how
-        if process is self.predecessor:
-            self.predecessor = None
-        elif self.succession is not None and process is self.succession.process:
-            self._abandon(f"the replacement {how}")
-        else:
-            self._bereave(process, how)
+        match self._lineage.remove(process):
+            case Role.WORK:
+                self._watch.ended()
+                if not self._lineage.inherit():
+                    self._bereave(process, how)
+            case Role.REPLACEMENT:
+                self._abandon(f"the replacement {how}")
+            case Role.LEAVER:
+                pass
         self._look()
         return True
 
@@ -364,21 +339,15 @@ class Slot:
             self._look()
 
     def _bereave(self, process: WorkerProcess, how: str) -> None:
-        """The process that did the work is gone: the next takes over, is born, or is waited for."""
-        self.process, leaving = None, process.leaving
-        self._watch.ended()
-        if self.succession is not None and self.succession.process is not None:
-            self.process, self.succession = self.succession.process, None
-        elif self.succession is not None:
-            self._request, self.succession = self.succession.request, None
-        elif not self.wanted.runs:
+        """The process that did the work is gone: the next is born, or is waited for."""
+        leaving = process.leaving
+        if not self.wanted.runs:
             self._idle_reason = how
         elif leaving is None or leaving.counts:
             self._fail(how)
         elif ABOVE in leaving.reason and self._ground.clock() - process.born_at < STABLE_S:
-            self._idle_reason = self._patience.wait(
-                how, counts=False
-            )  # over its limits as soon as it lived: not to be born in a loop
+            # Over its limits as soon as it lived: not to be born in a loop.
+            self._idle_reason = self._patience.wait(how, counts=False)
         else:
             self.start()
 
@@ -401,10 +370,8 @@ class Slot:
         succession = self.succession
         if succession is None:
             return
-        if succession.may_take_over(now) and self.process is not None and succession.process is not None:
-            old, self.process, self.succession = self.process, succession.process, None
-            self.predecessor = old
-            self._leave([old], f"replaced by pid {self.process.pid}: {succession.reason}")
+        if succession.may_take_over(now) and (old := self._lineage.take_over()) is not None:
+            self._custody.leave([old], f"replaced by pid {self.pid}: {succession.reason}")
         elif fault := succession.fault(now):
             if succession.process is None:
                 self._abandon(fault)
@@ -415,57 +382,16 @@ class Slot:
         """The old process goes on."""
         process = self.succession.process if self.succession else None
         told = process.leaving.reason if process and process.leaving and self.wanted.runs else fault
-        self.succession, self.replacement_fault = None, told
-        if not self.wanted.runs:
-            return
-        self._ground.line.event(
-            "error", "replacement_failed", f"{self.name}: {told}; the old process goes on", {}
-        )
-
-    def _heard(self, process: WorkerProcess) -> None:
-        self._hear(process)
-        self._look()
-
-    def _hear(self, process: WorkerProcess) -> None:
-        progress = process.started.progress
-        if progress is not None and not process.hear(self._ground.clock()):
-            self._ground.unwatch(progress)
-        if process.started.resumed and process.word and process.word.state == "DRAINING":
-            self._leave([process], "it was told to drain before this manager process began")
-
-    def _leave(
-        self,
-        processes: Iterator[WorkerProcess] | list[WorkerProcess],
-        reason: str,
-        within_s: float | None = None,
-    ) -> None:
-        for process in list(processes):
-            process.leave(
-                reason, self._ground.clock(), self._ground.stop_timeout_s if within_s is None else within_s
-            )
-
-    def _kill(self, process: WorkerProcess) -> None:
-        if process.leaving is not None:
-            process.leaving.killed = True
-        process.kill(self._ground.keeper.kill_group)
-
-    def _release(self, process: WorkerProcess) -> None:
-        self._hear(process)  # its last word may say more than the one before
-        if process.started.progress is not None:
-            self._ground.unwatch(process.started.progress)
-        self._ground.wakes.remove(process.pid)
-        process.close()
-
-    def _log_size(self) -> int:
-        with suppress(OSError):
-            return self.log.path.stat().st_size
-        return 0
+        self._lineage.succession, self.replacement_fault = None, told
+        if self.wanted.runs:
+            text = f"{self.name}: {told}; the old process goes on"
+            self._ground.line.event("error", "replacement_failed", text, {})
 
     def _look(self) -> None:
         """Say what the state is by what there is."""
         seen = Seen(
             process=self.process,
-            is_awaited=self._request is not None,
+            is_awaited=self._lineage.request is not None,
             waits=self._patience.due is not None,
             is_loop=self.failures.is_loop,
             idle_reason=self._idle_reason,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from host.keeper.wire import Birth
 from tests.integration.host.keeping import lives, living
 from tests.integration.host.managing import House, managing, part
 
@@ -86,6 +87,63 @@ def test_a_replacement_that_is_never_ready_is_given_up(house: House) -> None:
         "poster/1: the replacement was not ready within 30 s; the old process goes on",
     )
     assert house.pid("poster") == pid
+
+
+def test_a_replacement_that_is_born_after_it_was_given_up_leaves_and_hides_nobody(house: House) -> None:
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    keeper = house.kept.process
+    keeper.send_signal(signal.SIGSTOP)  # as on a machine without room: the birth comes late
+    try:
+        house.order(part("restart", "poster", mode="surge"))
+        house.until(lambda: house.slot("poster").succession)
+        house.clock.ahead_s += 31
+        house.until(lambda: house.line.finished)
+    finally:
+        keeper.send_signal(signal.SIGCONT)
+    house.until(lambda: house.line.ends)
+    (end,) = house.line.ends
+    assert end.how == "it was born after it was given up"
+    assert end.pid != pid
+    assert house.are("READY", "poster")
+    assert [process.pid for process in house.slot("poster").processes] == [pid]
+    assert lives(pid)
+    assert house.line.slots["poster", 1].restart_count == 0
+
+
+def test_a_refusal_of_a_replacement_that_was_given_up_is_nobodys_matter(house: House) -> None:
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    keeper = house.kept.process
+    keeper.send_signal(signal.SIGSTOP)
+    try:
+        house.order(part("restart", "poster", mode="surge"))
+        house.until(lambda: house.slot("poster").succession)
+        house.clock.ahead_s += 31
+        house.until(lambda: house.line.finished)
+        house.log("poster").unlink()
+        house.log("poster").mkdir()  # it can't be born
+    finally:
+        keeper.send_signal(signal.SIGCONT)
+    house.ready(planner=1)  # the keeper came to this after the other
+    assert house.supervisor.untaken == ()
+    assert house.pid("poster") == pid
+
+
+def test_of_three_that_a_killed_manager_left_in_one_slot_none_is_hidden(house: House) -> None:
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    for _ in range(2):
+        house.kept.keeper.start(Birth(name="poster/1", worker="poster", slot=1, log=house.log("poster")))
+    house.follow_a_killed_manager()
+    house.order()
+    house.until(lambda: len(house.line.ends) == 2 and house.are("READY", "poster"))
+    assert {end.how.partition(" pid ")[0] for end in house.line.ends} == {
+        "replaced by",
+        "one too many was left by an earlier manager",
+    }
+    assert house.pid("poster") not in {pid, *(end.pid for end in house.line.ends)}
+    assert [process.pid for process in house.slot("poster").processes] == [house.pid("poster")]
 
 
 def test_of_a_singleton_the_old_process_stops_first(house: House) -> None:
