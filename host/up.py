@@ -182,7 +182,7 @@ class Up:
                     self._terminal.say(f"ready: {self._console_url} ({took_s:.1f} s)", "ready")
                     self._terminal.say(f"       X: {self._x.api_url}; Ctrl-C stops the fleet")
                 control.follow()
-                with _dying_alone():
+                with _dying_alone(self._terminal):
                     manager.run(lambda: self._supervisor.stopping)
             except StopRequested:
                 pass
@@ -193,7 +193,7 @@ class Up:
 
     def _take_over(self) -> tuple[Manager, Control]:
         """Go on where a manager process was killed: its schema and its account are there."""
-        with _dying_alone():
+        with _dying_alone(self._terminal):
             self._x = x_account.choose(self._config, sandbox_tier=self._world.tier)
             self._console()
             self._database()
@@ -374,11 +374,14 @@ class Up:
 
 
 @contextmanager
-def _dying_alone() -> Generator[None]:
+def _dying_alone(terminal: Terminal) -> Generator[None]:
     """Let a fault end this process and nothing else: the keeper makes another, which takes over."""
     try:
         yield
     except Exception:  # noqa: BLE001  whatever it is, the workers need not end for it
-        traceback.print_exc()
-        sys.stderr.flush()
+        terminal.flush()
+        terminal = Terminal(sys.stderr)
+        for line in traceback.format_exc().splitlines():
+            terminal.say(line)
+        terminal.flush()
         os._exit(CRASHED)

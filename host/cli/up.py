@@ -59,11 +59,14 @@ def _manage(channel: socket.socket, options: argparse.Namespace, person: Person,
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  the border to the person
         from host.cli import exit_code  # noqa: PLC0415  it imports this module's package
+        from host.terminal import Terminal  # noqa: PLC0415  the keeper does without
 
-        if person.config.debug:
-            traceback.print_exc()
+        terminal = Terminal(sys.stderr)
+        for line in traceback.format_exc().splitlines() if person.config.debug else ():
+            terminal.say(line)
         for line in (str(error) or repr(error)).splitlines():
-            print(f"socialfleet: {line}", file=sys.stderr)
+            terminal.say(f"socialfleet: {line}")
+        terminal.flush()
         return exit_code(error)
 
 
@@ -77,6 +80,7 @@ def _up(channel: socket.socket, options: argparse.Namespace, person: Person, *, 
     from host.x_account import CredentialsMissingError  # noqa: PLC0415
     from migrations.schema import DatabaseUnreachableError  # noqa: PLC0415
 
+    terminal = Terminal()
     try:
         return Up(
             person.config,
@@ -84,9 +88,11 @@ def _up(channel: socket.socket, options: argparse.Namespace, person: Person, *, 
             crashed=crashed,
             world=World(file=options.world, tier=options.tier),
             manage=cast("Manage", person.manage),
-            terminal=Terminal(),
+            terminal=terminal,
         ).run()
     except (StateError, PortError, CredentialsMissingError, DsnError) as error:
         raise CliError(str(error), exit_code=USAGE) from error
     except DatabaseUnreachableError as error:
         raise CliError(str(error), exit_code=UNREACHABLE) from error
+    finally:
+        terminal.flush()

@@ -352,7 +352,8 @@ def _name_of(number: int) -> str:
 
 def _say(text: str) -> None:
     with suppress(OSError, ValueError):  # the terminal may be gone
-        print(f"socialfleet: {text}", file=sys.stderr, flush=True)  # noqa: T201  it has no other voice
+        if select.select([], [sys.stderr], [], 0)[1]:  # one that takes nothing is not waited for
+            print(f"socialfleet: {text}", file=sys.stderr, flush=True)  # noqa: T201  it has no other voice
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
