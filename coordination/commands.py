@@ -8,6 +8,7 @@ from typing import Any
 
 from coordination.database import Database, Json
 from coordination.desired import Action
+from coordination.plain import plain
 
 ENDED = frozenset({"done", "failed", "partial", "timed_out", "aborted"})
 """The states of a command of which nothing more will come; before them it is pending or running."""
@@ -90,9 +91,16 @@ def finish_part(
     database: Database, host: str, part: str, *, succeeded: bool, result: str, output: str | None = None
 ) -> None:
     """The host that took a part says what came of it; of an output the last 64 kB are kept."""
-    database.call("finish_part", host=host, part=int(part), succeeded=succeeded, result=result, output=output)
+    database.call(
+        "finish_part",
+        host=host,
+        part=int(part),
+        succeeded=succeeded,
+        result=plain(result),
+        output=plain(output),
+    )
 
 
 def tell_part(database: Database, host: str, part: str, *, text: str) -> None:
     """The host that took a part says how far it is."""
-    database.call("tell_part", host=host, part=int(part), result=text)
+    database.call("tell_part", host=host, part=int(part), result=plain(text))

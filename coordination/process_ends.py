@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coordination.database import Database, Json
+from coordination.plain import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class EndedProcess:
 
 def record_process_ends(database: Database, host: str, ends: Sequence[EndedProcess]) -> int:
     """Keep them, and close the lives that they prove dead; give how many of these. Flushed."""
-    return int(database.call("record_process_ends", host=host, ends=Json([asdict(end) for end in ends])) or 0)
+    told = Json(plain([asdict(end) for end in ends]))
+    return int(database.call("record_process_ends", host=host, ends=told) or 0)
 
 
 def list_process_ends(database: Database, *, worker: str | None = None, n: int = 50) -> list[dict[str, Any]]:

@@ -3,29 +3,34 @@
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from coordination import hosts
 from coordination.database import Database
 from coordination.desired import SlotReport
+from coordination.errors import InvalidValueError
 from coordination.hosts import ProgramWorker, Share
 from coordination.incarnation import ProcessIdentity
 from coordination.process_ends import EndedProcess, record_process_ends
 from host.orders import ProcessEnd, SlotState
 from host.process_proof import boottime_s, machine_id, proof_of_death
+from host.slots.log_tail import how
 from host.wake_channel import WakeChannel
 from workers import registry
 
 REPEAT_S = 5.0
 Ask = Callable[[Callable[[], Any]], Any]
+Say = Callable[[str, str], None]
 
 
 class Attendance:
     """What the control thread does on one connection; every method is one round trip, or none."""
 
     def __init__(
-        self, database: Database, host: str, *, me: ProcessIdentity, channel: WakeChannel, ask: Ask
+        self, database: Database, host: str, *, me: ProcessIdentity, channel: WakeChannel, ask: Ask, say: Say
     ) -> None:
         """Name the parts.
 
@@ -35,12 +40,14 @@ class Attendance:
             me: the manager's process.
             channel: whose state is told, and that is tested.
             ask: makes a call and notes when it was answered.
+            say: takes a line and its severity.
         """
         self._database = database
         self._host = host
         self._me = me
         self._channel = channel
         self._ask = ask
+        self._say = say
         self._session = uuid.uuid4()
         self._told: tuple[Sequence[SlotState], int] | None = None
         self._repeat_at = 0.0
@@ -91,7 +98,26 @@ class Attendance:
             self._ask(lambda: record_process_ends(self._database, self._host, ends))
 
     def record(self, ends: Sequence[ProcessEnd]) -> None:
-        """Keep the ends of this manager's own children; flushed."""
+        """Keep the ends of this manager's own children; flushed.
+
+        What the database refuses to take is told in plainer words, or given up: these come before all else,
+        and must not keep the host from its orders for ever.
+        """
+        try:
+            self._record(ends)
+        except InvalidValueError:
+            for end in ends:
+                self._record_plainly(end)
+
+    def _record_plainly(self, end: ProcessEnd) -> None:
+        try:
+            self._record([end])
+        except InvalidValueError as error:
+            self._say(f"the database did not take how {end.worker}/{end.slot} ended: {error}", "error")
+            with suppress(InvalidValueError):
+                self._record([replace(end, how=how(end.exit_code))])
+
+    def _record(self, ends: Sequence[ProcessEnd]) -> None:
         now = boottime_s()
         told = [
             EndedProcess(

@@ -19,6 +19,7 @@ from coordination.errors import (
     HostTakenError,
 )
 from coordination.incarnation import ProcessIdentity
+from coordination.plain import plain
 from host.attendance import Attendance
 from host.errands import Errands, Run, Then
 from host.orders import Orders, ProcessEnd, SlotState
@@ -139,7 +140,7 @@ class Control:
 
     def finish(self, part: str, *, succeeded: bool, text: str, output: str | None = None) -> None:
         """Say what came of a command's part; of an output its last 64 kB."""
-        kept = None if output is None else output.encode()[-OUTPUT_BYTES:].decode("utf-8", "ignore")
+        kept = None if output is None else plain(output).encode()[-OUTPUT_BYTES:].decode("utf-8", "ignore")
         self._send(
             lambda database: commands.finish_part(
                 database, self.host, part, succeeded=succeeded, result=text, output=kept
@@ -273,7 +274,9 @@ class Control:
                 self._leaving.wait(RETRY_S)
 
     def _attend(self, database: Database) -> None:
-        attendance = Attendance(database, self.host, me=self._me, channel=self._channel, ask=self._ask)
+        attendance = Attendance(
+            database, self.host, me=self._me, channel=self._channel, ask=self._ask, say=self._say
+        )
         attendance.open(self._workers, self._labels)
         self.refusal = None
         self._record_ends(attendance)  # first what is known better than by looking

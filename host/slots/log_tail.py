@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any, cast
 
+from coordination.plain import plain
+
 CONFIGURATION_FAULT = 78  # EX_CONFIG of sysexits.h
 LAST_WORDS_BYTES = 8192
 LAST_WORDS_LENGTH = 300
@@ -34,7 +36,7 @@ def last_words(log: Path, since: int = 0) -> str:
     except OSError:
         return ""
     written = [line.strip() for line in text.split("\n") if line.strip()]
-    return _message(written[-1])[:LAST_WORDS_LENGTH] if written else ""
+    return plain(_message(written[-1]))[:LAST_WORDS_LENGTH] if written else ""
 
 
 def explain(exit_code: int, words: str) -> str:

@@ -246,6 +246,30 @@ def test_an_end_is_acknowledged_once_its_row_is_there(desk: Desk) -> None:
     }
 
 
+@pytest.mark.parametrize("words", ["cut off\0\0\0", "half a pair \ud800"])
+def test_words_that_postgresql_cannot_hold_keep_no_end_and_no_order_back(desk: Desk, words: str) -> None:
+    done = list[bool]()
+    desk.control.ended(end(how=words), lambda: done.append(True))
+    desk.until(lambda: bool(done))
+    (row,) = desk.person.rows("list_process_ends", worker="poster", n=10)
+    assert row["how"].startswith(words[:7])
+    part = desk.part(request_command(desk.person, "logs", selector="poster", **WHO))
+    desk.control.tell(part.id, words)
+    desk.control.finish(part.id, succeeded=True, text=words, output=words)
+    desk.until(lambda: get_command(desk.person, part.command)["state"] == "done")
+
+
+def test_an_end_that_the_database_refuses_holds_nothing_up(desk: Desk) -> None:
+    done = list[str]()
+    desk.control.ended(end(pid=1 << 40), lambda: done.append("no process's number"))
+    desk.control.ended(end(), lambda: done.append("an end like others"))
+    desk.until(lambda: len(done) == 2)
+    assert [row["pid"] for row in desk.person.rows("list_process_ends", worker="poster", n=10)] == [4711]
+    assert any("did not take how poster/1 ended" in line for line in desk.said)
+    desk.taken.clear()
+    desk.until(lambda: bool(desk.slots()))
+
+
 def test_alerts_black_boxes_and_overrides_are_told(desk: Desk) -> None:
     life = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
     desk.control.raise_alert("crash_loop:poster/1", "error", "poster/1 crashes", {"failures": 5})
