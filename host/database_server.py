@@ -33,6 +33,7 @@ class DatabaseServer:
         started: Callable[[], None],
         say: Callable[[str, str], None],
         wake: Callable[[], None],
+        insists: bool = False,
     ) -> None:
         """Name the parts.
 
@@ -41,11 +42,13 @@ class DatabaseServer:
             started: called after each start, before anyone is told: its address may have changed.
             say: takes a line and its severity.
             wake: called when the first start has ended, well or not.
+            insists: whether a first start that fails is tried again, as every later one is.
         """
         self._postgres = postgres
         self._started = started
         self._say = say
         self._wake = wake
+        self._insists = insists
         self._backoff = Backoff()
         self._leaving = threading.Event()
         self._patience_s = 10.0
@@ -85,7 +88,7 @@ class DatabaseServer:
                 self._pid = self._postgres.pid
                 self._started()
             except Exception as error:  # noqa: BLE001  a thread's error would be lost
-                if not self._first.is_set():
+                if not self._first.is_set() and not self._insists:
                     self.error = error
                     break
                 self._wait(str(error))

@@ -33,14 +33,21 @@ class ServiceError(Exception):
 class Services:
     """Starts them, or takes over those that an earlier manager process left."""
 
-    def __init__(self, supervisor: Supervisor, state: StateDirectory) -> None:
-        """Name the loop that ticks them, and the directory of their logs and files."""
+    def __init__(self, supervisor: Supervisor, state: StateDirectory, *, waits: bool) -> None:
+        """Name the parts.
+
+        Args:
+            supervisor: the loop that ticks them.
+            state: the directory of their logs and files.
+            waits: whether each must answer before it goes on; False: it may come up whenever it can.
+        """
         self._supervisor = supervisor
         self._state = state
+        self._waits = waits
         self._children: list[Child] = []
 
     def console(self, url: str, port: int) -> None:
-        """Serve the console; returns when it answers.
+        """Serve the console; returns when it answers, if that is waited for.
 
         Raises:
             ServiceError: it does not.
@@ -49,7 +56,7 @@ class Services:
         self._serve("console", argv, url, "/health/live")
 
     def sandbox(self, url: str, port: int, *, tier: Tier, world: Path | None) -> dict[str, object]:
-        """Serve X's sandbox; give what it says of itself once it answers.
+        """Serve X's sandbox; give what it says of itself once it answers, nothing if that isn't waited for.
 
         Raises:
             ServiceError: it does not.
@@ -80,6 +87,8 @@ class Services:
         self._children.append(child)
         self._supervisor.wait(0)  # one that an earlier manager process left is adopted
         child.start()
+        if not self._waits:
+            return {}
         deadline = time.monotonic() + START_S
         while (said := x_account.get_json(url, path)) is None:
             self._supervisor.wait(ANSWER_POLL_S)

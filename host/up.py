@@ -153,7 +153,7 @@ class Up:
         self._state = StateDirectory(config.state_dir)
         self._supervisor = Supervisor(keeper)
         self._undo = ExitStack()
-        self._services = Services(self._supervisor, self._state)
+        self._services = Services(self._supervisor, self._state, waits=not self._takes_over)
         self._stop_by: float | None = None
         self._is_ready = False
         self._manager: Manager | None = None
@@ -192,14 +192,20 @@ class Up:
         return 0
 
     def _take_over(self) -> tuple[Manager, Control]:
-        """Go on where a manager process was killed: its schema and its account are there."""
+        """Go on where a manager process was killed: its schema and its account are there.
+
+        The workers come first, and nothing is waited for: they must not go unwatched because a page, or a
+        server that comes back by itself, isn't there.
+        """
         with _dying_alone(self._terminal):
             self._x = x_account.choose(self._config, sandbox_tier=self._world.tier)
+            if self._config.database_url is None:
+                self._embed()
+            found = self._workers()
             self._console()
-            self._database()
             if self._config.runs_sandbox:
                 self._serve_sandbox()
-            return self._workers()
+            return found
 
     def _start(self) -> tuple[Manager, Control]:
         config = self._config
@@ -214,6 +220,7 @@ class Up:
         if self._world.file and not self._world.file.is_file():
             raise UpError(f"WORLD is '{self._world.file}': there is no such file", exit_code=REFUSED)
         self._x = x_account.choose(config, sandbox_tier=self._world.tier)
+        self._undo.callback(self._services.stop)
         self._console()
         own_logins = self._database()
         self._schema(own_logins)
@@ -237,7 +244,6 @@ class Up:
         self._step(1, f"console at {self._console_url}")
         self._state.ensure_token("console")
         self._state.ensure_token("sandbox")
-        self._undo.callback(self._services.stop)
         self._services.console(self._console_url, self._config.socialfleet_console_port)
 
     def _database(self) -> Logins:
@@ -247,6 +253,15 @@ class Up:
             found.keep(self._state)
             return found
         self._step(2, "PostgreSQL: an embedded one")
+        postgres, server = self._embed()
+        while not server.has_begun:
+            self._supervisor.wait(1.0)
+        if server.error is not None:
+            raise server.error
+        return logins.derive(postgres.migrator_dsn, self._state)
+
+    def _embed(self) -> tuple[EmbeddedPostgres, DatabaseServer]:
+        """Have a server of the fleet's own begin."""
         postgres = EmbeddedPostgres(
             self._config.state_dir,
             find_binaries(self._config.socialfleet_pg_bin),
@@ -257,14 +272,11 @@ class Up:
             started=lambda: logins.derive(postgres.migrator_dsn, self._state).keep(self._state),
             say=self._terminal.say,
             wake=self._supervisor.wake,
+            insists=self._takes_over,
         )
         self._undo.callback(lambda: server.stop(self._left_s))
         server.start()
-        while not server.has_begun:
-            self._supervisor.wait(1.0)
-        if server.error is not None:
-            raise server.error
-        return logins.derive(postgres.migrator_dsn, self._state)
+        return postgres, server
 
     def _schema(self, own_logins: Logins) -> None:
         self._step(3, "schema")
@@ -333,7 +345,7 @@ class Up:
             workers=list(kinds),
             logs=self._state.logs,
             state=self._state.path,
-            environment={"SOCIALFLEET_ACCOUNT": self._x.name},
+            environment={"SOCIALFLEET_ACCOUNT": self._state.account},
             to_stdout=self._config.socialfleet_log_to_stdout,
         )
         # Undone in reverse: the workers drain first, their end is reported, the services go, then PostgreSQL.
