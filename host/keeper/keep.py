@@ -33,6 +33,7 @@ SWEEP_S = 5.0  # how often orphans are looked for where no end says that there m
 ENDING_S = 2.0
 GLANCE_S = 0.01
 RETRY_S = 0.5
+SIGNALLED = 128  # as shells say it
 Manage = Callable[[socket.socket], int]
 
 
@@ -65,7 +66,7 @@ class _Keep:
         self._news = -1
         self._wakes = -1
         self._spared: set[int] = set()
-        self._stopping = False
+        self._stop_signal = 0
         self._exit_code: int | None = None
         self._sweep_at = time.monotonic() + SWEEP_S
 
@@ -91,7 +92,9 @@ class _Keep:
         try:
             if not self._guardian:
                 self._launch_guardian()
-            if not self._manager:
+            if self._stop_signal and not self._manager:
+                self._exit_code = SIGNALLED + self._stop_signal  # there is nobody to stop in order
+            elif not self._manager:
                 self._launch_manager()
         except OSError as error:
             _say(f"a process of the fleet's own could not be started ({error.strerror}): tried again")
@@ -143,6 +146,7 @@ class _Keep:
             self._manager = newborn.fork(live)
         finally:
             theirs.close()
+        self._pass_on()  # what came while it was being made
         household = self._household
         told = len(household.living) + len(household.ends)
         greeting = Greeting(
@@ -170,8 +174,8 @@ class _Keep:
         self._predecessor = f"killed by {_name_of(-code)}" if code < 0 else "it failed"
         now = time.monotonic()
         self._crashes.append(now)
-        if self._stopping:
-            self._exit_code = 128 - code if code < 0 else 1
+        if self._stop_signal:
+            self._exit_code = SIGNALLED - code if code < 0 else 1
         elif len(self._crashes) == MOST_CRASHES and now - self._crashes[0] < CRASHES_WITHIN_S:
             self._exit_code = 1
             _say(
@@ -180,10 +184,13 @@ class _Keep:
             )
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
-        if self._manager:
+        self._stop_signal = number
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._manager and self._stop_signal:
             with suppress(ProcessLookupError):
-                os.kill(self._manager, number)
+                os.kill(self._manager, self._stop_signal)
 
     # Requests
 

@@ -33,6 +33,30 @@ TALKER = """
 """
 
 
+FORKS = """
+    import errno, os, signal, time
+    from pathlib import Path
+
+    from host.keeper import newborn
+
+    forked = newborn.fork
+
+    def fork(body):
+        if Path("no-room").exists():
+            raise OSError(errno.EAGAIN, "no room")
+        pid = forked(body)
+        if Path("signal-in-between").exists():
+            Path("signal-in-between").unlink()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return pid
+
+    newborn.fork = fork  # this module is loaded by the keeper, which forks
+
+    def run(name, slot):
+        time.sleep(1000)
+"""
+
+
 @pytest.fixture(params=["fork", "spawn"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     with keeping(tmp_path, source=TALKER, spawn=request.param == "spawn") as running:
@@ -203,6 +227,27 @@ class TestManagerProcess:
             running.process.send_signal(signal.SIGINT)  # it is passed on
             assert running.process.wait(10) == 4
             assert living(everyone) == []
+
+    def test_asked_to_stop_while_there_is_none_and_no_room_for_one_the_keeper_ends(
+        self, tmp_path: Path
+    ) -> None:
+        with keeping(tmp_path, source=FORKS) as running:
+            worker = running.worker()
+            (tmp_path / "no-room").touch()
+            os.kill(running.manager_pid, signal.SIGKILL)
+            eventually(lambda: not Path(f"/proc/{running.manager_pid}").exists(), "its end is noted")
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(5) == 128 + signal.SIGTERM
+            assert not lives(worker.pid)
+
+    def test_asked_to_stop_while_one_is_being_made_that_one_is_told(self, tmp_path: Path) -> None:
+        with keeping(tmp_path, source=FORKS) as running:
+            worker = running.worker()
+            (tmp_path / "signal-in-between").touch()
+            os.kill(running.manager_pid, signal.SIGKILL)
+            # It may have been told before it could end by itself.
+            assert running.process.wait(5) in {0, 128 + signal.SIGTERM}
+            assert not lives(worker.pid)
 
     def test_nonsense_from_it_ends_nobody(self, kept: Kept) -> None:
         worker = kept.worker()
