@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console import list_parameters, local, metrics
+from console import last_known, list_parameters, local, metrics
 from console.answers import Json, RefusedError, bad_value
 from console.connection import Connection, UnreachableError
 from console.guard import Guard
 from console.intent_parameters import parse
 from console.orders import KillSwitchOrder, read_order, require_token
-from console.overview import last_known, overview
+from console.overview import overview
 from console.processes import Processes
 from console.snapshots import Snapshots
 from coordination.candidates import CANDIDATE_STATES, list_candidates
@@ -53,6 +53,10 @@ class Console:
         self._state = state
         self._token_file = state / "console.token"
         self._processes = Processes(connection, self._snapshots, token_file=self._token_file)
+
+    async def keep_fresh(self) -> None:
+        """Read the fleet also while nobody asks, until cancelled."""
+        await self._snapshots.keep_fresh()
 
     def application(self) -> Starlette:
         """Give the ASGI application."""
@@ -110,12 +114,12 @@ class Console:
         return Json(overview(sight, word))
 
     async def workers(self, _request: Request) -> Response:
-        """GET /api/workers/status: a list, one item a slot."""
+        """GET /api/workers/status: a list, one item a slot; the newest known while the database is away."""
         sight = await self._snapshots.sight()
-        known = [slot.as_json() for slot in sight.snapshot.slots] if sight.snapshot else []
-        if sight.fault is not None:
-            return Json(last_known(sight, known), 503)
-        return Json(known)
+        if sight.fault is None and sight.snapshot is not None:
+            return Json([slot.as_json() for slot in sight.snapshot.slots])
+        word = local.read(self._state)
+        return Json(last_known.answer(sight, last_known.slots(sight, word), word), 503)
 
     async def intents(self, request: Request) -> Response:
         """GET /api/intents: filtered, newest change first, a page at a time."""

@@ -1,38 +1,42 @@
 """Overview: a sight of the fleet as the page's JSON."""
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from console import last_known
 from console.local import LocalWord
 from console.snapshots import Row, Sight, Snapshot
+from coordination.status import SlotStatus
 
 
 def overview(sight: Sight, word: LocalWord | None) -> dict[str, Any]:
-    """Give what `GET /api/overview` answers; without any snapshot only `database` and `local` are filled."""
+    """Give what `GET /api/overview` answers; without any snapshot only what `word` says is there.
+
+    Args:
+        sight: what the database told.
+        word: what this host's manager says; None while the database answers, for then that knows more.
+    """
     snapshot = sight.snapshot
     database = {
         "up": sight.fault is None,
         "reason": sight.fault,
-        "stale_since": snapshot.real_now if snapshot and sight.fault else None,
-        "stale_for_s": round(sight.age_s, 1) if snapshot and sight.fault else None,
+        **(last_known.stale(sight, word) if sight.fault else {"stale_since": None, "stale_for_s": None}),
         "version": snapshot.server_version if snapshot else None,
     }
+    workers = last_known.slots(sight, word) if sight.fault else [slot.as_json() for slot in _slots(snapshot)]
     local = word.as_json() if word else None
-    return {"database": database, "local": local, **(_fleet(snapshot) if snapshot else {})}
-
-
-def last_known(sight: Sight, items: Sequence[object]) -> dict[str, Any]:
-    """Give what a list answers while the database is away: why, since when, and what was known then."""
-    since = sight.snapshot.real_now if sight.snapshot else None
     return {
-        "error": {"message": sight.fault},
-        "stale_since": since,
-        "stale_for_s": round(sight.age_s, 1) if since else None,
-        "last_known": items,
+        "database": database,
+        "local": local,
+        "workers": workers,
+        **(_fleet(snapshot) if snapshot else {}),
     }
+
+
+def _slots(snapshot: Snapshot | None) -> list[SlotStatus]:
+    return snapshot.slots if snapshot else []
 
 
 def _fleet(snapshot: Snapshot) -> dict[str, Any]:
@@ -45,7 +49,6 @@ def _fleet(snapshot: Snapshot) -> dict[str, Any]:
         "manager_age_s": snapshot.manager_age_s,
         "kill_switch": dict(snapshot.kill_switch),
         "accounts": snapshot.accounts,
-        "workers": [slot.as_json() for slot in snapshot.slots],
         "hosts": snapshot.hosts,
         "alerts": snapshot.alerts,
         "commands": snapshot.commands,

@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console import list_parameters
+from console import last_known, list_parameters
 from console.answers import Json, RefusedError, bad_value
 from console.connection import Connection, UnreachableError
 from console.orders import Acknowledgement, CommandOrder, read_order, require_token
-from console.overview import last_known
 from console.snapshots import Sight, Snapshot, Snapshots
 from coordination.alerts import acknowledge_alert, list_alerts
 from coordination.black_boxes import get_black_box, list_black_boxes
@@ -170,7 +169,7 @@ class Processes:
 
 
 def _stale(sight: Sight, known: Callable[[Snapshot], list[Any]]) -> Response:
-    return Json(last_known(sight, known(sight.snapshot) if sight.snapshot else []), 503)
+    return Json(last_known.answer(sight, known(sight.snapshot) if sight.snapshot else []), 503)
 
 
 def _number(request: Request) -> str | None:

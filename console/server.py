@@ -51,7 +51,13 @@ def serve(*, port: int, state: Path) -> None:
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
         )
-        asyncio.run(_Server(config).serve(sockets=[listener]))
+        asyncio.run(_serve(_Server(config), console, listener))
+
+
+async def _serve(server: uvicorn.Server, console: Console, listener: socket.socket) -> None:
+    reading = asyncio.create_task(console.keep_fresh())
+    await server.serve(sockets=[listener])
+    reading.cancel()
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -19,6 +19,8 @@ from coordination.status import SlotStatus, list_slots
 
 # Pages ask every 2 s; several of them share one reading.
 FRESH_S = 1.0
+# Read also when nobody asks: once the database is away, what is last known is no older than this.
+QUIET_S = 5.0
 # A page waits no longer than this before it shows what was last known.
 PATIENCE_S = 2.0
 INTENTS = 15
@@ -105,8 +107,10 @@ class _EventCounts:
 class Snapshots:
     """Reads a snapshot when somebody asks and the last one isn't fresh; one reading at a time, for all."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, quiet_s: float = QUIET_S) -> None:
+        """Read over `connection`; `keep_fresh` lets no more than `quiet_s` seconds pass without a reading."""
         self._connection = connection
+        self._quiet_s = quiet_s
         self._events = _EventCounts()
         self._reading: asyncio.Task[None] | None = None
         self._last: Snapshot | None = None
@@ -121,6 +125,16 @@ class Snapshots:
         if self._reading is not None:
             await asyncio.shield(self._reading)
         return Sight(snapshot=self._last, fault=self._fault, age_s=time.monotonic() - self._read_at_s)
+
+    async def keep_fresh(self) -> None:
+        """Read when nobody asked for `quiet_s`, until cancelled; who asks meanwhile shares that reading."""
+        while True:
+            due_in_s = self._tried_at_s + self._quiet_s - time.monotonic()
+            if due_in_s > 0:
+                await asyncio.sleep(due_in_s)
+            else:
+                # Waited for, not awaited: what goes wrong is told to who asks, and the next one is tried.
+                await asyncio.wait([asyncio.ensure_future(self.sight())])
 
     def forget_freshness(self) -> None:
         """After a change of our own the next sight reads anew."""

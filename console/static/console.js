@@ -68,18 +68,21 @@ function showNotices(seen, unreachable) {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const clock = (moment) => new Date(moment).toLocaleTimeString();
 
-/** Seconds since what is shown was read; 0 while it is live. It grows also while nobody answers. */
-const staleness_s = (seen, stale) =>
-  stale && seen?.now ? (seen.database.stale_for_s ?? 0) + (performance.now() - answeredAt_ms) / 1000 : 0;
-
 const later = (moment, seconds) => new Date(Date.parse(moment) + seconds * 1000).toISOString();
 
-/** What is known, with the moment from which ages count moved on: what was 5 s old then is older now. */
-const aged = (seen, stale_s) =>
-  ({ ...seen, stale_s, now: later(seen.now, stale_s), fleet_now: later(seen.fleet_now, stale_s) });
+/**
+ * What is known, with the moment from which ages count moved on: what was 5 s old then is older now. `stale_s` is the seconds
+ * since the database told it, `waited_s` since the console did; 0 while it is live, and both grow also while nobody answers.
+ */
+function aged(seen, stale) {
+  const waited_s = stale ? (performance.now() - answeredAt_ms) / 1000 : 0;
+  if (!seen.now) return { ...seen, waited_s, now: seen.local && later(seen.local.at, seen.local.age_s + waited_s) };
+  const stale_s = stale ? (seen.database.stale_for_s ?? 0) + waited_s : 0;
+  return { ...seen, waited_s, stale_s, now: later(seen.now, stale_s), fleet_now: later(seen.fleet_now, stale_s) };
+}
 
 function freshness(seen, stale, stale_s) {
-  if (!seen?.now) return stale ? "nothing known yet" : "";
+  if (!seen?.now) return stale ? (seen?.workers?.length ? "only this host is known" : "nothing known yet") : "";
   return stale ? `stale since ${clock(seen.now)}, for ${span(stale_s)}` : `live, ${clock(seen.now)}`;
 }
 
@@ -107,12 +110,10 @@ async function refresh() {
   setStale(stale);
   document.body.classList.toggle("stale", stale);
   showNotices(last, unreachable);
-  const stale_s = staleness_s(last, stale);
-  if (last?.now) {
-    const shown = aged(last, stale_s);
-    PANELS.forEach((panel) => panel(shown));
-  }
-  write(at("freshness"), freshness(last, stale, stale_s));
+  const shown = last && aged(last, stale);
+  if (last?.now) PANELS.forEach((panel) => panel(shown));
+  else if (last) showWorkers(shown);  // all that a manager alone can tell
+  write(at("freshness"), freshness(last, stale, shown?.stale_s));
   clearTimeout(timer);
   timer = setTimeout(refresh, EVERY_MS);
 }

@@ -27,13 +27,12 @@ const button = (text, about) =>
 /** A button that opens the order's dialog (order.js) for a selector or a host. */
 const orderButton = (text, about) => button(text, { "data-order": "", ...about });
 
-/** What this host's manager says of a slot while the database can't be asked. */
-function here(seen, worker) {
-  const slot = seen.local?.slots.find((one) => one.name === worker.name && one.slot === worker.slot);
-  if (!slot || seen.database.up) return null;
-  const told = [label(slot.state ?? ""), slot.pid ? `process ${slot.pid}` : "", slot.reason].filter(Boolean).join(", ");
-  return note(`on this host, ${span(seen.local.age_s)} ago: ${told}`);
-}
+/** Seconds since what is told of a slot was so: its manager's word may be younger than what the database told. */
+const behind_s = (seen, worker) => (worker.source === "manager" ? seen.local.age_s + seen.waited_s : seen.stale_s);
+
+/** Whose word it is, where it isn't the database's. */
+const said = (seen, worker) =>
+  (worker.source === "manager" ? note(`as this host's manager said ${span(behind_s(seen, worker))} ago`) : null);
 
 export function showWorkers(seen) {
   show(at("workers"), seen.workers.map((worker) => {
@@ -43,7 +42,7 @@ export function showWorkers(seen) {
     return row(
       head(name, note(worker.description)),
       cell("State", [
-        tag(label(worker.state) + ill, wanted), note(worker.enabled ? worker.reason : worker.reason || "disabled"), here(seen, worker),
+        tag(label(worker.state) + ill, wanted), note(worker.enabled ? worker.reason : worker.reason || "disabled"), said(seen, worker),
       ].filter(Boolean)),
       cell("Since", distance(worker.since, seen.now), true),
       cell("Host", [worker.host ?? "", fact(worker.pid === null ? "" : `process ${worker.pid}`)].filter(Boolean)),
@@ -53,8 +52,8 @@ export function showWorkers(seen) {
         .filter(Boolean), true),
       cell("Last run", distance(worker.lastRun, seen.now), true),
       cell("Items a minute", worker.itemsPerMinute === null ? "" : worker.itemsPerMinute.toLocaleString("en", { maximumFractionDigits: 1 }), true),
-      cell("Failed steps", `${Math.round(worker.errorRate * 100)}%`, true),
-      cell("Heartbeat", worker.beatAgeSeconds === null ? "" : `${span(worker.beatAgeSeconds + seen.stale_s)} ago`, true),
+      cell("Failed steps", worker.errorRate === null ? "" : `${Math.round(worker.errorRate * 100)}%`, true),
+      cell("Heartbeat", worker.beatAgeSeconds === null ? "" : `${span(worker.beatAgeSeconds + behind_s(seen, worker))} ago`, true),
       cell("", orderButton("Order …", { "data-selector": name, "aria-label": `Order something of ${name}` }), true),
     );
   }));

@@ -28,6 +28,33 @@ from tests.integration.console.conftest import ConsoleProcess, PaperHost, slot_r
 from tests.postgres_servers import LocalServer
 
 STOP_S = 2
+CHROMIUM = shutil.which("chromium")
+
+
+def shown_by_a_browser(url: str) -> str:
+    """The page's DOM after its first reading."""
+    with tempfile.TemporaryDirectory() as profile:
+        found = subprocess.run(
+            [
+                str(CHROMIUM),
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={profile}",
+                "--virtual-time-budget=5000",
+                "--dump-dom",
+                url,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    return found.stdout
 
 
 def test_it_is_up_before_the_database_and_finds_it_when_it_comes(
@@ -38,7 +65,7 @@ def test_it_is_up_before_the_database_and_finds_it_when_it_comes(
     assert early.get("/health/ready").status_code == 503
     assert "fleet_database_up 0.0" in early.get("/metrics").text
     seen = early.json("/api/overview")
-    assert seen == {"database": seen["database"], "local": None}
+    assert seen == {"database": seen["database"], "local": None, "workers": []}
     assert seen["database"].items() >= {"up": False, "stale_since": None}.items()
     assert "written when the fleet starts" in seen["database"]["reason"]
     workers = early.get("/api/workers/status")
@@ -163,7 +190,48 @@ def test_while_the_database_is_away_this_hosts_manager_is_asked_for_its_own_word
                 "BACKOFF",
                 "killed by SIGKILL",
             )
+            told = lone.get("/api/workers/status").json()
+            assert told["local"] == local | {"age_s": told["local"]["age_s"]}
+            (poster,) = told["last_known"]
+            assert (poster["name"], poster["state"], poster["source"]) == ("poster", "BACKOFF", "manager")
+            assert [one["state"] for one in lone.json("/api/overview")["workers"]] == ["BACKOFF"]
         assert lone.json("/api/overview")["local"]["listens"] is False
+
+
+def test_what_is_last_known_is_what_was_so_when_the_database_went_though_nobody_had_asked(
+    lone: ConsoleProcess, fleet_database: FleetDatabase, paper_host: PaperHost
+) -> None:
+    paper_host.report(slot_report("poster", pid=77), slot_report("planner", pid=5))
+    until(lambda: [slot["pid"] for slot in lone.json("/api/workers/status")] == [5, 77])
+    paper_host.report(slot_report("poster", pid=78), slot_report("planner", pid=5))
+    changed_at = _now(fleet_database)
+    until(lambda: _read_whole_since(fleet_database, changed_at))
+    fleet_database.server.immediate_stop()
+    try:
+        until(lambda: lone.get("/api/workers/status").status_code == 503)
+        told = lone.get("/api/workers/status").json()
+        assert [slot["pid"] for slot in told["last_known"]] == [5, 78]
+        assert {slot["source"] for slot in told["last_known"]} == {"database"}
+        assert datetime.fromisoformat(told["stale_since"]) > changed_at
+        with manager_on_paper(lone.state):
+            planner, poster = lone.get("/api/workers/status").json()["last_known"]
+            assert (planner["pid"], planner["source"]) == (5, "database")
+            assert (poster["state"], poster["pid"], poster["source"]) == ("BACKOFF", None, "manager")
+            assert poster["host"] == "alpha"
+            assert [slot["pid"] for slot in lone.json("/api/overview")["workers"]] == [5, None]
+    finally:
+        fleet_database.server.start()
+    until(lambda: [slot["pid"] for slot in lone.json("/api/overview")["workers"]] == [5, 78])
+    assert all("source" not in slot for slot in lone.json("/api/workers/status"))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="a browser shows the page: install chromium")
+def test_a_page_of_a_console_that_never_met_the_database_shows_its_hosts_slots(early: ConsoleProcess) -> None:
+    with manager_on_paper(early.state):
+        page = shown_by_a_browser(early.url)
+    assert 'data-selector="poster/1"' in page
+    assert "killed by SIGKILL" in page
+    assert "only this host is known" in page
 
 
 def test_a_call_right_after_the_connection_was_cut_works(
@@ -260,35 +328,6 @@ def test_a_port_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert "--port is 65536: allowed is a whole number from 0 to 65535" in capsys.readouterr().err
 
 
-CHROMIUM = shutil.which("chromium")
-
-
-def shown_by_a_browser(url: str) -> str:
-    """The page's DOM after its first reading."""
-    with tempfile.TemporaryDirectory() as profile:
-        found = subprocess.run(
-            [
-                str(CHROMIUM),
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                f"--user-data-dir={profile}",
-                "--virtual-time-budget=5000",
-                "--dump-dom",
-                url,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-    return found.stdout
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="a browser shows the page: install chromium")
 def test_a_browser_shows_hostile_texts_as_texts(
     lone: ConsoleProcess, fleet: Fleet, paper_host: PaperHost
@@ -321,12 +360,32 @@ def test_a_page_that_is_stale_says_so_and_nothing_on_it_looks_well(
         page = shown_by_a_browser(lone.url)
     assert "stale since" in page
     assert "Local control works" in page
-    assert "on this host" in page
+    assert re.search(r"as this host's manager said \d+ s ago", page)
     assert "killed by SIGKILL" in page
     assert 'data-selector="poster/1"' in page
     assert re.findall(r"<button[^>]*data-order[^>]*>", page)
     assert all("disabled" in button for button in re.findall(r"<button[^>]*data-order[^>]*>", page))
     assert [sign for sign in well if sign in page] == []
+
+
+def _now(fleet_database: FleetDatabase) -> datetime:
+    with fleet_database.owner() as owner:
+        row = owner.execute("SELECT clock_timestamp()").fetchone()
+    assert row
+    moment: datetime = row[0]
+    return moment
+
+
+def _read_whole_since(fleet_database: FleetDatabase, moment: datetime) -> bool:
+    """Whether the console's last statement was a reading's last one, and came after `moment`."""
+    with psycopg.connect(fleet_database.superuser_dsn, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT query_start > %s AND state = 'idle' AND query LIKE '%%ORDER BY c.score DESC%%' "
+            "FROM pg_stat_activity "
+            "WHERE application_name = 'socialfleet console' AND datname = current_database()",
+            (moment,),
+        ).fetchone()
+    return bool(row and row[0])
 
 
 def _backend(fleet_database: FleetDatabase) -> int:

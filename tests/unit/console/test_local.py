@@ -63,6 +63,7 @@ def test_without_a_socket_or_after_a_silence_nobody_listens(
         '{"at": 5, "slots": []}',
         '{"at": "x", "slots": []}',
         '{"at": "2026-08-01T09:30:00Z"}',
+        '{"at": "2026-08-01T09:30:00Z", "stale_since": 5, "slots": []}',
         '{"at": "2026-08-01T09:30:00Z", "slots": 5}',
         "[" * 100_000,
         '{"at": "\xff"}',
@@ -71,6 +72,15 @@ def test_without_a_socket_or_after_a_silence_nobody_listens(
 def test_what_cannot_be_read_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "status.json").write_bytes(text.encode("latin-1"))
     assert read(tmp_path) is None
+
+
+@pytest.mark.parametrize("change", [{"name": 5}, {"slot": "1"}, {"slot": None}, {"state": None}])
+def test_what_is_no_slot_is_left_out(tmp_path: Path, change: dict[str, object]) -> None:
+    told = {"at": datetime.now(UTC).isoformat(), "slots": [5, SLOT | change, SLOT]}
+    (tmp_path / "status.json").write_text(json.dumps(told))
+    word = read(tmp_path)
+    assert word
+    assert word.slots == (SLOT,)
 
 
 def test_what_is_not_there_says_nothing(tmp_path: Path) -> None:
