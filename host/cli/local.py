@@ -35,12 +35,15 @@ class LocalView:
     """What this host's manager last knew.
 
     Attributes:
-        stale_since: when the database last answered it; None where it answers.
+        stale_since: when the database last answered it; None where it answers. Where no fleet runs: when the
+            manager last said anything.
         slots: as `socialfleet status --json` has them, with the processes as they are here.
+        runs: whether a fleet runs on this host.
     """
 
     stale_since: str | None
     slots: list[dict[str, Any]]
+    runs: bool = True
 
 
 def is_needed(person: Person) -> bool:
@@ -150,9 +153,10 @@ def view(person: Person) -> LocalView:
             return LocalView(stale_since=answer.get("stale_since"), slots=_slots(answer.get("slots"), person))
     try:
         told = _object((person.state.path / SNAPSHOT).read_bytes())
-        return LocalView(
-            stale_since=told.get("stale_since") or told["at"], slots=_slots(told["slots"], person)
-        )
+        slots = _slots(told["slots"], person)
+        if person.state.is_running:
+            return LocalView(stale_since=told.get("stale_since") or told["at"], slots=slots)
+        return LocalView(stale_since=told["at"], slots=[_ended(slot) for slot in slots], runs=False)
     except (OSError, ValueError, KeyError) as error:
         raise CliError(
             f"no manager of this host has said anything ({SNAPSHOT} in {person.state.path} can't be read)",
@@ -208,6 +212,14 @@ def _object(text: bytes) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004  what came is malformed, like broken JSON
     return cast("dict[str, Any]", told)
+
+
+def _ended(slot: Mapping[str, Any]) -> dict[str, Any]:
+    """A slot of a fleet that runs no more, whatever was last said of it: with the keeper everything ended."""
+    state, pid = slot.get("state"), slot.get("pid")
+    living = {"pid": None, "step": None, "incarnation": None, "memoryBytes": None, "cpuPercent": None}
+    was = slot.get("reason") if state == "STOPPED" else f"it was {state}" + (f" (pid {pid})" if pid else "")
+    return {**slot, **living, "state": "STOPPED", "reason": was, "healthy": slot.get("enabled") is False}
 
 
 def _slots(value: object, person: Person) -> list[dict[str, Any]]:

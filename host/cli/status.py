@@ -53,6 +53,10 @@ def _stale(error: DatabaseUnavailableError, options: argparse.Namespace, person:
     if options.json:
         person.print_json([{**slot, "staleSince": view.stale_since} for slot in slots])
     else:
+        if not view.runs:
+            person.say(f"no fleet runs on this host since {local.when(view.stale_since)} or soon after")
+            _print(slots, person)
+            return UNREACHABLE
         since = f"stale since {local.when(view.stale_since)}" if view.stale_since else "not from the database"
         person.say(f"{since}: what this host's manager knows")
         _print(slots, person)

@@ -123,10 +123,29 @@ def test_without_a_manager_status_reads_what_it_wrote_last(away: Shell) -> None:
         "slots": [{"name": "poster", "state": "READY"}],
     }
     (away.state.path / "status.json").write_text(json.dumps(told))
-    assert away.run("status") == 4
+    with away.state.locked():  # a fleet runs; its manager process is just being replaced
+        assert away.run("status") == 4
     stale, _, poster = away.lines()
     assert stale.startswith("stale since 20")
     assert poster.split()[:2] == ["poster/1", "READY"]
+
+
+def test_where_no_fleet_runs_status_says_so_and_shows_nobody_alive(away: Shell) -> None:
+    slots = [
+        {"name": "poster", "state": "BUSY", "pid": 22, "healthy": True, "enabled": True, "step": "send"},
+        {"name": "planner", "state": "STOPPED", "reason": "a person stopped it", "enabled": False},
+    ]
+    told = {"at": STALE_SINCE, "database": "up", "stale_since": None, "slots": slots}
+    (away.state.path / "status.json").write_text(json.dumps(told))
+    assert away.run("status") == 4
+    said, _, poster, planner = away.lines()
+    assert said.startswith("no fleet runs on this host since 20")
+    assert poster.split()[:4] == ["poster/1", "STOPPED", "no", "here"]
+    assert poster.endswith("it was BUSY (pid 22)")
+    assert planner.split()[:3] == ["planner/1", "STOPPED", "yes"]
+    assert planner.endswith("a person stopped it")
+    assert away.run("status", "--json") == 4
+    assert [slot["pid"] for slot in away.json()] == [None, None]
 
 
 def test_with_neither_it_is_one_sentence_and_4(away: Shell) -> None:
