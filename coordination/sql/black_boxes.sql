@@ -1,7 +1,8 @@
 -- Black boxes: what was seen of a process before it was killed. The stacks and the log are the host's part; this is the database's.
 
 -- A slot's sessions with their current queries, the locks that they hold or wait for, and what its life has in hand. Reads the server's
--- own tables; locks nothing, and gives up after 2 s behind another's table lock. A query shows where this schema's owner has the worker's role (see the migration).
+-- own tables; locks nothing, and gives up after 2 s behind another's table lock. A query shows where this schema's owner has the worker's
+-- role (see the migration).
 CREATE OR REPLACE FUNCTION fleet.look_into(worker text, slot integer, incarnation uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE

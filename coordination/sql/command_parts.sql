@@ -8,24 +8,26 @@ DECLARE
     pausing constant text[] := ARRAY['pause', 'resume'];
     other bigint;
 BEGIN
-    FOR other IN
-        WITH over AS (
-            UPDATE fleet.command_parts p SET state = 'superseded', finished_at = clock_timestamp(),
-                result = 'superseded by command ' || supersede.command
-            FROM jsonb_to_recordset(supersede.targets) AS t(worker text, slot integer, action text)
-            WHERE p.worker = t.worker AND p.slot = t.slot AND p.command <> supersede.command
-              AND p.state IN ('waiting', 'running', 'watching')
-              AND (p.action = ANY(steering) AND t.action = ANY(steering) OR p.action = ANY(pausing) AND t.action = ANY(pausing))
-            RETURNING p.command)
-        SELECT DISTINCT o.command FROM over o ORDER BY o.command
+    FOR other IN SELECT c.id FROM fleet.commands c WHERE c.state IN ('pending', 'running') AND c.id <> supersede.command
+        ORDER BY c.id FOR UPDATE
     LOOP
-        PERFORM fleet.settle_command(other);
+        UPDATE fleet.command_parts p SET state = 'superseded', finished_at = clock_timestamp(),
+            result = 'superseded by command ' || supersede.command
+        FROM jsonb_to_recordset(supersede.targets) AS t(worker text, slot integer, action text)
+        WHERE p.command = other AND p.worker = t.worker AND p.slot = t.slot AND p.state IN ('waiting', 'running', 'watching')
+          AND (p.action = ANY(steering) AND t.action = ANY(steering) OR p.action = ANY(pausing) AND t.action = ANY(pausing));
+        IF FOUND THEN
+            PERFORM fleet.settle_command(other);
+        END IF;
     END LOOP;
 END $$;
 
--- A host takes the parts whose turn it is and whose slots it has. Takes these parts' rows; each is taken by one host.
+-- A host takes the parts whose turn it is and whose slots it has, with their commands: rows of a command before those of its parts, as
+-- everywhere. Each is taken by one host.
 CREATE OR REPLACE FUNCTION fleet.take_parts(host text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    begun bigint[];
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM fleet.command_parts p WHERE p.state = 'waiting') THEN
         RETURN;
@@ -38,11 +40,13 @@ BEGIN
                 ELSE s.host = take_parts.host AND s.leaving IS NULL END
           AND (coalesce(c.args->>'strategy', 'at_once') = 'at_once' OR NOT EXISTS (SELECT 1 FROM fleet.command_parts o
               WHERE o.command = p.command AND o.ordinal < p.ordinal AND o.state <> 'done'))
-        ORDER BY p.id LIMIT 200 FOR UPDATE OF p SKIP LOCKED)
-    UPDATE fleet.command_parts p SET state = 'running', host = take_parts.host, taken_at = clock_timestamp()
-    FROM mine WHERE p.id = mine.id;
+        ORDER BY p.command, p.id LIMIT 200 FOR UPDATE OF c, p),
+    taken AS (
+        UPDATE fleet.command_parts p SET state = 'running', host = take_parts.host, taken_at = clock_timestamp()
+        FROM mine WHERE p.id = mine.id RETURNING p.command)
+    SELECT array_agg(DISTINCT t.command) INTO begun FROM taken t;
     UPDATE fleet.commands c SET state = 'running', taken_at = coalesce(c.taken_at, clock_timestamp())
-    WHERE c.state = 'pending' AND EXISTS (SELECT 1 FROM fleet.command_parts p WHERE p.command = c.id AND p.taken_at IS NOT NULL);
+    WHERE c.state = 'pending' AND c.id = ANY(begun);
 END $$;
 
 -- The host that took a part says what came of it; of an output the last 64 kB stay. A canary's first part is watched before it counts.
@@ -58,12 +62,13 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'on', true);
+    SELECT * INTO asked FROM fleet.commands c
+    WHERE c.id = (SELECT p.command FROM fleet.command_parts p WHERE p.id = finish_part.part) FOR UPDATE;
     SELECT * INTO told FROM fleet.command_parts p WHERE p.id = finish_part.part AND p.host = finish_part.host
         AND p.state = 'running' FOR UPDATE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT * INTO asked FROM fleet.commands c WHERE c.id = told.command;
     real := clock_timestamp();
     watched := finish_part.succeeded AND told.ordinal = 1 AND asked.args->>'strategy' = 'canary';
     UPDATE fleet.command_parts p SET result = left(finish_part.result, 1000), output = right(finish_part.output, 65536),
@@ -92,9 +97,10 @@ DECLARE
     asked fleet.commands;
     watched fleet.command_parts;
     fault text;
-    real timestamptz := clock_timestamp();
+    real timestamptz;
 BEGIN
     FOR asked IN SELECT * FROM fleet.commands c WHERE c.state IN ('pending', 'running') ORDER BY c.id FOR UPDATE LOOP
+        real := clock_timestamp();
         -- What leaves a host is drained when nothing of it is left there.
         UPDATE fleet.command_parts p SET state = 'done', finished_at = real,
             result = coalesce('it runs on ' || s.host || ' now', 'nothing of it runs any more')
@@ -107,6 +113,7 @@ BEGIN
         FOR watched IN SELECT * FROM fleet.command_parts p WHERE p.command = asked.id AND p.state = 'watching' LOOP
             fault := fleet.judge_canary(watched);
             IF fault IS NOT NULL OR watched.watch_until <= real THEN
+                PERFORM set_config('synchronous_commit', 'on', true);
                 UPDATE fleet.command_parts p SET state = CASE WHEN fault IS NULL THEN 'done' ELSE 'failed' END, finished_at = real,
                     result = coalesce(fault, p.result || '; as good as before') WHERE p.id = watched.id;
             END IF;
@@ -196,6 +203,7 @@ BEGIN
     IF one.open > 0 THEN
         RETURN;
     END IF;
+    PERFORM set_config('synchronous_commit', 'on', true);
     UPDATE fleet.commands c SET finished_at = clock_timestamp(), result = fleet.shorten(coalesce(one.told, 'nothing had to be done'), 4000),
         state = CASE WHEN one.done = one.parts THEN 'done' WHEN is_rolling AND one.skipped > 0 THEN 'aborted'
             WHEN one.done > 0 THEN 'partial' WHEN one.timed_out > 0 THEN 'timed_out' ELSE 'failed' END

@@ -172,7 +172,8 @@ BEGIN
     RETURN jsonb_build_object('parts', plan->'targets', 'changes', plan->'changes');
 END $$;
 
--- Puts a plan's changes into the desired state. Takes the rows of the workers and slots that are meant.
+-- Puts a plan's changes into the desired state. Takes the rows of the hosts, then of the workers and slots that are meant. Under the
+-- shares' lock, which the caller holds.
 CREATE OR REPLACE FUNCTION fleet.apply_command(action text, selector text, host text, args jsonb, plan jsonb, actor text, reason text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -184,7 +185,11 @@ DECLARE
 BEGIN
     IF a IN ('restart', 'logs') THEN
         RETURN;
-    ELSIF apply_command.selector IS NULL AND a IN ('drain', 'start') THEN
+    END IF;
+    PERFORM fleet.hold_hosts();
+    PERFORM fleet.make_slots();  -- what is said of a slot holds also where no pass has made it yet
+    PERFORM 1 FROM fleet.workers w WHERE w.name = ANY(whole) ORDER BY w.name FOR NO KEY UPDATE;
+    IF apply_command.selector IS NULL AND a IN ('drain', 'start') THEN
         UPDATE fleet.hosts h SET draining = (a = 'drain'), changed_by = actor, reason = apply_command.reason
         WHERE h.name = apply_command.host;
         RETURN;

@@ -103,10 +103,12 @@ DECLARE
     me fleet.hosts;
     told record;
     kind text;
-    real timestamptz := clock_timestamp();
+    real timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM 1 FROM fleet.hosts h WHERE h.name = report_host.host FOR NO KEY UPDATE;
+    real := clock_timestamp();
     me := fleet.require_host(report_host.host, report_host.session);
     UPDATE fleet.hosts h SET seen_at = real, state = 'live', wake_channel = report_host.wake_channel
     WHERE h.name = me.name AND h.session = report_host.session;

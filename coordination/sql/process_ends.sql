@@ -1,14 +1,15 @@
 -- Process ends: the proof that a process is dead. A session's lost lock only suggests it; what its parent reaped, or what nobody finds
 -- in /proc any more, is dead.
 
--- Keeps the ends that a host's manager tells, each once (ends must not hold one twice), and closes the lives that they prove dead; gives how many. A number means a
+-- Keeps the ends that a host's manager tells, each once, and closes the lives that they prove dead; gives how many. A number means a
 -- process only within its boot and PID namespace. Flushed: whoever told them forgets them then.
 CREATE OR REPLACE FUNCTION fleet.record_process_ends(host text, ends jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     closed integer;
-    real timestamptz := clock_timestamp();
+    real timestamptz;
 BEGIN
+    real := clock_timestamp();  -- before any wait: ago_s counts from when it was told
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'on', true);
     INSERT INTO fleet.process_ends (host, boot_id, pid_namespace, pid, pid_started, worker, slot, exit_code, how, ended_at, recorded_by)

@@ -14,6 +14,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.forget_leaving(worker text, slot integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM set_config('synchronous_commit', 'on', true);  -- whose a slot is, no server's crash takes back
     UPDATE fleet.slots s SET leaving = NULL, leaving_number = NULL, pid = NULL, pid_started = NULL, incarnation = NULL, step = NULL,
         memory_bytes = NULL, cpu_percent = NULL, state = CASE WHEN s.host IS NULL THEN 'STOPPED' ELSE 'STARTING' END,
         reason = CASE WHEN s.host IS NULL THEN 'no live host admits it' ELSE 'it moved here' END,
@@ -54,13 +55,23 @@ BEGIN
     END LOOP;
 END $$;
 
--- Gives a slot to a host, or to nobody (null). A living host that had it drains first.
+-- Takes all hosts' rows, by name. Whoever changes slots that are not its own host's does so first: a host that reports has its own row,
+-- and then its slots.
+CREATE OR REPLACE FUNCTION fleet.hold_hosts() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM fleet.hosts h ORDER BY h.name FOR NO KEY UPDATE;
+END $$;
+
+-- Gives a slot to a host, or to nobody (null). A living host that had it drains first. Flushed.
 CREATE OR REPLACE FUNCTION fleet.move_slot(worker text, slot integer, host text, why text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known fleet.slots;
     number bigint;
 BEGIN
+    PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM fleet.hold_hosts();
     SELECT * INTO known FROM fleet.slots s WHERE s.worker = move_slot.worker AND s.slot = move_slot.slot FOR UPDATE;
     IF known.host IS NOT NULL AND known.leaving IS NULL THEN
         UPDATE fleet.hosts h SET share_number = h.share_number + 1 WHERE h.name = known.host AND h.state = 'live'
@@ -90,6 +101,17 @@ BEGIN
     LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled' WHERE h.state = 'live' GROUP BY h.name;
 END $$;
 
+-- Makes the row of each wanted slot that has none. Under the shares' lock, which the caller holds.
+CREATE OR REPLACE FUNCTION fleet.make_slots() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO fleet.slots (worker, slot, state, reason, since, restart_count, seen_at)
+    SELECT w.name, n, 'STARTING', 'no host has it yet', clock_timestamp(), 0, clock_timestamp()
+    FROM fleet.workers w, generate_series(1, w.replicas) n
+    WHERE NOT EXISTS (SELECT 1 FROM fleet.slots s WHERE s.worker = w.name AND s.slot = n)
+    ON CONFLICT DO NOTHING;
+END $$;
+
 -- Makes the shares: every wanted slot that no living, admissible host has goes to the admissible one with the fewest slots that run;
 -- where these differ by more than one, one slot a pass goes over. Under the shares' lock, which the caller holds. Reads all slots.
 CREATE OR REPLACE FUNCTION fleet.assign_slots(me text) RETURNS void
@@ -101,14 +123,13 @@ DECLARE
     loads jsonb;
 BEGIN
     PERFORM fleet.find_lost_hosts(me);
-    INSERT INTO fleet.slots (worker, slot, state, reason, since, restart_count, seen_at)
-    SELECT w.name, n, 'STARTING', 'no host has it yet', clock_timestamp(), 0, clock_timestamp()
-    FROM fleet.workers w, generate_series(1, w.replicas) n
-    WHERE NOT EXISTS (SELECT 1 FROM fleet.slots s WHERE s.worker = w.name AND s.slot = n)
-    ON CONFLICT DO NOTHING;
+    PERFORM fleet.make_slots();
     -- What was leaving a host that is no more.
-    PERFORM fleet.forget_leaving(s.worker, s.slot) FROM fleet.slots s JOIN fleet.hosts h ON h.name = s.leaving
-    WHERE h.state <> 'live';
+    IF EXISTS (SELECT 1 FROM fleet.slots s JOIN fleet.hosts h ON h.name = s.leaving WHERE h.state <> 'live') THEN
+        PERFORM fleet.hold_hosts();
+        PERFORM fleet.forget_leaving(s.worker, s.slot) FROM fleet.slots s JOIN fleet.hosts h ON h.name = s.leaving
+        WHERE h.state <> 'live';
+    END IF;
     -- What nobody wants any more.
     FOR one IN SELECT s.worker, s.slot FROM fleet.slots s LEFT JOIN fleet.workers w ON w.name = s.worker
         WHERE s.host IS NOT NULL AND s.slot > coalesce(w.replicas, 0) ORDER BY s.worker, s.slot
@@ -154,7 +175,8 @@ BEGIN
 END $$;
 
 -- What this host should run, after slots that nobody has were given out and commands were moved on (by whoever comes first: nobody
--- waits for another's pass). Reads the host's own slots and parts; not flushed. FL004 when the name is another's by now.
+-- waits for another's pass). Reads the host's own slots and parts; flushed where a slot moved or a command went on. FL004 when the name is
+-- another's by now.
 CREATE OR REPLACE FUNCTION fleet.get_share(host text, session uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE

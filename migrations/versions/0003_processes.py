@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "fa6e9138629c4acc"
+functions = "3cb8728e7ac52ce7"
 
 
 def upgrade() -> None:

@@ -118,7 +118,7 @@ class Manager:
                 incarnation=None,
                 restart_count=0,
                 failures=0,
-                memory_bytes=1,
+                memory_bytes=next(_pids),  # never twice the same, as of a process that lives
                 cpu_percent=0.1,
                 step=None,
             )

@@ -1,7 +1,10 @@
 """Hosts: each wanted slot is one living, admissible host's, whatever happens to hosts."""
 
 import random
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -353,6 +356,64 @@ PLACEMENTS: list[dict[str, object]] = [
     {"labels": {"zone": "z"}},
 ]
 LABELS = {"a": {"zone": "x"}, "b": {"zone": "y"}, "c": {"zone": "x", "disk": "big"}}
+
+
+def test_nobody_waits_in_a_circle(fleet_database: FleetDatabase, console: Database, owner: Owner) -> None:
+    passes = 60
+    with (
+        managed(fleet_database, "a", "b", workers=("alpha", "beta")) as managers,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        scale(console, "*", 8)
+        over = threading.Event()
+
+        def live(manager: Manager) -> int:
+            exchanged = 0
+            while not over.is_set():
+                for part in manager.parts():
+                    manager.finish(part)
+                exchanged += 1
+            return exchanged
+
+        def drain(person: Database) -> None:
+            for number in range(passes):
+                for name in ("a", "b"):
+                    hosts.drain_host(person, name, draining=number % 2 == 0, **WHO)
+
+        def order(person: Database) -> None:
+            for number in range(passes):
+                action = ("restart", "drain", "start", "stop")[number % 4]
+                request_command(person, action, selector="*", **WHO)
+
+        living = [threads.submit(live, manager) for manager in managers]
+        with closing(fleet_database.database("console")) as other:
+            persons = [threads.submit(drain, console), threads.submit(order, other)]
+            try:
+                for person in persons:
+                    person.result(60)
+            finally:
+                over.set()
+        assert all(future.result(10) > 20 for future in living)
+        settle(managers)
+    assert value(owner, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+
+
+def test_who_moves_slots_takes_the_hosts_before_them_as_a_host_that_reports_does(
+    fleet_database: FleetDatabase, console: Database, owner: Owner
+) -> None:
+    with managed(fleet_database, "a", "b") as (a, b), ThreadPoolExecutor(1) as threads:
+        scale(console, "alpha", 4)
+        settle([a, b])
+        hosts.drain_host(console, "a", draining=True, **WHO)
+        with owner.transaction():
+            owner.execute("SELECT 1 FROM fleet.hosts WHERE name = 'a' FOR UPDATE")
+            moving = threads.submit(b.ask)
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not moving.done() and not value(owner, waiting):
+                moving.done()
+            assert not moving.done()
+            owner.execute("SELECT 1 FROM fleet.slots WHERE host = 'a' FOR UPDATE NOWAIT")
+        moving.result(10)
 
 
 class Chaos:
