@@ -50,12 +50,17 @@ def choose(config: Config, *, sandbox_tier: Tier | None = None) -> XAccount:
     if config.runs_sandbox:
         tier = sandbox_tier or SANDBOX_TIER
         return XAccount(name="sandbox", api_url=config.x_url, sandbox=True, tier=tier)
+    health = sandbox_health(config.x_url) if is_loopback(config.x_url) else None
     if not config.has_credentials:
+        hint = (
+            "they are in sandbox/credentials.json of the state directory of the fleet that runs this sandbox."
+            if health
+            else "or unset X_API_URL to use the sandbox."
+        )
         raise CredentialsMissingError(
             f"X_API_URL is '{config.x_url}', and the account's credentials are missing: set "
-            f"{', '.join(name.upper() for name in X_CREDENTIALS)}, or unset X_API_URL to use the sandbox."
+            f"{', '.join(name.upper() for name in X_CREDENTIALS)}, {hint}"
         )
-    health = sandbox_health(config.x_url) if is_loopback(config.x_url) else None
     if health is None:
         return XAccount(name="default", api_url=config.x_url, sandbox=False, tier=config.x_tier)
     tiers: dict[str, Tier] = {known: known for known in TIERS}

@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION fleet.ensure_account(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     account fleet.accounts;
+    host fleet.hosts;
 BEGIN
     IF ensure_account.name IS NULL OR ensure_account.name !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         PERFORM fleet.refuse('account', ensure_account.name, 'a lower-case name of 1 to 63 letters, digits, _ or -');
@@ -17,6 +18,15 @@ BEGIN
     IF FOUND AND account.sandbox <> ensure_account.sandbox THEN
         PERFORM fleet.refuse('account', ensure_account.name, CASE WHEN account.sandbox THEN 'a name that is not the sandbox''s'
             ELSE 'a name that is not a real account''s' END);
+    END IF;
+    IF account.api_url <> ensure_account.api_url THEN
+        -- Its workers would refuse the account from their next start on.
+        FOR host IN SELECT * FROM fleet.hosts h WHERE h.state = 'live' ORDER BY h.name LOOP
+            IF NOT fleet.is_abandoned(host.session) THEN
+                PERFORM fleet.refuse('api_url of account ' || ensure_account.name, ensure_account.api_url, account.api_url
+                    || ', at which host ' || host.name || ' works with it now: set X_API_URL to that, or stop that host first');
+            END IF;
+        END LOOP;
     END IF;
     IF ensure_account.sandbox AND ensure_account.api_url !~ '^http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?(/|$)' THEN
         PERFORM fleet.refuse('api_url of account ' || ensure_account.name, ensure_account.api_url,
