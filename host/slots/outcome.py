@@ -9,7 +9,7 @@ from host.slots.slot import Slot
 
 SUPERSEDED = "superseded by a later command"
 FAILED = frozenset({"BACKOFF", "CRASH_LOOP"})
-ENDS_IT = frozenset({"stop", "drain", "scale"})
+ENDS_IT = frozenset({"stop", "drain"})
 """What asks for a slot's end, and is done when the slot is gone from this host."""
 
 
@@ -98,10 +98,6 @@ def _of_stop(begun: Begun, slot: Slot, now: float) -> Outcome | None:
     return _done(_after_drain(begun, slot, now)) if slot.is_idle else None
 
 
-def _of_scale(begun: Begun, slot: Slot, now: float) -> Outcome | None:
-    return _of_start(begun, slot, now) if slot.wanted.runs else _of_stop(begun, slot, now)
-
-
 def _of_pause(_begun: Begun, slot: Slot, _now: float) -> Outcome | None:
     if not slot.wanted.paused:
         return _failed(SUPERSEDED)
@@ -120,22 +116,13 @@ def _of_resume(_begun: Begun, slot: Slot, _now: float) -> Outcome | None:
     return _done(_is(slot)) if slot.state in AT_WORK - {"PAUSED"} else None
 
 
-def _of_set(_begun: Begun, slot: Slot, _now: float) -> Outcome | None:
-    limits = slot.wanted.limits
-    memory = f"{limits.memory_mb} MB" if limits.memory_mb else "unlimited"
-    cpu = f"{limits.cpu_percent}% of a CPU" if limits.cpu_percent else "unlimited"
-    return _done(f"{slot.name}: memory {memory}, processor {cpu}, niceness {limits.nice}")
-
-
 _OF: Mapping[str, Callable[[Begun, Slot, float], Outcome | None]] = {
     "start": _of_start,
     "restart": _of_restart,
     "stop": _of_stop,
     "drain": _of_stop,
-    "scale": _of_scale,
     "pause": _of_pause,
     "resume": _of_resume,
-    "set": _of_set,
 }
 
 

@@ -65,7 +65,7 @@ class Parts:
                 entry = self._restart(entry, slot)
             case "start":
                 slot.start()  # one in backoff starts at once
-            case "stop" | "drain" | "scale":
+            case "stop" | "drain":
                 entry = self._drain(entry, slot)
             case _:
                 pass
