@@ -18,6 +18,7 @@ class Patience:
         self._ground = ground
         self._name = f"{worker}/{slot}"
         self._data = {"worker": worker, "slot": slot}
+        self._is_proven = False
 
     def wait(self, how: str, *, counts: bool) -> str:
         """Wait after one more failure; say what for. The one that makes a crash loop raises the alert."""
@@ -32,10 +33,20 @@ class Patience:
             self._ground.line.raise_alert(self._alert, "error", text, self._data)
         return f"{how}; one try every {PROBE_S:g} s"
 
-    def forgive(self) -> None:
-        """Forget what failed; the alert is taken back."""
-        if self.failures.is_loop:
+    @property
+    def is_unproven(self) -> bool:
+        """Whether it failed, or an alert may be open that an earlier manager, or another host's, raised."""
+        return self.failures.count > 0 or not self._is_proven
+
+    def forgive(self, *, proven: bool = False) -> None:
+        """Forget what failed; the alert is taken back.
+
+        Args:
+            proven: whether it has been at work for long enough, so that an alert is over whoever raised it.
+        """
+        if self.failures.is_loop or (proven and not self._is_proven):
             self._ground.line.clear_alert(self._alert)
+        self._is_proven |= proven
         self.failures.clear()
 
     @property

@@ -362,8 +362,8 @@ class Slot:
     def _look_after(self, process: WorkerProcess, now: float) -> None:
         self._watch.look(process, now)
         is_stable = process.ready_at is not None and now - process.ready_at >= STABLE_S
-        if is_stable and process.is_at_work and process.stalled is None and self.failures.count:
-            self._patience.forgive()
+        if is_stable and process.is_at_work and process.stalled is None and self._patience.is_unproven:
+            self._patience.forgive(proven=True)
 
     def _succeed(self, now: float) -> None:
         """Let a replacement take over that may, and end one that must not."""
