@@ -135,6 +135,8 @@ def _is_done(action: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
     pid = now.get("pid")
     if action == "stop":
         return pid is None
+    if action == "restart" and now.get("enabled") is False:
+        return True  # one that is stopped stays so
     return pid is not None and (action == "start" or pid != before.get("pid"))
 
 

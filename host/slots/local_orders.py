@@ -79,6 +79,10 @@ class LocalOrders:
         if request.do != "status":
             if self.is_closed:
                 raise RequestRefusedError("the fleet is stopping: nothing is started or stopped any more")
+            if request.do == "restart" and not any(self._slots[name].wanted.runs for name in named):
+                raise RequestRefusedError(
+                    f"{request.name} is stopped: start it with: socialfleet start {request.name}"
+                )
             self._keep(_Given(request=request, slots=named))
             for name in named:
                 self._carry_out(request, self._slots[name])

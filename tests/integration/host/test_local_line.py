@@ -110,6 +110,16 @@ def test_a_restart_gives_another_process(house: House) -> None:
     assert house.line.slots["planner", 1].failures == 0
 
 
+def test_a_restart_of_what_is_stopped_is_refused_at_once_and_not_audited(house: House) -> None:
+    house.ready(planner=1)
+    house.want(poster=0)
+    house.until(lambda: house.are("STOPPED", "poster"))
+    told = ask(house, "restart", "poster/1")
+    assert not told["ok"]
+    assert told["text"] == "poster/1 is stopped: start it with: socialfleet start poster/1"
+    assert house.line.audits == []
+
+
 def test_an_order_that_was_not_audited_yet_survives_the_manager(house: House) -> None:
     house.ready(planner=1)
     house.line.is_away = True
