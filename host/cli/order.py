@@ -25,6 +25,8 @@ RETRY_S = 5.0
 RETRY_POLL_S = 0.25
 CODES: Mapping[str, int] = {"done": 0, "failed": FAILED, "aborted": FAILED}
 """Of a command's last state; every other one is timed out, or done in part."""
+MOMENTARY = frozenset({"restart", "logs"})
+"""What changes nothing of what should run: after its time nobody does it any more."""
 UNDER_WAY = frozenset({"running", "watching"})
 
 
@@ -130,11 +132,12 @@ def wait(command: Mapping[str, Any], order: Order, person: Person) -> dict[str, 
                 break
             time.sleep(POLL_S)
     except KeyboardInterrupt:
-        person.tell(f"command {command['id']} stays asked for: see socialfleet status")
+        person.tell(f"command {command['id']} goes on: see socialfleet status")
         raise
+    left = "it is given up" if order.action in MOMENTARY else "it stays asked for"
     raise CliError(
-        f"{order.action} {order.selector} was not done within {order.timeout_s:g} s (it stays asked for): "
-        "is a manager running? See: socialfleet status",
+        f"{order.action} {order.selector} was not done within {order.timeout_s:g} s ({left}): "
+        "is a manager running? See: socialfleet hosts list",
         exit_code=TIMED_OUT,
     )
 

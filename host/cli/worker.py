@@ -1,12 +1,16 @@
 """`socialfleet worker`: the program's workers, where they may run and what they may use; one run here."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
+from config import LABEL
+from coordination.hosts import list_hosts
 from host.cli.fault import USAGE, CliError
 from host.cli.listing import NONE, add_json, number_between
 from host.cli.order import TIMEOUT_S, Order, add_order, give
 from host.cli.person import Person
-from host.cli.selector import Selector, worker_name
+from host.cli.selector import Selector, require_host, worker_name
 from workers import process, registry
 from workers.errors import RegistryError
 
@@ -89,6 +93,8 @@ def _set(options: argparse.Namespace, person: Person) -> int:
             "nothing to set: give --placement, --memory-limit-mb, --cpu-limit-percent or --nice",
             exit_code=USAGE,
         )
+    if placement := given.get("placement"):
+        _require_place(placement, options.name, person)
     order = Order(
         action="set",
         selector=Selector(text=options.name),
@@ -98,13 +104,26 @@ def _set(options: argparse.Namespace, person: Person) -> int:
     return give(order, options, person)
 
 
+def _require_place(placement: Mapping[str, Any], worker: str, person: Person) -> None:
+    """Refuse a host that the fleet doesn't know; warn where no host has the labels."""
+    if "host" in placement:
+        require_host(placement["host"], person)
+    labels = placement.get("labels", {})
+    if labels and not any(labels.items() <= host.labels.items() for host in list_hosts(person.database)):
+        wished = ",".join(f"{name}={value}" for name, value in labels.items())
+        person.warn(
+            f"no host has {wished}: {worker} runs nowhere until one does (see socialfleet hosts list)"
+        )
+
+
 def _placement(text: str) -> dict[str, object]:
     """Read where a worker may run."""
     if text == "any":
         return {}
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(name and equals and value for name, equals, value in pairs):
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed are any, host=H, or label=value,label=value")
+    parts = text.split(",")
+    pairs = [part.partition("=") for part in parts]
+    if not all(value and LABEL.fullmatch(part) for part, (_, _, value) in zip(parts, pairs, strict=True)):
+        raise argparse.ArgumentTypeError(f"is {text!r}: allowed are any, host=H, or label=value,label=value")
     named = {name: value for name, _, value in pairs}
     if "host" not in named:
         return {"labels": named}

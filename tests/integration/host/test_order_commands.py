@@ -104,6 +104,8 @@ def test_without_a_manager_a_command_times_out_and_stays_asked_for(
     assert "stop poster was not done within 0.2 s (it stays asked for): is a manager running?" in (
         shell.complaint()
     )
+    assert shell.run("restart", "planner", "--timeout", "0.2") == 5
+    assert "restart planner was not done within 0.2 s (it is given up): is" in shell.complaint()
     assert shell.rows("SELECT enabled FROM fleet.workers WHERE name = 'poster'") == [(False,)]
 
 
@@ -155,8 +157,10 @@ def test_worker_set_places_and_limits(shell: Shell) -> None:
     assert shell.rows(f"SELECT {columns} FROM fleet.workers WHERE name = 'poster'") == [
         ({"labels": {"zone": "a", "gpu": "yes"}}, None, 50, 3, "a small machine")
     ]
-    assert shell.run("worker", "set", "poster", "--placement", "host=other") == 0
-    assert shell.rows("SELECT placement FROM fleet.workers WHERE name = 'poster'") == [({"host": "other"},)]
+    assert "no host has zone=a,gpu=yes: poster runs nowhere until one does" in shell.complaint()
+    with managing(ScriptedManager(database=shell.database)):
+        assert shell.run("worker", "set", "poster", "--placement", "host=here") == 0
+    assert shell.rows("SELECT placement FROM fleet.workers WHERE name = 'poster'") == [({"host": "here"},)]
     assert shell.run("worker", "set", "poster", "--placement", "any") == 0
     assert shell.rows("SELECT placement, nice FROM fleet.workers WHERE name = 'poster'") == [({}, 3)]
 
@@ -180,6 +184,9 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("worker", "set", "poster"), "nothing to set"),
     (("worker", "set", "poster", "--nice", "20"), "--nice is '20': allowed is a number from 0 to 19"),
     (("worker", "set", "poster", "--placement", "a"), "--placement is 'a': allowed are any, host=H"),
+    (("worker", "set", "poster", "--placement", "labels:zone=a"), "--placement is 'labels:zone=a': allowed"),
+    (("worker", "set", "poster", "--placement", "a\n=b"), "--placement is 'a\\n=b': allowed are any"),
+    (("worker", "set", "poster", "--placement", "host=her"), "host is 'her': did you mean here?"),
     (("worker", "sit"), "action is 'sit': did you mean set?"),
     (("stop", "poster", "--reason", " "), "reason is"),
 ]
