@@ -34,6 +34,10 @@ LEAVE_S = 1.0
 AWAY_S = 3.0
 """Without an answer for so long the database counts as away, though its connection stands."""
 OUTPUT_BYTES = 65_536
+START_S = 60.0
+"""For so long the main thread may be busy with the start before it takes its first orders."""
+TURN_S = 5.0
+"""A main thread that takes nothing for longer hangs: nobody tends this host, and it is not told to live."""
 
 
 class Control:
@@ -92,6 +96,8 @@ class Control:
         self._last_event: int | None = None
         self._is_away = False
         self._answered_at_s = boottime_s()
+        self._tended_until_s = boottime_s() + START_S
+        self._is_silent = False
         self.refusal: HostTakenError | None = None
         self._channel = WakeChannel(dsn, attend=self._changed.set, wake_worker=wake_worker, workers=workers)
         # A daemon, so that a database that hangs can't keep the process from ending.
@@ -121,7 +127,13 @@ class Control:
         return boottime_s() - self._answered_at_s
 
     def take(self) -> Orders | None:
-        """New orders since the last call, or None; calls back what was to be called."""
+        """New orders since the last call, or None; calls back what was to be called.
+
+        To be called every second: after five without a call the host counts as one that nobody tends.
+        """
+        self._tended_until_s = boottime_s() + TURN_S
+        if self._is_silent:
+            self._changed.set()
         with self._lock:
             orders, self._orders = self._orders, None
             answers, self._answers = self._answers, []
@@ -260,6 +272,9 @@ class Control:
 
     def _run(self) -> None:
         while not self._leaving.is_set():
+            if not self._is_tended():
+                self._changed.wait(RETRY_S)
+                continue
             try:
                 database = Database(self._dsn(), name=f"manager {self.host}", reconnect=False)
                 try:
@@ -284,6 +299,9 @@ class Control:
         while True:
             leaving = self._leaving.is_set()
             self._changed.clear()
+            if not leaving and not self._is_tended():
+                self._changed.wait(INTERVAL_S)
+                continue
             self._exchange(attendance, database, leaving=leaving)
             if self._is_away:
                 self._is_away = False
@@ -291,6 +309,17 @@ class Control:
             if leaving:
                 return
             self._changed.wait(INTERVAL_S)
+
+    def _is_tended(self) -> bool:
+        """Whether the main thread still turns: what it said last holds no more once it hangs."""
+        silent = boottime_s() > self._tended_until_s
+        if silent != self._is_silent:
+            self._is_silent = silent
+            if silent:
+                self._say("nothing here takes orders any more: this host is not reported as alive", "error")
+            else:
+                self._say("orders are taken again", "info")
+        return not silent
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         """Ask, and note that there was an answer: as of the question's moment, which is the careful side."""

@@ -18,7 +18,7 @@ from coordination.desired import Part, WantedSlot
 from coordination.errors import InvalidValueError
 from coordination.flags import set_flag
 from coordination.incarnation import ProcessIdentity
-from host import wake_channel
+from host import control, wake_channel
 from host.control import Control, Orders, ProcessEnd, SlotState
 from host.process_proof import boottime_s
 from tests.fault_proxy import FaultProxy
@@ -88,7 +88,7 @@ class Desks:
         woken, said, told = threading.Event(), list[str](), list[Mapping[str, Any]]()
         calls = list[tuple[str, str]]()
         found = dsn or self.database.dsn("maintainer")
-        control = Control(
+        made = Control(
             lambda: found,
             workers or {"poster": "Sends posts.", "planner": "Writes posts."},
             wake=woken.set,
@@ -100,9 +100,9 @@ class Desks:
         )
         person = self.database.database("console")
         self._stack.callback(person.close)
-        control.start()
-        self._stack.callback(control.stop)
-        return Desk(control, woken, person, said, told, calls)
+        made.start()
+        self._stack.callback(made.stop)
+        return Desk(made, woken, person, said, told, calls)
 
 
 @pytest.fixture
@@ -303,6 +303,23 @@ def test_what_the_database_will_never_take_is_said_and_holds_nothing_up(desk: De
     assert any("nobody" in line for line in desk.said)
 
 
+def test_a_host_whose_main_thread_hangs_is_not_reported_as_alive_until_it_turns_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "TURN_S", 1.0)
+    desk.taken.clear()
+    desk.until(lambda: bool(desk.slots()))
+    deadline = time.monotonic() + WITHIN_S
+    while hosts.list_hosts(desk.person)[0].silent_s < 3:  # and nobody takes anything
+        assert time.monotonic() < deadline, "the host is reported as alive"
+        desk.woken.wait(0.1)
+        desk.woken.clear()
+    assert desk.control.unanswered_s > 2  # so that what acts is stopped here when it turns
+    assert any("not reported as alive" in line for line in desk.said)
+    desk.until(lambda: hosts.list_hosts(desk.person)[0].silent_s < 1)
+    assert desk.said[-1] == "orders are taken again"
+
+
 def test_a_second_manager_of_the_same_name_is_refused_and_takes_over_when_the_first_is_gone(
     desks: Desks, desk: Desk
 ) -> None:
@@ -327,8 +344,9 @@ def test_three_controls_share_the_slots_and_one_that_stops_gives_its_own(desks: 
             orders = one.control.take()
             if orders is not None:
                 one.taken.append(orders)
+            if one.taken:  # also where `until` took them
                 one.control.report(
-                    [slot(worker=s.worker, slot=s.slot, since=0.0) for s in orders.slots if s.runs]
+                    [slot(worker=s.worker, slot=s.slot, since=0.0) for s in one.taken[-1].slots if s.runs]
                 )
         return [len(one.taken[-1].slots) if one.taken else 0 for one in made]
 
