@@ -280,7 +280,7 @@ class WorkerManager:
             pid_started=event.pid_started,
             exit_code=event.exit_code,
             how=text,
-            ended_at_boottime_s=time.clock_gettime(time.CLOCK_BOOTTIME) - event.ago_s,
+            ended_at_boottime_s=event.ended_at_s,
         )
         self._line.ended(end, lambda: self._keeper.acknowledge(event))
 

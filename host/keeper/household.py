@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,7 +36,7 @@ class Member:
     pid_started: str
     files: Mapping[str, int]
     fresh: bool
-    born_at: float
+    born_at_s: float
 
     def started(self, *, resumed: bool) -> Started:
         """What a manager process is told of it."""
@@ -54,7 +54,7 @@ class Member:
             stacks=self.files.get("stacks"),
             resumed=resumed,
             fresh=self.fresh,
-            age_s=time.monotonic() - self.born_at,
+            born_at_s=self.born_at_s,
         )
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Household:
     Attributes:
         signs: by what the children and their descendants are known.
         living: the children by pid.
-        ends: those that ended and whose end nobody acknowledged, by number, with the time of it.
+        ends: those that ended and whose end nobody acknowledged, by number.
     """
 
     def __init__(self, template: Template | None, entry: str) -> None:
@@ -81,7 +81,7 @@ class Household:
         """
         self.signs = Signs(token=secrets.token_hex(8))
         self.living: dict[int, Member] = {}
-        self.ends: dict[int, tuple[Ended, float]] = {}
+        self.ends: dict[int, Ended] = {}
         self._template = template
         self._entry = entry
         self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -128,7 +128,7 @@ class Household:
             pid_started=entry.started if entry else "",
             files=own,
             fresh=fresh,
-            born_at=time.monotonic(),
+            born_at_s=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
         self.living[pid] = member
         pipe = os.fstat(own["progress"]).st_ino if "progress" in own else 0
@@ -150,8 +150,9 @@ class Household:
             pid=pid,
             pid_started=member.pid_started,
             exit_code=exit_code,
+            ended_at_s=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
-        self.ends[end.number] = (end, time.monotonic())
+        self.ends[end.number] = end
         return end
 
     def acknowledge(self, number: int) -> None:
@@ -160,8 +161,7 @@ class Household:
 
     def unacknowledged(self) -> Sequence[Ended]:
         """The ends that nobody acknowledged, in order."""
-        now = time.monotonic()
-        return [replace(end, ago_s=now - at) for end, at in self.ends.values()]
+        return list(self.ends.values())
 
     def _make_files(self, own: dict[str, int], given: dict[str, int]) -> None:
         own["progress"], given[newborn.PROGRESS_FD] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

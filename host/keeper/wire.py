@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import time
 from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,7 @@ class Started:
             program.
         resumed: whether it lived before this manager process did.
         fresh: whether it began as an interpreter of its own, not as a fork of the warm template.
-        age_s: how long it lives, in seconds.
+        born_at_s: when it was born, by CLOCK_BOOTTIME.
     """
 
     FILES: ClassVar[Sequence[str]] = ("pidfd", "progress", "wake", "stacks")
@@ -84,7 +85,12 @@ class Started:
     stacks: int | None = None
     resumed: bool = False
     fresh: bool = False
-    age_s: float = 0.0
+    born_at_s: float
+
+    @property
+    def age_s(self) -> float:
+        """How long it lives, in seconds."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.born_at_s
 
     def close(self) -> None:
         """Close its files; once."""
@@ -115,7 +121,7 @@ class Ended:
         pid: the process.
         pid_started: its start time as `ProcessIdentity` has it.
         exit_code: negative: the signal that ended it.
-        ago_s: how long ago it ended, in seconds.
+        ended_at_s: when it ended, by CLOCK_BOOTTIME: it may be read much later than it was sent.
     """
 
     number: int
@@ -125,7 +131,12 @@ class Ended:
     pid: int
     pid_started: str
     exit_code: int
-    ago_s: float = 0.0
+    ended_at_s: float
+
+    @property
+    def ago_s(self) -> float:
+        """How long ago it ended, in seconds."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.ended_at_s
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,13 +188,15 @@ class TestManagerProcess:
         first, second = kept.worker("a", 1), kept.worker("b", 2)
         kept.said("b", 2)
         os.kill(first.pid, signal.SIGKILL)
-        assert kept.ended(first).exit_code == -signal.SIGKILL  # heard, and not acknowledged
+        before = kept.ended(first)
+        assert before.exit_code == -signal.SIGKILL  # heard, and not acknowledged
         os.kill(kept.manager_pid, signal.SIGKILL)
         os.kill(second.pid, signal.SIGKILL)
         kept.events.clear()
         kept.next_manager()
         again = [kept.ended(first), kept.ended(second)]
         assert [end.pid for end in again] == [first.pid, second.pid]
+        assert again[0] == before
         assert again[0].ago_s > 0
         for end in again:
             kept.keeper.acknowledge(end)
