@@ -49,7 +49,9 @@ function showNotices(seen, unreachable) {
   const database = seen?.database;
   if (unreachable) notices.push(notice("bad", "■ The console does not answer.", "This page shows what it said last."));
   else if (database && !database.up) {
-    const since = database.stale_since ? ` Everything below is stale since ${clock(database.stale_since)}.` : "";
+    const younger = seen.workers.some((worker) => worker.source === "manager");
+    const since = database.stale_since ? ` What is below is stale since ${clock(database.stale_since)}`
+      + `${younger ? ", but for what this host's manager says of its slots." : "."}` : "";
     notices.push(notice("bad", "■ The database is away.", `${sentence(database.reason)}.${since}`), localHelp(seen.local));
   } else if (seen) {
     const silent = seen.manager_age_s === null || seen.manager_age_s > 15;

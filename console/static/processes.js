@@ -151,7 +151,7 @@ export function showSummary(seen) {
   const thrown = seen.kill_switch.on;
   const worst = seen.alerts.some((alert) => ["error", "critical"].includes(alert.severity)) ? "bad" : "warn";
   show(at("summary"), [
-    figure("Workers", `${well} of ${wanted.length}`, isStale() ? "were healthy" : "healthy",
+    figure("Workers", `${well} of ${wanted.length}`, isStale() ? "healthy, as last known" : "healthy",
       well < wanted.length ? "bad" : wanted.length ? "good" : ""),
     figure("Alerts", count(seen.alerts.length), isStale() ? "were open" : seen.alerts.length ? "open" : "nothing to look at", seen.alerts.length ? worst : ""),
     figure("Kill switch", thrown ? "■ on" : "off", thrown ? "nothing is sent" : "acts may be sent", thrown ? "bad" : ""),
