@@ -105,6 +105,7 @@ class Household:
         """
         own: dict[str, int] = {}  # the keeper's ends
         given: dict[str, int] = {}  # the child's, by the variable that names them
+        pid = 0
         try:
             log = _open_log(birth.log)
             own["log"] = log
@@ -114,6 +115,9 @@ class Household:
             pid = self._fork(birth, log=log, given=given, fresh=fresh)
             own["pidfd"] = os.pidfd_open(pid)
         except OSError as error:
+            if pid:  # nobody could hold it
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
             for file in {*own.values(), *given.values()}:
                 os.close(file)
             raise BirthError(f"the system has no room for it ({error.strerror or error})") from error

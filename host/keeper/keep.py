@@ -225,12 +225,18 @@ class _Keep:
         try:
             member = household.bear(request, birth)
         except BirthError as error:
-            refused = Refused(request=request, name=birth.name, error=str(error))
-            if self._line:
-                self._line.send("refused", fields_of(refused))
+            self._refuse(request, birth, str(error))
             return
-        self._tell_started(member, resumed=False)
+        try:
+            self._tell_started(member, resumed=False)
+        except OSError as error:  # one that the manager process doesn't know of must not live
+            _kill_group(member.pid)
+            self._refuse(request, birth, f"its files can't be handed over ({error.strerror or error})")
         self._tell_guardian(guardian.lives(member.pid, household.signs))
+
+    def _refuse(self, request: int, birth: Birth, error: str) -> None:
+        if self._line:
+            self._line.send("refused", fields_of(Refused(request=request, name=birth.name, error=error)))
 
     def _tell_started(self, member: Member, *, resumed: bool) -> None:
         started = member.started(resumed=resumed)

@@ -50,6 +50,14 @@ FORKS = """
             os.kill(os.getpid(), signal.SIGTERM)
         return pid
 
+    pidfd_open = os.pidfd_open
+
+    def open_pidfd(pid):
+        if Path("no-file").exists():
+            raise OSError(errno.EMFILE, "too many open files")
+        return pidfd_open(pid)
+
+    os.pidfd_open = open_pidfd
     newborn.fork = fork  # this module is loaded by the keeper, which forks
 
     def run(name, slot):
@@ -140,6 +148,17 @@ class TestChildren:
         refused = kept.await_(lambda event: event if isinstance(event, Refused) else None, "a refusal")
         assert (refused.request, refused.name) == (request, "a")
         assert f"its log {kept.directory}/file/log can't be written" in refused.error
+
+    def test_one_that_can_not_be_held_is_refused_and_does_not_live(self, tmp_path: Path) -> None:
+        with keeping(tmp_path, source=FORKS) as running:
+            first = running.worker()
+            (tmp_path / "no-file").touch()
+            request = running.keeper.start(Birth(name="b/1", worker="b", slot=1, log=running.log("b", 1)))
+            refused = running.await_(lambda event: event if isinstance(event, Refused) else None, "a refusal")
+            assert (refused.request, refused.name) == (request, "b/1")
+            assert "no room for it (too many open files)" in refused.error
+            assert children_named(running.process.pid, "b/1") == []
+            assert lives(first.pid)
 
     def test_more_arguments_than_a_packet_holds_are_refused_here(self, kept: Kept) -> None:
         kept.keeper.start(Birth(name="a", argv=("echo", "x" * 4_000_000), log=kept.log("a", 0)))
