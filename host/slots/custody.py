@@ -8,6 +8,7 @@ from host.slots.ground import Ground
 from host.slots.log_file import LogFile
 from host.slots.process import Leaving, WorkerProcess
 
+LATE_S = 5.0
 DRAINED_BEFORE = "it was told to drain before this manager process began"
 
 
@@ -30,6 +31,7 @@ class Custody:
         self._worker, self._slot = name
         self._heard = heard
         self._log_offset = 0
+        self._asked_at = 0.0
         self.log = LogFile(ground.logs / f"{self._worker}-{self._slot}.jsonl", ground.rotation)
 
     def ask(self, nice: int) -> int:
@@ -37,6 +39,7 @@ class Custody:
         with suppress(OSError):  # a disk that is full: the keeper will say that it can't be born
             self.log.make()
         self._log_offset = self._log_size()
+        self._asked_at = self._ground.clock()
         return self._ground.keeper.start(
             Birth(
                 name=f"{self._worker}/{self._slot}",
@@ -47,6 +50,12 @@ class Custody:
                 nice=nice,
             )
         )
+
+    @property
+    def delay(self) -> str:
+        """Why the birth that was asked for last isn't there yet; empty where that is plain."""
+        is_late = self._ground.clock() - self._asked_at > LATE_S
+        return f"the keeper has not answered for more than {LATE_S:g} s" if is_late else ""
 
     def take(self, started: Started) -> WorkerProcess:
         """Hold one that was born; listen to it from now on."""

@@ -391,7 +391,7 @@ class Slot:
         """Say what the state is by what there is."""
         seen = Seen(
             process=self.process,
-            is_awaited=self._lineage.request is not None,
+            awaited=None if self._lineage.request is None else self._custody.delay,
             waits=self._patience.due is not None,
             is_loop=self.failures.is_loop,
             idle_reason=self._idle_reason,

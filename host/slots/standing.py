@@ -12,14 +12,15 @@ class Seen:
 
     Attributes:
         process: the one that does its work.
-        is_awaited: whether one was asked for and isn't born yet.
+        awaited: of one that was asked for and isn't born yet why that takes long; empty where that is plain,
+            None where none is on its way.
         waits: whether it waits for its next start.
         is_loop: whether its failing is a crash loop.
         idle_reason: why there is no process.
     """
 
     process: WorkerProcess | None
-    is_awaited: bool
+    awaited: str | None
     waits: bool
     is_loop: bool
     idle_reason: str
@@ -69,8 +70,8 @@ class Standing:
         return word.state, word.reason
 
     def _read_without_process(self, seen: Seen) -> tuple[str, str]:
-        if seen.is_awaited:
-            return self._being_born(seen, "")
+        if seen.awaited is not None:
+            return self._being_born(seen, seen.awaited)
         if seen.waits:
             return "CRASH_LOOP" if seen.is_loop else "BACKOFF", seen.idle_reason
         return "STOPPED", seen.idle_reason

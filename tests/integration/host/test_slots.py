@@ -248,6 +248,22 @@ def test_a_birth_that_can_not_be_is_a_failure_with_its_reason(house: House) -> N
     house.until(lambda: house.are("READY", "planner"))
 
 
+def test_a_birth_that_the_keeper_does_not_answer_says_so(house: House) -> None:
+    house.ready(poster=1)
+    keeper = house.kept.process
+    keeper.send_signal(signal.SIGSTOP)
+    try:
+        house.want(planner=1)
+        house.until(lambda: house.are("STARTING", "planner"))
+        assert not house.reason("planner")
+        house.clock.ahead_s += 6
+        house.until(lambda: house.reason("planner"))
+        assert house.reason("planner") == "the keeper has not answered for more than 5 s"
+    finally:
+        keeper.send_signal(signal.SIGCONT)
+    house.until(lambda: house.are("READY", "planner") and not house.reason("planner"))
+
+
 def test_what_a_worker_left_in_its_session_ends_with_it(house: House) -> None:
     house.script(
         "planner",
