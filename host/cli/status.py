@@ -7,6 +7,7 @@ from typing import Any
 
 from coordination.alerts import list_alerts
 from coordination.errors import DatabaseUnavailableError
+from coordination.hosts import list_hosts
 from coordination.kill_switch import get_kill_switch
 from coordination.status import list_slots
 from host.cli import local
@@ -34,12 +35,21 @@ def run(options: argparse.Namespace, person: Person) -> int:
     if options.host is not None:
         require_host(options.host, person)
     slots = _on(options.host, slots)
+    lost = {host.name: host for host in list_hosts(person.database) if host.state == "lost"}
     if options.json:
         person.print_json(slots)
     else:
+        for host in lost.values():
+            person.say(
+                f"host {host.name} is silent for {host.silent_s:.0f} s: how its slots are is not known",
+                "error",
+            )
         _print(slots, person)
         _print_troubles(person)
-    return UNHEALTHY if options.check and not all(slot["healthy"] for slot in slots) else 0
+    is_well = all(
+        slot["healthy"] and (slot["state"] == "STOPPED" or slot.get("host") not in lost) for slot in slots
+    )
+    return UNHEALTHY if options.check and not is_well else 0
 
 
 def _stale(error: DatabaseUnavailableError, options: argparse.Namespace, person: Person) -> int:

@@ -125,6 +125,20 @@ def test_a_fleet_whose_slots_beat_or_are_stopped_is_healthy(host: Host) -> None:
         assert host.shell.run("status", "--check") == 0
 
 
+def test_a_host_whose_manager_is_silent_is_named_even_while_its_workers_still_beat(host: Host) -> None:
+    for name in ("planner", "poster"):
+        assert host.shell.run("stop", name, "--no-wait", "--reason", "not here") == 0
+    with host.shell.database.connect() as fleet:
+        fleet.heartbeats.beat(state="READY", progress=1)
+        host.report()
+        host.fall_silent()
+        host.shell.lines()
+        assert host.shell.run("status", "--check") == 3
+        first = host.shell.lines()[0]
+        assert first.startswith(f"host {ME.host} is silent for 6")
+        assert first.endswith(" s: how its slots are is not known")
+
+
 def test_a_stopped_worker_that_no_program_has_any_more_is_healthy(host: Host) -> None:
     host.report()
     host.fall_silent()
