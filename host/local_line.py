@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from coordination.plain import plain
+
 NAME = "manager.sock"
 LONGEST_REQUEST = 65536
 MOST_CALLERS = 32
@@ -138,13 +140,13 @@ class _Caller:
 def _request(line: bytes) -> Request:
     try:
         read: object = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets without end
         raise RequestRefusedError("the request is no JSON line") from None
     fields = cast("dict[str, Any]", read) if isinstance(read, dict) else {}
     do = fields.get("do")
     if do not in ACTIONS:
         raise RequestRefusedError(f"do is {do!r}: it must be one of {', '.join(ACTIONS)}")
-    texts = {key: str(fields.get(key) or "")[:TEXT_LENGTH] for key in ("name", "actor", "reason")}
+    texts = {key: plain(str(fields.get(key) or ""))[:TEXT_LENGTH] for key in ("name", "actor", "reason")}
     return Request(do=do, **(texts | {"name": texts["name"] or "*"}))
 
 

@@ -140,6 +140,11 @@ def test_an_order_that_was_not_audited_yet_survives_the_manager(house: House) ->
     ("line", "text"),
     [
         ("nonsense", "the request is no JSON line"),
+        pytest.param("[" * 30_000, "the request is no JSON line", id="deep"),
+        (
+            '{"do": "stop", "name": "\\ud800\\u0000"}',
+            "?\N{REPLACEMENT CHARACTER} has no slot on this host; those here: planner/1",
+        ),
         ("[]", "do is None: it must be one of stop, start, restart, status"),
         ('{"do": "erase"}', "do is 'erase': it must be one of stop, start, restart, status"),
         ('{"do": "stop", "name": "plannr"}', "plannr has no slot on this host; those here: planner/1"),
