@@ -1,18 +1,20 @@
 """The warm template: what workers need, imported once, so that a fork has it at once and in shared memory."""
 
+import ctypes
 import gc
 import os
 import pkgutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from host.keeper.worker import ENTRY, function
+from host.keeper.worker import ENTRY, function, prepare
 
 GROUP = "socialfleet.workers"
 FLEET = "workers.fleet"
@@ -21,6 +23,13 @@ EVERYBODY = "*"
 EVERYBODYS = ("config", "workers.process")
 """What every worker's process needs beside its own module."""
 SOURCES = (".py", ".sql")
+SIZES = range(48, 513, 16)
+BYTES_HEAD = 33
+PLUGS = 200
+"""Of each size so many plugs fill the holes that imports left: what a fork makes lies close together then,
+on pages of its own, instead of copying a shared page for each little thing."""
+OPENED = 0x2 | 0x4 | 0x8 | 0x40
+"""OPENSSL_INIT_*: texts of errors, all ciphers, all digests, its configuration file."""
 Stamp = tuple[int, int, int]
 
 
@@ -32,18 +41,21 @@ class Template:
         entry: what a worker runs; `module:function`.
         modules: the modules that are imported warm, each with the name of the worker that it is for.
         packages: the top-level packages whose files are watched for changes.
+        prepare: what is done once everything is imported, so that no fork needs to.
         failed: the workers whose module could not be imported, with the reason.
     """
 
     entry: str = ENTRY
     modules: Mapping[str, str] = field(default_factory=dict[str, str])
     packages: frozenset[str] = OURS
+    prepare: Callable[[], None] = lambda: None
     failed: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         self._waiting = [self.entry.partition(":")[0], *self.modules]
         self._stamps: dict[str, Stamp | None] = {}
         self._began_ns = time.time_ns()
+        self._plugs: list[bytes] = []
 
     @property
     def is_warm(self) -> bool:
@@ -59,8 +71,16 @@ class Template:
             self.failed[self.modules.get(module, EVERYBODY)] = f"{type(error).__name__}: {error}"
         if not self._waiting:
             self._stamps = self._look()
+            self._prepare()
             gc.collect()
+            self._plugs = [bytes(size - BYTES_HEAD) for size in SIZES for _ in range(PLUGS)]
             gc.freeze()  # a collection in a child must not touch, and so copy, what is here
+
+    def _prepare(self) -> None:
+        try:
+            self.prepare()
+        except Exception as error:  # noqa: BLE001  each fork does it by itself, as an interpreter of its own would
+            self.failed[EVERYBODY] = f"{type(error).__name__}: {error}"
 
     def serves(self, worker: str) -> bool:
         """Whether a fork has this worker's code as it is on disk, and nothing that a fork must not have."""
@@ -106,7 +126,32 @@ def of_the_fleet() -> Template:
     modules |= {f"{FLEET}.{module.name}": module.name for module in pkgutil.iter_modules(places)}
     points = entry_points(group=GROUP)
     modules |= {point.module: point.name for point in points}
-    return Template(modules=modules, packages=OURS | {point.module.partition(".")[0] for point in points})
+    packages = OURS | {point.module.partition(".")[0] for point in points}
+    return Template(modules=modules, packages=packages, prepare=_prepare_workers)
+
+
+def _prepare_workers() -> None:
+    """Read the configuration, and what a login needs of the library that the client came with."""
+    prepare()
+    _open_cryptography()
+
+
+def _open_cryptography() -> None:
+    """Let libpq's OpenSSL make its tables, half a megabyte, before the forks.
+
+    Nothing where libpq brought none of its own: then it is opened at the first login, as ever. Random numbers
+    come anew all the same: OpenSSL seeds them in each process that finds itself forked.
+    """
+    with open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123  no file of the disk
+        paths = {line.split()[-1] for line in maps if "psycopg" in line and "/libcrypto" in line}
+    with suppress(OSError, AttributeError):
+        for path in paths:
+            library = ctypes.CDLL(path)
+            library.OPENSSL_init_crypto(ctypes.c_uint64(OPENED), None)
+            library.EVP_sha256.restype = ctypes.c_void_p
+            digest, found = ctypes.c_void_p(library.EVP_sha256()), ctypes.create_string_buffer(64)
+            library.HMAC(digest, b"key", 3, b"word", ctypes.c_size_t(4), found, None)
+            library.RAND_bytes(found, 16)
 
 
 def _stamp(file: str) -> Stamp | None:
