@@ -213,6 +213,7 @@ class WorkerManager:
     def stop(self, reason: str = FLEET_STOPPED) -> None:
         """Drain every worker; returns when all ended, at the latest after the drain's deadline."""
         self._orders.is_closed = True
+        self._parts.give_up(reason, but_ends=True)
         for slot in self._slots.values():
             slot.want(replace(slot.wanted, runs=False, reason=reason))
         until = time.monotonic() + self._ground.stop_timeout_s + KILLED_WITHIN_S

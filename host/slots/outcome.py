@@ -79,7 +79,7 @@ def estimate(slot: Slot, now: float) -> tuple[str, str]:
 def _of_start(_begun: Begun, slot: Slot, _now: float) -> Outcome | None:
     if not slot.wanted.runs:
         return _failed(SUPERSEDED)
-    if slot.state in FAILED:
+    if slot.state in FAILED and slot.is_idle:  # a crash loop's next try isn't judged before it ended
         return _failed(f"{slot.name} {slot.reason}")
     return _done(_is(slot)) if slot.state in AT_WORK else None
 

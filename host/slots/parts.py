@@ -6,7 +6,7 @@ from coordination.desired import Part
 from host.orders import SlotName
 from host.slots.line import Line
 from host.slots.log_tail import tail
-from host.slots.outcome import Begun, estimate, outcome, without_slot
+from host.slots.outcome import ENDS_IT, Begun, estimate, outcome, without_slot
 from host.slots.slot import Slot
 
 LOG_LINES = 200
@@ -40,10 +40,11 @@ class Parts:
             if found is not None:
                 self._finish(entry.part, succeeded=found.succeeded, text=found.text)
 
-    def give_up(self, reason: str) -> None:
-        """Fail all that are open."""
+    def give_up(self, reason: str, *, but_ends: bool = False) -> None:
+        """Fail all that are open; those that ask for a slot's end not, if `but_ends`."""
         for entry in list(self._open.values()):
-            self._finish(entry.part, succeeded=False, text=reason)
+            if not (but_ends and entry.part.action in ENDS_IT):
+                self._finish(entry.part, succeeded=False, text=reason)
 
     def _begin(self, part: Part) -> None:
         slot = self._slots.get((part.worker, part.slot))
