@@ -88,16 +88,12 @@ class Custody:
             process.leaving.killed = True
         process.kill(self._ground.keeper.kill_group)
 
-    def fence(self, process: WorkerProcess, reason: str) -> None:
-        """Kill one that must not act any more, and tell it; once."""
-        if process.leaving is not None and process.leaving.killed:
-            return
-        now = self._ground.clock()
-        process.leaving = Leaving(reason=reason, since=now, until=now)
-        self.kill(process)
-        told = {"worker": self._worker, "slot": self._slot, "pid": process.pid}
-        text = f"{self._worker}/{self._slot} (pid {process.pid}): {reason}"
-        self._ground.line.event("warning", "fenced", text, told)
+    def cut_off(self, processes: Sequence[WorkerProcess], reason: str, after_s: float) -> None:
+        """Kill those that may be acting, but one that reached the database itself less than `after_s` ago."""
+        for process in processes:
+            reached_s = process.reached_database_s
+            if process.may_act and (reached_s is None or reached_s >= after_s):
+                self._fence(process, reason)
 
     def release(self, process: WorkerProcess) -> None:
         """Hold it no more: it ended, or this process does."""
@@ -106,6 +102,16 @@ class Custody:
             self._ground.unwatch(process.started.progress)
         self._ground.wakes.remove(process.pid)
         process.close()
+
+    def _fence(self, process: WorkerProcess, reason: str) -> None:
+        if process.leaving is not None and process.leaving.killed:
+            return
+        now = self._ground.clock()
+        process.leaving = Leaving(reason=reason, since=now, until=now)
+        self.kill(process)
+        told = {"worker": self._worker, "slot": self._slot, "pid": process.pid}
+        text = f"{self._worker}/{self._slot} (pid {process.pid}): {reason}"
+        self._ground.line.event("warning", "fenced", text, told)
 
     def _listen(self, process: WorkerProcess) -> None:
         self.hear(process)

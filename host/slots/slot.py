@@ -187,10 +187,7 @@ class Slot:
             reason: for a person.
             after_s: one that itself reached the database less long ago is left alone.
         """
-        for process in self.processes:
-            reached_s = process.reached_database_s
-            if process.may_act and (reached_s is None or reached_s >= after_s):
-                self._custody.fence(process, reason)
+        self._custody.cut_off(self.processes, reason, after_s)
         self._look()
 
     def kill(self) -> None:
@@ -300,6 +297,8 @@ class Slot:
         self._starts = max(self._starts, 1)
         self._custody.hear(process)
         self._custody.leave(self._lineage.adopt(process, self._ground.clock()), LEFT_OVER)
+        if not self.wanted.runs:
+            self._custody.leave([process], self.wanted.reason)
 
     def _refused(self, event: Refused) -> bool:
         if event.name != self.name:

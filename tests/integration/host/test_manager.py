@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.host.keeping import eventually, lives, living
-from tests.integration.host.managing import House, managing, part
+from tests.integration.host.managing import LIVE, House, managing, part
 
 
 @pytest.fixture
@@ -160,6 +160,28 @@ def test_a_restart_that_fails_says_how(house: House) -> None:
     house.order(part("restart", "planner"))
     house.until(lambda: house.line.finished)
     assert house.line.finished["1"] == (False, "planner/1 no key; starts again in 0.1 s")
+
+
+def test_a_restart_out_of_a_crash_loop_is_done_when_the_new_process_is_ready(house: House) -> None:
+    house.script("planner", "code = 1")
+    house.want(planner=1)
+    for number in range(1, 6):
+        house.until(lambda number=number: len(house.line.ends) == number)
+        house.clock.ahead_s += 1
+    house.until(lambda: house.are("CRASH_LOOP", "planner"))
+    house.script("planner", LIVE)
+    house.order(part("restart", "planner"))
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"] == (True, f"planner/1 is READY (pid {house.pid('planner')})")
+
+
+def test_a_restart_that_the_fleets_stop_comes_before_says_so(house: House) -> None:
+    house.script("planner", "time.sleep(1000)")
+    house.want(planner=1)
+    house.order(part("restart", "planner"))
+    house.until(lambda: house.are("STARTING", "planner") and house.line.slots["planner", 1].pid)
+    house.manager.stop()
+    assert house.line.finished["1"] == (False, "the fleet was stopped")
 
 
 def test_a_part_that_takes_too_long_says_so_itself_before_its_command_times_out(house: House) -> None:
@@ -384,6 +406,21 @@ def test_one_that_was_told_to_drain_by_a_killed_manager_is_no_failure_when_it_en
     house.order()
     house.until(lambda: house.are("READY", "planner") and house.pid("planner") != pid)
     assert house.line.slots["planner", 1].failures == 0
+
+
+def test_one_that_should_not_run_and_drains_without_end_has_its_deadline_under_the_next_manager(
+    house: House,
+) -> None:
+    house.ready(stubborn=1)
+    pid = house.pid("stubborn")
+    house.want(stubborn=0)
+    house.until(lambda: house.are("DRAINING", "stubborn"))
+    house.until(lambda: '"runs": false' in (house.directory / "status.json").read_text())
+    house.follow_a_killed_manager()
+    house.order()
+    house.until(lambda: house.are("STOPPED", "stubborn"))
+    assert not lives(pid)
+    assert house.line.ends[0].how == "killed: it did not drain within 1 s (a person stopped it)"
 
 
 def test_an_end_that_nobody_was_there_to_see_is_proven_and_made_good(house: House) -> None:
