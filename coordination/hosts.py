@@ -174,15 +174,32 @@ def _wanted(*, memory_mb: int | None, cpu_percent: int | None, nice: int, **slot
 
 
 def adopt_override(
-    database: Database, host: str, *, action: str, selector: str, actor: str, reason: str
+    database: Database,
+    host: str,
+    *,
+    action: str,
+    selector: str,
+    actor: str,
+    reason: str,
+    idempotency_key: str | None = None,
 ) -> dict[str, Any]:
     """Take down what a person did on the host without the database: a finished command, audited.
 
-    A start or stop becomes the desired state of the host's slots that are meant.
+    A start or stop becomes the desired state of the host's slots that are meant; one that can't is a failed
+    command, with why. What has a key is taken down once, however often it is told.
+
+    Returns:
+        {"command"} and "changes", or "refused", or "repeated".
     """
     return dict(
         database.call(
-            "adopt_override", host=host, action=action, selector=selector, actor=actor, reason=reason
+            "adopt_override",
+            host=host,
+            action=action,
+            selector=plain(selector),
+            actor=plain(actor),
+            reason=plain(reason),
+            idempotency_key=idempotency_key,
         )
     )
 

@@ -242,7 +242,14 @@ class Control:
         )
 
     def audit_later(
-        self, action: str, name: str, actor: str, reason: str, then: Callable[[], None] | None = None
+        self,
+        action: str,
+        name: str,
+        actor: str,
+        reason: str,
+        then: Callable[[], None] | None = None,
+        *,
+        key: str | None = None,
     ) -> None:
         """What a person did on this host without the database; a start or stop becomes desired state.
 
@@ -251,11 +258,19 @@ class Control:
             name: a worker, a slot such as poster/1, or `*`; of this host's slots only.
             actor: who.
             reason: why.
-            then: called by `take` once the database has it.
+            then: called by `take` once the database has it; also where it can't be taken over, and is a
+                failed command.
+            key: told again with the same key it is the same.
         """
         self._send(
             lambda database: hosts.adopt_override(
-                database, self.host, action=action, selector=name, actor=actor, reason=reason
+                database,
+                self.host,
+                action=action,
+                selector=name,
+                actor=actor,
+                reason=reason,
+                idempotency_key=key,
             ),
             None if then is None else lambda _: then(),
         )

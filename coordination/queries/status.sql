@@ -36,8 +36,8 @@ LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled'
 CROSS JOIN LATERAL (SELECT
     w.enabled AND NOT coalesce(s.stopped, false) AND coalesce(f.enabled, true)
         AND coalesce(s.slot, 1) <= w.replicas AS wanted,
-    coalesce(o.state <> 'live' OR o.seen_at < clock_timestamp() - interval '15 seconds', s.host IS NOT NULL) AS silent,
-    EXISTS (SELECT 1 FROM fleet.hosts l WHERE l.state = 'live' AND l.seen_at >= clock_timestamp() - interval '15 seconds') AS any_live,
+    coalesce(o.state <> 'live' OR o.seen_at < clock_timestamp() - interval '10 seconds', s.host IS NOT NULL) AS silent,
+    EXISTS (SELECT 1 FROM fleet.hosts l WHERE l.state = 'live' AND l.seen_at >= clock_timestamp() - interval '10 seconds') AS any_live,
     EXISTS (SELECT 1 FROM fleet.hosts l WHERE l.state = 'live' AND w.name = ANY(l.workers)) AS any_has,
     EXISTS (SELECT 1 FROM fleet.hosts l WHERE l.state = 'live' AND w.name = ANY(l.workers) AND NOT l.draining
         AND coalesce(w.placement->>'host', l.name) = l.name AND l.labels @> coalesce(w.placement->'labels', '{}')) AS any_admits
@@ -63,7 +63,7 @@ ORDER BY w.name, slot;
 
 -- name: list_hosts
 -- Every host with the number of its slots; a few rows. One that says it lives and is silent is lost, though nobody has noticed yet.
-SELECT h.name, CASE WHEN h.state = 'live' AND h.seen_at < clock_timestamp() - interval '15 seconds' THEN 'lost' ELSE h.state END AS state,
+SELECT h.name, CASE WHEN h.state = 'live' AND h.seen_at < clock_timestamp() - interval '10 seconds' THEN 'lost' ELSE h.state END AS state,
     h.draining, h.labels, h.version, h.wake_channel, h.started_at, h.seen_at, h.changed_by, h.reason, h.workers,
     extract(epoch FROM clock_timestamp() - h.seen_at)::double precision AS silent_s,
     (SELECT count(*) FROM fleet.slots s WHERE s.host = h.name) AS slots

@@ -70,7 +70,7 @@ BEGIN
             targets := targets || coalesce((SELECT jsonb_agg(jsonb_build_object('worker', known.name, 'slot', n, 'host',
                     (SELECT s.host FROM fleet.slots s WHERE s.worker = known.name AND s.slot = n),
                     'action', CASE WHEN n > known.replicas THEN 'start' ELSE 'drain' END, 'mode', 'plain', 'pinned', n <= known.replicas,
-                    'refusal', CASE WHEN n > known.replicas THEN fleet.why_no_start(known.name, n) END) ORDER BY n)
+                    'refusal', CASE WHEN n > known.replicas THEN fleet.why_no_start(known.name, n, 'scale') END) ORDER BY n)
                 FROM generate_series(least(known.replicas, wanted) + 1, greatest(known.replicas, wanted)) n), '[]');
         END LOOP;
         RETURN jsonb_build_object('targets', targets, 'changes', to_jsonb(changes), 'whole', to_jsonb(whole));
@@ -222,7 +222,8 @@ BEGIN
         paused = CASE WHEN a = 'resume' THEN false WHEN a = 'pause' AND NOT s.worker = ANY(whole) THEN true ELSE s.paused END,
         paused_reason = CASE WHEN a = 'resume' THEN NULL WHEN a = 'pause' AND NOT s.worker = ANY(whole) THEN 'paused by ' || why
             ELSE s.paused_reason END
-    FROM jsonb_to_recordset(plan->'targets') AS t(worker text, slot integer) WHERE s.worker = t.worker AND s.slot = t.slot;
+    WHERE s.worker = ANY(whole) OR EXISTS (SELECT 1 FROM jsonb_to_recordset(plan->'targets') AS t(worker text, slot integer)
+        WHERE t.worker = s.worker AND t.slot = s.slot);
 END $$;
 
 -- A person asks: the desired state changes now, each slot that is meant gets a part. One command at a time; audited, flushed.
@@ -302,12 +303,19 @@ BEGIN
 END $$;
 
 -- What a person did on a host while the database was away, told afterwards: a finished command, audited; a start or stop becomes the
--- desired state of the slots that are the host's. Flushed.
-CREATE OR REPLACE FUNCTION fleet.adopt_override(host text, action text, selector text, actor text, reason text) RETURNS jsonb
+-- desired state of the slots that are the host's. What can't be is audited too, as a failed command. A second telling of one key is the
+-- first one. Flushed.
+CREATE OR REPLACE FUNCTION fleet.adopt_override(
+    host text, action text, selector text, actor text, reason text, idempotency_key text DEFAULT NULL
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     plan jsonb;
     done bigint;
+    refusal text;
+    -- It was done already: what is wrong with its words can't be refused any more.
+    who text := coalesce(nullif(trim(adopt_override.actor), ''), 'somebody');
+    why text := coalesce(nullif(trim(regexp_replace(adopt_override.reason, '[[:cntrl:]]+', ' ', 'g')), ''), 'no reason given');
     real timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -316,16 +324,32 @@ BEGIN
         PERFORM fleet.refuse('action', adopt_override.action, 'start, stop or restart');
     END IF;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('hosts', 'shares'));
-    plan := fleet.plan_command(adopt_override.action, adopt_override.selector, adopt_override.host, '{}');
+    SELECT c.id INTO done FROM fleet.commands c WHERE c.idempotency_key = adopt_override.idempotency_key;
+    IF FOUND THEN
+        RETURN jsonb_build_object('command', done::text, 'repeated', true);
+    END IF;
+    BEGIN
+        plan := fleet.plan_command(adopt_override.action, adopt_override.selector, adopt_override.host, '{}');
+    EXCEPTION WHEN SQLSTATE 'FL001' THEN
+        refusal := SQLERRM;
+    END;
     real := clock_timestamp();
-    INSERT INTO fleet.commands (action, selector, host, requested_by, reason, requested_at, state, result, taken_at, finished_at, expires_at)
-    VALUES (adopt_override.action, adopt_override.selector, adopt_override.host, left(adopt_override.actor, 200),
-        left(adopt_override.reason, 1000), real, 'done', 'done on the host while the database was away', real, real, real)
+    INSERT INTO fleet.commands (action, selector, host, requested_by, reason, requested_at, state, result, taken_at, finished_at,
+        expires_at, idempotency_key)
+    VALUES (adopt_override.action, adopt_override.selector, adopt_override.host, left(who, 200), left(why, 1000), real,
+        CASE WHEN refusal IS NULL THEN 'done' ELSE 'failed' END,
+        left(coalesce('done on the host while the database was away, and not taken over: ' || refusal,
+            'done on the host while the database was away'), 1000), real, real, real, adopt_override.idempotency_key)
     RETURNING id INTO done;
-    PERFORM fleet.write_audit(adopt_override.actor, adopt_override.action, adopt_override.selector, adopt_override.reason,
-        jsonb_build_object('command', done, 'host', adopt_override.host, 'told_afterwards', true, 'changes', plan->'changes'));
-    PERFORM fleet.apply_command(adopt_override.action, adopt_override.selector, adopt_override.host, '{}', plan,
-        adopt_override.actor, adopt_override.reason);
+    PERFORM fleet.write_audit(who, adopt_override.action, adopt_override.selector, why,
+        jsonb_build_object('command', done, 'host', adopt_override.host, 'told_afterwards', true, 'changes', plan->'changes',
+            'refused', refusal));
+    IF refusal IS NOT NULL THEN
+        PERFORM fleet.emit('warning', 'order_refused', adopt_override.host, format('%s %s, done on %s while the database was away, is not '
+            'taken over: %s', adopt_override.action, adopt_override.selector, adopt_override.host, refusal));
+        RETURN jsonb_build_object('command', done::text, 'refused', refusal);
+    END IF;
+    PERFORM fleet.apply_command(adopt_override.action, adopt_override.selector, adopt_override.host, '{}', plan, who, why);
     PERFORM fleet.supersede(done, plan->'targets');
     RETURN jsonb_build_object('command', done::text, 'changes', plan->'changes');
 END $$;

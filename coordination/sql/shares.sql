@@ -10,7 +10,8 @@ BEGIN
           WHERE t->>'worker' = s.worker AND (t->>'slot')::integer = s.slot);
 END $$;
 
--- Nothing of the slot runs on the host that it left: its new one may begin, and one that nobody wants is no more.
+-- Nothing of the slot runs on the host that it left: its new one may begin, and one that nobody wants is no more, but for what a person
+-- said of it: that holds when it is wanted again.
 CREATE OR REPLACE FUNCTION fleet.forget_leaving(worker text, slot integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -21,6 +22,7 @@ BEGIN
         since = clock_timestamp(), seen_at = clock_timestamp()
     WHERE s.worker = forget_leaving.worker AND s.slot = forget_leaving.slot;
     DELETE FROM fleet.slots s WHERE s.worker = forget_leaving.worker AND s.slot = forget_leaving.slot AND s.host IS NULL
+        AND NOT s.stopped AND NOT s.paused
         AND NOT EXISTS (SELECT 1 FROM fleet.workers w WHERE w.name = s.worker AND s.slot <= w.replicas);
 END $$;
 
@@ -136,7 +138,7 @@ BEGIN
     LOOP
         PERFORM fleet.move_slot(one.worker, one.slot, NULL, 'fewer are wanted');
     END LOOP;
-    DELETE FROM fleet.slots s WHERE s.host IS NULL AND s.leaving IS NULL
+    DELETE FROM fleet.slots s WHERE s.host IS NULL AND s.leaving IS NULL AND NOT s.stopped AND NOT s.paused
         AND NOT EXISTS (SELECT 1 FROM fleet.workers w WHERE w.name = s.worker AND s.slot <= w.replicas);
     FOR one IN
         SELECT s.worker, s.slot, s.host, h.state AS host_state, h.draining, w AS wanted

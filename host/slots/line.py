@@ -73,6 +73,8 @@ class Line(Protocol):
         """Tell what happened."""
         ...
 
-    def audit_later(self, action: str, name: str, actor: str, reason: str, then: Callable[[], None]) -> None:
-        """Have a thing that was done here written as a done command; `then` is called once it is."""
+    def audit_later(
+        self, action: str, name: str, actor: str, reason: str, then: Callable[[], None], *, key: str
+    ) -> None:
+        """Have a thing that was done here written as a done command, once a key; then `then` is called."""
         ...

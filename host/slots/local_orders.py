@@ -7,10 +7,11 @@ a killed one finds them in a file.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime  # noqa: TC003  an attribute's annotation is read at run time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from coordination.desired import WantedSlot
 from host.local_line import Request, RequestRefusedError
@@ -29,6 +30,7 @@ class _Given:
 
     request: Request
     slots: Sequence[SlotName]
+    key: str = field(default_factory=lambda: uuid4().hex)
 
 
 class LocalOrders:
@@ -52,11 +54,11 @@ class LocalOrders:
         """When the database last answered; None while it does."""
 
     def resume(self) -> None:
-        """Go on with those that an earlier manager process left; one may be audited twice, none never."""
+        """Go on with those that an earlier manager process left; told again, each is audited once."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             for kept in json.loads(self._file.read_text("utf-8")):
                 slots = [(str(worker), int(slot)) for worker, slot in kept["slots"]]
-                self._keep(_Given(request=Request(**kept["request"]), slots=slots))
+                self._keep(_Given(request=Request(**kept["request"]), slots=slots, key=str(kept["key"])))
 
     def overridden(self, name: SlotName, wanted: WantedSlot) -> WantedSlot:
         """What a person wants of a slot by the newest order, else what the database says."""
@@ -105,7 +107,12 @@ class LocalOrders:
         self._write()
         request = given.request
         self._line.audit_later(
-            request.do, request.name, request.actor, request.reason, lambda: self._drop(given)
+            request.do,
+            request.name,
+            request.actor,
+            request.reason,
+            lambda: self._drop(given),
+            key=given.key,
         )
 
     def _drop(self, given: _Given) -> None:
@@ -115,7 +122,10 @@ class LocalOrders:
     def _write(self) -> None:
         with suppress(OSError):  # a disk that is full: it is carried out all the same
             if self._given:
-                kept = [{"request": asdict(each.request), "slots": each.slots} for each in self._given]
+                kept = [
+                    {"request": asdict(each.request), "slots": each.slots, "key": each.key}
+                    for each in self._given
+                ]
                 write_whole(self._file, json.dumps(kept), mode=0o600)
             else:
                 self._file.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "3cb8728e7ac52ce7"
+functions = "60be15a2badcde5e"
 
 
 def upgrade() -> None:

@@ -510,3 +510,56 @@ def test_what_was_done_on_a_host_without_the_database_is_its_slots_desired_state
     assert audit[1]["told_afterwards"] is True
     shown = [slot for slot in status.list_slots(console) if not slot.enabled]
     assert {slot.slot for slot in shown} == had
+
+
+def test_what_was_done_on_a_host_and_cannot_be_taken_over_is_audited_as_a_failed_command(
+    pair: list[Manager], console: Database, owner: Owner
+) -> None:
+    ask(console, "stop", "alpha")
+    told = adopt_override(pair[0].database, "a", action="start", selector="alpha/1", actor="", reason="\n")
+    assert "stopped as a whole" in told["refused"]
+    shown = get_command(console, told["command"])
+    assert (shown["state"], shown["requested_by"]) == ("failed", "somebody")
+    assert "stopped as a whole" in shown["result"]
+    (details,) = [row[0] for row in rows(owner, "SELECT details FROM fleet.audits WHERE action = 'start'")]
+    assert details["refused"] == told["refused"]
+    assert value(owner, "SELECT count(*) FROM fleet.events WHERE kind = 'order_refused'") == 1
+
+
+def test_what_was_done_on_a_host_is_taken_down_once_however_often_it_is_told(
+    pair: list[Manager], console: Database, owner: Owner
+) -> None:
+    order: Any = {"action": "stop", "selector": "*", "actor": "ann", "reason": "x", "idempotency_key": "k"}
+    first = adopt_override(pair[0].database, "a", **order)
+    ask(console, "start", "alpha")
+    assert adopt_override(pair[0].database, "a", **order) == {"command": first["command"], "repeated": True}
+    assert value(owner, "SELECT count(*) FROM fleet.audits WHERE action = 'stop'") == 1
+    assert value(owner, "SELECT bool_or(stopped) FROM fleet.slots") is False
+
+
+def test_a_stop_right_after_a_scale_holds_though_no_host_has_made_the_slot_yet(
+    pair: list[Manager], console: Database
+) -> None:
+    ask(console, "scale", "alpha", args={"replicas": 6})
+    ask(console, "stop", "alpha/6")
+    settle(pair)
+    told = {slot.slot: slot.runs for manager in pair for slot in manager.exchange().slots}
+    assert told == {1: True, 2: True, 3: True, 4: True, 5: True, 6: False}
+
+
+def test_a_persons_stop_of_a_slot_outlives_that_it_was_not_wanted_for_a_while(
+    pair: list[Manager], console: Database
+) -> None:
+    ask(console, "stop", "alpha/3")
+    ask(console, "scale", "alpha", args={"replicas": 1})
+    settle(pair)
+    assert [slot.slot for slot in status.list_slots(console)] == [1]
+    told = ask(console, "scale", "alpha", args={"replicas": 3})
+    settle(pair)
+    assert {slot.slot: slot.runs for manager in pair for slot in manager.exchange().slots} == {
+        1: True, 2: True, 3: False,
+    }  # fmt: skip
+    assert "stopped by" in next(part["result"] for part in told["parts"] if part["slot"] == 3)
+    ask(console, "start", "alpha")
+    settle(pair)
+    assert all(slot.runs for manager in pair for slot in manager.exchange().slots)

@@ -494,7 +494,10 @@ class Chaos:
         loads = {name: 0 for name, manager in self.managers.items() if manager.is_up}
         assigned: dict[Slot, str] = {}
         for worker, slot, host, leaving in rows(
-            self.owner, "SELECT worker, slot, host, leaving FROM fleet.slots"
+            self.owner,  # but for what is kept because of what a person said of it
+            "SELECT s.worker, s.slot, s.host, s.leaving FROM fleet.slots s "
+            "JOIN fleet.workers w ON w.name = s.worker WHERE NOT (s.slot > w.replicas AND s.host IS NULL "
+            "AND s.leaving IS NULL AND (s.stopped OR s.paused))",
         ):
             assert leaving is None
             assigned[worker, slot] = host

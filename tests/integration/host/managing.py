@@ -91,6 +91,7 @@ class ScriptedLine:
     events: list[tuple[str, Told]] = field(default_factory=list[tuple[str, Told]])
     boxes: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     audits: list[tuple[str, str, str, str]] = field(default_factory=list[tuple[str, str, str, str]])
+    keys: list[str] = field(default_factory=list[str])
     is_away: bool = False
     holds_back: bool = False  # it answers, and has not come to what was told it
     unanswered_s: float = 0.0
@@ -156,8 +157,11 @@ class ScriptedLine:
     def event(self, severity: str, kind: str, message: str, data: Mapping[str, Any]) -> None:
         self.events.append((kind, Told(severity, message, data)))
 
-    def audit_later(self, action: str, name: str, actor: str, reason: str, then: Callable[[], None]) -> None:
+    def audit_later(
+        self, action: str, name: str, actor: str, reason: str, then: Callable[[], None], *, key: str
+    ) -> None:
         self.audits.append((action, name, actor, reason))
+        self.keys.append(key)
         self._then.append(then)
 
 

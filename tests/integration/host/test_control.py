@@ -298,9 +298,13 @@ def test_a_stop_on_the_host_becomes_desired_state_with_the_orders_that_follow(de
 
 def test_what_the_database_will_never_take_is_said_and_holds_nothing_up(desk: Desk) -> None:
     done = list[bool]()
-    desk.control.audit_later("stop", "nobody", "ann", "x", lambda: done.append(True))
+    desk.control.event("dreadful", "kind", "what")  # pyright: ignore[reportArgumentType]
+    desk.control.audit_later("stop", "nobody", "ann", "x\0", lambda: done.append(True))
     desk.until(lambda: bool(done))
-    assert any("nobody" in line for line in desk.said)
+    assert any("dreadful" in line for line in desk.said)
+    (command,) = desk.person.rows("list_commands", n=10)
+    assert command["state"] == "failed"
+    assert "nobody" in command["result"]
 
 
 def test_a_host_whose_main_thread_hangs_is_not_reported_as_alive_until_it_turns_again(

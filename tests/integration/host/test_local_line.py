@@ -134,6 +134,8 @@ def test_an_order_that_was_not_audited_yet_survives_the_manager(house: House) ->
     house.turns(3)
     assert house.are("STOPPED", "planner")
     assert house.line.audits == [("stop", "planner", "alice", "a test")]
+    assert len(house.line.keys) == 2
+    assert len(set(house.line.keys)) == 1  # the same to the database
 
 
 @pytest.mark.parametrize(
