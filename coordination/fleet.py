@@ -3,6 +3,7 @@
 from typing import Self
 
 from coordination.accounts import Accounts
+from coordination.alerts import Alerts
 from coordination.audits import Audits
 from coordination.candidates import Candidates
 from coordination.conflicts import Conflicts
@@ -57,6 +58,7 @@ class Fleet:
         self.runs = Runs(session)
         self.failed_items = FailedItems(session)
         self.health = HealthReports(session)
+        self.alerts = Alerts(session)
         self.retention = Retention(session)
         self.heartbeats = Heartbeats(incarnation)
 

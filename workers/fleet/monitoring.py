@@ -1,5 +1,6 @@
 """Monitoring: how the whole fleet is, and what a person should look at."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -41,13 +42,17 @@ class Monitoring(Worker):
         )
 
     def step(self) -> None:
-        """Gather, judge, keep; tell each finding once, when it begins, and once when it is over."""
+        """Gather, judge, keep; tell each finding once, when it begins, and once when it is over.
+
+        What is critical is an alert for as long as it is.
+        """
         report = self.fleet.health.gather(window_s=self.settings.window_s)
         kept: list[dict[str, Any]] = report.pop("before") or []
         before = {one["key"]: Finding(**one) for one in kept}
         found = {finding.key: finding for finding in findings(report, self.settings)}
         levels = {finding.level for finding in found.values()}
         status = "critical" if "critical" in levels else "warning" if levels else "healthy"
+        self._alert(found, before)  # before what was found is kept: a step that is cut short does it again
         self.fleet.health.keep(status, {**report, "findings": [asdict(one) for one in found.values()]})
         for key, finding in found.items():
             if key not in before or before[key].level != finding.level:
@@ -61,3 +66,13 @@ class Monitoring(Worker):
         workers = len(report["workers"])
         told = f"{status}: {workers} workers, {report['database']['size_mb']} MB, {len(found)} findings"
         self.fleet.audit.event("info", "snapshot", told, {"status": status})
+
+    def _alert(self, found: Mapping[str, Finding], before: Mapping[str, Finding]) -> None:
+        for key, finding in found.items():
+            if finding.level == "critical":
+                self.fleet.alerts.raise_alert(
+                    f"health:{key}", severity="critical", kind="health", message=finding.message
+                )
+        for key in before:
+            if key not in found or found[key].level != "critical":
+                self.fleet.alerts.clear_alert(f"health:{key}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from config import Config
 from coordination import Fleet
+from coordination.alerts import list_alerts
 from coordination.health import latest_reports
 from tests.integration.conftest import FleetDatabase
 from tests.integration.known_workers import ensure_worker
@@ -67,6 +68,26 @@ def test_a_finding_is_told_when_it_begins_and_when_it_is_over_and_not_in_between
         ("info", "over: 1 of 1 runs of tester failed, the last with: a bad post")
     ]
     assert report(fleet_database)["status"] == "healthy"
+
+
+def test_what_is_critical_is_one_alert_until_it_is_critical_no_more(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    console = fleet_database.database("console")
+    fleet.ledger.propose("sandbox", "post", "plan:1", "Hello")
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.intents SET state = 'parked'")
+    monitor = monitoring(fleet)
+    monitor.step()
+    monitoring(fleet).step()  # also by another process than the one that raised it
+    (alert,) = list_alerts(console)
+    assert (alert["key"], alert["severity"], alert["times"]) == ("health:parked", "critical", 2)
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.intents SET state = 'rejected'")
+    monitor.step()
+    assert list_alerts(console) == []
+    assert len(list_alerts(console, open_only=False)) == 1
+    console.close()
 
 
 def test_a_rate_limit_in_use_and_a_parked_act_are_found(fleet: Fleet, fleet_database: FleetDatabase) -> None:
