@@ -32,7 +32,16 @@ class Custody:
         self._heard = heard
         self._log_offset = 0
         self._asked_at = 0.0
+        self._left: dict[int, str] = {}
         self.log = LogFile(ground.logs / f"{self._worker}-{self._slot}.jsonl", ground.rotation)
+
+    def resume(self, pid: int, reason: str) -> None:
+        """Know that an earlier manager process told one to drain."""
+        self._left[pid] = reason
+
+    def has_left(self, pid: int) -> bool:
+        """Whether one was told to drain by an earlier manager process."""
+        return pid in self._left
 
     def ask(self, nice: int) -> int:
         """Have one born; give the number of the request."""
@@ -65,6 +74,8 @@ class Custody:
             self._ground.wakes.add(started.pid, self._worker, started.wake)
         if started.progress is not None:
             self._ground.watch(started.progress, lambda: self._listen(process))
+        if started.resumed and started.pid in self._left:
+            self.leave([process], self._left[started.pid])
         return process
 
     def hear(self, process: WorkerProcess) -> None:

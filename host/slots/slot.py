@@ -19,7 +19,6 @@ from host.slots.custody import Custody
 from host.slots.failures import STABLE_S, Failures
 from host.slots.ground import Ground
 from host.slots.lineage import LATE, LEFT_OVER, Lineage, Role
-from host.slots.log_file import LogFile
 from host.slots.log_tail import explain, last_words
 from host.slots.patience import Patience
 from host.slots.process import WorkerProcess
@@ -38,6 +37,7 @@ class Slot:
 
     Attributes:
         wanted: the desired state.
+        log: where its processes write.
         restart_count: starts after the first one.
         last_end: the last end of a process of this slot, for a person.
         replacement_fault: why the last replacement did not take over; None when it did or is on its way.
@@ -49,6 +49,7 @@ class Slot:
         self.name = f"{worker}/{slot}"
         self.wanted = WantedSlot(worker=worker, slot=slot, runs=False)
         self._custody = Custody(ground, (worker, slot), self._look)
+        self.log = self._custody.log
         self._patience = Patience(ground, worker, slot)
         self.restart_count = 0
         self.last_end = ""
@@ -74,11 +75,6 @@ class Slot:
     def failures(self) -> Failures:
         """Those that count, since it was last stable."""
         return self._patience.failures
-
-    @property
-    def log(self) -> LogFile:
-        """Where its processes write."""
-        return self._custody.log
 
     @property
     def pid(self) -> int | None:
@@ -269,10 +265,12 @@ class Slot:
             step=word.step if word else None,
         )
 
-    def resume(self, wanted: WantedSlot, told: SlotState, *, is_loop: bool) -> None:
+    def resume(self, wanted: WantedSlot, told: SlotState, *, is_loop: bool, leaving: str | None) -> None:
         """Go on where an earlier manager process left it; its processes, if any, come as `Started`."""
         self.wanted = wanted
         self._standing.resume(told)
+        if told.pid is not None and leaving is not None:
+            self._custody.resume(told.pid, leaving)
         self._starts, self.restart_count = told.restart_count + 1, told.restart_count
         self.failures.count, self.failures.is_loop = told.failures, is_loop
 
@@ -334,7 +332,10 @@ class Slot:
     def _mourn(self, event: Ended) -> None:
         """Take the end of a process that this manager process never saw alive."""
         if self.is_idle and self._patience.due is None and self.wanted.runs:
-            self._fail(explain(event.exit_code, last_words(self.log.path)))
+            if self._custody.has_left(event.pid):
+                self.start()
+            else:
+                self._fail(explain(event.exit_code, last_words(self.log.path)))
             self._look()
 
     def _bereave(self, process: WorkerProcess, how: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from coordination.desired import Limits, WantedSlot
 from host.orders import SlotState
 from host.postgres_places import write_whole
-from host.slots.process import AT_WORK
+from host.slots.process import AT_WORK, WorkerProcess
 from host.slots.slot import Slot
 
 NAME = "status.json"
@@ -51,6 +51,7 @@ class Snapshot:
             with suppress(KeyError, TypeError, ValueError):  # of another version: that slot begins anew
                 kept: dict[str, Any] = dict(item["carried"])
                 limits, is_loop = Limits(**kept.pop("limits")), bool(kept.pop("is_loop"))
+                leaving = kept.pop("leaving", None)
                 age_s = (datetime.now(UTC) - datetime.fromisoformat(item["since"])).total_seconds()
                 slot = make(str(item["name"]), int(item["slot"]))
                 told = SlotState(
@@ -64,7 +65,7 @@ class Snapshot:
                     failures=int(item["failures"]),
                 )
                 wanted = WantedSlot(worker=slot.worker, slot=slot.slot, limits=limits, **kept)
-                slot.resume(wanted, told, is_loop=is_loop)
+                slot.resume(wanted, told, is_loop=is_loop, leaving=leaving)
 
     def _items(self) -> Iterable[dict[str, Any]]:
         try:
@@ -108,5 +109,11 @@ def item(slot: Slot, *, now: float, at: datetime) -> Mapping[str, Any]:
         "cpuPercent": told.cpu_percent,
         "beatAgeSeconds": round(now - process.heard_at, 1) if process else None,
         "carried": {key: wanted[key] for key in ("runs", "paused", "reason", "singleton", "limits")}
-        | {"is_loop": slot.failures.is_loop},
+        | {"is_loop": slot.failures.is_loop, "leaving": _leaving(process)},
     }
+
+
+def _leaving(process: WorkerProcess | None) -> str | None:
+    """Why it was told to end; None where it wasn't, or where its end is a failure."""
+    leaving = process.leaving if process else None
+    return None if leaving is None or leaving.counts else leaving.reason

@@ -408,6 +408,24 @@ def test_one_that_was_told_to_drain_by_a_killed_manager_is_no_failure_when_it_en
     assert house.line.slots["planner", 1].failures == 0
 
 
+def test_one_that_was_told_to_drain_and_ended_unseen_is_no_failure(house: House) -> None:
+    house.script("planner", "ready(); live(drain_s=1.0)")
+    house.ready(planner=1)
+    pid = house.pid("planner")
+    house.order(part("restart", "planner"))
+    house.until(lambda: '"leaving": "a person restarts it"' in (house.directory / "status.json").read_text())
+    os.kill(house.kept.manager_pid, signal.SIGSTOP)  # so that the end is seen by the next one only
+    house.manager.leave()
+    house.supervisor.__exit__(None, None, None)
+    eventually(lambda: not lives(pid), "it has ended")
+    os.kill(house.kept.manager_pid, signal.SIGKILL)
+    house.kept.next_manager()
+    house.line.forget()
+    house.open()
+    house.until(lambda: house.are("READY", "planner") and house.pid("planner") != pid)
+    assert house.line.slots["planner", 1].failures == 0
+
+
 def test_one_that_should_not_run_and_drains_without_end_has_its_deadline_under_the_next_manager(
     house: House,
 ) -> None:
