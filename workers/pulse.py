@@ -130,6 +130,8 @@ class Pulse(Thread):
 
     def _due_at(self) -> float:
         at = self._progress.snapshot
+        if self._told.state == "STARTING" != at.state:
+            return self.standing.answered_at  # once a life: somebody waits for it
         is_news = self._is_asked or _news(at) != _news(self._told)
         return self.standing.answered_at + (NEWS_S if is_news else BEAT_S)
 

@@ -264,8 +264,8 @@ def test_the_beat_tells_the_loops_progress_not_its_own(fleet_database: FleetData
         release.wait(30)
 
     with living(fleet_database, hang):
-        eventually(lambda: beat_state(fleet_database, "BUSY"), what="busy")
-        first = rows(fleet_database, "SELECT beat_at, progress, progressed_at FROM fleet.heartbeats")[0]
+        hanging = "SELECT beat_at, progress, progressed_at FROM fleet.heartbeats WHERE step = 'step'"
+        first = eventually(lambda: rows(fleet_database, hanging), what="a beat of the step")[0]
         second = eventually(
             lambda: next(
                 (
