@@ -204,7 +204,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
-    UPDATE fleet.commands c SET finished_at = clock_timestamp(), result = fleet.shorten(coalesce(one.told, 'nothing had to be done'), 4000),
+    UPDATE fleet.commands c SET finished_at = clock_timestamp(), result = fleet.shorten(coalesce(one.told, asked.result, 'nothing had to be done'), 4000),
         state = CASE WHEN one.done = one.parts THEN 'done' WHEN is_rolling AND one.skipped > 0 THEN 'aborted'
             WHEN one.done > 0 THEN 'partial' WHEN one.timed_out > 0 THEN 'timed_out' ELSE 'failed' END
     WHERE c.id = asked.id;

@@ -57,8 +57,10 @@ BEGIN
     END LOOP;
     whole := ARRAY(SELECT DISTINCT w FROM unnest(whole) w ORDER BY w);
     IF plan_command.action = 'set' THEN
-        RETURN jsonb_build_object('targets', '[]'::jsonb, 'whole', to_jsonb(whole),
-            'changes', (SELECT jsonb_agg(format('%s: %s', w, plan_command.args::text)) FROM unnest(whole) w));
+        RETURN jsonb_build_object('targets', '[]'::jsonb, 'whole', to_jsonb(whole), 'changes', (
+            SELECT jsonb_agg(w || ': ' || (SELECT string_agg(format('%s is %s', replace(a.key, '_', ' '),
+                CASE WHEN a.value = '{}' THEN 'any host' ELSE coalesce(a.value #>> '{}', 'none') END), ', ' ORDER BY a.key)
+                FROM jsonb_each(plan_command.args) a)) FROM unnest(whole) w));
     ELSIF plan_command.action = 'scale' THEN
         wanted := (plan_command.args->>'replicas')::integer;
         FOR known IN SELECT * FROM fleet.workers w WHERE w.name = ANY(whole) ORDER BY w.name LOOP
@@ -271,6 +273,8 @@ BEGIN
     PERFORM fleet.apply_command(request_command.action, request_command.selector, request_command.host, request_command.args, plan,
         actor, request_command.reason);
     PERFORM fleet.supersede(asked.id, plan->'targets');
+    UPDATE fleet.commands c SET result = (SELECT left(string_agg(t, '; '), 1000) FROM jsonb_array_elements_text(plan->'changes') t)
+    WHERE c.id = asked.id AND plan->'targets' = '[]';
     INSERT INTO fleet.command_parts (command, ordinal, action, mode, worker, slot, host, pinned, state, result, finished_at)
     SELECT asked.id, row_number() OVER (ORDER BY o.n), t.action, t.mode, t.worker, t.slot, CASE WHEN t.pinned THEN t.host END, t.pinned,
         CASE WHEN t.refusal IS NULL THEN 'waiting' ELSE 'failed' END, left(t.refusal, 1000),

@@ -14,7 +14,7 @@ BEGIN
         WHERE (w.description, w.roles, w.singleton) IS DISTINCT FROM (excluded.description, excluded.roles, excluded.singleton);
 END $$;
 
--- FL001 unless it says where a worker may run: {} anywhere, {"host": name}, {"labels": {name: value}}.
+-- FL001 unless it says where a worker may run: {} anywhere, {"host": one that the fleet knows}, {"labels": {name: value}}.
 CREATE OR REPLACE FUNCTION fleet.require_placement(placement jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -24,11 +24,16 @@ BEGIN
     is_fine := CASE WHEN require_placement.placement = '{}' THEN true
         WHEN require_placement.placement - 'host' = '{}' THEN jsonb_typeof(require_placement.placement->'host') = 'string'
         WHEN require_placement.placement - 'labels' = '{}' AND jsonb_typeof(labels) = 'object' THEN labels <> '{}'
-            AND NOT EXISTS (SELECT 1 FROM jsonb_each(labels) l WHERE jsonb_typeof(l.value) <> 'string')
+            AND NOT EXISTS (SELECT 1 FROM jsonb_each(labels) l WHERE jsonb_typeof(l.value) <> 'string'
+                OR l.key !~ '^[A-Za-z][A-Za-z0-9._/-]{0,62}$' OR l.value #>> '{}' !~ '^[A-Za-z0-9._/-]{0,63}$')
         ELSE false END;
     IF is_fine IS NOT TRUE THEN
         PERFORM fleet.refuse('placement', require_placement.placement::text,
             '{} for any host, {"host": "its name"} or {"labels": {"name": "value"}}');
+    END IF;
+    IF placement ? 'host' AND NOT EXISTS (SELECT 1 FROM fleet.hosts h WHERE h.name = placement->>'host') THEN
+        PERFORM fleet.refuse('host', placement->>'host',
+            'one of ' || coalesce((SELECT string_agg(h.name, ', ' ORDER BY h.name) FROM fleet.hosts h), '(none is known yet)'));
     END IF;
 END $$;
 

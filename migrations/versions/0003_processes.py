@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "60be15a2badcde5e"
+functions = "3986d898d97b77db"
 
 
 def upgrade() -> None:

@@ -305,7 +305,8 @@ def test_what_is_not_done_in_time_times_out_and_says_why(
 def test_a_command_for_a_slot_that_no_host_has_times_out_and_names_the_reason(
     pair: list[Manager], console: Database, owner: Owner
 ) -> None:
-    ask(console, "set", "alpha", args={"placement": {"host": "nowhere"}})
+    told = ask(console, "set", "alpha", args={"placement": {"labels": {"zone": "nowhere"}}, "nice": 3})
+    assert told["result"] == 'alpha: nice is 3, placement is {"labels": {"zone": "nowhere"}}'
     settle(pair)
     asked = ask(console, "restart", "alpha/1")
     expire(owner, asked)
@@ -477,6 +478,9 @@ def test_a_host_that_is_drained_by_command_is_done_when_nothing_is_left_on_it(
         ("set", {"nice": None}, "nice"),
         ("set", {"placement": {"host": 3}}, "placement"),
         ("set", {"placement": {"labels": {}}}, "placement"),
+        ("set", {"placement": {"labels": {"a\n": "b"}}}, "placement"),
+        ("set", {"placement": {"labels": {"labels:zone": "b"}}}, "placement"),
+        ("set", {"placement": {"host": "nowhere"}}, "host"),
         ("set", {"placement": {"host": "a", "labels": {"x": "y"}}}, "placement"),
         ("restart", {"strategy": "hope"}, "strategy"),
         ("restart", {"watch_s": 0}, "watch_s"),
