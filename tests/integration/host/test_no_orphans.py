@@ -171,15 +171,20 @@ def test_a_fleet_outlives_its_manager_process_and_ends_with_its_keeper(
         )
         shuts = postgres_log.read_text().count("database system is shut down")
         (manager,) = children_named(up.pid, "fleet-manager")
-        programs = {pid for pid in descendants_of(up.pid) if "console" in command(pid)}
+        programs = {pid for pid in descendants_of(up.pid) if " -m console " in command(pid)}
 
         # The manager process killed: no process of another changes, PostgreSQL ends in order and comes back.
         os.kill(manager, signal.SIGKILL)
         eventually(lambda: said("a new manager process took over"), "another takes over", within_s=30)
-        assert shut_down(shuts + 1)
+        eventually(lambda: shut_down(shuts + 1), "PostgreSQL ends in order", within_s=SHUT_DOWN_WITHIN_S)
         assert workers_of(up.pid) == before
-        assert {pid for pid in descendants_of(up.pid) if "console" in command(pid)} == programs
+        assert {pid for pid in descendants_of(up.pid) if " -m console " in command(pid)} == programs
         eventually(lambda: adopted(state, before), "the snapshot knows them", within_s=30)
+        # It isn't waited for by the one that took over.
+        accepts = "ready to accept connections"
+        eventually(
+            lambda: postgres_log.read_text().count(accepts) > shuts + 1, "PostgreSQL is back", within_s=30
+        )
 
         # The keeper killed: everybody is gone, and PostgreSQL ends in order.
         everyone = descendants_of(up.pid)
