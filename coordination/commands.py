@@ -4,12 +4,16 @@ A selector is `*`, or names with commas between them: `poster` is every slot of 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from coordination.database import Database, Json
 from coordination.desired import Action
+from coordination.errors import FleetError
 from coordination.plain import plain
 
+MANAGERS = "manager"
+"""What every host's manager is woken by."""
 ENDED = frozenset({"done", "failed", "partial", "timed_out", "aborted"})
 """The states of a command of which nothing more will come; before them it is pending or running."""
 
@@ -47,7 +51,7 @@ def request_command(
     Raises:
         InvalidValueError: names the value and what is allowed; nothing was changed.
     """
-    return dict(
+    answer = dict(
         database.call(
             "request_command",
             action=action,
@@ -60,6 +64,10 @@ def request_command(
             timeout_s=float(timeout_s),
         )
     )
+    with suppress(FleetError):  # the managers look by themselves within a second
+        # Outside the command's transaction: NOTIFY inside would serialise every commit.
+        database.call("wake", worker=MANAGERS)
+    return answer
 
 
 def preview_command(
