@@ -46,3 +46,4 @@ def test_an_account_moves_once_nobody_works_for_it(fleet_database: FleetDatabase
     with fleet_database.owner() as owner:
         owner.execute("SELECT pg_advisory_lock(fleet.lock_key('host', session::text)) FROM fleet.hosts")
     assert address(fleet_database, ELSEWHERE) == ELSEWHERE
+    assert address(fleet_database, BEFORE) == BEFORE  # as the others that share this database know it
