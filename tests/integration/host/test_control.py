@@ -184,6 +184,7 @@ def test_replicas_limits_and_pauses_reach_the_manager_live(desk: Desk) -> None:
     request_command(desk.person, "set", selector="poster", args={"memory_limit_mb": None}, **WHO)
     request_command(desk.person, "pause", selector="poster/2", **WHO)
     desk.until(lambda: desk.slots()["poster"].limits.memory_mb is None)
+    desk.until(lambda: any(s.paused for s in desk.taken[-1].slots))
     paused = {s.slot: (s.paused, s.reason) for s in desk.taken[-1].slots if s.worker == "poster"}
     assert paused == {1: (False, ""), 2: (True, "paused by me: test"), 3: (False, "")}
 
