@@ -129,7 +129,7 @@ def test_no_wait_gives_the_command_at_once(shell: Shell) -> None:
         (("stop", "poster"), ["would change: poster: should not run", "would stop poster/1"]),
         (("scale", "poster", "2"), ["would change: poster: from 1 to 2 slots", "would start poster/2"]),
         (("restart", "--all"), ["would restart planner/1", "would restart poster/1"]),
-        (("worker", "set", "poster", "--nice", "5"), ['would change: poster: {"nice": 5}']),
+        (("worker", "set", "poster", "--nice", "5"), ["would change: poster: nice is 5"]),
     ],
 )
 def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
