@@ -64,7 +64,7 @@ TELLER = """
             "comm": open("/proc/self/comm").read().strip(),
             "streams": [sys.stdin.read(), sys.stdout.encoding, sys.stderr.encoding],
         }
-        print(json.dumps(told))
+        print(json.dumps(told), flush=True)
         print("on stderr: é", file=sys.stderr)
         if name == "sleeper":
             def dozing_in_another_thread():
