@@ -159,12 +159,13 @@ class WorkerManager:
             self._ground.note_progress(orders.progress_ages)
             self._reconcile(orders)
             self._parts.take(orders.parts)
-        self._parts.settle()
-        self._forget_what_left()
         ground = self._ground
         if orders is not None or ground.changes != self._reported:
             self._reported = ground.changes
             self._line.report(tuple(slot.snapshot() for _, slot in sorted(self._slots.items())))
+        # After the report that shows what came of them: who reads "done" finds the slot as it was asked to be.
+        self._parts.settle()
+        self._forget_what_left()
         self._snapshot.write_if_due(
             (slot for _, slot in sorted(self._slots.items())),
             changes=ground.changes,

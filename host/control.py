@@ -345,10 +345,11 @@ class Control:
 
     def _exchange(self, attendance: Attendance, database: Database, *, leaving: bool) -> None:
         self._record_ends(attendance)
+        newest = self._errands.newest  # looked at before the report: what is told follows what it tells of
         with self._lock:
             slots, as_of = self._slots, self._as_of
         attendance.report(slots, as_of)
-        self._errands.run(database, self._ask, self._settled)
+        self._errands.run(database, self._ask, self._settled, newest=newest)
         if leaving:
             attendance.leave("the fleet was stopped")
             return

@@ -17,6 +17,7 @@ Answer = Callable[[], None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Errand:
+    number: int
     run: Run
     then: Then | None
     perishable: bool
@@ -30,6 +31,12 @@ class Errands:
         self._say = say
         self._lock = threading.Lock()
         self._errands: deque[_Errand] = deque()
+        self._newest = 0
+
+    @property
+    def newest(self) -> int:
+        """The number of the last one that was added."""
+        return self._newest
 
     def add(self, run: Run, then: Then | None = None, *, perishable: bool = False) -> None:
         """Add one.
@@ -40,10 +47,19 @@ class Errands:
             perishable: not worth waiting for a database that is away.
         """
         with self._lock:
-            self._errands.append(_Errand(run=run, then=then, perishable=perishable))
+            self._newest += 1
+            self._errands.append(_Errand(number=self._newest, run=run, then=then, perishable=perishable))
 
-    def run(self, database: Database, ask: Callable[[Answer], Any], answers: list[Answer]) -> None:
-        """Run all through `ask`, oldest first; the answers that are to be called are added to `answers`.
+    def run(
+        self, database: Database, ask: Callable[[Answer], Any], answers: list[Answer], *, newest: int
+    ) -> None:
+        """Run those up to a number through `ask`, oldest first.
+
+        Args:
+            database: where.
+            ask: makes each call.
+            answers: gets the answers that are to be called.
+            newest: the last one to run; what was added later waits for the next time.
 
         Raises:
             DatabaseUnavailableError, DatabaseBusyError: the errand is kept, and told again.
@@ -51,7 +67,7 @@ class Errands:
         while True:
             with self._lock:
                 errand = self._errands[0] if self._errands else None
-            if errand is None:
+            if errand is None or errand.number > newest:
                 return
             answer = None
             try:

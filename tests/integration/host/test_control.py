@@ -202,6 +202,35 @@ def test_a_finished_part_is_told_with_its_output(desk: Desk) -> None:
     desk.until(lambda: not desk.taken[-1].parts)
 
 
+def test_what_is_done_is_shown_by_the_slot_before_the_command_says_so(
+    fleet_database: FleetDatabase, desk: Desk
+) -> None:
+    desk.control.report([slot()])
+    desk.until(lambda: desk.shown().state == "READY")
+    asked = request_command(desk.person, "stop", selector="poster/1", **WHO)
+    part = desk.part(asked)
+    with fleet_database.owner() as looking, fleet_database.owner() as one, fleet_database.owner() as other:
+
+        def is_held_by(holder: psycopg.Connection) -> bool:
+            found = looking.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))",
+                (holder.info.backend_pid,),
+            ).fetchone()
+            return bool(found and found[0])
+
+        with other.transaction():
+            with one.transaction():
+                one.execute("SELECT 1 FROM fleet.hosts FOR UPDATE")
+                desk.until(lambda: is_held_by(one))  # an older report is on its way
+                desk.control.report([slot(state="STOPPED", pid=None)])
+                desk.control.finish(part.id, succeeded=True, text="poster/1 is STOPPED")
+                other.execute("SELECT 1 FROM fleet.slots FOR UPDATE")
+            desk.until(lambda: is_held_by(other))  # the report that shows it
+            assert get_command(desk.person, asked["id"])["state"] == "running"
+        desk.until(lambda: get_command(desk.person, asked["id"])["state"] == "done")
+    assert desk.shown().state == "STOPPED"
+
+
 def test_a_part_is_offered_until_it_is_finished_also_to_a_manager_that_is_new(
     desks: Desks, desk: Desk
 ) -> None:
