@@ -46,9 +46,9 @@ class Signs:
         silent_s, still_s = now - self.heard_at, now - self.moved_at
         allowed_s = word.stall_after_s
         if silent_s > allowed_s:
-            seen = f"no sign of life for {silent_s:.0f} s"
+            seen = f"no sign of life for {silent_s:.1f} s"
         elif word.state == "BUSY" and still_s > allowed_s and not word.waits_for_database:
-            seen = f"no tick for {still_s:.0f} s"
+            seen = f"no tick for {still_s:.1f} s"
         else:
             return None
         if database_age_s is not None and database_age_s <= allowed_s:
