@@ -163,7 +163,7 @@ class WorkerManager:
         if orders is not None or ground.changes != self._reported:
             self._reported = ground.changes
             self._line.report(tuple(slot.snapshot() for _, slot in sorted(self._slots.items())))
-        # After the report that shows what came of them: who reads "done" finds the slot as it was asked to be.
+        # After the report that shows what came of them: who reads "done" finds the slot so.
         self._parts.settle()
         self._forget_what_left()
         self._snapshot.write_if_due(
