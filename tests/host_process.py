@@ -31,9 +31,11 @@ READY_STATES = ("READY", "BUSY", "PAUSED")
 LIVING = """
     SELECT DISTINCT ON (i.pid, i.pid_started) i.worker, i.slot, i.host, i.pid, i.pid_started, h.state
     FROM fleet.incarnations i JOIN fleet.heartbeats h ON h.incarnation = i.id
-    WHERE i.ended_at IS NULL ORDER BY i.pid, i.pid_started, i.started_at DESC
+    WHERE i.ended_at IS NULL AND h.beat_at >= pg_postmaster_start_time()
+    ORDER BY i.pid, i.pid_started, i.started_at DESC
 """
-"""The newest life of each process: one that lost its session lives on in another."""
+"""The newest life of each process: one that lost its session lives on in another. What was told to a server
+that has been started anew since is no sign of life."""
 Found = TypeVar("Found")
 
 

@@ -39,15 +39,18 @@ def run(away_s: float, told: Callable[[str], None]) -> Outcome:
         told(f"the last act was {acted_s:.1f} s after the database went away")
         postgres.start()
         back_s, began = now_s(), monotonic()
+
+        def all_back() -> dict[tuple[str, int], int] | None:
+            found = _ready(host)
+            return found if len(found) == sum(SLOTS.values()) and _last_act_s(host) > back_s else None
+
         try:
-            eventually(
-                lambda: len(_ready(host)) == sum(SLOTS.values()) and _last_act_s(host) > back_s,
-                within_s=BACK_S,
-                what=lambda: f"all ready and acting again: {_ready(host)}",
+            after = eventually(
+                all_back, within_s=BACK_S, what=lambda: f"all ready and acting again: {_ready(host)}"
             )
             outcome.settled_s.append(round(monotonic() - began, 1))
             told(f"all went on {outcome.settled_s[-1]} s after the database came back")
-            if changed := _changed(before, _ready(host)):
+            if changed := _changed(before, after):
                 ends = [f"{one['name']}/{one['slot']}: {one['reason']}" for one in host.snapshot()["slots"]]
                 outcome.broken(PROMISE, [f"{', '.join(changed)} ({'; '.join(ends)})"])
         except AssertionError as error:

@@ -19,13 +19,12 @@ from tests.integration.coordination.tables import Owner, assert_refused, planted
 ENGAGING: tuple[LockType, ...] = ("quote", "reply", "like", "post", "follow")
 
 
-def _contend(start: Callable[[], int], dsn: str, duration_s: float) -> list[tuple[int, float, float]]:
-    """Take and give back one content again and again; give (token, from, to) of each ownership."""
+def _contend(start: Callable[[], int], dsn: str, times: int) -> list[tuple[int, float, float]]:
+    """Take and give back one content so many times; give (token, from, to) of each ownership."""
     owned: list[tuple[int, float, float]] = []
     with connect(dsn, "contender") as fleet:
         start()
-        end = time.monotonic() + duration_s
-        while time.monotonic() < end:
+        while len(owned) < times:
             lease = fleet.engagement.request_lock("one", "contender", "analysis", 1)
             if lease is not None:
                 began = time.monotonic()
@@ -35,9 +34,9 @@ def _contend(start: Callable[[], int], dsn: str, duration_s: float) -> list[tupl
     return owned
 
 
-def _contention(dsn: str, processes: int, duration_s: float) -> list[tuple[int, float, float]]:
+def _contention(dsn: str, processes: int, times: int) -> list[tuple[int, float, float]]:
     return sorted(
-        (one for owned in together(_contend, processes, dsn, duration_s) for one in owned),
+        (one for owned in together(_contend, processes, dsn, times) for one in owned),
         key=lambda one: one[1],
     )
 
@@ -49,8 +48,8 @@ def assert_no_overlap(owned: list[tuple[int, float, float]]) -> None:
 def test_of_16_processes_one_at_a_time_holds_a_content_and_tokens_rise_i1_i2(
     fleet_database: FleetDatabase,
 ) -> None:
-    owned = _contention(fleet_database.dsn("worker"), 16, 0.6)
-    assert len(owned) > 10
+    owned = _contention(fleet_database.dsn("worker"), 16, 3)
+    assert len(owned) == 16 * 3
     assert_no_overlap(owned)
     assert all(token < following for (token, _, _), (following, _, _) in pairwise(owned))
 
@@ -62,7 +61,7 @@ def test_without_the_mutex_the_test_above_would_fail(fleet_database: FleetDataba
         planted(owner, "grant_lock", ("leased := FOUND;", "leased := FOUND; PERFORM pg_sleep(0.01);")),
         pytest.raises(AssertionError, match=r"is lost|overlap"),
     ):
-        assert_no_overlap(_contention(fleet_database.dsn("worker"), 8, 0.5))
+        assert_no_overlap(_contention(fleet_database.dsn("worker"), 8, 10))
 
 
 def test_every_lock_type_is_granted(fleet: Fleet) -> None:
@@ -76,7 +75,8 @@ def test_every_lock_type_is_granted(fleet: Fleet) -> None:
 def test_a_stale_token_renews_nothing_releases_nothing_and_writes_nothing_i3(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    stale = fleet.engagement.request_lock("1", "tester/1", "analysis", 0.2 / 60)
+    lease_s, began = 0.2, time.monotonic()
+    stale = fleet.engagement.request_lock("1", "tester/1", "analysis", lease_s / 60)
     assert stale is not None
     with fleet_database.connect("heir") as heir:
         leases: list[Any] = []
@@ -85,7 +85,8 @@ def test_a_stale_token_renews_nothing_releases_nothing_and_writes_nothing_i3(
             leases.append(heir.engagement.request_lock("1", "heir/1", "analysis", 5))
             return leases[-1] is not None
 
-        assert until(taken, 5) > 0.1  # not before the lease was over, by real time
+        until(taken, 5)
+        assert time.monotonic() - began >= lease_s  # not before the lease was over, by real time
         before = rows(owner, "SELECT * FROM fleet.engagement_locks")
         for write in (
             lambda: fleet.engagement.renew_lock(stale),
