@@ -5,18 +5,14 @@
 SELECT version_num AS revision FROM fleet.schema_revision;
 
 -- name: list_worker_names
--- The workers that the fleet knows; a few rows.
-SELECT name FROM fleet.workers ORDER BY name;
+-- The workers that the fleet knows, and how many slots each has; a few rows.
+SELECT name, replicas FROM fleet.workers ORDER BY name;
 
--- name: list_worker_slots
--- Every slot that is wanted, as poster/1; tens of rows.
-SELECT w.name || '/' || n AS slot FROM fleet.workers w, generate_series(1, w.replicas) n ORDER BY w.name, n;
-
--- name: list_desired
--- What should run where, with its limits; tens of rows.
-SELECT w.name, w.enabled, w.replicas, w.placement, w.memory_limit_mb, w.cpu_limit_percent, w.nice, w.paused, w.paused_reason,
-    w.stopped_reason, w.singleton, w.changed_by, w.reason, w.changed_at
-FROM fleet.workers w ORDER BY w.name;
+-- name: list_workers
+-- What should run of each worker, where, within which limits, and who said so; tens of rows.
+SELECT w.name, w.description, w.enabled, f.enabled IS NOT FALSE AS flag_enabled, w.stopped_reason, w.paused, w.paused_reason,
+    w.replicas, w.placement, w.memory_limit_mb, w.cpu_limit_percent, w.nice, w.singleton, w.roles, w.changed_by, w.reason, w.changed_at
+FROM fleet.workers w LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled' ORDER BY w.name;
 
 -- name: list_commands
 -- The newest commands, without their parts; backwards along the primary key.

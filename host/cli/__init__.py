@@ -21,7 +21,7 @@ from coordination.errors import (
     InvalidValueError,
 )
 from host.cli.fault import FAILED, UNREACHABLE, USAGE
-from host.cli.parser import Parser, near
+from host.cli.parser import Parser, near, quoted
 from host.cli.person import Person
 from host.terminal import printable
 
@@ -145,5 +145,5 @@ def _command(arguments: Sequence[str]) -> tuple[str, list[str]]:
     parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
     options, rest = parser.parse_args(list(arguments[:1])), list(arguments[1:])
     if options.command not in COMMANDS:
-        parser.error(f"command is '{options.command}': {near(str(options.command), COMMANDS)}")
+        parser.error(f"command is {quoted(options.command)}: {near(options.command, COMMANDS)}")
     return str(options.command), rest

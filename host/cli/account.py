@@ -8,6 +8,7 @@ from coordination.policy import get_policy
 from coordination.rate_limits import unblock_endpoint
 from host.cli.parser import require_known
 from host.cli.person import Person
+from host.cli.reason import add_reason
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     unblock.add_argument("endpoint", metavar="ENDPOINT", help="as the limiter names it")
     unblock.add_argument("--json", action="store_true", help="for programs")
     for action in (topics, tier, unblock):
-        action.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
+        add_reason(action)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:

@@ -4,8 +4,8 @@ import argparse
 
 from coordination.alerts import acknowledge_alert, list_alerts
 from host.cli.listing import add_json, add_limit, add_list, moment, number_of
-from host.cli.order import DEFAULT_REASON
 from host.cli.person import Person
+from host.cli.reason import add_reason
 
 KINDS = {"critical": "error", "error": "error", "warning": "warning"}
 
@@ -18,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_limit(listing)
     ack = actions.add_parser("ack", help="say that you have seen it; it stays open until its cause is gone")
     ack.add_argument("id", type=number_of("an alert's number"), metavar="ID")
-    ack.add_argument("--reason", default=DEFAULT_REASON, help="why; it is kept in the audit")
+    add_reason(ack)
     add_json(listing, ack)
 
 

@@ -6,6 +6,7 @@ from coordination.database import Database
 from host import rehearsal_clock
 from host.cli.fault import USAGE, CliError
 from host.cli.person import Person
+from host.cli.reason import add_reason
 
 FASTEST = 10_000.0
 FURTHEST_S = 31_622_400.0
@@ -23,7 +24,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     move.add_argument(
         "--rate", type=_rate, default=1.0, metavar="R", help="how fast it goes on from there (default: 1)"
     )
-    move.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
+    add_reason(move)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:

@@ -6,6 +6,7 @@ from coordination.flags import set_flag
 from host.cli.listing import add_json, add_list
 from host.cli.parser import require_known
 from host.cli.person import Person
+from host.cli.reason import add_reason
 
 WORDS = {True: "on", False: "off"}
 
@@ -17,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     setting = actions.add_parser("set", help="switch one")
     setting.add_argument("name", metavar="NAME", help="such as poster_enabled")
     setting.add_argument("value", choices=("on", "off"))
-    setting.add_argument("--reason", required=True, help="why; it is kept in the audit")
+    add_reason(setting, default=None)
     setting.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add_json(listing, setting)
 

@@ -4,9 +4,9 @@ import argparse
 
 from coordination.hosts import HostStatus, declare_host_gone, drain_host, list_hosts
 from host.cli.listing import add_json, add_list, moment
-from host.cli.order import DEFAULT_REASON
 from host.cli.person import Person
-from host.cli.selector import confirm, require_host
+from host.cli.reason import add_reason
+from host.cli.selector import confirm, require_host, silence
 
 KINDS = {"lost": "error", "gone": "debug", "left": "debug"}
 
@@ -16,7 +16,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     listing = add_list(actions, "every host that was ever part of the fleet")
     gone = actions.add_parser("gone", help="vouch that nothing of a silent host runs any more")
-    gone.add_argument("--reason", required=True, help="why you are sure; it is kept in the audit")
+    add_reason(gone, default=None, summary="why you are sure; it is kept in the audit")
     gone.add_argument("--yes", action="store_true", help="don't ask")
     drain = actions.add_parser("drain", help="let a host finish what it does and take no more work")
     undrain = actions.add_parser("undrain", help="let a host take work again")
@@ -24,7 +24,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         action.add_argument("name", metavar="NAME")
         action.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     for action in (drain, undrain):
-        action.add_argument("--reason", default=DEFAULT_REASON, help="why; it is kept in the audit")
+        add_reason(action)
     add_json(listing, gone, drain, undrain)
 
 
@@ -33,12 +33,12 @@ def run(options: argparse.Namespace, person: Person) -> int:
     if options.action == "list":
         _list(options, person)
         return 0
-    require_host(options.name, person)
+    host = require_host(options.name, person)
     if options.dry_run:
         if options.json:
             person.print_json({"host": options.name, "action": options.action, "changed": False})
         else:
-            person.say(f"would say: {_said(options.action, options.name)}")
+            person.say(f"would say: {_said(options.action, host)}")
         return 0
     if options.action == "gone":
         if not options.yes:
@@ -55,16 +55,20 @@ def run(options: argparse.Namespace, person: Person) -> int:
     if options.json:
         person.print_json(answer)
     else:
-        person.say(_said(options.action, options.name))
+        person.say(_said(options.action, host))
     return 0
 
 
-def _said(action: str, name: str) -> str:
-    return {
-        "gone": f"{name} is gone: its lives are closed, its slots go to others",
-        "drain": f"{name} drains: it takes no more work, and its slots move",
-        "undrain": f"{name} takes work again",
-    }[action]
+def _said(action: str, host: HostStatus) -> str:
+    """What came of it, as far as a host can do its part that may not be there."""
+    if action == "gone":
+        return f"{host.name} is gone: its lives are closed, its slots go to others"
+    if host.state != "live":
+        later = "takes no work" if action == "drain" else "takes work again"
+        return f"{host.name} {later} when it is back; {silence(host)}"
+    if action == "drain":
+        return f"{host.name} drains: it takes no more work, and its slots move"
+    return f"{host.name} takes work again"
 
 
 def _list(options: argparse.Namespace, person: Person) -> None:

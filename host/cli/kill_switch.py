@@ -4,6 +4,7 @@ import argparse
 
 from coordination.kill_switch import get_kill_switch, set_kill_switch
 from host.cli.person import Person
+from host.cli.reason import add_reason
 
 ANSWER = ("on", "scope", "acknowledged_at", "in_flight")
 
@@ -13,7 +14,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     for action, summary in (("on", "stop all sending"), ("off", "let the fleet send again")):
         setting = actions.add_parser(action, help=summary)
-        setting.add_argument("--reason", required=True, help="why; it is kept in the audit")
+        add_reason(setting, default=None)
         setting.add_argument("--json", action="store_true", help="for programs")
     status = actions.add_parser("status", help="whether it is on, since when and why")
     status.add_argument("--json", action="store_true", help="for programs")

@@ -15,6 +15,7 @@ from host.cli.listing import (
     print_fields,
 )
 from host.cli.person import Person
+from host.cli.reason import add_reason
 
 DECISIONS = {
     "approve": "let an act that waits for approval be sent",
@@ -37,7 +38,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     for action, summary in DECISIONS.items():
         decision = actions.add_parser(action, help=summary)
         decision.add_argument("id", type=ID, metavar="ID")
-        decision.add_argument("--reason", default="decided at the shell", help="why; it is kept in the audit")
+        add_reason(decision, default="decided at the shell")
         if action == "mark-posted":
             decision.add_argument("--platform-id", required=True, metavar="P", help="the post's id there")
         decision.add_argument("--json", action="store_true", help="print the intent")

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from host.cli.parser import near
+from host.cli.parser import near, quoted
 from host.terminal import printable
 
 MOST = 10_000
@@ -61,7 +61,7 @@ def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if text not in allowed:
-            raise argparse.ArgumentTypeError(f"is '{text}': {near(text, allowed)}")
+            raise argparse.ArgumentTypeError(f"is {quoted(text)}: {near(text, allowed)}")
         return text
 
     return read
@@ -72,7 +72,7 @@ def number_of(what: str, *, longest: int = 18) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if not (text.isascii() and text.isdecimal()) or len(text) > longest:
-            raise argparse.ArgumentTypeError(f"is '{text}': allowed is {what}: 1 to {longest} digits")
+            raise argparse.ArgumentTypeError(f"is {quoted(text)}: allowed is {what}: 1 to {longest} digits")
         return text
 
     return read
@@ -100,7 +100,7 @@ def number_between(low: int, high: int, *, none: bool = False) -> Callable[[str]
         if not (is_number and low <= int(text) <= high):
             also = f", or {NONE}" if none else ""
             raise argparse.ArgumentTypeError(
-                f"is '{text[:40]}': allowed is a number from {low} to {high}{also}"
+                f"is {quoted(text)}: allowed is a number from {low} to {high}{also}"
             )
         return int(text)
 
@@ -114,5 +114,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= LONGEST_S:  # also refuses NaN
-        raise argparse.ArgumentTypeError(f"is '{text}': allowed is a number of seconds, up to {LONGEST_S:g}")
+        raise argparse.ArgumentTypeError(
+            f"is {quoted(text)}: allowed is a number of seconds, up to {LONGEST_S:g}"
+        )
     return value

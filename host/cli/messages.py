@@ -6,6 +6,7 @@ from coordination.messages import STATES, get_message, list_messages, replay
 from host.cli.fault import FAILED, CliError
 from host.cli.listing import add_json, add_limit, add_list, moment, number_of, print_fields
 from host.cli.person import Person
+from host.cli.reason import add_reason
 
 ID = number_of("a message's number")
 
@@ -20,7 +21,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     show.add_argument("id", type=ID, metavar="ID")
     again = actions.add_parser("replay", help="send a dead letter once more")
     again.add_argument("id", type=ID, metavar="ID")
-    again.add_argument("--reason", default="asked for at the shell", help="why; it is kept in the audit")
+    add_reason(again)
     add_json(listing, show, again)
 
 

@@ -14,9 +14,9 @@ from coordination.errors import DatabaseUnavailableError
 from host.cli.fault import FAILED, TIMED_OUT, UNREACHABLE, CliError
 from host.cli.listing import seconds
 from host.cli.person import Person
+from host.cli.reason import add_reason
 from host.cli.selector import Selector, require_there
 
-DEFAULT_REASON = "asked for at the shell"
 TIMEOUT_S = 60.0
 POLL_S = 0.1
 GRACE_S = 2.0
@@ -48,7 +48,7 @@ class Order:
 
 def add_order(parser: argparse.ArgumentParser, *, timeout: str = f"default: {TIMEOUT_S:g}") -> None:
     """Declare what every order takes."""
-    parser.add_argument("--reason", default=DEFAULT_REASON, help="why; it is kept in the audit")
+    add_reason(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument(
         "--wait", action=argparse.BooleanOptionalAction, default=True, help="until it is done (the default)"

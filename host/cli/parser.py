@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from host.cli.fault import USAGE, CliError
 
+SHOWN = 60
+"""Characters of a mistyped word that a complaint repeats."""
 ABOUT_ARGUMENT = re.compile(r"argument (?P<name>[^:]+): (?P<said>.*)", re.DOTALL)
 
 
@@ -36,14 +38,24 @@ class Parser(argparse.ArgumentParser):
         for word in unknown:
             flag = word.partition("=")[0]
             if flag.startswith("-"):
-                self.error(f"there is no option {flag}: {near(flag, options_of(self))}")
-            self.error(f"'{word}' is one word too many")
+                self.error(f"there is no option {shortened(flag)}: {near(flag, options_of(self))}")
+            self.error(f"{quoted(word)} is one word too many")
         return options, unknown
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             allowed = [str(choice) for choice in action.choices]
-            raise argparse.ArgumentError(action, f"is '{value}': {near(str(value), allowed)}")
+            raise argparse.ArgumentError(action, f"is {quoted(str(value))}: {near(str(value), allowed)}")
+
+
+def shortened(word: str) -> str:
+    """What was typed, or its beginning where it is long."""
+    return word if len(word) <= SHOWN else f"{word[:SHOWN]}..."
+
+
+def quoted(word: str) -> str:
+    """The same between quotation marks."""
+    return f"'{shortened(word)}'"
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -60,7 +72,7 @@ def require_known(what: str, name: str, known: Sequence[str]) -> None:
         CliError: names what, name and what is near or allowed.
     """
     if name not in known:
-        raise CliError(f"{what} is '{name}': {near(name, known)}", exit_code=USAGE)
+        raise CliError(f"{what} is {quoted(name)}: {near(name, known)}", exit_code=USAGE)
 
 
 def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -7,6 +7,7 @@ from coordination.settings import set_setting
 from host.cli.fault import USAGE, CliError
 from host.cli.listing import add_json, add_list
 from host.cli.person import Person
+from host.cli.reason import add_reason
 from workers import registry
 
 
@@ -17,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     setting = actions.add_parser("set", help="set one")
     setting.add_argument("key", metavar="KEY", help="such as poster_interval_s")
     setting.add_argument("value", metavar="VALUE", help="JSON, or a plain word")
-    setting.add_argument("--reason", required=True, help="why; it is kept in the audit")
+    add_reason(setting, default=None)
     setting.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add_json(listing, setting)
 

@@ -1,5 +1,6 @@
 """start, stop, restart, pause, resume, drain, scale and worker set, with hosts that carry them out."""
 
+import io
 import sys
 import threading
 import time
@@ -172,6 +173,18 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("stop",), "name is missing"),
     (("stop", "poster", "--all"), "--all and poster: give one of them"),
     (("stop", "--all"), "stop every worker: give --yes where nobody can be asked"),
+    (("stop", "--host", "here"), "stop every worker on here: give --yes where nobody can be asked"),
+    (("drain", "--host", "here"), "drain every worker on here: give --yes where nobody can be asked"),
+    (("drain", "--host", ""), "--host is '': allowed is the name of a host"),
+    (("stop", "a" * 5000), f"worker is '{'a' * 60}...': allowed: planner, poster"),
+    (
+        ("restart", "metrics"),
+        "worker metrics is in this program, but no fleet knows it yet",
+    ),
+    (
+        ("stop", "poster", "--dry-run", "--reason", "a\x1b[2J"),
+        r"--reason is 'a\x1b[2J': allowed is a sentence",
+    ),
     (("stop", "poster", "--timeout", "nan"), "--timeout is 'nan'"),
     (("restart", "poster", "--watch", "5"), "--watch is for --canary"),
     (("restart", "poster", "--rolling", "--canary"), "not allowed with"),
@@ -206,7 +219,7 @@ def test_everything_is_stopped_with_yes_and_on_one_host_with_its_name(shell: She
         assert len(shell.lines()) == 2
         assert shell.run("start", "planner", "poster") == 0
         shell.lines()
-        assert shell.run("restart", "--host", "here") == 0
+        assert shell.run("restart", "--host", "here", "--yes") == 0
         assert shell.lines() == ["planner/1 is done with restart", "poster/1 is done with restart"]
 
 
@@ -277,3 +290,52 @@ def test_all_asks_at_a_terminal(
         assert shell.run("stop", "--all") == code
     assert "stop every worker? [y/N]" in shell.printed.readouterr().err
     assert shell.rows("SELECT count(*) FROM fleet.workers WHERE NOT enabled") == [(stopped,)]
+
+
+def test_a_whole_host_is_asked_for_on_a_terminal_and_left_alone_without_a_yes(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with managing(ScriptedManager(database=shell.database)):
+        monkeypatch.setattr(sys, "stdin", Answering("n\n"))
+        assert shell.run("drain", "--host", "here") == 1
+        assert shell.printed.readouterr().err.startswith("drain every worker on here? [y/N] socialfleet: ")
+        assert shell.rows("SELECT draining FROM fleet.hosts") == [(False,)]
+        monkeypatch.setattr(sys, "stdin", Answering("y\n"))
+        assert shell.run("stop", "--host", "here") == 0
+    assert shell.rows("SELECT bool_and(stopped) FROM fleet.slots") == [(True,)]
+
+
+class Answering(io.StringIO):
+    """A person at a terminal who answers so."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_worker_without_slots_says_how_it_gets_one(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database)):
+        assert shell.run("scale", "poster", "0") == 0
+        shell.lines()
+        assert shell.run("restart", "poster") == 0
+        assert "poster has no slots: give it some with socialfleet scale poster 1" in shell.complaint()
+        assert shell.run("stop", "poster/1") == 2
+        assert "poster has no slots" in shell.complaint()
+        assert shell.run("scale", "poster", "1") == 0
+
+
+def test_an_order_to_a_host_that_is_lost_or_left_says_so(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database)):
+        pass
+    for state, said in (("lost", "host here is lost (silent for"), ("left", "host here has left")):
+        with shell.database.owner() as owner:
+            owner.execute(
+                "UPDATE fleet.hosts SET state = %s, seen_at = clock_timestamp() - interval '1 min'", (state,)
+            )
+        assert shell.run("drain", "--host", "here", "--yes", "--no-wait") == 0
+        assert said in shell.complaint()
+        assert shell.rows("SELECT draining FROM fleet.hosts") == [(True,)]
+        assert shell.run("hosts", "undrain", "here") == 0
+        (line,) = shell.lines()[-1:]
+        assert line.startswith(f"here takes work again when it is back; {said}")
+        assert shell.rows("SELECT draining FROM fleet.hosts") == [(False,)]

@@ -144,7 +144,7 @@ def test_without_the_database_a_host_stops_and_restarts_its_own_and_the_audit_ha
 def test_a_host_that_is_drained_gives_its_work_away(hosts: tuple[HostProcess, HostProcess]) -> None:
     one, two = hosts
     settled(one)
-    one.command("drain", "--host", "two", "--reason", "new memory")
+    one.command("drain", "--host", "two", "--yes", "--reason", "new memory")
     assert {slot["host"] for slot in settled(one).values()} == {"one"}
     assert "two" in one.command("hosts", "list").stdout
     one.command("hosts", "undrain", "two")
