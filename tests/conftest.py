@@ -1,6 +1,6 @@
 """What every test can ask for: a PostgreSQL server, chosen with --postgres."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         place = metafunc.definition.path.relative_to(Path(__file__).parent).as_posix()
         every = place.startswith(ON_EVERY_SERVER)
         metafunc.parametrize("postgres", found if every else found[:1], indirect=True, scope="session")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a report travel from the process that ran its test: what tests write may be no valid text."""
+    report = yield
+    report.sections = [(_valid(name), _valid(text)) for name, text in report.sections]
+    if report.longrepr is not None and (text := str(report.longrepr)) != _valid(text):
+        report.longrepr = _valid(text)
+    return report
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.fixture(scope="session")
