@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from uuid import uuid4
 from coordination import commands
 from coordination.desired import Action
 from coordination.errors import DatabaseUnavailableError
+from coordination.status import list_slots
 from host.cli.fault import FAILED, TIMED_OUT, UNREACHABLE, CliError
 from host.cli.listing import seconds
 from host.cli.person import Person
@@ -21,6 +23,8 @@ TIMEOUT_S = 60.0
 POLL_S = 0.1
 GRACE_S = 2.0
 """After its time the database says of a command what became of each part; without an answer we go."""
+HOMELESS_S = 2.0
+"""A slot that no host has for longer isn't on its way to one: a person is told what is missing."""
 RETRY_S = 5.0
 RETRY_POLL_S = 0.25
 CODES: Mapping[str, int] = {"done": 0, "failed": FAILED, "aborted": FAILED}
@@ -115,10 +119,13 @@ def ask(order: Order, person: Person, *, reason: str) -> dict[str, Any]:
 def wait(command: Mapping[str, Any], order: Order, person: Person) -> dict[str, Any]:
     """Wait until it has ended, and give it; on a terminal, tell how it goes on.
 
+    Of a slot that no host has it is said once why: only a person can change that.
+
     Raises:
         CliError: nobody carried it out in its time, or the database went away.
     """
     deadline = time.monotonic() + order.timeout_s + order.watch_s + GRACE_S
+    homeless_at = time.monotonic() + HOMELESS_S
     told = ""
     try:
         while True:
@@ -128,6 +135,9 @@ def wait(command: Mapping[str, Any], order: Order, person: Person) -> dict[str, 
                     return row
                 if person.watches and (now := _progress(row["parts"])) != told:
                     person.tell(told := now)
+                if time.monotonic() > homeless_at:
+                    homeless_at = math.inf
+                    _warn_of_homeless(row["parts"], person)
             if time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
@@ -140,6 +150,17 @@ def wait(command: Mapping[str, Any], order: Order, person: Person) -> dict[str, 
         "is a manager running? See: socialfleet hosts list",
         exit_code=TIMED_OUT,
     )
+
+
+def _warn_of_homeless(parts: Sequence[Mapping[str, Any]], person: Person) -> None:
+    waiting = {
+        (part["worker"], part["slot"])
+        for part in parts
+        if part["state"] == "waiting" and part["host"] is None
+    }
+    for slot in list_slots(person.database) if waiting else ():
+        if (slot.name, slot.slot) in waiting and not slot.assigned and slot.reason:
+            person.warn(f"{slot.name}/{slot.slot} is {slot.state}: {slot.reason}")
 
 
 def code_of(command: Mapping[str, Any]) -> int:

@@ -339,3 +339,17 @@ def test_an_order_to_a_host_that_is_lost_or_left_says_so(shell: Shell) -> None:
         (line,) = shell.lines()[-1:]
         assert line.startswith(f"here takes work again when it is back; {said}")
         assert shell.rows("SELECT draining FROM fleet.hosts") == [(False,)]
+
+
+def test_while_no_host_admits_a_slot_an_order_for_it_says_why_and_waits_on(shell: Shell) -> None:
+    with managing(ScriptedManager(database=shell.database)):
+        assert shell.run("worker", "set", "poster", "--placement", "gpu=yes") == 0
+        until(shell, "SELECT 1 FROM fleet.slots WHERE worker = 'poster' AND host IS NULL AND leaving IS NULL")
+        shell.printed.readouterr()
+        assert shell.run("restart", "poster", "planner", "--timeout", "4") == 5
+        said = shell.printed.readouterr()
+    assert said.err.splitlines()[0] == (
+        "socialfleet: poster/1 is LOST: no live host admits it: it is placed on hosts with gpu=yes"
+    )
+    assert "planner/1 is done with restart" in said.out
+    assert "planner" not in said.err
