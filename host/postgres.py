@@ -17,7 +17,15 @@ from host import postgres_cluster as cluster
 from host import postgres_settings as settings
 from host.postgres_account import Account, failure
 from host.postgres_binaries import Binaries, find_binaries
-from host.postgres_errors import PasswordLost, PostgresError, PostgresFailed, PostgresNotFound, from_os_error
+from host.postgres_errors import (
+    PasswordLost,
+    PostgresDiskFull,
+    PostgresError,
+    PostgresFailed,
+    PostgresNotFound,
+    disk_full,
+    from_os_error,
+)
 from host.postgres_places import Places
 
 __all__ = [
@@ -130,6 +138,8 @@ class EmbeddedPostgres:
         self._process = None
         try:
             self._process = self._start()
+        except PostgresDiskFull as error:
+            raise disk_full(self._places.home) from error  # a program names only itself
         except OSError as error:
             raise from_os_error(error, self._places.state_dir) from error
         finally:

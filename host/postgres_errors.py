@@ -17,6 +17,7 @@ from pathlib import Path
 
 OWN_SERVER = "or set DATABASE_URL to a PostgreSQL server of your own (docs/howto/use-your-own-postgresql.md)"
 NO_SPACE = "No space left on device"
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class PostgresError(Exception):
@@ -62,7 +63,7 @@ class PostgresFailed(PostgresError):  # noqa: N818  it names a state
 def from_os_error(error: OSError, state_dir: Path) -> PostgresError:
     """Turn what the operating system refused into the error that says what to do about it."""
     where = error.filename or state_dir
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if error.errno in NO_ROOM:
         return disk_full(where)
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return PostgresForbidden(
@@ -76,8 +77,8 @@ def from_os_error(error: OSError, state_dir: Path) -> PostgresError:
 
 
 def disk_full(where: object) -> PostgresDiskFull:
-    """Say which file system is full."""
+    """Say where there is no room, and what to do."""
     return PostgresDiskFull(
-        f"{where}: no space left. Free some (a fresh cluster takes 100 MB), or set SOCIALFLEET_STATE_DIR "
-        "to a directory on another file system."
+        f"no space left on {where}: free some (PostgreSQL and a fresh cluster take 100 MB), or set "
+        "SOCIALFLEET_STATE_DIR to a directory on another file system."
     )

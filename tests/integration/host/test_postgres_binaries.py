@@ -1,6 +1,8 @@
 """Where PostgreSQL's programs are taken from, and what is said when there are none."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,51 @@ def test_a_configured_directory_closed_to_the_unprivileged_user_is_refused(tmp_p
 
     with pytest.raises(PostgresForbidden, match="can't be entered by uid 65534"):
         find_binaries(configured).usable_by(Account(uid=65534), tmp_path)
+
+
+IN_A_SMALL_FILE_SYSTEM = """
+import sys
+from pathlib import Path
+from host.postgres_account import Account
+from host.postgres_binaries import find_binaries
+from host.postgres_errors import PostgresDiskFull
+home = Path(sys.argv[1])
+try:
+    find_binaries(None).usable_by(Account(uid=65534), home)
+except PostgresDiskFull as error:
+    print(error, list(home.iterdir()), sep="\\n")
+"""
+
+
+def test_a_copy_that_does_not_fit_is_said_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    mounts = 'mount -t tmpfs -o size=4m tmpfs "$1" || exit 77; shift; exec "$@"'
+    private = ["unshare", "--mount", "--map-root-user"]  # the file system is there for this process alone
+    child = subprocess.run(
+        [
+            *private,
+            "sh",
+            "-c",
+            mounts,
+            "sh",
+            tmp_path,
+            sys.executable,
+            "-c",
+            IN_A_SMALL_FILE_SYSTEM,
+            tmp_path,
+        ],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if "unshare" in child.stderr or child.returncode == 77:
+        pytest.skip("file systems can't be mounted here")
+
+    assert child.stderr == ""
+    said, left = child.stdout.splitlines()
+    assert said == (
+        f"no space left on {tmp_path}: free some (PostgreSQL and a fresh cluster take 100 MB), "
+        "or set SOCIALFLEET_STATE_DIR to a directory on another file system."
+    )
+    assert left == "[]"
