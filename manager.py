@@ -13,6 +13,7 @@ from host.keeper.client import Event, Keeper
 from host.keeper.wire import Ended, Refused, Started
 from host.local_line import LocalLine
 from host.orders import Orders, ProcessEnd, SlotName
+from host.process_proof import boottime_s
 from host.slots import usage
 from host.slots.echo import Echo
 from host.slots.ground import Ground
@@ -28,7 +29,15 @@ from workers.wake import Kind
 
 REFRESH_S = 1.0
 FENCE_S = 8.0
-"""Without the database for so long a host is cut off: by 10 s others may take its workers' leases."""
+"""Without the database for so long a host is cut off, and what acts here is killed.
+
+What a worker holds is its session's: others may take it once the server has given that up, 14 s after its
+last packet. When the manager's own line was answered last, the network was there, and the worker's last beat
+was 5 s old at most: 9 s from then nobody may act here any more, whoever was stopped or killed meanwhile. So
+there is no time to wait for an answer first. But a worker whose own beats were answered holds what it has,
+however long this process stood still: one that says so, and was never without an answer for so long within
+its step, is left alone until its own newest answer is as old.
+"""
 TURN_S = 0.2
 """With nothing due, looking after all slots for each word that one says would cost more than it brings."""
 ABSENT_S = 3.0
@@ -181,6 +190,7 @@ class WorkerManager:
             return
         self._turned_at = now
         absent_s = turn_s if turn_s > ABSENT_S else 0.0
+        self._keeper.answered_at_s = boottime_s() - self._line.unanswered_s
         if self._line.unanswered_s > FENCE_S:
             for slot in self._slots.values():
                 slot.cut_off(CUT_OFF, FENCE_S)

@@ -12,15 +12,11 @@ from typing import Any
 from coordination import alerts, audits, black_boxes, commands, hosts
 from coordination.alerts import Severity
 from coordination.database import Database
-from coordination.errors import (
-    DatabaseError,
-    DatabaseUnavailableError,
-    FleetError,
-    HostTakenError,
-)
+from coordination.errors import HostTakenError
 from coordination.incarnation import ProcessIdentity
 from coordination.plain import plain
 from host.attendance import Attendance
+from host.contact import Contact
 from host.errands import Errands, Run, Then
 from host.orders import Orders, ProcessEnd, SlotState
 from host.process_proof import boottime_s
@@ -31,8 +27,6 @@ __all__ = ["WOKEN_AS", "Control", "Orders", "ProcessEnd", "SlotState"]
 INTERVAL_S = 1.0
 RETRY_S = 0.5
 LEAVE_S = 1.0
-AWAY_S = 3.0
-"""Without an answer for so long the database counts as away, though its connection stands."""
 OUTPUT_BYTES = 65_536
 START_S = 60.0
 """For so long the main thread may be busy with the start before it takes its first orders."""
@@ -59,6 +53,7 @@ class Control:
         identity: ProcessIdentity | None = None,
         host: str | None = None,
         labels: Mapping[str, str] | None = None,
+        answered_at_s: float | None = None,
     ) -> None:
         """Name the parts.
 
@@ -72,6 +67,7 @@ class Control:
             identity: who this manager is; read from the system if not given.
             host: the host's name in the fleet; the system's if not given.
             labels: of the host, for placement.
+            answered_at_s: when the database answered the manager process before this one; see `Contact`.
         """
         self._dsn = dsn
         self._workers = workers
@@ -94,11 +90,9 @@ class Control:
         self._leaving = threading.Event()
         self._following = False
         self._last_event: int | None = None
-        self._is_away = False
-        self._answered_at_s = boottime_s()
+        self._contact = Contact(answered_at_s)
         self._tended_until_s = boottime_s() + START_S
         self._is_silent = False
-        self.refusal: HostTakenError | None = None
         self._channel = WakeChannel(dsn, attend=self._changed.set, wake_worker=wake_worker, workers=workers)
         # A daemon, so that a database that hangs can't keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
@@ -119,12 +113,22 @@ class Control:
     @property
     def is_away(self) -> bool:
         """Whether the database can't be reached, or doesn't answer."""
-        return self._is_away or self.unanswered_s > AWAY_S
+        return self._contact.is_away
 
     @property
     def unanswered_s(self) -> float:
         """Seconds since the newest answered question was asked; the machine's sleep counts."""
-        return boottime_s() - self._answered_at_s
+        return self._contact.unanswered_s
+
+    @property
+    def refusal(self) -> HostTakenError | None:
+        """Why the host's name is another manager's; None while it isn't."""
+        return self._contact.refusal
+
+    @property
+    def refused_s(self) -> float:
+        """For how long, by the database's answers, it has been another manager's; 0 while it isn't."""
+        return self._contact.refused_s
 
     def take(self) -> Orders | None:
         """New orders since the last call, or None; calls back what was to be called.
@@ -297,7 +301,9 @@ class Control:
                 finally:
                     database.close()
             except Exception as error:  # noqa: BLE001  nothing that the database does may end this thread
-                self._report_away(error)
+                lost = self._contact.lose(error)
+                if lost is not None and not self._leaving.is_set():
+                    self._say(lost, "warning" if self.refusal is None else "error")
                 with self._lock:
                     self._answers += self._errands.drop_perishable()
                 self._wake()
@@ -305,10 +311,10 @@ class Control:
 
     def _attend(self, database: Database) -> None:
         attendance = Attendance(
-            database, self.host, me=self._me, channel=self._channel, ask=self._ask, say=self._say
+            database, self.host, me=self._me, channel=self._channel, ask=self._contact.ask, say=self._say
         )
         attendance.open(self._workers, self._labels)
-        self.refusal = None
+        self._contact.accept()
         self._record_ends(attendance)  # first what is known better than by looking
         attendance.settle_predecessor()
         while True:
@@ -318,8 +324,7 @@ class Control:
                 self._changed.wait(INTERVAL_S)
                 continue
             self._exchange(attendance, database, leaving=leaving)
-            if self._is_away:
-                self._is_away = False
+            if self._contact.restore():
                 self._say("the database is back", "info")
             if leaving:
                 return
@@ -336,20 +341,13 @@ class Control:
                 self._say("orders are taken again", "info")
         return not silent
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        """Ask, and note that there was an answer: as of the question's moment, which is the careful side."""
-        asked_at_s = boottime_s()
-        answer = question()
-        self._answered_at_s = asked_at_s
-        return answer
-
     def _exchange(self, attendance: Attendance, database: Database, *, leaving: bool) -> None:
         self._record_ends(attendance)
         newest = self._errands.newest  # looked at before the report: what is told follows what it tells of
         with self._lock:
             slots, as_of = self._slots, self._as_of
         attendance.report(slots, as_of)
-        self._errands.run(database, self._ask, self._settled, newest=newest)
+        self._errands.run(database, self._contact.ask, self._settled, newest=newest)
         if leaving:
             attendance.leave("the fleet was stopped")
             return
@@ -387,17 +385,3 @@ class Control:
             for event in events:
                 self._last_event = int(event["id"])
                 self._tell(event)
-
-    def _report_away(self, error: Exception) -> None:
-        if isinstance(error, HostTakenError):
-            if self.refusal is None:
-                self._say(str(error), "error")
-            self.refusal = error
-            self._is_away = True
-            return
-        if not self._is_away and not self._leaving.is_set():
-            self._is_away = True
-            away = isinstance(error, DatabaseUnavailableError) or not isinstance(error, DatabaseError)
-            kind = "the database is away" if away else "the database refuses"
-            detail = str(error) if isinstance(error, FleetError) else f"{type(error).__name__}: {error}"
-            self._say(f"{kind} ({detail}); workers go on, and so does this when it answers", "warning")

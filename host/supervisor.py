@@ -116,7 +116,11 @@ class Supervisor:
             self._poll.unregister(file)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for anything that happens, `timeout_s` at most; tell it, then tick every child."""
+        """Wait for anything that happens, `timeout_s` at most; tell it, then tick every child.
+
+        The keeper hears of each turn: after 20 s without one it has another process take over.
+        """
+        self.keeper.turn()
         now = time.monotonic()
         due = [child.due_at for child in self.children if child.due_at is not None]
         until = min([now + timeout_s, *due])

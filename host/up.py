@@ -38,6 +38,8 @@ from workers import registry
 
 STEPS = 6
 FIRST_ORDERS_S = 10.0
+GIVES_WAY_S = 30.0
+"""A name that is another manager's for so long is: this one's own old session is forgotten after 10 s."""
 STOP_S = 14.0  # the fleet promises to have ended 15 s after it was asked to
 LEAST_STOP_S = 2.0  # for PostgreSQL, even when workers took their whole time
 DYING_SERVER_S = 3.0
@@ -164,7 +166,7 @@ class Up:
         Raises:
             UpError, and the typed errors of the modules above: what was started is stopped then.
         """
-        began = time.monotonic()
+        began, exit_code = time.monotonic(), 0
         with self._supervisor, self._undo:
             try:
                 with self._supervisor.interruptible():
@@ -183,13 +185,24 @@ class Up:
                     self._terminal.say(f"       X: {self._x.api_url}; Ctrl-C stops the fleet")
                 control.follow()
                 with _dying_alone(self._terminal):
-                    manager.run(lambda: self._supervisor.stopping)
+                    manager.run(lambda: self._supervisor.stopping or control.refused_s > GIVES_WAY_S)
+                if not self._supervisor.stopping:
+                    exit_code = self._give_way(control)
             except StopRequested:
                 pass
             self._stop_by = time.monotonic() + STOP_S
             self._terminal.say("draining: the workers finish what they do (Ctrl-C again kills at once)")
         self._terminal.say("stopped")
-        return 0
+        return exit_code
+
+    def _give_way(self, control: Control) -> int:
+        """Say why this fleet ends: what it runs, another manager of the same name runs too."""
+        self._terminal.say(
+            f"for {GIVES_WAY_S:g} s {control.host} has been another manager's name ({control.refusal}): this "
+            "fleet ends, or both would run the same. Start it with a name of its own, or stop that one first",
+            "error",
+        )
+        return REFUSED
 
     def _take_over(self) -> tuple[Manager, Control]:
         """Go on where a manager process was killed: its schema and its account are there.
@@ -337,6 +350,7 @@ class Up:
             wake_worker=self._wake_worker,
             host=self._config.socialfleet_host,
             labels=self._config.host_labels,
+            answered_at_s=self._keeper.answered_at_s,
         )
         self._manager = manager = self._manage(
             self._supervisor,

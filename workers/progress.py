@@ -12,6 +12,8 @@ from workers.progress_pipe import ProgressPipe, Word
 Changed = Callable[[], None]
 TICK_S: Final = 0.2
 """Ticks alone are told no oftener than this."""
+HELD_S: Final = 8.0
+"""What a step holds is its own as long as its beats are asked, and answered, no further apart than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Snapshot:
     incarnation: str | None = None
     stall_after_s: float = 120.0
     waits_for_database: bool = False
+    answered_at_s: float | None = None
 
     def word(self) -> Word:
         """What the manager is told of it."""
@@ -42,6 +45,7 @@ class Snapshot:
             healthy=self.healthy,
             acting=self.state == "BUSY" and self.incarnation is not None,
             waits_for_database=self.waits_for_database,
+            answered_at_s=self.answered_at_s,
         )
 
 
@@ -103,6 +107,7 @@ class Progress:
                 incarnation=None,
                 ticks=self._snapshot.ticks + 1,
                 waits_for_database=True,
+                answered_at_s=None,
             )
 
     def allow(self, stall_after_s: float) -> None:
@@ -122,6 +127,18 @@ class Progress:
         if waits != self._snapshot.waits_for_database:
             with self._lock:
                 self._become(waits_for_database=waits)
+
+    def answered(self, asked_at_s: float) -> None:
+        """Tell that the database answered a beat that was asked then, by CLOCK_BOOTTIME. Any thread may.
+
+        Not within a step that was without an answer for too long: one that comes after all, such as to a
+        process that was stopped and goes on, doesn't bring back what others were free to take meanwhile.
+        """
+        with self._lock:
+            before = self._snapshot.answered_at_s
+            is_held = before is not None and asked_at_s - before <= HELD_S
+            is_kept = is_held or self._snapshot.state != "BUSY"
+            self._become(answered_at_s=round(asked_at_s, 2) if is_kept else None)
 
     def repeat(self) -> None:
         """Tell the position once more: a word may have found the pipe full. Any thread may."""

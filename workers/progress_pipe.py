@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from coordination.heartbeats import State
@@ -37,6 +37,8 @@ class Word:
         healthy: whether its last health check found nothing.
         acting: whether it is inside a step, under an incarnation: it may be changing the world.
         waits_for_database: whether it does nothing because the database doesn't answer.
+        answered_at_s: when the newest beat was asked that the database answered, by CLOCK_BOOTTIME; None
+            where there was none, or one came so late that what the step holds may be another's by now.
     """
 
     ticks: int
@@ -48,6 +50,10 @@ class Word:
     healthy: bool = True
     acting: bool = False
     waits_for_database: bool = False
+    answered_at_s: float | None = None
+
+
+FIELDS: Final = frozenset(field.name for field in fields(Word))
 
 
 class ProgressPipe:
@@ -123,23 +129,27 @@ def take_fd(variable: str) -> int | None:
 
 
 def _line(word: Word) -> bytes:
-    fields = asdict(word) | {
+    said = asdict(word) | {
         "reason": word.reason[:REASON_LENGTH],
         "step": word.step[:STEP_LENGTH] if word.step else word.step,
     }
-    line = _encoded(fields)
+    line = _encoded(said)
     if len(line) >= LINE_BYTES:  # only a reason of characters that take six bytes each
-        line = _encoded(fields | {"reason": "", "step": None})
+        line = _encoded(said | {"reason": "", "step": None})
     return line
 
 
-def _encoded(fields: Mapping[str, object]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+def _encoded(said: Mapping[str, object]) -> bytes:
+    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
 
 
 def _word(line: bytes) -> Word | None:
-    """The word of a line; None for what is none, such as a stray print of a library."""
+    """The word of a line; None for what is none, such as a stray print of a library.
+
+    What a newer worker says beyond it is passed over: the manager is older until the fleet is started anew.
+    """
     try:
-        return Word(**json.loads(line))
+        said = json.loads(line)
+        return Word(**{name: said[name] for name in said if name in FIELDS})
     except (ValueError, TypeError):
         return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextvars import copy_context
 from dataclasses import replace
 from threading import Event, Lock, Thread
-from time import monotonic
+from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 from typing import Final
 
 from coordination.errors import DatabaseUnavailableError, FleetError
@@ -164,7 +164,7 @@ class Pulse(Thread):
     def _beat(self) -> None:
         at = self._progress.snapshot
         self._is_asked = False
-        self._asked_at = monotonic()
+        self._asked_at, asked_at_s = monotonic(), clock_gettime(CLOCK_BOOTTIME)
         standing = self._fleet.heartbeats.beat(
             state=at.state,
             reason=at.reason or None,
@@ -178,7 +178,7 @@ class Pulse(Thread):
         self._asked_at = None
         self._told = at
         self._progress.wait_for_database(waits=False)
-        self._progress.repeat()
+        self._progress.answered(asked_at_s)  # it repeats what stands, too
         self._keep(standing)
 
     def _keep(self, standing: Standing) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import socket
+import time
 from typing import Any
 
 from host.keeper.wire import Birth, Ended, Greeting, Line, Refused, Started, fields_of
@@ -11,6 +12,7 @@ from host.keeper.wire import Birth, Ended, Greeting, Line, Refused, Started, fie
 Event = Started | Refused | Ended
 NOBODYS = Greeting(generation=1, predecessor="", is_established=False, told=0)
 """Of a keeper that ended before it could greet: this process is about to follow it."""
+TURN_S = 1.0
 
 
 class Keeper:
@@ -23,6 +25,8 @@ class Keeper:
         generation: 1 for the first manager process, one more for each that follows a killed one.
         predecessor: how the one before ended; empty for the first.
         is_established: whether one before said that what is begun once is done: see `establish`.
+        answered_at_s: when the database last answered, by CLOCK_BOOTTIME; None where nobody knows. At first
+            it is as the one before knew it; kept up to date, it goes to one that follows with each `turn`.
     """
 
     def __init__(self, channel: socket.socket) -> None:
@@ -39,6 +43,8 @@ class Keeper:
         self.generation = greeting.generation
         self.predecessor = greeting.predecessor
         self.is_established = greeting.is_established
+        self.answered_at_s = greeting.answered_at_s
+        self._turned_at = float("-inf")
         for _ in range(greeting.told):
             if not self._receive(wait=True):
                 break
@@ -84,6 +90,17 @@ class Keeper:
         """Say that what is begun once is done: a manager process that follows this one only takes over."""
         self.is_established = True
         self._line.send("establish", {})
+
+    def turn(self) -> None:
+        """Say that the main thread turns; to be called at every turn, it is said once a second.
+
+        Once the fleet is established, a manager process that doesn't say so for 20 s is killed, and followed
+        by another.
+        """
+        now = time.monotonic()
+        if now - self._turned_at >= TURN_S and not self._line.is_full:
+            self._turned_at = now
+            self._line.send("turn", {"answered_at_s": self.answered_at_s})
 
     def close(self) -> None:
         """Close the line; the keeper takes it for this process's matter."""

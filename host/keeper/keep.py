@@ -1,7 +1,8 @@
 """Keep: the keeper's loop. Signals, ends, requests of the manager process; between them the warm imports.
 
 One thread, and nothing that waits for anyone. What ends it: the manager process's own end, five deaths of
-manager processes within a minute, or a signal that nobody can catch.
+manager processes within a minute, or a signal that nobody can catch. A manager process that is killed, or
+hangs and is killed for it, is followed by another; no worker is touched.
 """
 
 import os
@@ -22,6 +23,7 @@ from host.keeper import guardian, newborn, process_table
 from host.keeper.guardian import Guardian
 from host.keeper.household import BirthError, Household, Member
 from host.keeper.template import Template
+from host.keeper.vigil import TAKES_OVER_WITHIN_S, Vigil
 from host.keeper.wire import CRASHED, Birth, Greeting, Line, Refused, Started, fields_of
 from host.keeper.worker import ENTRY
 from host.lifeline import adopt_orphans, be_called, bound_to_parent
@@ -60,6 +62,9 @@ class _Keep:
         self._generation = 0
         self._predecessor = ""
         self._is_established = False
+        self._answered_at_s: float | None = None
+        self._vigil = Vigil()
+        self._has_hung = False
         self._crashes: deque[float] = deque(maxlen=MOST_CRASHES)
         self._line: Line | None = None
         self._guardian = 0
@@ -80,6 +85,7 @@ class _Keep:
             self._staff()
             self._await(woken)
             self._serve()
+            self._look_after_manager()
             self._reap()
             if time.monotonic() >= self._sweep_at:
                 self._sweep()
@@ -146,6 +152,9 @@ class _Keep:
             self._manager = newborn.fork(live)
         finally:
             theirs.close()
+        self._vigil = Vigil()
+        if self._is_established:
+            self._vigil.expect(TAKES_OVER_WITHIN_S)
         self._pass_on()  # what came while it was being made
         household = self._household
         told = len(household.living) + len(household.ends)
@@ -154,12 +163,19 @@ class _Keep:
             predecessor=self._predecessor,
             is_established=self._is_established,
             told=told,
+            answered_at_s=self._answered_at_s,
         )
         self._line.send("greeting", fields_of(greeting))
         for member in household.living.values():
             self._tell_started(member, resumed=True)
         for end in household.unacknowledged():
             self._line.send("ended", fields_of(end))
+
+    def _look_after_manager(self) -> None:
+        """End a manager process that hangs, so that another takes over."""
+        if self._manager and not self._has_hung and self._vigil.hangs():
+            self._has_hung = True
+            _kill(self._manager)
 
     def _manager_ended(self, code: int) -> None:
         """End with it, or replace one that died."""
@@ -172,6 +188,8 @@ class _Keep:
             self._line.close()
             self._line = None
         self._predecessor = f"killed by {_name_of(-code)}" if code < 0 else "it failed"
+        if self._has_hung:
+            self._predecessor, self._has_hung = "it hung and was killed", False
         now = time.monotonic()
         self._crashes.append(now)
         if self._stop_signal:
@@ -215,8 +233,12 @@ class _Keep:
                 _kill_group(fields["pid"])
         elif kind == "acknowledge":
             self._household.acknowledge(fields["number"])
+        elif kind == "turn":
+            self._answered_at_s = fields["answered_at_s"]
+            self._vigil.hear()
         elif kind == "establish":
             self._is_established = True
+            self._vigil.expect()
 
     def _bear(self, request: int, birth: Birth) -> None:
         while birth.worker is not None and self._is_warming:

@@ -148,12 +148,14 @@ class Greeting:
         predecessor: how the one before ended; empty for the first.
         is_established: whether one before said that the fleet is.
         told: how many `Started` and `Ended` follow that are older than this manager process.
+        answered_at_s: when the database answered the one before last, by CLOCK_BOOTTIME; None: nobody knows.
     """
 
     generation: int
     predecessor: str
     is_established: bool
     told: int
+    answered_at_s: float | None = None
 
 
 class Line:

@@ -102,6 +102,7 @@ class Custody:
     def cut_off(self, processes: Sequence[WorkerProcess], reason: str, after_s: float) -> None:
         """Kill those that may be acting, but one that reached the database itself less than `after_s` ago."""
         for process in processes:
+            self.hear(process)  # what it said a moment ago comes before the verdict
             reached_s = process.reached_database_s
             if process.may_act and (reached_s is None or reached_s >= after_s):
                 self._fence(process, reason)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from host.keeper.wire import Started
+from host.process_proof import boottime_s
 from host.slots.log_tail import explain, last_words
 from host.slots.stall import Signs
 from host.slots.usage import CpuShare, Usage
@@ -62,7 +62,6 @@ class WorkerProcess:
         self._signs = Signs(now)
         self._reader = None if started.progress is None else WordReader(started.progress)
         self._step_since: float | None = None
-        self._life_since_s: float | None = None
         self._durations: dict[str, deque[float]] = {}
 
     @property
@@ -92,12 +91,12 @@ class WorkerProcess:
 
     @property
     def reached_database_s(self) -> float | None:
-        """Seconds since it opened its present life, with those of the machine's sleep; None where unseen.
+        """Seconds since it asked what the database answered last, with those of the machine's sleep.
 
-        A life is opened in the database: so lately that answered it.
+        None where nobody knows, or where it was without an answer for too long within its present step.
         """
-        since = self._life_since_s
-        return None if since is None else time.clock_gettime(time.CLOCK_BOOTTIME) - since
+        at = self.word.answered_at_s if self.word else None
+        return None if at is None else boottime_s() - at
 
     def hear(self, now: float) -> bool:
         """Take what came through its pipe; False once nothing more can come."""
@@ -106,7 +105,6 @@ class WorkerProcess:
         word = self._reader.read()
         if word is not None:
             self._note_step(word, now)
-            self._note_life(word)
             self._signs.hear(word, now)
             if word.state in AT_WORK and self.ready_at is None:
                 self.ready_at = now
@@ -165,13 +163,6 @@ class WorkerProcess:
             if fd is not None:
                 os.close(fd)
         self._reader = None
-
-    def _note_life(self, word: Word) -> None:
-        before = self.word
-        if word.incarnation is None or (before is None and self.started.resumed):
-            self._life_since_s = None  # none, or one that began nobody knows when
-        elif before is None or word.incarnation != before.incarnation:
-            self._life_since_s = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def _note_step(self, word: Word, now: float) -> None:
         before = self.word

@@ -181,7 +181,7 @@ class Slot:
 
         Args:
             reason: for a person.
-            after_s: one that itself reached the database less long ago is left alone.
+            after_s: one whose own newest answer of the database is younger is left alone.
         """
         self._custody.cut_off(self.processes, reason, after_s)
         self._look()

@@ -354,18 +354,34 @@ def test_a_host_whose_main_thread_hangs_is_not_reported_as_alive_until_it_turns_
     assert desk.said[-1] == "orders are taken again"
 
 
+def test_a_manager_process_that_follows_counts_from_when_the_database_answered_the_one_before(
+    desks: Desks,
+) -> None:
+    cut_off = desks(
+        dsn="host=127.0.0.1 port=9 dbname=x user=x",  # nobody is there
+        answered_at_s=boottime_s() - 7.0,
+    )
+    assert cut_off.control.is_away
+    assert 7.0 <= cut_off.control.unanswered_s < 8.0
+    back = desks("there", answered_at_s=boottime_s() - 7.0)
+    back.until(lambda: bool(back.slots()))
+    assert back.control.unanswered_s < 3
+
+
 def test_a_second_manager_of_the_same_name_is_refused_and_takes_over_when_the_first_is_gone(
     desks: Desks, desk: Desk
 ) -> None:
     stranger = ProcessIdentity(host="here", pid=1, pid_started="1", boot_id="other", pid_namespace="1")
     second = desks(identity=stranger)
     second.until(lambda: second.control.refusal is not None)
+    second.until(lambda: second.control.refused_s > 1)
     assert "SOCIALFLEET_HOST" in second.said[0]
+    assert len(second.said) == 1
     assert second.control.is_away
     before = len(status.list_slots(desk.person))
     desk.control.stop()
     second.until(lambda: bool(second.slots()))
-    assert second.control.refusal is None
+    assert (second.control.refusal, second.control.refused_s) == (None, 0)
     assert len(status.list_slots(desk.person)) == before == 2
 
 

@@ -65,6 +65,18 @@ FORKS = """
 """
 
 
+HASTY = """
+    import time
+    from host.keeper import keep, vigil
+
+    # This module is loaded by the keeper.
+    vigil.HANGS_AFTER_S, vigil.LONGEST_TURN_S, keep.SWEEP_S = 3.0, 0.5, 0.2
+
+    def run(name, slot):
+        time.sleep(1000)
+"""
+
+
 @pytest.fixture(params=["fork", "spawn"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     with keeping(tmp_path, source=TALKER, spawn=request.param == "spawn") as running:
@@ -269,6 +281,53 @@ class TestManagerProcess:
             # It may have been told before it could end by itself.
             assert running.process.wait(5) in {0, 128 + signal.SIGTERM}
             assert not lives(worker.pid)
+
+    def test_one_that_does_not_turn_any_more_is_followed_and_no_worker_is_touched(
+        self, tmp_path: Path
+    ) -> None:
+        with keeping(tmp_path, source=HASTY) as running:
+            worker, hung = running.worker(), running.manager_pid
+            running.keeper.answered_at_s = 4711.5
+            running.keeper.establish()
+            running.keeper.turn()
+            os.kill(hung, signal.SIGSTOP)  # and the test, whose line it is, says nothing
+            running.next_manager()
+            assert not lives(hung)
+            assert running.keeper.predecessor == "it hung and was killed"
+            assert running.keeper.answered_at_s == 4711.5
+            (told,) = [event for event in running.keeper.take() if isinstance(event, Started)]
+            running.events.append(told)
+            assert (told.pid, lives(worker.pid)) == (worker.pid, True)
+
+    def test_one_that_turns_lives_on_and_so_does_one_that_was_stopped_together_with_the_keeper(
+        self, tmp_path: Path
+    ) -> None:
+        with keeping(tmp_path, source=HASTY) as running:
+            running.worker()
+            running.keeper.establish()
+            until = time.monotonic() + 6.0
+
+            def turned() -> bool:
+                running.keeper.turn()
+                return time.monotonic() > until
+
+            eventually(turned, "turns for longer than one may be silent")
+            os.kill(running.process.pid, signal.SIGSTOP)
+            gone_until = time.monotonic() + 4.0
+            eventually(lambda: time.monotonic() > gone_until, "silent for longer, as the keeper is stopped")
+            os.kill(running.process.pid, signal.SIGCONT)
+            running.worker("another", 2)  # the keeper has had its turns
+            running.keeper.turn()
+            assert lives(running.manager_pid)
+            assert running.keeper.generation == 1
+
+    def test_before_the_fleet_is_established_it_may_be_silent(self, tmp_path: Path) -> None:
+        with keeping(tmp_path, source=HASTY) as running:
+            running.keeper.turn()
+            until = time.monotonic() + 5.0
+            eventually(lambda: time.monotonic() > until, "a start that takes its time")
+            assert running.worker().pid
+            assert lives(running.manager_pid)
 
     def test_nonsense_from_it_ends_nobody(self, kept: Kept) -> None:
         worker = kept.worker()

@@ -363,25 +363,50 @@ def test_cut_off_from_the_database_what_acts_is_killed_at_once_and_the_others_wa
     assert (kind, told.data) == ("fenced", {"worker": "poster", "slot": 1, "pid": acting})
 
 
-def test_one_that_reached_the_database_by_itself_a_moment_ago_is_not_cut_off(house: House) -> None:
+def test_one_whose_own_beats_were_answered_is_not_cut_off_however_long_the_manager_stood_still(
+    house: House,
+) -> None:
     house.script(
         "poster",
-        "ready('BUSY', step='step', acting=True, incarnation='1')\n"
-        "while not Path('back').exists(): time.sleep(0.01)\nsay(incarnation='2'); live()",
+        "ready('BUSY', step='step', acting=True)\n"
+        "while not Path('cut').exists():\n"
+        "    say(answered_at_s=time.clock_gettime(time.CLOCK_BOOTTIME)); time.sleep(0.05)\n"
+        "say(answered_at_s=time.clock_gettime(time.CLOCK_BOOTTIME) - 7.5); live()",
     )
     house.want(poster=1)
     house.until(lambda: house.are("BUSY", "poster"))
-    process = house.slot("poster").process
-    assert process
-    (house.directory / "back").touch()
-    house.until(lambda: house.line.slots["poster", 1].incarnation == "2")
-    house.line.unanswered_s = 9.0  # the manager's own line is later
+    pid = house.pid("poster")
+    house.line.unanswered_s = 30.0  # it has not asked since; the worker has
     began = time.monotonic()
     house.manager.run(lambda: time.monotonic() - began > 0.5)
-    assert lives(process.pid)
-    house.clock.ahead_s += 0.3
-    process._life_since_s = time.clock_gettime(time.CLOCK_BOOTTIME) - 8.1  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]  # noqa: SLF001  time that passed
-    house.until(lambda: not lives(process.pid))
+    assert lives(pid)
+    house.follow_a_killed_manager()  # it knows no more than what the worker says
+    house.manager.run(lambda: time.monotonic() - began > 1.0)
+    assert lives(pid)
+    (house.directory / "cut").touch()
+    house.until(lambda: house.line.ends, within_s=3)
+    assert not lives(pid)
+    assert house.line.ends[0].how == "cut off from the database: stopped before its leases could be taken"
+
+
+def test_what_the_worker_said_while_the_manager_stood_still_comes_before_the_verdict(house: House) -> None:
+    house.script(
+        "poster",
+        "at = time.clock_gettime(time.CLOCK_BOOTTIME)\n"
+        "ready('BUSY', step='step', acting=True, answered_at_s=at - 100)\n"
+        "while not Path('asks').exists(): time.sleep(0.01)\n"
+        "say(answered_at_s=time.clock_gettime(time.CLOCK_BOOTTIME)); Path('asked').touch(); live()",
+    )
+    house.want(poster=1)
+    house.until(lambda: house.are("BUSY", "poster"))
+    pid = house.pid("poster")
+    (house.directory / "asks").touch()
+    eventually((house.directory / "asked").exists, "it asked")
+    house.line.unanswered_s = 9.0
+    house.clock.ahead_s += 9.0
+    house.manager.tick()  # before a look at the pipe
+    house.turns(5)
+    assert lives(pid)
 
 
 def test_the_snapshot_says_what_is_here_and_since_when_the_database_is_away(house: House) -> None:

@@ -109,3 +109,26 @@ def test_without_a_pipe_nothing_is_told_and_all_is_kept() -> None:
     progress.item_failed()
     at = progress.snapshot
     assert (at.state, at.items, at.item_errors, at.ticks) == ("BUSY", 2, 1, 3)
+
+
+def test_an_answer_within_a_step_counts_only_in_an_unbroken_row(heard: Heard) -> None:
+    progress = heard.progress
+
+    def told(asked_at_s: float) -> float | None:
+        heard.words()
+        progress.answered(asked_at_s)
+        (word,) = heard.words()
+        return word["answered_at_s"]
+
+    assert told(100.0) == 100.0
+    progress.enter("BUSY", step="step")
+    assert told(105.0) == 105.0
+    assert told(113.0) == 113.0
+    assert told(121.1) is None  # what it held may be another's since
+    assert told(122.0) is None
+    progress.enter("READY")
+    assert told(130.0) == 130.0  # it holds nothing
+    progress.enter("BUSY", step="step")
+    assert told(135.0) == 135.0
+    progress.lose_life("the database is away")
+    assert heard.words()[-1]["answered_at_s"] is None

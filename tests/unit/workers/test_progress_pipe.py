@@ -20,6 +20,7 @@ BUSY = Word(
     healthy=False,
     acting=True,
     waits_for_database=True,
+    answered_at_s=123456.78,
 )
 
 
@@ -35,6 +36,11 @@ def ends() -> Iterator[tuple[int, int]]:
 def test_a_word_arrives_as_it_was_said(ends: tuple[int, int]) -> None:
     assert ProgressPipe(ends[1]).tell(BUSY)
     assert WordReader(ends[0]).read() == BUSY
+
+
+def test_what_a_newer_worker_says_beyond_a_word_is_passed_over(ends: tuple[int, int]) -> None:
+    os.write(ends[1], b'{"ticks":3,"state":"READY","mood":"good"}\n')
+    assert WordReader(ends[0]).read() == Word(ticks=3, state="READY")
 
 
 def test_of_many_words_the_newest_counts_and_each_is_given_once(ends: tuple[int, int]) -> None:
