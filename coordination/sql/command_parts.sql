@@ -23,7 +23,8 @@ BEGIN
 END $$;
 
 -- A host takes the parts whose turn it is and whose slots it has, with their commands: rows of a command before those of its parts, as
--- everywhere. Each is taken by one host.
+-- everywhere. Each is taken by one host. One that is about what leaves its host waits until that was taken from it: another host's pass may
+-- be on its way, which has not seen the order yet.
 CREATE OR REPLACE FUNCTION fleet.take_parts(host text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -36,7 +37,8 @@ BEGIN
         SELECT p.id FROM fleet.command_parts p
         JOIN fleet.commands c ON c.id = p.command AND c.state IN ('pending', 'running') AND c.expires_at > clock_timestamp()
         LEFT JOIN fleet.slots s ON s.worker = p.worker AND s.slot = p.slot
-        WHERE p.state = 'waiting' AND CASE WHEN p.pinned THEN p.host = take_parts.host
+        WHERE p.state = 'waiting' AND CASE WHEN p.pinned
+                THEN p.host = take_parts.host AND (s.host IS DISTINCT FROM p.host OR s.leaving IS NOT NULL)
                 ELSE s.host = take_parts.host AND s.leaving IS NULL END
           AND (coalesce(c.args->>'strategy', 'at_once') = 'at_once' OR NOT EXISTS (SELECT 1 FROM fleet.command_parts o
               WHERE o.command = p.command AND o.ordinal < p.ordinal AND o.state <> 'done'))

@@ -450,6 +450,20 @@ def test_fewer_and_more_slots_are_done_when_they_are_gone_or_up(
     assert get_command(console, more["id"])["state"] == "done"
 
 
+def test_a_drained_host_hears_of_it_when_its_slots_are_taken_though_anothers_pass_is_on_its_way(
+    pair: list[Manager], console: Database, owner: Owner
+) -> None:
+    asked = ask(console, "drain", None, host="a")
+    with owner.transaction():
+        owner.execute("SELECT pg_advisory_xact_lock(fleet.lock_key('hosts', 'shares'))")
+        share = pair[0].exchange()
+        assert [slot.runs for slot in share.slots] == [True, True]
+        assert not share.parts
+    share = pair[0].exchange()
+    assert not share.slots
+    assert [part.command for part in share.parts] == [asked["id"]] * 2
+
+
 def test_a_host_that_is_drained_by_command_is_done_when_nothing_is_left_on_it(
     pair: list[Manager], console: Database
 ) -> None:
