@@ -4,11 +4,13 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
+import psycopg
 import pytest
 
-from tests.host_process import HostProcess, eventually
+from tests.host_process import HostProcess, eventually, of_host
 
 WORKER = "planner/1"
 
@@ -74,6 +76,47 @@ def test_a_page_whose_port_another_program_took_ends_nobody(host: HostProcess) -
         a_killed_worker_is_born_again(host)
         assert host.role("fleet-manager") == manager
     eventually(lambda: answers(host.console_port), within_s=15, what="the page comes back by itself")
+
+
+def test_a_manager_process_that_is_stopped_is_followed_within_30_s_and_no_worker_is_touched(
+    host: HostProcess,
+) -> None:
+    manager = host.role("fleet-manager")
+    assert manager
+    workers = {each.pid for each in host.tree() if "/" in each.name()}
+    assert workers
+    manager.suspend()
+    eventually(
+        lambda: host.role("fleet-manager") not in (None, manager), within_s=30, what="another manager process"
+    )
+    eventually(lambda: "(the one before: it hung and was killed)" in host.said(), within_s=30, what=host.said)
+    assert {each.pid for each in host.tree() if "/" in each.name()} == workers
+    a_killed_worker_is_born_again(host)
+
+
+def test_a_fleet_whose_name_becomes_another_managers_drains_and_says_what_to_do(host: HostProcess) -> None:
+    stranger = uuid4()
+    with host.owner() as owner:
+        (name,) = owner.execute("SELECT name FROM fleet.hosts").fetchone() or ("",)
+        with owner.transaction():
+            owner.execute("UPDATE fleet.hosts SET state = 'left'")
+            owner.execute(
+                "SELECT fleet.open_host(%s, %s, 'elsewhere', '1', 1, '1', '', '1', '{}', '[]')",
+                (name, stranger),
+            )
+
+        def has_ended() -> bool:
+            with contextlib.suppress(psycopg.OperationalError):  # the server ends with the fleet
+                owner.execute("SELECT fleet.report_host(%s, %s, 0, NULL, 'ok')", (name, stranger))
+            assert host.process
+            return host.process.poll() is not None
+
+        eventually(has_ended, within_s=75, what=host.said, every_s=0.5)
+    assert host.process
+    assert host.process.returncode == 2
+    assert f"for 30 s {name} has been another manager's name" in host.said()
+    assert "SOCIALFLEET_HOST" in host.said()
+    assert of_host(host.state) == []
 
 
 def answers(port: int) -> bool:
