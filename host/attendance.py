@@ -16,7 +16,7 @@ from coordination.hosts import ProgramWorker, Share
 from coordination.incarnation import ProcessIdentity
 from coordination.process_ends import EndedProcess, record_process_ends
 from host.orders import ProcessEnd, SlotState
-from host.process_proof import boottime_s, machine_id, proof_of_death
+from host.process_proof import boottime_s, proof_of_death
 from host.slots.log_tail import how
 from host.wake_channel import WakeChannel
 from workers import registry
@@ -30,7 +30,15 @@ class Attendance:
     """What the control thread does on one connection; every method is one round trip, or none."""
 
     def __init__(
-        self, database: Database, host: str, *, me: ProcessIdentity, channel: WakeChannel, ask: Ask, say: Say
+        self,
+        database: Database,
+        host: str,
+        *,
+        me: ProcessIdentity,
+        machine: str,
+        channel: WakeChannel,
+        ask: Ask,
+        say: Say,
     ) -> None:
         """Name the parts.
 
@@ -38,6 +46,7 @@ class Attendance:
             database: a connection of the maintainer's, whose end is the end of this.
             host: the host's name.
             me: the manager's process.
+            machine: what names the machine across its boots; empty where nothing does.
             channel: whose state is told, and that is tested.
             ask: makes a call and notes when it was answered.
             say: takes a line and its severity.
@@ -45,6 +54,7 @@ class Attendance:
         self._database = database
         self._host = host
         self._me = me
+        self._machine = machine
         self._channel = channel
         self._ask = ask
         self._say = say
@@ -69,7 +79,7 @@ class Attendance:
                 self._host,
                 session=self._session,
                 manager=self._me,
-                machine=machine_id(),
+                machine=self._machine,
                 version=_version(),
                 labels=labels,
                 workers=[_program_worker(name, text) for name, text in workers.items()],

@@ -53,6 +53,7 @@ class Control:
         identity: ProcessIdentity | None = None,
         host: str | None = None,
         labels: Mapping[str, str] | None = None,
+        machine: str = "",
         answered_at_s: float | None = None,
     ) -> None:
         """Name the parts.
@@ -67,6 +68,7 @@ class Control:
             identity: who this manager is; read from the system if not given.
             host: the host's name in the fleet; the system's if not given.
             labels: of the host, for placement.
+            machine: what names the machine across its boots; empty where nothing does.
             answered_at_s: when the database answered the manager process before this one; see `Contact`.
         """
         self._dsn = dsn
@@ -77,6 +79,7 @@ class Control:
         self._me = identity or ProcessIdentity.of_this_process()
         self.host = host or self._me.host
         self._labels = dict(labels or {})
+        self._machine = machine
         self._lock = threading.Lock()
         self._orders: Orders | None = None
         self._taken = 0
@@ -311,7 +314,13 @@ class Control:
 
     def _attend(self, database: Database) -> None:
         attendance = Attendance(
-            database, self.host, me=self._me, channel=self._channel, ask=self._contact.ask, say=self._say
+            database,
+            self.host,
+            me=self._me,
+            machine=self._machine,
+            channel=self._channel,
+            ask=self._contact.ask,
+            say=self._say,
         )
         attendance.open(self._workers, self._labels)
         self._contact.accept()

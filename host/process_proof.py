@@ -16,14 +16,6 @@ def boottime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def machine_id() -> str:
-    """What names this machine across its boots; empty where nothing does."""
-    try:
-        return Path("/etc/machine-id").read_text("ascii").strip()
-    except (OSError, ValueError):
-        return ""
-
-
 def proof_of_death(life: Mapping[str, Any], here: ProcessIdentity, *, same_machine: bool) -> str | None:
     """How it is known that the process of a life is dead; None where it lives, or nobody can know from here.
 

@@ -29,6 +29,7 @@ PARTS = (
     "console.token",
     "sandbox.token",
     "account",
+    "machine",
     "fence",
     "manager.sock",
     "status.json",

@@ -21,7 +21,7 @@ from config import Config
 from coordination.accounts import Tier
 from coordination.database import Database
 from coordination.errors import DatabaseError
-from host import fleet_account, logins, ports, rehearsal_clock, x_account
+from host import fleet_account, logins, machine, ports, rehearsal_clock, x_account
 from host.control import Control
 from host.database_server import DatabaseServer
 from host.keeper.client import Keeper
@@ -350,6 +350,7 @@ class Up:
             wake_worker=self._wake_worker,
             host=self._config.socialfleet_host,
             labels=self._config.host_labels,
+            machine=machine.identity(self._state),
             answered_at_s=self._keeper.answered_at_s,
         )
         self._manager = manager = self._manage(

@@ -503,6 +503,24 @@ def test_what_a_predecessor_left_is_settled_by_what_proc_says(
         other.close()
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "is_dead"), [("m", "m", True), ("m", "another", False), ("", "", False)]
+)
+def test_another_boot_proves_a_life_dead_only_on_a_machine_that_is_known_to_be_the_same(
+    desks: Desks, fleet_database: FleetDatabase, before: str, now: str, is_dead: bool
+) -> None:
+    first = desks(machine=before)
+    first.until(lambda: bool(first.slots()))
+    first.control.stop()
+    with fleet_database.connect("poster") as life:
+        with psycopg.connect(fleet_database.superuser_dsn, autocommit=True) as owner:
+            owner.execute("UPDATE fleet.incarnations SET host = 'here', boot_id = 'an earlier one'")
+            then = desks(machine=now)
+            then.until(lambda: bool(then.slots()))
+            found = owner.execute("SELECT fleet.is_dead(%s)", (life.incarnation.id,)).fetchone()
+        assert found == (is_dead,)
+
+
 def test_a_database_that_goes_away_and_comes_back_is_told_once_and_taken_up_again(
     desk: Desk, fleet_database: FleetDatabase
 ) -> None:
