@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -153,6 +154,12 @@ class Config(Place):
         """What workers can be placed by: each label's value by its name."""
         labels = (label.strip().partition("=") for label in self.socialfleet_host_labels.split(","))
         return {name: value for name, equals, value in labels if equals}
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret value that it holds, for logs to hide."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
 
     @property
     def has_credentials(self) -> bool:

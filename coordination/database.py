@@ -9,9 +9,8 @@ from time import monotonic
 from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
-from psycopg import sql
 from psycopg.abc import PQGen
-from psycopg.adapt import Dumper
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -74,6 +73,18 @@ class _Number(Dumper):
         return str(obj).encode()
 
 
+def _adapters() -> AdaptersMap:
+    """What values become: made once, each connection's own would be a copy of all that psycopg knows."""
+    adapters = AdaptersMap(psycopg.adapters)
+    adapters.register_dumper(int, _Number)
+    adapters.register_dumper(float, _Number)
+    return adapters
+
+
+_ADAPTERS = _adapters()
+_OPTIONS = " ".join(f"-c {key}={value}" for key, value in SESSION.items())
+
+
 class Database:
     """One connection for one thread; opened at first use and again after it was lost.
 
@@ -121,15 +132,15 @@ class Database:
 
     def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
         """Run a named query of `coordination/queries` and give all its rows. One round trip."""
-        return self._run(sql.SQL(cast("LiteralString", queries()[query])), parameters)
+        return self._run(queries()[query].encode(), parameters)
 
     def select(self, statement: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
         """Run a SELECT that SQLAlchemy built (see `coordination.lists`) and give all its rows."""
-        return self._run(sql.SQL(cast("LiteralString", statement)), parameters)
+        return self._run(statement.encode(), parameters)
 
     def listen(self, channel: LiteralString) -> None:
         """Ask for wake-ups on this connection."""
-        self._run(sql.SQL("LISTEN {}").format(sql.Identifier(channel)), {})
+        self._run(b"LISTEN " + _identifier(channel).encode(), {})
 
     def notifications(self, timeout_s: float) -> Iterator[str]:
         """Give the payloads that arrive within `timeout_s`, ending early after the first burst of them."""
@@ -150,7 +161,7 @@ class Database:
 
     def seen_pid(self) -> int:
         """The server process, as one transaction sees it: another one than was told is behind a pooler."""
-        return int(self._run(sql.SQL("SELECT pg_backend_pid() AS pid"), {})[0]["pid"])
+        return int(self._run(b"SELECT pg_backend_pid() AS pid", {})[0]["pid"])
 
     def _connect(self) -> _Connection:
         if self._connection is not None and not self._connection.closed:
@@ -159,15 +170,15 @@ class Database:
         # Also after close(): a session whose locks mean something must not come back as another session.
         if self._opened and not self._reconnect:
             raise errors.DatabaseUnavailableError("the connection was lost")
-        options = " ".join(f"-c {key}={value}" for key, value in SESSION.items())
         try:
             connection = _Connection.connect(
                 self._dsn,
                 autocommit=True,
+                context=_ADAPTERS,
                 row_factory=dict_row,
                 application_name=f"socialfleet {self._name}"[:63],
                 connect_timeout=self._connect_timeout_s,
-                options=options,
+                options=_OPTIONS,
                 keepalives_idle=5,  # this side too notices within 5 + 3 x 2 s that the server's host is gone
                 keepalives_interval=2,
                 keepalives_count=3,
@@ -182,8 +193,6 @@ class Database:
         except psycopg.Error as error:
             raise self._translated(error) from None
         connection.add_notice_handler(self._notice)
-        connection.adapters.register_dumper(int, _Number)
-        connection.adapters.register_dumper(float, _Number)
         connection.while_waiting = self.while_waiting
         self._connection = connection
         self._opened = True
@@ -193,9 +202,7 @@ class Database:
         if diagnostic.severity_nonlocalized == "WARNING":
             self._warned = True
 
-    def _run(
-        self, statement: sql.Composed | sql.SQL, parameters: Mapping[str, object]
-    ) -> list[dict[str, Any]]:
+    def _run(self, statement: bytes, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
         connection = self._connect()
         try:
             cursor = connection.execute(statement, parameters or None)
@@ -256,13 +263,14 @@ class Database:
 
 
 @cache
-def _call_statement(function: LiteralString, names: tuple[str, ...]) -> sql.Composed:
-    return sql.SQL("SELECT fleet.{}({}) AS result").format(
-        sql.Identifier(function),
-        sql.SQL(", ").join(
-            sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in names
-        ),
-    )
+def _call_statement(function: LiteralString, names: tuple[str, ...]) -> bytes:
+    """Write the call; psycopg's own composing of it would be a hundred objects, walked anew at each call."""
+    arguments = ", ".join(f"{_identifier(name)} => %({name})s" for name in names)
+    return f"SELECT fleet.{_identifier(function)}({arguments}) AS result".encode()
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 @cache

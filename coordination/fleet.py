@@ -1,6 +1,7 @@
 """Fleet: one process's place in the fleet, with one attribute a primitive."""
 
-from typing import Self
+from collections.abc import Callable
+from typing import Generic, Self, TypeVar
 
 from coordination.accounts import Accounts
 from coordination.alerts import Alerts
@@ -28,6 +29,23 @@ from coordination.schedules import Schedules
 from coordination.session import Session
 from coordination.settings import Settings
 
+Kind = TypeVar("Kind")
+
+
+class _Primitive(Generic[Kind]):
+    """A primitive that is made when it is first asked for: no worker uses them all."""
+
+    def __init__(self, kind: Callable[[Session], Kind]) -> None:
+        self._kind = kind
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, fleet: "Fleet", _owner: type) -> Kind:
+        made = self._kind(fleet.session)
+        fleet.__dict__[self._name] = made  # found there before this from now on
+        return made
+
 
 class Fleet:
     """One incarnation and its primitives, on two connections: its own (liveness, beats) and the work's.
@@ -35,31 +53,32 @@ class Fleet:
     The work connection belongs to one thread; `heartbeats` and `incarnation` to one other at most.
     """
 
+    engagement = _Primitive(Engagement)
+    rate_limits = _Primitive(RateLimits)
+    messages = _Primitive(Messages)
+    conflicts = _Primitive(Conflicts)
+    jobs = _Primitive(Jobs)
+    schedules = _Primitive(Schedules)
+    ledger = _Primitive(Ledger)
+    settings = _Primitive(Settings)
+    flags = _Primitive(Flags)
+    audit = _Primitive(Audits)
+    accounts = _Primitive(Accounts)
+    policy = _Primitive(Policy)
+    opt_outs = _Primitive(OptOuts)
+    readings = _Primitive(Readings)
+    candidates = _Primitive(Candidates)
+    interactions = _Primitive(Interactions)
+    runs = _Primitive(Runs)
+    failed_items = _Primitive(FailedItems)
+    health = _Primitive(HealthReports)
+    alerts = _Primitive(Alerts)
+    retention = _Primitive(Retention)
+
     def __init__(self, dsn: str, incarnation: Incarnation) -> None:
         self.incarnation = incarnation
         self.database = Database(dsn, name=f"{incarnation.worker}/{incarnation.slot}")
-        session = Session(self.database, incarnation.id)
-        self.engagement = Engagement(session)
-        self.rate_limits = RateLimits(session)
-        self.messages = Messages(session)
-        self.conflicts = Conflicts(session)
-        self.jobs = Jobs(session)
-        self.schedules = Schedules(session)
-        self.ledger = Ledger(session)
-        self.settings = Settings(session)
-        self.flags = Flags(session)
-        self.audit = Audits(session)
-        self.accounts = Accounts(session)
-        self.policy = Policy(session)
-        self.opt_outs = OptOuts(session)
-        self.readings = Readings(session)
-        self.candidates = Candidates(session)
-        self.interactions = Interactions(session)
-        self.runs = Runs(session)
-        self.failed_items = FailedItems(session)
-        self.health = HealthReports(session)
-        self.alerts = Alerts(session)
-        self.retention = Retention(session)
+        self.session = Session(self.database, incarnation.id)
         self.heartbeats = Heartbeats(incarnation)
 
     def close(self, reason: str = "closed") -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from pydantic import SecretStr
-
 from config import Config
 from workers.errors import NeedNotMetError
 
@@ -101,11 +99,7 @@ class Context:
 
     def secrets(self) -> list[str]:
         """Every secret value that this process knows, for the logs to hide."""
-        known = [
-            value.get_secret_value()
-            for value in (getattr(self.config, name) for name in Config.model_fields)
-            if isinstance(value, SecretStr)
-        ]
+        known = list(self.config.secrets)
         try:
             own = json.loads((self.state_dir / "sandbox" / "credentials.json").read_text("utf-8"))
             known += [str(own[name]) for name in own if str(name).startswith("x_")]

@@ -10,6 +10,7 @@ the two leaves a message that is handled again, by its heir. So a handler's effe
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -65,6 +66,7 @@ def handles(type: MessageType, model: type[BaseModel]) -> Callable[[Method], Met
 Handlers = Mapping[tuple[str, str | None], Handler]
 
 
+@cache
 def find(kind: type) -> Handlers:
     """Give the handlers of a worker's class, by type and kind.
 

@@ -1,7 +1,8 @@
 """Intervals: how often a worker's duties come round, in seconds of fleet time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 Method = TypeVar("Method", bound=Callable[[Any], None])
@@ -44,7 +45,8 @@ def also(every: Interval) -> Callable[[Method], Method]:
     return mark
 
 
-def further_duties(kind: type) -> dict[str, Interval]:
+@cache
+def further_duties(kind: type) -> Mapping[str, Interval]:
     """The methods of a worker that `also` marked, by name."""
     found: dict[str, Interval] = {}
     for name in dir(kind):

@@ -3,6 +3,8 @@
 import faulthandler
 import random
 import signal
+from contextlib import suppress
+from importlib import import_module
 from threading import Event
 from time import monotonic
 from typing import Final
@@ -16,11 +18,12 @@ from coordination.errors import (
     PermissionRefusedError,
     PoolerInBetweenError,
 )
-from workers import registry
-from workers.base import Worker
-from workers.context import Context, default_account
+from workers import handlers, registry
+from workers.base import Worker, read_settings
+from workers.context import Context, Platform, default_account
 from workers.drain import Drain, DrainAskedError
 from workers.errors import NeedNotMetError, WorkerError
+from workers.intervals import further_duties
 from workers.lifecycle import Life
 from workers.logs import Log, add_context, set_up
 from workers.progress import Progress
@@ -43,9 +46,25 @@ TOLD_S: Final = 30.0
 """The log says this often that the process still waits."""
 
 log = Log("process")
+_prepared: dict[str, type[Worker]] = {}
 
 
-def run(name: str, *, slot: int, config: Config) -> int:
+def prepare(name: str, *, config: Config) -> None:
+    """Find what each process of this worker needs to know of it, once for all that are forked from this one.
+
+    A fault is left for the worker's own process to meet, and to tell.
+    """
+    with suppress(Exception, SystemExit):
+        kind = registry.get(name)
+        handlers.find(kind)
+        further_duties(kind)
+        read_settings(kind, {})
+        if Platform.X in kind.needs:
+            import_module("workers.platforms.x").prepare(config.x_url)
+        _prepared[name] = kind
+
+
+def run(name: str, *, slot: int, config: Config, account: str | None = None) -> int:
     """Run one worker until SIGTERM or SIGINT; give the process's exit code.
 
     A database that is away ends nothing: the process waits, and goes on as a new incarnation. The same
@@ -55,14 +74,15 @@ def run(name: str, *, slot: int, config: Config) -> int:
     _take_stacks()
     progress = Progress(ProgressPipe.from_environment())
     progress.repeat()
-    context = Context(config=config, account=config.socialfleet_account or default_account(config), slot=slot)
+    account = account or config.socialfleet_account or default_account(config)
+    context = Context(config=config, account=account, slot=slot)
     set_up(debug=config.debug, secrets=context.secrets())
     add_context(worker=name, slot=slot)
     stir = Event()
     drain = Drain(stir)
     drain.on_signals()
     try:
-        kind = registry.get(name)
+        kind = _prepared.get(name) or registry.get(name)
         progress.allow(kind.stall_after_s)
         _Lives(kind, context, progress, drain, stir).live()
     except (NeedNotMetError, WorkerError, PoolerInBetweenError) as error:

@@ -74,6 +74,7 @@ class Template:
             self._prepare()
             gc.collect()
             self._plugs = [bytes(size - BYTES_HEAD) for size in SIZES for _ in range(PLUGS)]
+            _forget_lookups()
             gc.freeze()  # a collection in a child must not touch, and so copy, what is here
 
     def _prepare(self) -> None:
@@ -127,13 +128,21 @@ def of_the_fleet() -> Template:
     points = entry_points(group=GROUP)
     modules |= {point.module: point.name for point in points}
     packages = OURS | {point.module.partition(".")[0] for point in points}
-    return Template(modules=modules, packages=packages, prepare=_prepare_workers)
+    names = [name for name in modules.values() if name != EVERYBODY]
+    return Template(modules=modules, packages=packages, prepare=lambda: _prepare_workers(names))
 
 
-def _prepare_workers() -> None:
-    """Read the configuration, and what a login needs of the library that the client came with."""
-    prepare()
+def _prepare_workers(names: Sequence[str]) -> None:
+    """Read the configuration, what the workers are, and what a login needs of the client's own library."""
+    prepare(names)
     _open_cryptography()
+
+
+def _forget_lookups() -> None:
+    """Empty the cache of attribute lookups: each that a fork replaced would write into the name before."""
+    forget = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)
+    if forget is not None:
+        forget()
 
 
 def _open_cryptography() -> None:

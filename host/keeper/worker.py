@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,26 +34,29 @@ class _Read:
 _read: _Read | None = None
 
 
-def prepare() -> None:
-    """Read the configuration for the forks to come.
+def prepare(names: Sequence[str]) -> None:
+    """Read the configuration for the forks to come, and find what these workers are.
 
-    Reading it writes into 3 MB of what a fork shares with its template: once here instead of once in each.
+    It writes into some 4 MB of what a fork shares with its template: once here instead of once in each.
     """
     global _read  # noqa: PLW0603  what forks find
     config = import_module("config")
     written = _written()  # before: a file that is changed meanwhile is read again
     try:
         _read = _Read(config=config.load(), environment=_environment(), written=written)
+        _ = _read.config.secrets
     except config.ConfigError:
         _read = None  # each worker says so in its own log
+        return
+    for name in names:
+        import_module("workers.process").prepare(name, config=_read.config)
 
 
 def _config() -> "Config":
     """The configuration as `prepare` read it, where reading it again would give the same."""
-    given = os.environ.get(ACCOUNT)
     if _read is None or (_environment(), _written()) != (_read.environment, _read.written):
         return import_module("config").load()
-    return _read.config.model_copy(update={"socialfleet_account": given}) if given else _read.config
+    return _read.config
 
 
 def _environment() -> dict[str, str]:
@@ -76,7 +80,8 @@ def run(name: str, slot: int) -> int:
     except config.ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201  the log's last words
         return NEEDS_A_PERSON
-    return int(import_module("workers.process").run(name, slot=slot, config=settings))
+    account = os.environ.get(ACCOUNT)
+    return int(import_module("workers.process").run(name, slot=slot, config=settings, account=account))
 
 
 def function(entry: str) -> Any:

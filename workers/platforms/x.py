@@ -5,9 +5,10 @@ the outside world needs. The errors are drawn in `x_errors`, a write's outcomes 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from ssl import SSLContext
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -269,6 +270,14 @@ class X:
         return trust() if urlsplit(self.base_url).scheme == "https" else None
 
 
+def prepare(base_url: str) -> None:
+    """Do what every process that talks to X does first, once for all that are forked from this one."""
+    _is_address(base_url)
+    with suppress(ValueError):
+        XCredentials.model_validate_json("{}")
+
+
+@cache
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(requests.Request("GET", url).prepare().url or "")
