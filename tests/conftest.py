@@ -1,5 +1,6 @@
 """What every test can ask for: a PostgreSQL server, chosen with --postgres."""
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from tests.postgres_servers import Choice, Server, choices
 
+# A person's shell has it not, and what is printed too late would not be seen with it.
+os.environ.pop("PYTHONUNBUFFERED", None)
 ON_EVERY_SERVER = ("integration/coordination/", "migration/")
 
 

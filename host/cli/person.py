@@ -97,7 +97,7 @@ class Person:
         text = json.dumps(value, ensure_ascii=False, default=str)
         if not text.isprintable():
             text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
-        print(text)
+        print(text, flush=True)
 
     def say(self, text: str, kind: str = "") -> None:
         """Print one line for people; `kind` is a severity."""
@@ -125,3 +125,4 @@ class Person:
         for row, kind in zip_longest(cells, ["", *kinds], fillvalue=""):
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             print(painted(line.rstrip(), kind, sys.stdout))
+        sys.stdout.flush()  # what follows may take its time
