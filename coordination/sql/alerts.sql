@@ -78,7 +78,7 @@ BEGIN
     UPDATE fleet.alerts a SET acknowledged_by = left(acknowledge_alert.actor, 200), acknowledged_at = clock_timestamp()
     WHERE a.id = acknowledge_alert.alert RETURNING * INTO seen;
     IF NOT FOUND THEN
-        PERFORM fleet.refuse('alert', acknowledge_alert.alert::text, 'the id of an alert: see socialfleet alerts');
+        PERFORM fleet.refuse('alert', acknowledge_alert.alert::text, 'the id of an alert: see socialfleet alerts list');
     END IF;
     PERFORM fleet.write_audit(actor, 'acknowledge_alert', seen.key, acknowledge_alert.reason);
     RETURN jsonb_build_object('id', seen.id::text, 'key', seen.key, 'open', seen.cleared_at IS NULL);

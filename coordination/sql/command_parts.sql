@@ -124,7 +124,7 @@ BEGIN
             UPDATE fleet.command_parts p SET state = 'timed_out', finished_at = real,
                 result = CASE WHEN p.state = 'waiting' AND p.taken_at IS NULL AND NOT EXISTS (SELECT 1 FROM fleet.slots s
                         JOIN fleet.hosts h ON h.name = s.host WHERE s.worker = p.worker AND s.slot = p.slot AND h.state = 'live')
-                    THEN 'no live host has it: see socialfleet hosts'
+                    THEN 'no live host has it: socialfleet status says why'
                     ELSE 'not done in time' || coalesce(': ' || p.result, '') END
             WHERE p.command = asked.id AND p.state IN ('waiting', 'running', 'watching');
         END IF;

@@ -213,6 +213,7 @@ BEGIN
     PERFORM fleet.write_audit(actor, 'declare_host_gone', known.name, declare_host_gone.reason);
     UPDATE fleet.hosts h SET state = 'gone', changed_by = declare_host_gone.actor, reason = declare_host_gone.reason
     WHERE h.name = known.name;
+    PERFORM 1 FROM fleet.incarnations i WHERE i.host = known.name AND i.died_at IS NULL ORDER BY i.id FOR NO KEY UPDATE;
     UPDATE fleet.incarnations i SET died_at = real, death = left(format('%s says that host %s is gone: %s', actor, known.name,
             declare_host_gone.reason), 500), ended_at = coalesce(i.ended_at, real), end_reason = coalesce(i.end_reason, 'its host is gone')
     WHERE i.host = known.name AND i.died_at IS NULL AND i.started_at <= known.seen_at + interval '10 seconds';

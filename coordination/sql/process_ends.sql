@@ -23,14 +23,19 @@ BEGIN
     ON CONFLICT ON CONSTRAINT process_ends_pkey DO UPDATE SET exit_code = excluded.exit_code, how = excluded.how,
         ended_at = least(process_ends.ended_at, excluded.ended_at)
         WHERE process_ends.exit_code IS NULL AND excluded.exit_code IS NOT NULL;
-    -- A life names its host as its process saw it; within one boot the number, its namespace and its start time say it all.
-    UPDATE fleet.incarnations i SET died_at = p.ended_at, death = p.how, ended_at = coalesce(i.ended_at, p.ended_at),
-        end_reason = coalesce(i.end_reason, p.how)
-    FROM jsonb_to_recordset(record_process_ends.ends) AS e(pid integer, pid_started text, boot_id text, pid_namespace text)
-    JOIN fleet.process_ends p ON (p.boot_id, p.pid_namespace, p.pid, p.pid_started, p.host)
-        = (e.boot_id, e.pid_namespace, e.pid, e.pid_started, record_process_ends.host)
-    WHERE (i.boot_id, i.pid_namespace, i.pid, i.pid_started) = (e.boot_id, e.pid_namespace, e.pid, e.pid_started)
-      AND i.died_at IS NULL AND (i.host = record_process_ends.host OR e.boot_id <> '');
+    -- A life names its host as its process saw it; within one boot the number, its namespace and its start time say it all. Taken by key:
+    -- a manager that was thought gone, or a person who says so of its host, may be closing the same lives.
+    UPDATE fleet.incarnations i SET died_at = e.ended_at, death = e.how, ended_at = coalesce(i.ended_at, e.ended_at),
+        end_reason = coalesce(i.end_reason, e.how)
+    FROM (SELECT i.id, p.ended_at, p.how
+        FROM jsonb_to_recordset(record_process_ends.ends) AS e(pid integer, pid_started text, boot_id text, pid_namespace text)
+        JOIN fleet.process_ends p ON (p.boot_id, p.pid_namespace, p.pid, p.pid_started, p.host)
+            = (e.boot_id, e.pid_namespace, e.pid, e.pid_started, record_process_ends.host)
+        JOIN fleet.incarnations i
+            ON (i.boot_id, i.pid_namespace, i.pid, i.pid_started) = (e.boot_id, e.pid_namespace, e.pid, e.pid_started)
+        WHERE i.died_at IS NULL AND (i.host = record_process_ends.host OR e.boot_id <> '')
+        ORDER BY i.id FOR NO KEY UPDATE OF i) e
+    WHERE i.id = e.id;
     GET DIAGNOSTICS closed = ROW_COUNT;
     RETURN closed;
 END $$;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6cfbcf84fb4c5ada"
+functions = "df16188fde6c523d"
 
 
 def upgrade() -> None:

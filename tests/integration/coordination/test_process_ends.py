@@ -1,17 +1,19 @@
 """Process ends: what proves that a process is dead, and what does not."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from coordination import Fleet
+from coordination import Fleet, hosts
 from coordination.incarnation import ProcessIdentity
 from coordination.process_ends import EndedProcess, record_process_ends
 from host.process_proof import ANOTHER_BOOT, NO_SUCH_PROCESS, proof_of_death
 from tests.integration.conftest import FleetDatabase
-from tests.integration.coordination.managers import Manager, managed
-from tests.integration.coordination.tables import Owner, planted, rows, value
+from tests.integration.coordination.managers import Manager, managed, silence
+from tests.integration.coordination.tables import Owner, kill_session, planted, rows, value
 
 
 def life(owner: Owner, fleet: Fleet) -> dict[str, Any]:
@@ -121,6 +123,47 @@ def test_a_life_that_ended_in_good_order_is_dead_only_with_its_process(
         record(manager, end(told, exit_code=0, how="ended by itself"))
         assert is_dead(owner, fleet.incarnation.id)
         assert life(owner, fleet)["end_reason"] == "drained"
+
+
+@pytest.mark.parametrize("who", ["the manager", "a person"])
+def test_who_closes_several_lives_takes_them_by_key(
+    fleet_database: FleetDatabase, owner: Owner, who: str
+) -> None:
+    low, high = UUID(int=1), UUID(int=2**128 - 1)
+    lives = [
+        {"worker": "alpha", "slot": n, "pid": n, "pid_started": "1", "boot_id": "b", "pid_namespace": "1"}
+        for n in (1, 2)
+    ]
+    with (
+        managed(fleet_database, "a") as (a,),
+        ThreadPoolExecutor(1) as threads,
+        closing(fleet_database.database("console")) as person,
+    ):
+        for name, told in zip((high, low), lives, strict=True):  # in the table the other way round
+            owner.execute(
+                "INSERT INTO fleet.incarnations (id, worker, slot, host, pid, pid_started, boot_id, "
+                "pid_namespace, started_at) VALUES (%s, 'alpha', %s, 'a', %s, '1', 'b', '1', "
+                "clock_timestamp() - interval '1 minute')",
+                (name, told["slot"], told["pid"]),
+            )
+        if who == "a person":
+            a.close()
+            kill_session(owner, "test manager a")
+            silence(owner, "a", 11)
+        with owner.transaction():
+            owner.execute("SELECT 1 FROM fleet.incarnations WHERE id = %s FOR UPDATE", (low,))
+            if who == "a person":
+                done = threads.submit(hosts.declare_host_gone, person, "a", actor="me", reason="it burnt")
+            else:
+                done = threads.submit(record, a, *map(end, lives))
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not done.done() and not value(owner, waiting):
+                pass
+            assert not done.done()
+            owner.execute("SELECT 1 FROM fleet.incarnations WHERE id = %s FOR UPDATE NOWAIT", (high,))
+        done.result(10)
+        assert is_dead(owner, low)
+        assert is_dead(owner, high)
 
 
 def test_a_life_that_nobody_knows_is_not_dead(owner: Owner) -> None:
