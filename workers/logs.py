@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO, cast
 VARIABLE: Final = "SOCIALFLEET_LOG"
 """The environment's name for the file that stdout and stderr are, which somebody may rename at any time."""
 
+logging.getLogger("socialfleet").setLevel(logging.INFO)
 _context: ContextVar[dict[str, Any]] = ContextVar("log_context", default={})  # noqa: B039  replaced, never changed
 
 
@@ -69,8 +70,15 @@ def set_up(*, debug: bool, secrets: Iterable[str], stream: TextIO | None = None)
     handler = _OwnFile(out, Path(path)) if path and stream is None else logging.StreamHandler(out)
     hidden = tuple(sorted({value for value in secrets if len(value) > 3}, key=len, reverse=True))  # noqa: PLR2004  shorter ones are no secrets
     handler.setFormatter(_Readable(hidden) if out.isatty() else _JsonLines(hidden))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("socialfleet").setLevel(logging.DEBUG if debug else logging.INFO)
+    logging.basicConfig(handlers=[handler], force=True)
+    _let_pass(logging.root, logging.WARNING)
+    _let_pass(logging.getLogger("socialfleet"), logging.DEBUG if debug else logging.INFO)
+
+
+def _let_pass(logger: logging.Logger, level: int) -> None:
+    """Set a logger's level, if it is another: that empties a cache of every logger that there is."""
+    if logger.level != level:
+        logger.setLevel(level)
 
 
 class _OwnFile(logging.StreamHandler[TextIO]):

@@ -24,6 +24,7 @@ WAKE_FD = "SOCIALFLEET_WAKE_FD"
 STACKS_FD = "SOCIALFLEET_STACKS_FD"
 LOG = "SOCIALFLEET_LOG"
 NO_PROGRAM = 127  # as shells say it
+INTERRUPTED = 130
 STREAMS = (0, 1, 2)
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 FOR_WORKERS = (signal.SIGUSR1, signal.SIGUSR2)
@@ -72,18 +73,24 @@ def separate(
     close_others(keep)
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     logging.root.handlers.clear()
-    for logger in logging.root.manager.loggerDict.values():
-        if isinstance(logger, logging.Logger):
-            logger.handlers.clear()
     random.seed()
-    for number in signal.valid_signals():
-        if number not in {signal.SIGKILL, signal.SIGSTOP}:
-            with suppress(OSError, ValueError):  # the C library keeps some for itself
-                signal.signal(number, signal.SIG_DFL)
+    for number in range(1, signal.NSIG):
+        with suppress(OSError, ValueError):  # the kernel keeps two for itself, the C library some
+            signal.signal(number, signal.SIG_DFL)
     for ignored in (*IGNORED_BY_PYTHON, *FOR_WORKERS):
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def forget_handlers() -> None:
+    """Take what modules added at their import from every logger.
+
+    Before a fork: in each fork it would copy the page of every logger that there is.
+    """
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
 
 
 def close_others(keep: Collection[int]) -> None:
@@ -101,6 +108,8 @@ def leave(body: Callable[[], int]) -> NoReturn:
         code = body()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:  # it came before this process could take it in its own way
+        code = INTERRUPTED
     except BaseException:  # noqa: BLE001  the last one who could tell it
         traceback.print_exc()
     finally:

@@ -2,18 +2,21 @@
 
 import ctypes
 import gc
+import hmac
 import os
 import pkgutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from types import GeneratorType, NoneType
 
+from host.keeper import newborn
 from host.keeper.worker import ENTRY, function, prepare
 
 GROUP = "socialfleet.workers"
@@ -30,6 +33,8 @@ PLUGS = 200
 on pages of its own, instead of copying a shared page for each little thing."""
 OPENED = 0x2 | 0x4 | 0x8 | 0x40
 """OPENSSL_INIT_*: texts of errors, all ciphers, all digests, its configuration file."""
+ABSTRACT = (Iterable, Mapping, MutableMapping, Sequence)
+PLAIN = (NoneType, bool, int, float, str, bytes, tuple, list, dict, set, frozenset, GeneratorType)
 Stamp = tuple[int, int, int]
 
 
@@ -69,6 +74,7 @@ class Template:
             import_module(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001  a worker's own fault, told by its own process
             self.failed[self.modules.get(module, EVERYBODY)] = f"{type(error).__name__}: {error}"
+        newborn.forget_handlers()
         if not self._waiting:
             self._stamps = self._look()
             self._prepare()
@@ -135,7 +141,15 @@ def of_the_fleet() -> Template:
 def _prepare_workers(names: Sequence[str]) -> None:
     """Read the configuration, what the workers are, and what a login needs of the client's own library."""
     prepare(names)
+    _introduce_kinds()
     _open_cryptography()
+
+
+def _introduce_kinds() -> None:
+    """Let abstract kinds meet the plain ones: at a first meeting each goes through all of its subclasses."""
+    for abstract in ABSTRACT:
+        for kind in PLAIN:
+            issubclass(kind, abstract)
 
 
 def _forget_lookups() -> None:
@@ -146,11 +160,13 @@ def _forget_lookups() -> None:
 
 
 def _open_cryptography() -> None:
-    """Let libpq's OpenSSL make its tables, half a megabyte, before the forks.
+    """Let Python's OpenSSL and libpq's make their tables, half a megabyte, before the forks.
 
     Nothing where libpq brought none of its own: then it is opened at the first login, as ever. Random numbers
     come anew all the same: OpenSSL seeds them in each process that finds itself forked.
     """
+    for digest in ("sha1", "sha256"):
+        hmac.new(b"key", b"word", digest).digest()  # Python's own OpenSSL
     with open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123  no file of the disk
         paths = {line.split()[-1] for line in maps if "psycopg" in line and "/libcrypto" in line}
     with suppress(OSError, AttributeError):

@@ -274,7 +274,7 @@ def prepare(base_url: str) -> None:
     """Do what every process that talks to X does first, once for all that are forked from this one."""
     _is_address(base_url)
     with suppress(ValueError):
-        XCredentials.model_validate_json("{}")
+        XCredentials.model_validate_json('{"x_consumer_key": ""}')
 
 
 @cache
