@@ -1,6 +1,15 @@
 """WorkerManager: each worker an OS process, as many as the fleet wants, kept alive; and the CLI's entry."""
 
+import os
+import signal
 import sys
+
+if (__name__ == "__main__" or sys.argv[0].endswith("socialfleet")) and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    # Importing the rest takes a second or two, in which Ctrl-C shall not show where in it that was.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # as shells say it
+
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +29,7 @@ from host.slots.ground import Ground
 from host.slots.line import Line
 from host.slots.local_orders import LocalOrders
 from host.slots.log_file import Rotation
+from host.slots.log_rotation import LogRotation
 from host.slots.log_tail import how
 from host.slots.parts import Parts
 from host.slots.slot import Slot
@@ -110,7 +120,6 @@ class WorkerManager:
             stop_timeout_s=stop_timeout_s,
             clock=clock,
             spread=spread,
-            rotation=rotation or Rotation(),
         )
         self._parts = Parts(line, self._slots, clock)
         self._snapshot = Snapshot(state)
@@ -119,6 +128,7 @@ class WorkerManager:
             state, self._orders.answer, watch=supervisor.watch, unwatch=supervisor.unwatch
         )
         self._echo = Echo(logs) if to_stdout else None
+        self._rotation = LogRotation(logs, rotation)
         self._turned_at = clock()
         self._sampled_at = float("-inf")
         self._begun = False
@@ -183,7 +193,7 @@ class WorkerManager:
         )
 
     def tick(self) -> None:
-        """Look after every slot, fence what is cut off, measure and rotate what is due."""
+        """Look after every slot, fence what is cut off, measure what is due."""
         now, due = self._clock(), self._due()
         turn_s = now - self._turned_at
         if turn_s < TURN_S and (due is None or due > now):
@@ -240,6 +250,7 @@ class WorkerManager:
     def leave(self) -> None:
         """Give back files and sockets and touch no worker, as the end of this process would; once."""
         self._local.close()
+        self._rotation.stop()
         if self._echo is not None:
             self._echo.stop()
         for slot in self._slots.values():
@@ -276,6 +287,7 @@ class WorkerManager:
                 slot.start()
         with suppress(OSError):  # without the socket only local orders are missing; the fleet runs
             self._local.open()
+        self._rotation.start()
         if self._echo is not None:
             self._echo.start()
 
@@ -301,7 +313,6 @@ class WorkerManager:
         found = usage.measure(roots) if roots else {}
         for slot in self._slots.values():
             slot.measured(found)
-            slot.log.rotate_if_due()
 
     def _note_outage(self) -> None:
         if not self._line.is_away:
@@ -314,6 +325,8 @@ class WorkerManager:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `socialfleet`; give the exit code."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return cli.main(sys.argv[1:] if arguments is None else arguments, manage=WorkerManager)
 
 

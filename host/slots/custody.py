@@ -33,7 +33,7 @@ class Custody:
         self._log_offset = 0
         self._asked_at = 0.0
         self._left: dict[int, str] = {}
-        self.log = LogFile(ground.logs / f"{self._worker}-{self._slot}.jsonl", ground.rotation)
+        self.log = LogFile(ground.logs / f"{self._worker}-{self._slot}.jsonl")
 
     def resume(self, pid: int, reason: str) -> None:
         """Know that an earlier manager process told one to drain."""

@@ -69,6 +69,9 @@ class _Opened:
 
     def copy(self, write: Callable[[bytes], None]) -> None:
         """Give its whole lines that are new."""
+        if os.fstat(self.file.fileno()).st_size < self.file.tell():  # carried off, and emptied
+            self.file.seek(0)
+            self.rest = b""
         while read := self.file.read(CHUNK_BYTES):
             *lines, self.rest = (self.rest + read).split(b"\n")
             if lines:

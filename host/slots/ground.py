@@ -8,7 +8,6 @@ from pathlib import Path
 from host.keeper.client import Keeper
 from host.orders import SlotName
 from host.slots.line import Line
-from host.slots.log_file import Rotation
 from host.slots.wakes import Wakes
 
 EXCUSED_S = 5.0
@@ -29,7 +28,6 @@ class Ground:
         stop_timeout_s: how long a worker may drain before it is killed.
         clock: monotonic seconds.
         spread: the share, 0 to 1, of each backoff; None for chance.
-        rotation: when logs are rotated.
         wakes: the eventfds of the processes.
         changes: rises with everything about a slot that is worth telling.
     """
@@ -44,7 +42,6 @@ class Ground:
     stop_timeout_s: float = 10.0
     clock: Callable[[], float] = time.monotonic
     spread: Callable[[], float] | None = None
-    rotation: Rotation = field(default_factory=Rotation)
     wakes: Wakes = field(default_factory=Wakes)
     changes: int = 0
     _was_away: bool = False

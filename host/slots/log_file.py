@@ -1,14 +1,15 @@
-"""A slot's log file: renamed to .1, .2, ... when it is large or old; its writer opens it anew by itself.
+"""A log file: renamed to .1, .2, ... when it is large or old; a worker that writes it opens it anew.
 
-Nothing is copied and nobody waits: a writer looks before each line whether its file still has its name
-(`workers.logs`), and a line that it wrote before it looked is in the file that was renamed. So a rotation
-may be done at any time, by anyone, and loses no line.
+A worker looks before each line that it logs whether its file still has its name (`workers.logs`), and a line
+that it wrote before it looked is in the file that was renamed. So a rotation may be done at any time, by
+anyone, and loses no line. Other programs don't look, nor does what a worker prints past its logger: there a
+file is copied when it is large, then emptied; what is written between the two, a moment, is lost.
 """
 
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ MAX_BYTES = 20 << 20
 MAX_AGE_S = 24 * 3600.0
 KEPT = 7
 FIRST_LINE_BYTES = 4096
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Rotation:
 
     Attributes:
         max_bytes: one that is larger is rotated.
-        max_age_s: one that was begun so long ago and isn't empty too.
+        max_age_s: one that was begun so long ago and isn't empty too; other programs' logs have no age.
         kept: how many rotated files stay.
     """
 
@@ -36,46 +38,118 @@ class Rotation:
 
 
 class LogFile:
-    """The log of one slot, with its rotated files `name.1` (the newest) to `name.N`."""
+    """One log, with its rotated files `name.1` (the newest) to `name.N`."""
 
     def __init__(
-        self, path: Path, rotation: Rotation | None = None, wall: Callable[[], float] = time.time
+        self,
+        path: Path,
+        rotation: Rotation | None = None,
+        wall: Callable[[], float] = time.time,
+        *,
+        writer_follows: bool = True,
     ) -> None:
+        """Name the file.
+
+        Args:
+            path: where its newest lines are.
+            rotation: when it is rotated; None for the usual.
+            wall: seconds since 1970.
+            writer_follows: whether its writer looks at the file's name, as a worker does.
+        """
         self.path = path
         self._rotation = rotation or Rotation()
         self._wall = wall
+        self._writer_follows = writer_follows
+        self._renamed: tuple[int, int] = (0, 0)
 
     def make(self) -> None:
         """Make it if it isn't there, for this user only."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
+    def sizes(self) -> Mapping[int, int]:
+        """The bytes, by inode, of what may be written: this file, and the one that was renamed last."""
+        found: dict[int, int] = {}
+        for number in (0, 1):
+            with suppress(OSError):
+                status = self._numbered(number).stat()
+                found[status.st_ino] = status.st_size
+        return found
+
+    def room(self) -> int:
+        """The bytes that fit before it is too large."""
+        left = self._rotation.max_bytes
+        with suppress(OSError):
+            left -= self.path.stat().st_size
+        if self._writer_follows:
+            with suppress(OSError):
+                left = min(left, self._room_of_renamed())
+        return max(0, left)
+
     def rotate_if_due(self) -> bool:
         """Rotate it when it is too large or too old; say whether it was. A disk's fault is no rotation."""
         with suppress(OSError):
             found = self.path.stat()
-            if found.st_size >= self._rotation.max_bytes or (found.st_size and self._is_old(found)):
+            is_large = found.st_size >= self._rotation.max_bytes
+            if not self._writer_follows:
+                return is_large and self._carry_off(0)
+            if is_large or (found.st_size and self._is_old(found)):
                 self.rotate()
                 return True
+            if self._room_of_renamed() <= 0:
+                return self._carry_off(1)
         return False
+
+    def _room_of_renamed(self) -> int:
+        """The bytes that may still be printed into the file that was renamed last."""
+        status = self._numbered(1).stat()
+        inode, most = self._renamed
+        if inode != status.st_ino:
+            inode, most = self._renamed = status.st_ino, status.st_size + self._rotation.max_bytes
+        return most - status.st_size
 
     def rotate(self) -> None:
         """Rename every file to the next number and begin a new one."""
-        self._numbered(self._rotation.kept).unlink(missing_ok=True)
-        for number in reversed(range(1, self._rotation.kept)):
-            with suppress(FileNotFoundError):
-                self._numbered(number).rename(self._numbered(number + 1))
+        self._make_room(1)
         self.path.rename(self._numbered(1))
+        self._renamed = (0, 0)
         self.make()
 
+    def _carry_off(self, number: int) -> bool:
+        """Copy what a writer that doesn't look goes on filling to the next number, then empty it."""
+        full, kept = self._numbered(number), self.path.with_name(f"{self.path.name}.copy")
+        try:
+            if number < self._rotation.kept:
+                self._copy(full, kept)
+                self._make_room(number + 1)
+                kept.rename(self._numbered(number + 1))
+            os.truncate(full, 0)
+            self._renamed = (0, 0)
+        finally:
+            kept.unlink(missing_ok=True)
+        return True
+
+    def _copy(self, full: Path, kept: Path) -> None:
+        """Up to its end, or to twice what a log may hold: a flood must not be run after for ever."""
+        target = os.open(kept, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with full.open("rb") as source, os.fdopen(target, "wb") as copy:
+            while copy.tell() < 2 * self._rotation.max_bytes and (block := source.read(CHUNK_BYTES)):
+                copy.write(block)
+
+    def _make_room(self, first: int) -> None:
+        """Let nothing have this number; the oldest file goes."""
+        self._numbered(self._rotation.kept).unlink(missing_ok=True)
+        for number in reversed(range(first, self._rotation.kept)):
+            with suppress(FileNotFoundError):
+                self._numbered(number).rename(self._numbered(number + 1))
+
     def _numbered(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
+        return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
 
     def _is_old(self, found: os.stat_result) -> bool:
         """By the time of its first line: no file system of ours tells when a file was made."""
         with self.path.open("rb") as file:
-            first = file.readline(FIRST_LINE_BYTES)
-        begun = _time_of(first)
+            begun = _time_of(file.readline(FIRST_LINE_BYTES))
         return self._wall() - (found.st_mtime if begun is None else begun) >= self._rotation.max_age_s
 
 

@@ -26,16 +26,9 @@ def tail(log: Path, lines: int) -> list[str]:
 
 def last_words(log: Path, since: int = 0) -> str:
     """The last line after byte `since`: a JSON line's message, or the line itself; 300 characters at most."""
-    try:
-        with log.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end < since:  # rotated since
-                since = 0
-            file.seek(max(since, end - LAST_WORDS_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    written = [line.strip() for line in text.split("\n") if line.strip()]
+    written = _last_lines(log, since)
+    if written is None:  # rotated since; what is printed past the logger is in the file that was renamed
+        written = _last_lines(log, 0) or _last_lines(log.with_name(f"{log.name}.1"), since)
     return plain(_message(written[-1]))[:LAST_WORDS_LENGTH] if written else ""
 
 
@@ -81,6 +74,20 @@ def _tail(log: Path, lines: int) -> list[str]:
     except OSError:
         return []
     return text.decode(errors="replace").splitlines()[-lines:]
+
+
+def _last_lines(log: Path, since: int) -> list[str] | None:
+    """Those that say something at the end of a file, after byte `since`; None where it is shorter."""
+    try:
+        with log.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end < since:
+                return None
+            file.seek(max(since, end - LAST_WORDS_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _message(line: str) -> str:

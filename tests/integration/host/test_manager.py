@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from host.slots.log_file import Rotation
 from tests.integration.host.keeping import eventually, lives, living
 from tests.integration.host.managing import LIVE, House, managing, part
 
@@ -496,3 +497,14 @@ def test_the_logs_of_all_slots_go_to_standard_output_too_where_that_is_wanted(
     house.until(lambda: house.are("READY", "poster", 1, 2))
     house.manager.stop()
     assert capfd.readouterr().out.splitlines() == ['{"message": "said"}'] * 2
+
+
+def test_the_logs_of_the_host_are_rotated_while_a_manager_is_there(tmp_path: Path) -> None:
+    with managing(tmp_path, rotation=Rotation(max_bytes=1000)) as house:
+        house.script("poster", "print('x' * 2000, flush=True); ready(); live()")
+        house.ready(poster=1)
+        console = tmp_path / "logs" / "console.log"
+        console.write_text("y" * 2000)
+        logs = (house.log("poster"), console)
+        house.until(lambda: all(log.with_name(f"{log.name}.1").exists() for log in logs))
+        assert not console.read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from host.slots.echo import Echo
 from host.slots.log_file import LogFile, Rotation
-from host.slots.log_tail import tail
+from host.slots.log_tail import last_words, tail
 
 LINES = 20_000
 WRITER = """
@@ -124,3 +124,46 @@ def test_a_tail_reaches_into_the_file_rotated_last(tmp_path: Path) -> None:
     assert tail(log.path, 4) == ["3", "4", "5", "6"]
     assert tail(log.path, 1) == ["6"]
     assert tail(tmp_path / "none.jsonl", 5) == []
+
+
+def test_what_ignores_the_name_of_its_log_is_copied_and_emptied(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "console.log", Rotation(max_bytes=10, kept=2), writer_follows=False)
+    with log.path.open("a", buffering=1) as console:
+        assert not log.rotate_if_due()
+        for text in ("first line", "second line", "third line"):
+            print(text, file=console)
+            assert log.rotate_if_due()
+            assert log.path.read_text() == ""
+        print("fourth", file=console)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "console.log": "fourth\n",
+        "console.log.1": "third line\n",
+        "console.log.2": "second line\n",
+    }
+    assert (tmp_path / "console.log.1").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_worker_prints_past_its_logger_into_the_renamed_file_is_bounded_too(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "poster-1.jsonl", Rotation(max_bytes=100, kept=3))
+    with log.path.open("a", buffering=1) as printing:
+        for number in range(200):
+            print(f"line {number:03}", file=printing)
+            log.rotate_if_due()
+    files = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert files.keys() == {"poster-1.jsonl", *(f"poster-1.jsonl.{number}" for number in (1, 2, 3))}
+    assert max(files.values()) <= 2 * (100 + len("line 000\n"))
+    newest = (tmp_path / "poster-1.jsonl.1").read_text() or (tmp_path / "poster-1.jsonl.2").read_text()
+    assert newest.splitlines()[-1] == "line 199"
+
+
+def test_the_last_words_of_one_that_prints_are_found_in_the_file_that_was_renamed(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "poster-1.jsonl", Rotation(max_bytes=10))
+    log.path.write_text("from an earlier life: that one was longer\n")
+    began = log.path.stat().st_size
+    with log.path.open("a", buffering=1) as printing:
+        assert log.rotate_if_due()
+        assert last_words(log.path, began) == ""
+        print("my last words", file=printing)
+    assert last_words(log.path, began) == "my last words"
+    log.path.write_text('{"message": "logged"}\n')
+    assert last_words(log.path, began) == "logged"
