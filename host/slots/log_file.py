@@ -9,7 +9,7 @@ file is copied when it is large, then emptied; what is written between the two, 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,23 +67,16 @@ class LogFile:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
-    def sizes(self) -> Mapping[int, int]:
-        """The bytes, by inode, of what may be written: this file, and the one that was renamed last."""
-        found: dict[int, int] = {}
-        for number in (0, 1):
-            with suppress(OSError):
-                status = self._numbered(number).stat()
-                found[status.st_ino] = status.st_size
-        return found
+    def room(self, written: os.stat_result | None, renamed: os.stat_result | None) -> int:
+        """The bytes that fit before it is too large.
 
-    def room(self) -> int:
-        """The bytes that fit before it is too large."""
-        left = self._rotation.max_bytes
-        with suppress(OSError):
-            left -= self.path.stat().st_size
-        if self._writer_follows:
-            with suppress(OSError):
-                left = min(left, self._room_of_renamed())
+        Args:
+            written: what is known of the file; None where it isn't there.
+            renamed: of the one that was renamed last, into which a worker may go on to print.
+        """
+        left = self._rotation.max_bytes - (0 if written is None else written.st_size)
+        if renamed is not None and self._writer_follows:
+            left = min(left, self._room_of_renamed(renamed))
         return max(0, left)
 
     def rotate_if_due(self) -> bool:
@@ -96,17 +89,15 @@ class LogFile:
             if is_large or (found.st_size and self._is_old(found)):
                 self.rotate()
                 return True
-            if self._room_of_renamed() <= 0:
+            if self._room_of_renamed(self._numbered(1).stat()) <= 0:
                 return self._carry_off(1)
         return False
 
-    def _room_of_renamed(self) -> int:
-        """The bytes that may still be printed into the file that was renamed last."""
-        status = self._numbered(1).stat()
+    def _room_of_renamed(self, found: os.stat_result) -> int:
         inode, most = self._renamed
-        if inode != status.st_ino:
-            inode, most = self._renamed = status.st_ino, status.st_size + self._rotation.max_bytes
-        return most - status.st_size
+        if inode != found.st_ino:
+            inode, most = self._renamed = found.st_ino, found.st_size + self._rotation.max_bytes
+        return most - found.st_size
 
     def rotate(self) -> None:
         """Rename every file to the next number and begin a new one."""

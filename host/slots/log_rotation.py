@@ -5,6 +5,7 @@ and emptied; see `LogFile`. On a disk that hangs this thread waits, and nothing 
 """
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,12 +14,14 @@ from threading import Event, Thread
 
 from host.slots.log_file import LogFile, Rotation
 
-LOOK_S = 0.25
+LOOK_S = 0.5
 SOONEST_S = 0.01
 AGE_LOOK_S = 60.0
 """How often a log's age is looked at: for that its first line is read."""
 WORKERS = ".jsonl"
-OTHERS = ".log"
+RENAMED = ".1"
+WRITTEN = (WORKERS, WORKERS + RENAMED, ".log")
+"""What may be written: workers' logs, the newest renamed ones, into which they may print, and the others'."""
 
 
 class LogRotation:
@@ -35,7 +38,7 @@ class LogRotation:
         self._logs = logs
         self._rotation = rotation or Rotation()
         self._look_s = look_s
-        self._known: dict[Path, _Growing] = {}
+        self._known: dict[str, _Growing] = {}
         self._leaving = Event()
         # A daemon: a disk that hangs must not keep the process from ending.
         self._thread = Thread(target=self._run, name="log rotation", daemon=True)
@@ -52,13 +55,20 @@ class LogRotation:
 
     def look(self) -> float:
         """Rotate what is due; give the seconds until the next look."""
-        with suppress(OSError):
-            for path in self._logs.iterdir():
-                if path not in self._known and path.suffix in {WORKERS, OTHERS}:
-                    log = LogFile(path, self._rotation, writer_follows=path.suffix == WORKERS)
-                    self._known[path] = _Growing(log)
-        soonest_s = min((growing.look() for growing in self._known.values()), default=self._look_s)
-        return min(self._look_s, max(SOONEST_S, soonest_s))
+        found: dict[str, os.stat_result] = {}
+        with suppress(OSError), os.scandir(self._logs) as entries:
+            found = {entry.name: entry.stat() for entry in entries if entry.name.endswith(WRITTEN)}
+        now, soonest_s = time.monotonic(), self._look_s
+        for name in found:
+            if not name.endswith(RENAMED):
+                growing = self._known.get(name) or self._know(name, now)
+                soonest_s = min(soonest_s, growing.look(now, found[name], found.get(f"{name}{RENAMED}")))
+        return max(SOONEST_S, soonest_s)
+
+    def _know(self, name: str, now: float) -> "_Growing":
+        log = LogFile(self._logs / name, self._rotation, writer_follows=name.endswith(WORKERS))
+        growing = self._known[name] = _Growing(log, now)
+        return growing
 
     def _run(self) -> None:
         pause_s = 0.0
@@ -69,32 +79,32 @@ class LogRotation:
 class _Growing:
     """One log and how fast it grows."""
 
-    def __init__(self, log: LogFile) -> None:
+    def __init__(self, log: LogFile, now: float) -> None:
         self._log = log
-        self._looked_at = time.monotonic()
-        self._sizes: Mapping[int, int] = log.sizes()
+        self._looked_at = self._age_at = now
+        self._sizes: Mapping[int, int] | None = None
         self._bytes_per_s = 0.0
-        self._age_at = self._looked_at
 
-    def look(self) -> float:
-        """Rotate it if it is due; give half of the seconds in which it can be full again."""
-        found, now = self._log.sizes(), time.monotonic()
-        elapsed_s = max(now - self._looked_at, 1e-6)
+    def look(self, now: float, written: os.stat_result, renamed: os.stat_result | None) -> float:
+        """Rotate it if it is due; give half of the seconds in which it can be full."""
+        sizes = {found.st_ino: found.st_size for found in (written, renamed) if found is not None}
         # What a process writes comes in bursts: one quiet look says little.
-        self._bytes_per_s = max(self._grown(found) / elapsed_s, self._bytes_per_s / 2)
-        self._looked_at = now
-        room = self._log.room()
+        elapsed_s = max(now - self._looked_at, 1e-6)
+        self._bytes_per_s = max(self._grown(sizes) / elapsed_s, self._bytes_per_s / 2)
+        self._looked_at, self._sizes = now, sizes
+        room = self._log.room(written, renamed)
         if not room or now >= self._age_at:
             self._age_at = now + AGE_LOOK_S
             if self._log.rotate_if_due():
-                found, room = self._log.sizes(), self._log.room()
-        self._sizes = found
+                return 0.0  # how much room there is now is seen at once
         return room / self._bytes_per_s / 2 if self._bytes_per_s else math.inf
 
-    def _grown(self, found: Mapping[int, int]) -> int:
+    def _grown(self, sizes: Mapping[int, int]) -> int:
         """Bytes since the last look; a file that shrank was emptied, and has grown to what it is."""
+        if self._sizes is None:
+            return 0
         grown = 0
-        for inode, size in found.items():
+        for inode, size in sizes.items():
             before = self._sizes.get(inode, 0)
             grown += size - before if size >= before else size
         return grown

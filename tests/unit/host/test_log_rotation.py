@@ -30,8 +30,8 @@ for number in range(lines):
         log.info(filler, number=number)
     else:
         print(f"{filler} {number}", flush=True)
-    if number % 64 == 0:  # 16 MB/s at most, as a worker may well write
-        time.sleep(max(0.0, number * 4096 / (16 << 20) - (time.monotonic() - began)))
+    if number % 64 == 0:  # 12 MB/s at most, as a worker may well write
+        time.sleep(max(0.0, number * 4096 / (12 << 20) - (time.monotonic() - began)))
 """
 
 
