@@ -8,7 +8,7 @@ if (__name__ == "__main__" or sys.argv[0].endswith("socialfleet")) and (
     signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     # Importing the rest takes a second or two, in which Ctrl-C shall not show where in it that was.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # as shells say it
+    signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(130))  # as shells say it
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -225,11 +225,6 @@ class WorkerManager:
             return slot.receive(event)
         self._prove_dead(event, slot)
         return True
-
-    def kill(self) -> None:
-        """End every worker without grace."""
-        for slot in self._slots.values():
-            slot.kill()
 
     def stop(self, reason: str = FLEET_STOPPED) -> None:
         """Drain every worker; returns when all ended, at the latest after the drain's deadline."""

@@ -16,8 +16,8 @@ def identity(state: StateDirectory, *, etc: Path = Path("/etc"), proc: Path = Pa
     """Give what no other machine has; empty where that can't be known, and no boot proves anything then.
 
     Two machines made from one image may have one /etc/machine-id, and a cut-off one's workers must not count
-    as dead because the other began: so it counts together with a number that was drawn in this directory. In a
-    container neither says where it runs: the one is the image's, the other may be a volume that moved.
+    as dead because the other began: so it counts together with a number that was drawn in this directory. In
+    a container neither says where it runs: the one is the image's, the other may be a volume that moved.
     """
     try:
         namespace = (proc / "self/ns/pid").stat().st_ino

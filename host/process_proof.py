@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from coordination.incarnation import ProcessIdentity
+from host import process_table
 
 ANOTHER_BOOT = "the machine was started anew since"
 NO_SUCH_PROCESS = "no process has its number and start time any more"
@@ -35,8 +35,5 @@ def proof_of_death(life: Mapping[str, Any], here: ProcessIdentity, *, same_machi
 
 def _started(pid: int) -> str | None:
     """The start time of the process with this number, in ticks since boot; None for none or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in {"Z", "X"} else fields[19]
+    entry = process_table.read(pid)
+    return None if entry is None or entry.state in process_table.ENDED else entry.started

@@ -52,10 +52,6 @@ class Watched(Protocol):
         """Drain, and don't run again."""
         ...
 
-    def kill(self) -> None:
-        """End without grace."""
-        ...
-
 
 class Supervisor:
     """Holds the children, tells them what happened, and knows whether to stop.
@@ -68,7 +64,7 @@ class Supervisor:
         self.keeper = keeper
         self.children: list[Watched] = []
         self.stopping = False
-        self._untaken: list[Event] = []
+        self._untaken: list[Event] = []  # lives that an earlier manager process asked for
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
         self._stopping_since = 0.0
@@ -94,11 +90,6 @@ class Supervisor:
             self._undo.pop()()
         self._reader.close()
         self._writer.close()
-
-    @property
-    def untaken(self) -> Sequence[Event]:
-        """What the keeper told and nobody took, in order: lives that an earlier manager process asked for."""
-        return tuple(self._untaken)
 
     def wake(self) -> None:
         """End the present `wait`; safe from any thread, at any time."""
@@ -153,11 +144,6 @@ class Supervisor:
             child.stop(reason)
         while any(child.pid for child in children) and not self.keeper.has_ended:
             self.wait(1.0)
-
-    def kill_all(self) -> None:
-        """End all children and their descendants without grace."""
-        for child in self.children:
-            child.kill()
 
     def _tell(self, event: Event) -> bool:
         return any(child.receive(event) for child in list(self.children))

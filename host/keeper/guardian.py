@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from host.keeper import process_table
-from host.keeper.process_table import Entry, Signs
+from host import process_table
+from host.keeper.signs import Signs
+from host.process_table import Entry
 
 SWEEPS_S = 5.0  # how long it looks for those that come late, at most
 GLANCE_S = 0.02

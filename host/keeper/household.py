@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from host.keeper import newborn, process_table
-from host.keeper.process_table import MARK, Signs
+from host import process_table
+from host.keeper import newborn
+from host.keeper.signs import MARK, Signs
 from host.keeper.template import Template
 from host.keeper.wire import Birth, Ended, Started
 from host.keeper.worker import argv as worker_argv

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from host.keeper import guardian, newborn, process_table
+from host import process_table
+from host.keeper import guardian, newborn
 from host.keeper.guardian import Guardian
 from host.keeper.household import BirthError, Household, Member
 from host.keeper.template import Template

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from host import process_table
 from host.slots.ground import Ground
 from host.slots.log_tail import tail
 from host.slots.process import WorkerProcess
@@ -143,20 +144,17 @@ class BlackBox:
 
 def kernel_view(pid: int) -> list[dict[str, Any]]:
     """Each thread's state and what it waits in, as proc(5) has it; empty once the process is gone."""
-    threads: list[dict[str, Any]] = []
-    for thread in _listed(Path(f"/proc/{pid}/task")):
-        stat = _text(thread / "stat").rpartition(")")[2].split()
-        if stat:
-            threads.append(
-                {
-                    "thread": int(thread.name),
-                    "name": _text(thread / "comm"),
-                    "state": stat[0],
-                    "waits_in": _text(thread / "wchan"),
-                    "system_call": _text(thread / "syscall"),
-                }
-            )
-    return threads
+    return [
+        {
+            "thread": entry.pid,
+            "name": _text(thread / "comm"),
+            "state": entry.state,
+            "waits_in": _text(thread / "wchan"),
+            "system_call": _text(thread / "syscall"),
+        }
+        for thread in _listed(Path(f"/proc/{pid}/task"))
+        if (entry := process_table.read_in(thread))
+    ]
 
 
 def _listed(directory: Path) -> list[Path]:

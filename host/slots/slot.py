@@ -186,11 +186,6 @@ class Slot:
         self._custody.cut_off(self.processes, reason, after_s)
         self._look()
 
-    def kill(self) -> None:
-        """End every process of it without grace."""
-        for process in self.processes:
-            self._custody.kill(process)
-
     def let_go(self) -> None:
         """Close what belongs to its processes, which live on: they are the keeper's."""
         for process in self.processes:

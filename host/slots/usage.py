@@ -2,15 +2,16 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from host import process_table
+from host.process_table import Entry
+
 SAMPLE_S = 5.0
 CPU_WINDOW_S = 60.0
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +29,13 @@ class Usage:
     pids: tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Process:
-    parent: int
-    session: int
-    memory_bytes: int
-    cpu_s: float
-
-
-def measure(roots: Iterable[int], proc: Path = Path("/proc")) -> dict[int, Usage]:
+def measure(roots: Iterable[int]) -> dict[int, Usage]:
     """Give what each root and its descendants use; one pass over /proc, a root that is gone is left out.
 
     A descendant is whoever has the root as an ancestor or is in its session: one whose parent ended has
     another ancestor, but still the session.
     """
-    processes = dict(_processes(proc))
+    processes = {entry.pid: entry for entry in process_table.entries()}
     children: dict[int, list[int]] = {}
     for pid, process in processes.items():
         children.setdefault(process.parent, []).append(pid)
@@ -92,23 +85,6 @@ class CpuShare:
         return max(0.0, 100.0 * (after - before) / max(ended - began, 0.001))
 
 
-def _processes(proc: Path) -> Iterator[tuple[int, _Process]]:
-    for name in os.listdir(proc):  # noqa: PTH208  a Path for each of a thousand entries costs
-        if name.isdigit():
-            with suppress(OSError):
-                # proc(5): after the name in brackets come state (3), ppid (4), pgrp, session (6), ...
-                fields = (proc / name / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                yield (
-                    int(name),
-                    _Process(
-                        parent=int(fields[1]),
-                        session=int(fields[3]),
-                        memory_bytes=int(fields[21]) * _PAGE,
-                        cpu_s=sum(map(int, fields[11:15])) / _TICKS_PER_S,
-                    ),
-                )
-
-
 def _tree(root: int, children: Mapping[int, Iterable[int]]) -> tuple[int, ...]:
     found = [root]
     seen = {root}
@@ -120,7 +96,7 @@ def _tree(root: int, children: Mapping[int, Iterable[int]]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _sum(processes: Mapping[int, _Process], pids: tuple[int, ...]) -> Usage:
+def _sum(processes: Mapping[int, Entry], pids: tuple[int, ...]) -> Usage:
     return Usage(
         memory_bytes=sum(processes[pid].memory_bytes for pid in pids),
         cpu_s=sum(processes[pid].cpu_s for pid in pids),

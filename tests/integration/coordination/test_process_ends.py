@@ -181,6 +181,7 @@ def test_a_manager_that_opens_is_told_the_undead_of_its_host_and_no_others(
         owner.execute("UPDATE fleet.incarnations SET host = 'a'")
         owner.execute("UPDATE fleet.incarnations SET host = 'b' WHERE id = %s", (second.incarnation.id,))
         manager.close()
+        kill_session(owner, "test manager a")  # the server may still be about to notice
         undead = rows(
             owner,
             "SELECT jsonb_array_elements(fleet.open_host('a', gen_random_uuid(), 'b', 'n', 1, '1', "

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from host.keeper.client import Event, Keeper
-from host.keeper.process_table import read
 from host.keeper.wire import Birth, Ended, Started
+from host.process_table import read
 
 REPOSITORY = Path(__file__).parents[3]
 WITHIN_S = 10.0

@@ -29,9 +29,11 @@ def running(tmp_path: Path) -> Iterator[Kept]:
 def supervisor(running: Kept) -> Iterator[Supervisor]:
     with Supervisor(running.keeper) as made:
         yield made
-        made.kill_all()
         for child in made.children:
             child.stop("")
+            with suppress(ProcessLookupError):
+                if child.pid:
+                    os.killpg(child.pid, signal.SIGKILL)
         await_(made, lambda: not any(child.pid for child in made.children))
 
 

@@ -126,7 +126,7 @@ def test_a_refusal_of_a_replacement_that_was_given_up_is_nobodys_matter(house: H
     finally:
         keeper.send_signal(signal.SIGCONT)
     house.ready(planner=1)  # the keeper came to this after the other
-    assert house.supervisor.untaken == ()
+    assert house.supervisor._untaken == []  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     assert house.pid("poster") == pid
 
 

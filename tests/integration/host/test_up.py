@@ -189,6 +189,36 @@ def test_its_manager_process_killed_in_the_middle_of_the_start_is_followed_by_on
     assert processes_of(shell.directory) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("status", "psycopg"), ("up", "psycopg"), ("up", "alembic")],
+    ids=["a command", "up", "up's manager process"],
+)
+@pytest.mark.parametrize("entry", ["module", "script"])
+def test_ctrl_c_while_it_is_still_imported_ends_it_quietly(
+    shell: Shell, command: str, module: str, entry: str
+) -> None:
+    slow, begun = shell.directory / "slow", shell.directory / "begun"
+    slow.mkdir()
+    (slow / f"{module}.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(60)\n"
+    )
+    (slow / "socialfleet").write_text("import sys\nfrom manager import main\nsys.exit(main())\n")
+    program = ["-m", "manager"] if entry == "module" else [str(slow / "socialfleet")]
+    with subprocess.Popen(
+        [sys.executable, *program, command],
+        cwd=shell.directory,
+        env={**shell.environment, "PYTHONPATH": f"{slow}{os.pathsep}{REPOSITORY}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as ran:
+        eventually(begun.exists, "it is imported", within_s=30)
+        ran.send_signal(signal.SIGINT)
+        said, _ = ran.communicate(timeout=30)
+        assert (ran.returncode, said) == (130, "")
+
+
 def test_a_second_ctrl_c_kills_what_does_not_drain_and_nobody_is_left(
     shell: Shell, processes_of: Callable[[Path], list[str]]
 ) -> None:

@@ -1,49 +1,14 @@
-"""The process table: what /proc says of processes that this one may know nothing else of."""
+"""Signs: by what a keeper's children, and whatever descends from them, are known among all processes."""
 
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PROC = Path("/proc")
+from host.process_table import PROC, Entry
+
 MARK = "SOCIALFLEET_KEEPER"
 """The variable that every child's environment carries, and so its descendants': the keeper's token."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One process as its stat line tells it; `started` is in ticks since boot."""
-
-    pid: int
-    state: str
-    parent: int
-    session: int
-    started: str
-
-
-def read(pid: int) -> Entry | None:
-    """A process's entry; None when there is no such process (any more)."""
-    try:
-        line = (PROC / str(pid) / "stat").read_text("utf-8", errors="replace")
-    except OSError:
-        return None
-    # The name stands in parentheses and may hold any character, so count from the last one.
-    fields = line.rpartition(")")[2].split()
-    return Entry(pid=pid, state=fields[0], parent=int(fields[1]), session=int(fields[3]), started=fields[19])
-
-
-def entries() -> Iterator[Entry]:
-    """Every process there is, zombies too."""
-    for name in os.listdir(PROC):  # noqa: PTH208  a Path for each of a host's processes costs more than the rest
-        if name.isdecimal() and (entry := read(int(name))):
-            yield entry
-
-
-def children() -> Sequence[Entry]:
-    """This process's children, zombies too."""
-    own = os.getpid()
-    return [entry for entry in entries() if entry.parent == own]
 
 
 @dataclass(kw_only=True)
