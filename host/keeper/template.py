@@ -33,6 +33,7 @@ PLUGS = 200
 on pages of its own, instead of copying a shared page for each little thing."""
 OPENED = 0x2 | 0x4 | 0x8 | 0x40
 """OPENSSL_INIT_*: texts of errors, all ciphers, all digests, its configuration file."""
+M_ARENA_MAX = -8  # malloc.h
 ABSTRACT = (Iterable, Mapping, MutableMapping, Sequence)
 PLAIN = (NoneType, bool, int, float, str, bytes, tuple, list, dict, set, frozenset, GeneratorType)
 Stamp = tuple[int, int, int]
@@ -140,9 +141,16 @@ def of_the_fleet() -> Template:
 
 def _prepare_workers(names: Sequence[str]) -> None:
     """Read the configuration, what the workers are, and what a login needs of the client's own library."""
+    _have_one_heap()
     prepare(names)
     _introduce_kinds()
     _open_cryptography()
+
+
+def _have_one_heap() -> None:
+    """Let a fork's threads allocate where the others do: pages of their own would hardly be used."""
+    with suppress(OSError, AttributeError):  # not every C library has it
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _introduce_kinds() -> None:

@@ -5,7 +5,6 @@ the outside world needs. The errors are drawn in `x_errors`, a write's outcomes 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cache, cached_property
@@ -18,7 +17,7 @@ import requests
 from workers.platforms.connection import trust
 from workers.platforms.exchange import Answer, ExchangeError, NotSent, Unanswered, connect
 from workers.platforms.x_answers import Outcome, Sent, read_body, sort_like, sort_post
-from workers.platforms.x_client import client_for
+from workers.platforms.x_client import client_for, rehearse
 from workers.platforms.x_credentials import XCredentials
 from workers.platforms.x_errors import (
     Limit,
@@ -272,9 +271,8 @@ class X:
 
 def prepare(base_url: str) -> None:
     """Do what every process that talks to X does first, once for all that are forked from this one."""
-    _is_address(base_url)
-    with suppress(ValueError):
-        XCredentials.model_validate_json('{"x_consumer_key": ""}')
+    if _is_address(base_url):
+        rehearse(base_url)
 
 
 @cache
