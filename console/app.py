@@ -1,6 +1,7 @@
 """App: the console's addresses and what each of them answers. docs/reference/http-api.md describes them."""
 
 import re
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from coordination.database import Database
 from coordination.errors import FleetError, InvalidValueError
 from coordination.kill_switch import set_kill_switch
 from coordination.lists import list_intents
+from coordination.status import list_slots
 
 ANSWER_TIMEOUT_S = 3.0
 # set_kill_switch itself waits up to 5 s for sends that are being begun.
@@ -116,8 +118,13 @@ class Console:
     async def workers(self, _request: Request) -> Response:
         """GET /api/workers/status: a list, one item a slot; the newest known while the database is away."""
         sight = await self._snapshots.sight()
-        if sight.fault is None and sight.snapshot is not None:
-            return Json([slot.as_json() for slot in sight.snapshot.slots])
+        if sight.fault is None:
+            try:  # as it is now: who has just changed a worker looks here for what came of it
+                slots = await self._connection.run(list_slots, timeout_s=ANSWER_TIMEOUT_S)
+                return Json([slot.as_json() for slot in slots])
+            except UnreachableError as error:
+                self._snapshots.forget_freshness()
+                sight = replace(await self._snapshots.sight(), fault=str(error))
         word = local.read(self._state)
         return Json(last_known.answer(sight, last_known.slots(sight, word), word), 503)
 
