@@ -74,7 +74,6 @@ slots = Table(
     Column("pid", Integer),
     Column("restart_count", Integer, nullable=False),
     Column("seen_at", MOMENT, nullable=False),
-    Column("assigned_at", MOMENT),
     Column("leaving", Text),
     Column("leaving_number", BigInteger),
     Column("stopped", Boolean, nullable=False, server_default=text("false")),
@@ -165,7 +164,6 @@ process_ends = Table(
     Column("exit_code", Integer),
     Column("how", Text, nullable=False),
     Column("ended_at", MOMENT, nullable=False),
-    Column("recorded_by", Text, nullable=False),
     Index("process_ends_time", "ended_at"),
     Index("process_ends_slot", "worker", "slot", "ended_at"),
 )

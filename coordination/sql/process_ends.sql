@@ -12,10 +12,10 @@ BEGIN
     real := clock_timestamp();  -- before any wait: ago_s counts from when it was told
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'on', true);
-    INSERT INTO fleet.process_ends (host, boot_id, pid_namespace, pid, pid_started, worker, slot, exit_code, how, ended_at, recorded_by)
+    INSERT INTO fleet.process_ends (host, boot_id, pid_namespace, pid, pid_started, worker, slot, exit_code, how, ended_at)
     SELECT DISTINCT ON (e.boot_id, e.pid_namespace, e.pid, e.pid_started)
         record_process_ends.host, e.boot_id, e.pid_namespace, e.pid, e.pid_started, e.worker, e.slot, e.exit_code,
-        left(e.how, 500), real - make_interval(secs => e.ago_s), session_user
+        left(e.how, 500), real - make_interval(secs => e.ago_s)
     FROM jsonb_to_recordset(record_process_ends.ends) AS e(worker text, slot integer, pid integer, pid_started text, boot_id text,
         pid_namespace text, exit_code integer, how text, ago_s double precision)
     ORDER BY e.boot_id, e.pid_namespace, e.pid, e.pid_started, e.exit_code NULLS LAST  -- one end may be told twice in a batch

@@ -79,7 +79,7 @@ BEGIN
         UPDATE fleet.hosts h SET share_number = h.share_number + 1 WHERE h.name = known.host AND h.state = 'live'
         RETURNING h.share_number INTO number;
     END IF;
-    UPDATE fleet.slots s SET host = move_slot.host, assigned_at = clock_timestamp(),
+    UPDATE fleet.slots s SET host = move_slot.host,
         leaving = CASE WHEN known.leaving IS NOT NULL THEN nullif(known.leaving, move_slot.host)
             WHEN number IS NOT NULL THEN known.host END,
         leaving_number = CASE WHEN known.leaving IS NOT NULL AND known.leaving IS DISTINCT FROM move_slot.host

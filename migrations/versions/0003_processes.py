@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "df16188fde6c523d"
+functions = "e9dc6adb59e5ab24"
 
 
 def upgrade() -> None:

@@ -46,7 +46,6 @@ ALTER TABLE fleet.slots DROP CONSTRAINT slots_pkey;
 ALTER TABLE fleet.slots
     ADD CONSTRAINT slots_pkey PRIMARY KEY (worker, slot),
     ALTER COLUMN host DROP NOT NULL,                    -- null: nobody has it
-    ADD COLUMN assigned_at timestamptz,
     ADD COLUMN leaving text,                            -- the host that it was taken from and still runs on
     ADD COLUMN leaving_number bigint,                   -- that host's share number from which on it knows
     ADD COLUMN stopped boolean NOT NULL DEFAULT false,  -- this slot alone, by a person
@@ -113,7 +112,6 @@ CREATE TABLE fleet.process_ends (
     exit_code integer,                     -- negative for a signal; null where nobody reaped it
     how text NOT NULL,
     ended_at timestamptz NOT NULL,
-    recorded_by text NOT NULL,
     PRIMARY KEY (boot_id, pid_namespace, pid, pid_started, host)
 );
 CREATE INDEX process_ends_time ON fleet.process_ends (ended_at);
