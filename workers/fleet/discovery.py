@@ -1,23 +1,19 @@
 """Discovery: finds posts worth engaging with, scores them, and keeps the pool of candidates."""
 
-import html
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
 from coordination.accounts import Account
-from coordination.candidates import Find, Pool, Pooled
+from coordination.candidates import Pool
 from coordination.messages import Message
 from workers.base import Worker, WorkerSettings
-from workers.content import scoring
-from workers.content.addressing import is_named
-from workers.content.scoring import Score, Weights, score
+from workers.content.haul import Haul
+from workers.content.qualifying import Bar, UnreadablePostError, find_of, why_unsuitable
+from workers.content.scoring import Score, Weights
 from workers.content.searching import query_for
-from workers.content.similarity import best_of_each, find_copy, fingerprint, says_again_and_again
 from workers.context import Platform
 from workers.errors import NoGrantError
 from workers.handlers import handles
@@ -28,9 +24,9 @@ from workers.platforms.x import Missing, Post, Read, User, XError
 from workers.tasks import AnalysePost, PostAnalysed
 
 SEARCHED = "search"
+"""The origin of what a search found; what was delegated has the message's."""
 ACTS = ("quote", "reply", "like")
 """What engagement may do with a find; a summoned reply is the mentions worker's."""
-"""The origin of what a search found; what was delegated has the message's."""
 
 
 class DiscoverySettings(WorkerSettings):
@@ -65,33 +61,21 @@ class DiscoverySettings(WorkerSettings):
     weight_quality: float = Field(default=15, ge=0, le=1000)
 
     @property
-    def weights(self) -> Weights:
-        """The weights of the score's parts."""
-        return Weights(
+    def bar(self) -> Bar:
+        """What a post must reach to be a candidate."""
+        weights = Weights(
             engagement=self.weight_engagement,
             freshness=self.weight_freshness,
             reach=self.weight_reach,
             topic=self.weight_topic,
             quality=self.weight_quality,
         )
-
-
-class UnreadablePostError(ValueError):
-    """A post that can't be scored: it is kept as a failed item, and the others go on."""
-
-
-@dataclass(kw_only=True)
-class Haul:
-    """What one step brings in: what it found, who said what, and why so much of it is left out."""
-
-    account: Account
-    now: datetime
-    found: int = 0
-    searches: list[str] = field(default_factory=list[str])
-    finds: dict[str, Find] = field(default_factory=dict[str, Find])
-    said: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
-    """The texts by their authors' and their own ids, whatever they are worth; reposts are others' words."""
-    dropped: Counter[str] = field(default_factory=Counter[str])
+        return Bar(
+            weights=weights,
+            languages=self.languages,
+            max_age_h=self.max_age_h,
+            min_score=self.min_score,
+        )
 
 
 class Discovery(Worker):
@@ -204,9 +188,8 @@ class Discovery(Worker):
         )
 
         def weigh(post: Post) -> None:
-            if post.author_id is not None and not post.is_repost:
-                haul.said.setdefault(post.author_id, {})[post.id] = post.text
-            reason = self._unsuitable(post, haul.account, opted_out) or self._take(haul, post, answer.users)
+            haul.hear(post)
+            reason = why_unsuitable(post, haul.account, opted_out) or self._take(haul, post, answer.users)
             if reason is not None:
                 haul.dropped[reason] += 1
 
@@ -214,63 +197,24 @@ class Discovery(Worker):
         self.each(answer.missing, key=_name_missing, handle=_refuse)
         haul.dropped["unreadable"] += len(answer.missing)
 
-    def _unsuitable(self, post: Post, account: Account, opted_out: set[str]) -> str | None:
-        """Why the post is never engaged with whatever its score, or None."""
-        if post.author_id is not None and post.author_id == account.platform_user_id:
-            return "own"
-        if post.author_id in opted_out:
-            return "opted out"
-        if account.handle is not None and is_named(post, account.handle):
-            return "names the account"  # whoever calls it is answered by mentions, and only once
-        if post.is_repost:
-            return "repost"
-        if post.is_reply and post.in_reply_to_user_id != post.author_id:
-            return "reply to somebody else"
-        return None
-
     def _take(self, haul: Haul, post: Post, users: Mapping[str, User]) -> str | None:
         """Score a post and put it into the haul, or say why not."""
         if post.id in haul.finds:
             return "found twice"
-        scored = self._score(post, users, haul.account, haul.now)
-        reason = self._disqualified(post, scored)
+        bar = self.settings.bar
+        scored = bar.score(post, users, haul.account.topics, haul.now)
+        reason = bar.why_below(post, scored)
         if reason is None:
             haul.finds[post.id] = find_of(post, users, scored, SEARCHED)
         return reason
-
-    def _score(self, post: Post, users: Mapping[str, User], account: Account, now: datetime) -> Score:
-        if post.author_id is None:
-            raise UnreadablePostError(f"post {post.id} has no author")
-        if post.created_at is None:
-            raise UnreadablePostError(f"post {post.id} has no time")
-        return score(
-            post,
-            users.get(post.author_id),
-            account.topics,
-            now,
-            weights=self.settings.weights,
-            languages=self.settings.languages,
-            max_age_h=self.settings.max_age_h,
-        )
-
-    def _disqualified(self, post: Post, scored: Score) -> str | None:
-        if scored.age_h >= self.settings.max_age_h:
-            return "too old"
-        if scored.topic is None:
-            return "off topic"
-        if not scoring.speaks(post.lang, self.settings.languages):
-            return "another language"
-        if scored.total < self.settings.min_score:
-            return "low score"
-        return None
 
     # The pool
 
     def _keep(self, haul: Haul, pool: Pool) -> None:
         """Leave out spam and copies, offer the rest, give up what is stale, and tell it in one line."""
         name = haul.account.name
-        self._leave_out_repeaters(haul)
-        finds = self._without_copies(haul, pool)
+        haul.leave_out_repeaters()
+        finds = haul.without_copies(pool)
         offered = self.fleet.candidates.offer(name, finds, pool_size=self.settings.pool_size)
         haul.dropped["fleet's own"] += offered.fleet
         haul.dropped["opted out"] += offered.opted_out
@@ -303,37 +247,6 @@ class Discovery(Worker):
             },
         )
 
-    def _leave_out_repeaters(self, haul: Haul) -> None:
-        """Who says nearly the same again and again is left out whole, the best of it too."""
-        authors = {find.author_id for find in haul.finds.values()}
-        repeaters = {author for author in authors if says_again_and_again(haul.said[author].values())}
-        for find in list(haul.finds.values()):
-            if find.author_id in repeaters:
-                del haul.finds[find.platform_id]
-                haul.dropped["says it again and again"] += 1
-
-    def _without_copies(self, haul: Haul, pool: Pool) -> list[Find]:
-        """Of every group of copies the best stays; a better copy replaces one that waits in the pool."""
-        kept, copies = best_of_each(
-            haul.finds.values(), text=lambda find: find.text, rank=lambda find: find.score
-        )
-        for copy in copies:
-            haul.dropped["copy" if copy.is_exact else "near-duplicate"] += 1
-        ids = {find.platform_id for find in kept}
-        pooled = [post for post in pool.posts if post.platform_id not in ids]
-        prints = [fingerprint(post.text) for post in pooled]
-        new: list[Find] = []
-        for find in kept:
-            copy = find_copy(fingerprint(find.text), prints)
-            other = None if copy is None else pooled[copy.place]
-            if copy is None or other is None:
-                new.append(find)
-            elif other.waiting and _latest_score(other, haul) < find.score:
-                new.append(replace(find, replaces=(other.platform_id,)))
-            else:
-                haul.dropped["copy" if copy.is_exact else "near-duplicate"] += 1
-        return new
-
     # On delegation
 
     def _analysis(self, message: Message, task: AnalysePost) -> PostAnalysed:
@@ -365,7 +278,7 @@ class Discovery(Worker):
             return answer("; ".join(item.reason for item in seen.missing) or "X doesn't show it")
         pool = self.fleet.candidates.pool(account.name, posts=True)
         try:
-            scored = self._score(post, seen.users, account, pool.now)
+            scored = self.settings.bar.score(post, seen.users, account.topics, pool.now)
         except UnreadablePostError as error:
             return answer(str(error))
         outcome = self._offer_delegated(message, post, seen.users, scored, account, pool)
@@ -390,41 +303,16 @@ class Discovery(Worker):
     ) -> str:
         """Offer a post that somebody pointed to where it qualifies; say what came of it."""
         opted_out = self.fleet.opt_outs.among(account.name, [post.author_id or ""])
-        reason = self._unsuitable(post, account, opted_out) or self._disqualified(post, scored)
+        reason = why_unsuitable(post, account, opted_out) or self.settings.bar.why_below(post, scored)
         if reason is not None:
             return f"no candidate: {reason}"
         haul = Haul(account=account, now=pool.now)
         haul.finds[post.id] = find_of(post, users, scored, f"message:{message.id}")
-        finds = self._without_copies(haul, pool)
+        finds = haul.without_copies(pool)
         if not finds:
             return "no candidate: a copy of one that the pool has"
         offered = self.fleet.candidates.offer(account.name, finds, pool_size=self.settings.pool_size)
         return "a candidate" if offered.added or offered.refreshed else "no candidate: decided before"
-
-
-def find_of(post: Post, users: Mapping[str, User], scored: Score, origin: str) -> Find:
-    """The post as the pool keeps it. Call it for a post with author, time and topic only."""
-    author = users.get(post.author_id or "")
-    if post.author_id is None or post.created_at is None or scored.topic is None:
-        raise UnreadablePostError(f"post {post.id} lacks author, time or topic")
-    return Find(
-        platform_id=post.id,
-        author_id=post.author_id,
-        handle=author.username if author else "",
-        text=html.unescape(post.text),
-        topic=scored.topic,
-        origin=origin,
-        posted_at=post.created_at,
-        metrics=post.metrics.model_dump(exclude_none=True) if post.metrics else {},
-        score=scored.total,
-        parts=scored.as_json(),
-    )
-
-
-def _latest_score(pooled: Pooled, haul: Haul) -> float:
-    """What one in the pool is worth by now, where the haul has it too."""
-    found = haul.finds.get(pooled.platform_id)
-    return pooled.score if found is None else found.score
 
 
 def _name_missing(item: Missing) -> str:

@@ -1,11 +1,7 @@
 """Engagement: decides what to do with the best candidates, and proposes it. It never sends."""
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
-from typing import Final, Literal
 
 from pydantic import Field
 
@@ -16,15 +12,14 @@ from workers.context import Platform
 from workers.crash_points import CrashPoints
 from workers.errors import NoGrantError
 from workers.intervals import minutes
+from workers.outside.choosing import ACTIONS, Choice, Choosing, denied_by_tier
 from workers.outside.proposing import Act, Action, Proposed, Proposing
 from workers.outside.reads import read
+from workers.outside.round import Round, choice_name, item_name
 from workers.platforms.writers import Writer
 from workers.platforms.writers.choice import responder
 from workers.platforms.writers.responses import ResponseBrief
 from workers.platforms.x import Post
-
-ACTIONS: Final[tuple[Action, ...]] = ("quote", "reply", "like")
-"""The acts by what they are worth: the first that score, tier and caps allow is taken."""
 
 
 class EngagementSettings(WorkerSettings):
@@ -62,14 +57,14 @@ class EngagementSettings(WorkerSettings):
     replies_per_day: int = Field(default=30, ge=0, le=1000)
     likes_per_day: int = Field(default=60, ge=0, le=1000)
 
-    def min_score(self, action: Action) -> float:
-        """The score from which that is done."""
-        scores: dict[Action, float] = {
+    @property
+    def min_scores(self) -> dict[Action, float]:
+        """The score from which each action is done."""
+        return {
             "quote": self.quote_min_score,
             "reply": self.reply_min_score,
             "like": self.like_min_score,
         }
-        return scores[action]
 
     def left(self, proposed: Mapping[str, int]) -> dict[Action, int]:
         """How many of each a step may propose, after what was proposed in the last 24 hours."""
@@ -82,51 +77,6 @@ class EngagementSettings(WorkerSettings):
         for action, (step, day) in caps.items():
             left[action] = max(0, min(step, day - proposed.get(action, 0)))
         return left
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What to do with a candidate, and why not each better action."""
-
-    action: Action
-    refused: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoChoice:
-    """Nothing is to be done with it.
-
-    Attributes:
-        reason: why not each of the actions.
-        waits: whether only a cap is in the way, so that it may be done later.
-    """
-
-    reason: str
-    waits: bool
-
-
-@dataclass(kw_only=True)
-class Round:
-    """What one step goes by, and what came of it.
-
-    Attributes:
-        now: fleet time.
-        left: how many of each action that the tier allows may still be chosen.
-        denied: the actions that the account's tier never allows here, with the reason.
-        texts: recent texts, none of which may come again.
-        open: what was taken and not decided yet.
-        chosen: what to do with those of them that an act was chosen for.
-    """
-
-    account: Account
-    now: datetime
-    left: dict[Action, int]
-    denied: Mapping[Action, str]
-    texts: set[str]
-    open: dict[str, Candidate] = field(default_factory=dict[str, Candidate])
-    chosen: dict[str, Choice] = field(default_factory=dict[str, Choice])
-    outcomes: Counter[str] = field(default_factory=Counter[str])
-    stopped: str | None = None
 
 
 class Engagement(Worker):
@@ -147,18 +97,18 @@ class Engagement(Worker):
     def step(self) -> None:
         """Take the best candidates, choose what may be done, read those again, propose; tell the outcome."""
         account = self.fleet.accounts.get(self.context.account)
-        denied = self._denied(account)
+        denied = denied_by_tier(self.fleet.policy, account.name)
         if self._is_idle(account, denied):
             return
         job = self._begin(account, denied)
-        if not any(job.left.values()):
+        if not any(job.choosing.left.values()):
             self.log.info("every cap is reached")
             return
         taken = self.fleet.candidates.take(
             account.name,
             self.settings.batch_size,
             self.settings.lease_s,
-            min_score=min(self.settings.min_score(action) for action in job.left),
+            min_score=min(self.settings.min_scores[action] for action in job.choosing.left),
         )
         job.open = {candidate.platform_id: candidate for candidate in taken}
         self._crash.pass_by("engagement.after_take")
@@ -166,7 +116,7 @@ class Engagement(Worker):
             if taken:
                 self._engage_all(job)
         finally:
-            self._put_back(job)
+            job.put_back()
         self._tell(job, len(taken))
 
     def _begin(self, account: Account, denied: Mapping[Action, str]) -> Round:
@@ -174,27 +124,21 @@ class Engagement(Worker):
         candidates.give_up(account.name, max_age_h=self.settings.max_age_h)
         pool = candidates.pool(account.name)
         left = self.settings.left(pool.proposed)
+        choosing = Choosing(
+            policy=self.fleet.policy,
+            account=account.name,
+            min_scores=self.settings.min_scores,
+            denied=denied,
+            left={action: number for action, number in left.items() if action not in denied},
+        )
         return Round(
+            fleet=self.fleet,
+            log=self.log,
             account=account,
             now=pool.now,
-            left={action: number for action, number in left.items() if action not in denied},
-            denied=denied,
+            choosing=choosing,
             texts=set(self.fleet.ledger.queue(account.name).texts),
         )
-
-    # What may be done at all
-
-    def _denied(self, account: Account) -> dict[Action, str]:
-        """What the tier never allows towards a candidate, and why.
-
-        An act for those alone who called the account is among it: whoever did is answered by mentions.
-        """
-        rules = self.fleet.policy.of(account.name)
-        denied: dict[Action, str] = {}
-        for action in ACTIONS:
-            if rules.get(action, "deny") != "allow":
-                denied[action] = self.fleet.policy.check(account.name, action).reason
-        return denied
 
     def _is_idle(self, account: Account, denied: Mapping[Action, str]) -> bool:
         """Whether the tier allows nothing of all this; says why, once."""
@@ -211,7 +155,7 @@ class Engagement(Worker):
 
     def _engage_all(self, job: Round) -> None:
         """Choose first: each post that is read may cost money, and only what is chosen is read."""
-        self.each(list(job.open.values()), key=_choice_name, handle=lambda one: self._choose_for(job, one))
+        self.each(list(job.open.values()), key=choice_name, handle=lambda one: self._choose_for(job, one))
         chosen = [job.open[platform_id] for platform_id in job.chosen]
         if not chosen or self.draining.is_set():
             return
@@ -223,46 +167,23 @@ class Engagement(Worker):
                 return
             post = posts.get(candidate.platform_id)
             if post is None:
-                self._pass(job, candidate, f"gone: {gone.get(candidate.platform_id, 'X shows it no more')}")
+                job.pass_over(candidate, f"gone: {gone.get(candidate.platform_id, 'X shows it no more')}")
             else:
                 self._engage(job, candidate, post)
 
-        self.each(chosen, key=_item_name, handle=engage)
+        self.each(chosen, key=item_name, handle=engage)
 
     def _choose_for(self, job: Round, candidate: Candidate) -> None:
         """Choose what to do with a candidate; decide about it where that is nothing."""
-        choice = self._choose(job, candidate)
+        choice = job.choosing.choose(candidate)
         self._crash.pass_by("engagement.after_policy")
         if isinstance(choice, Choice):
             job.chosen[candidate.platform_id] = choice
-            job.left[choice.action] -= 1
+            job.choosing.taken(choice)
         elif choice.waits:
-            self._leave(job, candidate, choice.reason)
+            job.leave(candidate, choice.reason)
         else:
-            self._pass(job, candidate, choice.reason)
-
-    def _choose(self, job: Round, candidate: Candidate) -> Choice | NoChoice:
-        """The first action that score, tier, policy and caps allow."""
-        refused: dict[str, str] = {}
-        waits = False
-        for action in ACTIONS:
-            wanted = self.settings.min_score(action)
-            if action in job.denied:
-                refused[action] = job.denied[action]
-            elif candidate.score < wanted:
-                refused[action] = f"score {candidate.score:.1f}, wanted are {wanted:g}"
-            else:
-                verdict = self.fleet.policy.check(
-                    job.account.name, action, candidate.platform_id, candidate.author_id
-                )
-                if not verdict.allowed:
-                    refused[action] = verdict.reason
-                elif job.left[action] <= 0:
-                    refused[action] = "its cap is reached"
-                    waits = True
-                else:
-                    return Choice(action=action, refused=refused)
-        return NoChoice(reason="; ".join(f"{action}: {why}" for action, why in refused.items()), waits=waits)
+            job.pass_over(candidate, choice.reason)
 
     def _read_again(self, job: Round) -> tuple[dict[str, Post], dict[str | None, str]]:
         """The chosen as they are now, in one request, and why some are not."""
@@ -283,20 +204,22 @@ class Engagement(Worker):
     def _engage(self, job: Round, candidate: Candidate, post: Post) -> None:
         """Lock, take a grant, write, propose; every way ends in a decision about the candidate."""
         if post.author_id != candidate.author_id:
-            self._pass(job, candidate, "X says that somebody else wrote it")
+            job.pass_over(candidate, "X says that somebody else wrote it")
             return
         act = self._act(job, candidate, post, job.chosen[candidate.platform_id])
         outcome = self._proposing.propose(act, lock_minutes=self.settings.lock_minutes)
         if isinstance(outcome, Proposed):
-            self._settle(job, candidate, act.action, outcome)
+            job.settle(candidate, act.action, outcome)
+            self._crash.pass_by("engagement.after_decide")
+            job.count(candidate, act.action, outcome)
         elif outcome.is_final:
-            self._pass(job, candidate, outcome.reason)
+            job.pass_over(candidate, outcome.reason)
         else:
             job.stopped = outcome.reason if outcome.stops else job.stopped
-            self._leave(job, candidate, outcome.reason)
+            job.leave(candidate, outcome.reason)
 
     def _act(self, job: Round, candidate: Candidate, post: Post, choice: Choice) -> Act:
-        wanted = self.settings.min_score(choice.action)
+        wanted = job.choosing.min_scores[choice.action]
         return Act(
             account=job.account.name,
             action=choice.action,
@@ -309,72 +232,10 @@ class Engagement(Worker):
             deadline_s=self.settings.deadline_s,
         )
 
-    # What becomes of a candidate
-
-    def _settle(self, job: Round, candidate: Candidate, action: Action, made: Proposed) -> None:
-        self._decide(job, candidate, "proposed", f"{action} proposed", made.intent.id)
-        self._crash.pass_by("engagement.after_decide")
-        job.texts.add(made.text)
-        job.outcomes[action] += 1
-        self.log.info(
-            "proposed",
-            action=action,
-            post=candidate.platform_id,
-            intent=made.intent.id,
-            score=candidate.score,
-        )
-
-    def _pass(self, job: Round, candidate: Candidate, reason: str) -> None:
-        self._decide(job, candidate, "passed", reason)
-        job.outcomes["passed"] += 1
-        self.log.info("passed", post=candidate.platform_id, reason=reason)
-
-    def _leave(self, job: Round, candidate: Candidate, reason: str) -> None:
-        self._decide(job, candidate, "waiting", reason)
-        job.outcomes["left"] += 1
-
-    def _decide(
-        self,
-        job: Round,
-        candidate: Candidate,
-        decision: Literal["proposed", "passed", "waiting"],
-        reason: str,
-        intent: str | None = None,
-    ) -> None:
-        held = self.fleet.candidates.decide(
-            job.account.name, candidate.platform_id, decision, reason=reason, intent=intent
-        )
-        job.open.pop(candidate.platform_id, None)
-        if not held:
-            self.log.warning("the candidate was lost before", post=candidate.platform_id, decision=decision)
-
-    def _put_back(self, job: Round) -> None:
-        """What the step left undecided waits again; what fails for good is passed over."""
-        if not job.open:
-            return
-        held = list(job.open.values())
-        failed = self.fleet.failed_items.among(
-            name(one) for one in held for name in (_choice_name, _item_name)
-        )
-        for candidate in held:
-            dead = [
-                name(candidate)
-                for name in (_choice_name, _item_name)
-                if failed.get(name(candidate)) == "dead"
-            ]
-            if dead:
-                self._pass(job, candidate, f"failed too often: dead letter {dead[0]} says why")
-            else:
-                self._leave(job, candidate, job.stopped or "the step ended before its turn")
-
     def _tell(self, job: Round, taken: int) -> None:
         if not taken:
             return
-        counts = {name: job.outcomes[name] for name in (*ACTIONS, "passed", "left")}
-        proposed = ", ".join(f"{counts[action]} {_named(action, counts[action])}" for action in ACTIONS)
-        message = f"looked at {taken}: {proposed} proposed; {counts['passed']} passed, {counts['left']} left"
-        if job.stopped:
-            message += f" ({job.stopped})"
+        message, counts = job.summary(taken)
         self.log.info("engaged", taken=taken, **counts, stopped=job.stopped)
         if counts["left"] < taken:
             self.fleet.audit.event(
@@ -400,18 +261,3 @@ class Engagement(Worker):
     @cached_property
     def _responder(self) -> Writer[ResponseBrief]:
         return responder(self.context.config)
-
-
-def _choice_name(candidate: Candidate) -> str:
-    # Its own: a choice that comes out well must not clear the failures of the act that follows it.
-    return f"choice:{candidate.platform_id}"
-
-
-def _item_name(candidate: Candidate) -> str:
-    return f"candidate:{candidate.platform_id}"
-
-
-def _named(action: Action, number: int) -> str:
-    if number == 1:
-        return action
-    return "replies" if action == "reply" else f"{action}s"

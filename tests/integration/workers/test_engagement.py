@@ -358,7 +358,7 @@ def test_a_post_that_somebody_works_on_waits_and_one_engaged_with_lately_is_pass
     }
 
 
-@pytest.mark.parametrize("what", ["_choose", "_engage"])
+@pytest.mark.parametrize("what", ["_choose_for", "_engage"])
 def test_what_fails_again_and_again_is_a_dead_letter_and_passed_over(
     member: Fleet, fleet_database: FleetDatabase, x: ScriptedX, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
