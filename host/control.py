@@ -19,7 +19,7 @@ from host.attendance import Attendance
 from host.contact import Contact
 from host.errands import Errands, Run, Then
 from host.orders import Orders, ProcessEnd, SlotState
-from host.process_proof import boottime_s
+from host.tending import Tending
 from host.wake_channel import WOKEN_AS, Kind, WakeChannel
 
 __all__ = ["WOKEN_AS", "Control", "Orders", "ProcessEnd", "SlotState"]
@@ -28,10 +28,6 @@ INTERVAL_S = 1.0
 RETRY_S = 0.5
 LEAVE_S = 1.0
 OUTPUT_BYTES = 65_536
-START_S = 60.0
-"""For so long the main thread may be busy with the start before it takes its first orders."""
-TURN_S = 5.0
-"""A main thread that takes nothing for longer hangs: nobody tends this host, and it is not told to live."""
 
 
 class Control:
@@ -94,8 +90,7 @@ class Control:
         self._following = False
         self._last_event: int | None = None
         self._contact = Contact(answered_at_s)
-        self._tended_until_s = boottime_s() + START_S
-        self._is_silent = False
+        self._tending = Tending(say)
         self._channel = WakeChannel(dsn, attend=self._changed.set, wake_worker=wake_worker, workers=workers)
         # A daemon, so that a database that hangs can't keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
@@ -138,8 +133,8 @@ class Control:
 
         To be called every second: after five without a call the host counts as one that nobody tends.
         """
-        self._tended_until_s = boottime_s() + TURN_S
-        if self._is_silent:
+        self._tending.turn()
+        if self._tending.is_missed:
             self._changed.set()
         with self._lock:
             orders, self._orders = self._orders, None
@@ -294,7 +289,7 @@ class Control:
 
     def _run(self) -> None:
         while not self._leaving.is_set():
-            if not self._is_tended():
+            if not self._tending.look():
                 self._changed.wait(RETRY_S)
                 continue
             try:
@@ -329,7 +324,7 @@ class Control:
         while True:
             leaving = self._leaving.is_set()
             self._changed.clear()
-            if not leaving and not self._is_tended():
+            if not leaving and not self._tending.look():
                 self._changed.wait(INTERVAL_S)
                 continue
             self._exchange(attendance, database, leaving=leaving)
@@ -338,17 +333,6 @@ class Control:
             if leaving:
                 return
             self._changed.wait(INTERVAL_S)
-
-    def _is_tended(self) -> bool:
-        """Whether the main thread still turns: what it said last holds no more once it hangs."""
-        silent = boottime_s() > self._tended_until_s
-        if silent != self._is_silent:
-            self._is_silent = silent
-            if silent:
-                self._say("nothing here takes orders any more: this host is not reported as alive", "error")
-            else:
-                self._say("orders are taken again", "info")
-        return not silent
 
     def _exchange(self, attendance: Attendance, database: Database, *, leaving: bool) -> None:
         self._record_ends(attendance)

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str], *, manage: object) -> int:
 
     Args:
         arguments: what was typed after `socialfleet`.
-        manage: how `up` makes its worker manager (see `host.up.Manage`).
+        manage: how `up` makes its worker manager (see `host.manage.Manage`).
     """
     debug = False
     try:

@@ -6,14 +6,17 @@ import socket
 import sys
 import traceback
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from coordination.accounts import TIERS
-from host.cli.fault import UNREACHABLE, USAGE, CliError
+from host.cli.fault import USAGE, CliError
 from host.cli.person import Person
 from host.keeper import template
 from host.keeper.keep import keep
 from host.state_directory import StateError
+
+if TYPE_CHECKING:
+    from host.manage import Manage
 
 INTERRUPTED = 130
 
@@ -76,9 +79,8 @@ def _up(channel: socket.socket, options: argparse.Namespace, person: Person, *, 
     from host.logins import DsnError  # noqa: PLC0415
     from host.ports import PortError  # noqa: PLC0415
     from host.terminal import Terminal  # noqa: PLC0415
-    from host.up import Manage, Up, World  # noqa: PLC0415
+    from host.up import Up, World  # noqa: PLC0415
     from host.x_account import CredentialsMissingError  # noqa: PLC0415
-    from migrations.schema import DatabaseUnreachableError  # noqa: PLC0415
 
     terminal = Terminal()
     try:
@@ -92,7 +94,5 @@ def _up(channel: socket.socket, options: argparse.Namespace, person: Person, *, 
         ).run()
     except (StateError, PortError, CredentialsMissingError, DsnError) as error:
         raise CliError(str(error), exit_code=USAGE) from error
-    except DatabaseUnreachableError as error:
-        raise CliError(str(error), exit_code=UNREACHABLE) from error
     finally:
         terminal.flush()

@@ -18,7 +18,7 @@ from coordination.desired import Part, WantedSlot
 from coordination.errors import InvalidValueError
 from coordination.flags import set_flag
 from coordination.incarnation import ProcessIdentity
-from host import control, wake_channel
+from host import tending, wake_channel
 from host.control import Control, Orders, ProcessEnd, SlotState
 from host.process_proof import boottime_s
 from tests.fault_proxy import FaultProxy
@@ -340,7 +340,7 @@ def test_what_the_database_will_never_take_is_said_and_holds_nothing_up(desk: De
 def test_a_host_whose_main_thread_hangs_is_not_reported_as_alive_until_it_turns_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "TURN_S", 1.0)
+    monkeypatch.setattr(tending, "TURN_S", 1.0)
     desk.taken.clear()
     desk.until(lambda: bool(desk.slots()))
     deadline = time.monotonic() + WITHIN_S
@@ -424,7 +424,7 @@ def test_an_exchange_in_which_nothing_changed_is_two_round_trips(
 
     def counted(self: Database, statement: Any, parameters: Any) -> Any:
         if threading.current_thread().name == "control":
-            trips.append(statement.as_string().partition("(")[0])
+            trips.append(statement.decode().partition("(")[0])
         return run(self, statement, parameters)
 
     monkeypatch.setattr(Database, "_run", counted)
