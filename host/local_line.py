@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from coordination.plain import plain
+from host.state_directory import MANAGER_SOCKET
 
-NAME = "manager.sock"
 LONGEST_REQUEST = 65536
 MOST_CALLERS = 32
 ACTIONS = ("stop", "start", "restart", "status")
@@ -63,7 +63,7 @@ class LocalLine:
             watch: has a function called when a file descriptor can be read.
             unwatch: ends that.
         """
-        self._path = state / NAME
+        self._path = state / MANAGER_SOCKET
         self._answer = answer
         self._watch = watch
         self._unwatch = unwatch

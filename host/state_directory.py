@@ -21,6 +21,9 @@ from host.postgres_places import write_whole
 Role = Literal["owner", "migrator", "worker", "console", "reader", "maintainer"]
 ROLES: tuple[Role, ...] = ("owner", "migrator", "worker", "console", "reader", "maintainer")
 TOKEN_BYTES = 32
+MANAGER_SOCKET = "manager.sock"
+SNAPSHOT = "status.json"
+LOCAL_ORDERS = "local-orders.json"
 # All that a fleet makes there; `erase` removes these and nothing else.
 PARTS = (
     "dsn",
@@ -31,9 +34,9 @@ PARTS = (
     "account",
     "machine",
     "fence",
-    "manager.sock",
-    "status.json",
-    "local-orders.json",
+    MANAGER_SOCKET,
+    SNAPSHOT,
+    LOCAL_ORDERS,
     "black-boxes",
     "lock",
 )

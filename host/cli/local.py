@@ -21,9 +21,8 @@ from host.cli.fault import FAILED, TIMED_OUT, UNREACHABLE, CliError
 from host.cli.parser import require_known
 from host.cli.person import Person
 from host.cli.selector import EVERYTHING, Selector
+from host.state_directory import MANAGER_SOCKET, SNAPSHOT
 
-SOCKET = "manager.sock"
-SNAPSHOT = "status.json"
 ORDERS = frozenset({"start", "stop", "restart"})
 ANSWER_S = 30.0
 POLL_S = 0.1
@@ -189,7 +188,7 @@ def _exchange(state: Path, request: Mapping[str, str]) -> dict[str, Any]:
         told = _object(answer)
     except (OSError, ValueError) as error:
         raise CliError(
-            f"PostgreSQL can't be reached, and no manager answers at {state / SOCKET} "
+            f"PostgreSQL can't be reached, and no manager answers at {state / MANAGER_SOCKET} "
             f"({getattr(error, 'strerror', None) or 'it broke off'}): is a fleet running here?",
             exit_code=UNREACHABLE,
         ) from error
@@ -203,7 +202,7 @@ def _connected(state: Path) -> Generator[socket.socket]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.settimeout(ANSWER_S)
             # Through the directory's descriptor: a path may be longer than a socket's address can be.
-            line.connect(f"/proc/self/fd/{directory}/{SOCKET}")
+            line.connect(f"/proc/self/fd/{directory}/{MANAGER_SOCKET}")
             yield line
     finally:
         os.close(directory)

@@ -20,8 +20,7 @@ from host.postgres_places import write_whole
 from host.slots.line import Line
 from host.slots.slot import Slot
 from host.slots.snapshot import as_json
-
-NAME = "local-orders.json"
+from host.state_directory import LOCAL_ORDERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class LocalOrders:
         slots: Mapping[SlotName, Slot],
         clock: Callable[[], float],
     ) -> None:
-        self._file = state / NAME
+        self._file = state / LOCAL_ORDERS
         self._line = line
         self._slots = slots
         self._clock = clock

@@ -16,8 +16,8 @@ from host.orders import SlotState
 from host.postgres_places import write_whole
 from host.slots.process import AT_WORK, WorkerProcess
 from host.slots.slot import Slot
+from host.state_directory import SNAPSHOT
 
-NAME = "status.json"
 EVERY_S = 5.0
 WITHIN_S = 0.5
 """A change is written so soon; many changes together are one writing."""
@@ -27,7 +27,7 @@ class Snapshot:
     """The file; times are on the slots' clock, in monotonic seconds, and wall time in the file."""
 
     def __init__(self, state: Path) -> None:
-        self._file = state / NAME
+        self._file = state / SNAPSHOT
         self._written_at = float("-inf")
         self._written = -1
 

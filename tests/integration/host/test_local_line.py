@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from host.slots.local_orders import NAME as KEPT
+from host.state_directory import LOCAL_ORDERS as KEPT
 from tests.integration.host.managing import House, managing
 
 
