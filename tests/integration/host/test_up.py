@@ -191,7 +191,7 @@ def test_its_manager_process_killed_in_the_middle_of_the_start_is_followed_by_on
 
 @pytest.mark.parametrize(
     ("command", "module"),
-    [("status", "psycopg"), ("up", "psycopg"), ("up", "alembic")],
+    [("status", "psycopg"), ("up", "psycopg"), ("up", "psutil")],
     ids=["a command", "up", "up's manager process"],
 )
 @pytest.mark.parametrize("entry", ["module", "script"])
