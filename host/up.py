@@ -11,11 +11,10 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from config import Config
 from coordination.accounts import Tier
@@ -27,13 +26,14 @@ from host.database_server import DatabaseServer
 from host.keeper.client import Keeper
 from host.keeper.wire import CRASHED
 from host.logins import Logins
+from host.manage import Manage, Manager
 from host.postgres import EmbeddedPostgres, find_binaries
+from host.schema_step import SchemaStep
 from host.services import Services
 from host.state_directory import StateDirectory
 from host.supervisor import StopRequested, Supervisor
 from host.terminal import Terminal
 from host.wake_channel import Kind
-from migrations import schema
 from workers import registry
 
 STEPS = 6
@@ -53,65 +53,6 @@ class UpError(Exception):
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-class Slot(Protocol):
-    """What `up` tells of a slot."""
-
-    @property
-    def name(self) -> str:
-        """Worker and number."""
-        ...
-
-    @property
-    def state(self) -> str:
-        """How it is."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why."""
-        ...
-
-
-class Manager(Protocol):
-    """What `up` needs of `manager.WorkerManager`."""
-
-    @property
-    def slots(self) -> Mapping[tuple[str, int], Slot]:
-        """Every slot."""
-        ...
-
-    def wake(self, worker: str, kind: Kind) -> None:
-        """Wake every process of a worker; safe from any thread."""
-        ...
-
-    def run(self, until: Callable[[], bool]) -> None:
-        """Attend until then."""
-        ...
-
-    def stop(self) -> None:
-        """Drain every worker."""
-        ...
-
-
-class Manage(Protocol):
-    """How a manager is made."""
-
-    def __call__(
-        self,
-        supervisor: Supervisor,
-        line: Control,
-        *,
-        keeper: Keeper,
-        workers: Sequence[str],
-        logs: Path,
-        state: Path,
-        environment: Mapping[str, str] | None = None,
-        to_stdout: bool = False,
-    ) -> Manager:
-        """Make one."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,10 +174,12 @@ class Up:
         if self._world.file and not self._world.file.is_file():
             raise UpError(f"WORLD is '{self._world.file}': there is no such file", exit_code=REFUSED)
         self._x = x_account.choose(config, sandbox_tier=self._world.tier)
+        step = SchemaStep()  # it loads meanwhile
+        self._undo.callback(step.close)
         self._undo.callback(self._services.stop)
         self._console()
         own_logins = self._database()
-        self._schema(own_logins)
+        self._schema(step, own_logins)
         self._account()
         self._sandbox()
         return self._workers()
@@ -291,9 +234,9 @@ class Up:
         server.start()
         return postgres, server
 
-    def _schema(self, own_logins: Logins) -> None:
+    def _schema(self, step: SchemaStep, own_logins: Logins) -> None:
         self._step(3, "schema")
-        revision = schema.upgrade(own_logins.dsns["migrator"], own_logins.passwords)
+        revision = step.upgrade(own_logins.dsns["migrator"], own_logins.passwords)
         self._step(3, f"schema fleet is at revision {revision}")
 
     def _account(self) -> None:
