@@ -24,7 +24,8 @@ KEPT_A_SLOT = 20
 STACKS_WITHIN_S = 1.0
 DATABASE_WITHIN_S = 2.0
 LOOK_S = 0.02
-RESUMED_FOR_S = 0.25
+RESUMED_FOR_S = 0.5
+RESUMED_LOOK_S = 0.001
 STACKS_BYTES = 256 << 10
 UNTAKEN = "none were written: the process did not get to its signal handler"
 NOT_RESUMED = "not taken: it was stopped by a signal while it acted, and is not let on for its stacks"
@@ -48,7 +49,8 @@ class BlackBox:
         self._log = log
         self._began = ground.clock()
         self._stacks: str | None = None
-        self._size = self._before = _size(process)
+        self._before = _size(process)
+        self._masked = _masking(process.pid)
         self._database: Mapping[str, Any] | None = None
         self._database_said = False
         # Seen before it is asked for anything: asking changes what there is to see.
@@ -121,17 +123,19 @@ class BlackBox:
         """Let it on until its handler has written, and stop it again: the signal's handler comes first."""
         self._process.signal(signal.SIGCONT)
         until = time.monotonic() + RESUMED_FOR_S
-        while _size(self._process) == self._before and time.monotonic() < until:
-            os.sched_yield()
+        while not self._has_written() and time.monotonic() < until:
+            time.sleep(RESUMED_LOOK_S)
         self._process.signal(signal.SIGSTOP)
 
     def _look_for_stacks(self, now: float) -> None:
-        size = _size(self._process)
-        if size > self._before and size == self._size:  # it has grown, and not since the last look
+        if self._has_written():
             self._stacks = _read(self._process, self._before)
         elif now - self._began > STACKS_WITHIN_S:
             self._stacks = _read(self._process, self._before) or UNTAKEN
-        self._size = size
+
+    def _has_written(self) -> bool:
+        """Whether the handler came to its end: a thread has its signal masked for as long as it is in it."""
+        return _size(self._process) > self._before and _masking(self._process.pid) <= self._masked
 
     def _take_database(self, found: Mapping[str, Any] | None) -> None:
         self._database, self._database_said = found, True
@@ -155,6 +159,16 @@ def kernel_view(pid: int) -> list[dict[str, Any]]:
         for thread in _listed(Path(f"/proc/{pid}/task"))
         if (entry := process_table.read_in(thread))
     ]
+
+
+def _masking(pid: int) -> set[str]:
+    """The threads that have the stacks' signal masked."""
+    bit = 1 << (signal.SIGUSR1 - 1)
+    return {
+        thread.name
+        for thread in _listed(Path(f"/proc/{pid}/task"))
+        if int(_text(thread / "status").partition("SigBlk:")[2].partition("\n")[0] or "0", 16) & bit
+    }
 
 
 def _listed(directory: Path) -> list[Path]:
