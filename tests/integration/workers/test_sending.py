@@ -2,7 +2,6 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,81 +9,23 @@ import pytest
 
 from coordination import Fleet, kill_switch
 from coordination.errors import DatabaseUnavailableError, IncarnationLostError, TransitionRefusedError
-from coordination.ledger import Action, Claim, Clearance, decide
+from coordination.ledger import Action, Clearance, decide
 from tests.integration.conftest import FleetDatabase
-from tests.integration.platforms.scripted import Scripted, credentials, read_request, reply, reset
+from tests.integration.platforms.scripted import Scripted, read_request, reply, reset
+from tests.integration.workers.sender import (
+    ACCOUNT,
+    TARGET,
+    TOWARDS,
+    accepted,
+    claimed,
+    claimed_towards,
+    created,
+    free_content,
+    state,
+)
 from workers.errors import NeedNotMetError
 from workers.outside.fence import Fence
 from workers.outside.sending import Sending
-from workers.platforms.x import X
-
-ACCOUNT = "sandbox"
-TARGET = "1900000000000000001"
-TOWARDS: tuple[Action, ...] = ("reply", "quote", "like")
-
-
-@pytest.fixture
-def server() -> Iterator[Scripted]:
-    scripted = Scripted()
-    yield scripted
-    scripted.close()
-
-
-@pytest.fixture
-def sending(fleet: Fleet, server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sending:
-    # A busy machine may stand still for half a second; the limit itself has a test of its own.
-    monkeypatch.setattr("workers.outside.sending.WRITE_WITHIN_S", 30.0)
-    fleet.accounts.confirm_identity(ACCOUNT, "42", "fleet")
-    return Sending(
-        fleet=fleet,
-        x=X(server.url, credentials(), deadline_s=1),
-        worker_id="tester/1",
-        fence=Fence(tmp_path / "fence"),
-        pause=lambda _seconds: True,
-    )
-
-
-def claimed(fleet: Fleet, text: str = "Hello, world", target: str = "plan:1") -> Claim:
-    fleet.ledger.propose(ACCOUNT, "post", target, text)
-    claim = fleet.ledger.claim(ACCOUNT, "tester/1")
-    assert claim is not None
-    return claim
-
-
-def claimed_towards(fleet: Fleet, action: Action, text: str = "Well said", target: str = TARGET) -> Claim:
-    """A reply, quote or like of another's post."""
-    fleet.ledger.propose(
-        ACCOUNT, action, target, "" if action == "like" else text, origin={"author_id": "7", "handle": "ada"}
-    )
-    claim = fleet.ledger.claim(ACCOUNT, "tester/1")
-    assert claim is not None
-    return claim
-
-
-def state(fleet: Fleet, claim: Claim) -> dict[str, Any]:
-    intent = fleet.ledger.get(claim.intent)
-    assert intent is not None
-    return intent
-
-
-def created(post_id: str = "1234567890123456789") -> bytes:
-    return reply(201, {"data": {"id": post_id, "text": "Hello, world"}}, "Content-Type: application/json")
-
-
-def posts_on_timeline(text: str, post_id: str) -> bytes:
-    return reply(200, {"data": [{"id": post_id, "text": text}], "meta": {"result_count": 1}})
-
-
-def snowflake_of_now(fleet: Fleet) -> str:
-    row = fleet.database.call("real_now")
-    return str((int(row.timestamp() * 1000) - 1288834974657) << 22)
-
-
-def free_content(fleet: Fleet, claim: Claim) -> bool:
-    lease = fleet.engagement.request_lock(claim.content, "other", "analysis")
-    if lease:
-        fleet.engagement.release_lock(lease)
-    return lease is not None
 
 
 def test_a_post_is_sent_once_and_its_text_is_the_frozen_one(
@@ -99,141 +40,6 @@ def test_a_post_is_sent_once_and_its_text_is_the_frozen_one(
     assert [json.loads(request.partition(b"\r\n\r\n")[2]) for request in server.requests] == [{"text": text}]
     assert free_content(fleet, claim)
     assert fleet.engagement.get_engagement_stats().posts == 1
-
-
-def accepted(action: Action) -> bytes:
-    if action == "like":
-        return reply(200, {"data": {"liked": True}})
-    return created("2000000000000000001")
-
-
-@pytest.mark.parametrize(
-    ("action", "path", "body", "platform_id"),
-    [
-        (
-            "reply",
-            b"/2/tweets",
-            {"text": "Well said", "reply": {"in_reply_to_tweet_id": TARGET}},
-            "2000000000000000001",
-        ),
-        ("quote", b"/2/tweets", {"text": "Well said", "quote_tweet_id": TARGET}, "2000000000000000001"),
-        ("like", b"/2/users/42/likes", {"tweet_id": TARGET}, TARGET),
-    ],
-)
-def test_each_action_is_its_own_request_and_leaves_its_own_history(
-    fleet: Fleet,
-    fleet_database: FleetDatabase,
-    server: Scripted,
-    sending: Sending,
-    action: Action,
-    path: bytes,
-    body: dict[str, object],
-    platform_id: str,
-) -> None:
-    claim = claimed_towards(fleet, action)
-    assert claim.content == TARGET  # whoever wants the post, wants this lock
-    server.answers(accepted(action))
-    assert sending.send(claim)
-    intent = state(fleet, claim)
-    assert (intent["state"], intent["platform_id"]) == ("posted", platform_id)
-    [request] = server.requests
-    head, _, sent = request.partition(b"\r\n\r\n")
-    assert head.split()[:2] == [b"POST", path]
-    assert json.loads(sent) == body
-    assert free_content(fleet, claim)
-    stats = fleet.engagement.get_engagement_stats()
-    assert (stats.replies, stats.quote_tweets, stats.likes, stats.posts) == (
-        int(action == "reply"), int(action == "quote"), int(action == "like"), 0
-    )  # fmt: skip
-    used = {
-        endpoint: fleet.rate_limits.get_remaining_capacity(endpoint, ACCOUNT).used
-        for endpoint in ("post_tweet", "like_tweet")
-    }
-    assert used == {"post_tweet": int(action != "like"), "like_tweet": int(action == "like")}
-    with fleet_database.owner() as owner:
-        tracked = owner.execute("SELECT platform_id FROM fleet.tracked_posts").fetchall()
-    assert tracked == ([] if action == "like" else [(platform_id,)])  # a like has no numbers of its own
-
-
-@pytest.mark.parametrize("action", TOWARDS)
-@pytest.mark.parametrize("fault", ["hangs up", "resets", "503", "garbled", "says nothing", "half an answer"])
-def test_towards_others_too_what_nobody_knows_is_parked(
-    fleet: Fleet, server: Scripted, sending: Sending, action: Action, fault: str
-) -> None:
-    claim = claimed_towards(fleet, action)
-
-    def act(connection: socket.socket) -> None:
-        server.requests.append(read_request(connection))
-        match fault:
-            case "resets":
-                reset(connection)
-            case "503":
-                connection.sendall(reply(503, {"title": "no"}))
-            case "garbled":
-                connection.sendall(reply(200, b'{"data": {"liked": '))
-            case "half an answer":
-                connection.sendall(accepted(action)[:-9])
-            case "says nothing":
-                server.over.wait(3)
-            case _:
-                pass
-
-    server.act = act
-    assert not sending.send(claim)
-    assert state(fleet, claim)["state"] == "parked"
-    fleet.ledger.tidy(ACCOUNT)
-    assert fleet.ledger.claim(ACCOUNT, "tester/1") is None
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("action", TOWARDS)
-def test_towards_others_too_a_definite_no_is_rejected_with_its_reason(
-    fleet: Fleet, server: Scripted, sending: Sending, action: Action
-) -> None:
-    claim = claimed_towards(fleet, action)
-    server.answers(reply(403, {"title": "Forbidden", "detail": "You were not summoned.", "status": 403}))
-    assert sending.send(claim)
-    intent = state(fleet, claim)
-    assert intent["state"] == "rejected"
-    assert "You were not summoned." in intent["reason"]
-
-
-def test_a_like_that_is_there_already_is_posted(fleet: Fleet, server: Scripted, sending: Sending) -> None:
-    claim = claimed_towards(fleet, "like")
-    server.answers(reply(403, DUPLICATE))
-    assert sending.send(claim)
-    assert (state(fleet, claim)["state"], state(fleet, claim)["platform_id"]) == ("posted", TARGET)
-    assert len(server.requests) == 1  # no timeline shows a like: none is read
-
-
-def test_a_like_that_was_not_taken_is_not_posted(fleet: Fleet, server: Scripted, sending: Sending) -> None:
-    claim = claimed_towards(fleet, "like")
-    server.answers(reply(200, {"data": {"liked": False}}))
-    sending.send(claim)
-    assert state(fleet, claim)["state"] != "posted"
-
-
-def test_a_like_of_an_account_that_nobody_asked_who_it_is_waits_and_takes_no_grant(
-    fleet: Fleet, fleet_database: FleetDatabase, server: Scripted, sending: Sending
-) -> None:
-    with fleet_database.owner() as owner:
-        owner.execute("UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL")
-    claim = claimed_towards(fleet, "like")
-    assert sending.send(claim)
-    assert state(fleet, claim)["state"] == "retry_at"
-    assert server.connections == 0
-    assert fleet.rate_limits.get_remaining_capacity("like_tweet", ACCOUNT).used == 0
-
-
-def test_a_like_that_X_limits_closes_likes_and_not_posts(  # noqa: N802  X is a name
-    fleet: Fleet, server: Scripted, sending: Sending
-) -> None:
-    claim = claimed_towards(fleet, "like")
-    server.answers(reply(429, {"title": "Too Many Requests", "status": 429, "type": "about:blank"}))
-    assert not sending.send(claim)
-    assert state(fleet, claim)["state"] == "retry_at"
-    assert not fleet.rate_limits.can_make_request("like_tweet", "tester/1", account=ACCOUNT).allowed
-    assert fleet.rate_limits.can_make_request("post_tweet", "tester/1", account=ACCOUNT).allowed
 
 
 def test_sending_is_committed_before_the_first_byte(
@@ -352,87 +158,6 @@ def test_a_definite_no_is_rejected_with_the_platforms_reason(
     intent = state(fleet, claim)
     assert intent["state"] == "rejected"
     assert "One cashtag at most." in intent["reason"]
-
-
-DUPLICATE = {
-    "detail": "You are not allowed to create a Tweet with duplicate content.",
-    "type": "about:blank",
-    "title": "Forbidden",
-    "status": 403,
-}
-
-
-def duplicate_then_timeline(server: Scripted, timeline: bytes) -> None:
-    def act(connection: socket.socket) -> None:
-        request = read_request(connection)
-        server.requests.append(request)
-        connection.sendall(reply(403, DUPLICATE) if request.startswith(b"POST") else timeline)
-
-    server.act = act
-
-
-def test_a_duplicate_that_is_our_own_post_is_posted(fleet: Fleet, server: Scripted, sending: Sending) -> None:
-    claim = claimed(fleet, "Fish & chips")
-    post_id = snowflake_of_now(fleet)
-    duplicate_then_timeline(server, posts_on_timeline("Fish &amp; chips", post_id))
-    assert sending.send(claim)
-    intent = state(fleet, claim)
-    assert (intent["state"], intent["platform_id"]) == ("posted", post_id)
-
-
-@pytest.mark.parametrize(("action", "kind"), [("reply", "replied_to"), ("quote", "quoted")])
-@pytest.mark.parametrize("where", ["there", "elsewhere", "nowhere"])
-def test_a_duplicate_reply_or_quote_is_ours_only_with_its_reference(
-    fleet: Fleet, server: Scripted, sending: Sending, action: Action, kind: str, where: str
-) -> None:
-    claim = claimed_towards(fleet, action)
-    post_id = snowflake_of_now(fleet)
-    references = {
-        "there": [{"type": kind, "id": TARGET}],
-        "elsewhere": [{"type": kind, "id": "1900000000000000002"}],
-        "nowhere": [],
-    }[where]
-    post = {"id": post_id, "text": "Well said", "referenced_tweets": references}
-    duplicate_then_timeline(server, reply(200, {"data": [post], "meta": {"result_count": 1}}))
-    assert sending.send(claim)
-    intent = state(fleet, claim)
-    expected = ("posted", post_id) if where == "there" else ("rejected", None)
-    assert (intent["state"], intent["platform_id"]) == expected
-
-
-def test_a_duplicate_of_an_old_post_is_rejected_not_adopted(
-    fleet: Fleet, server: Scripted, sending: Sending
-) -> None:
-    claim = claimed(fleet, "Fish & chips")
-    duplicate_then_timeline(server, posts_on_timeline("Fish &amp; chips", "1234567890"))
-    assert sending.send(claim)
-    assert state(fleet, claim)["state"] == "rejected"
-
-
-def test_a_duplicate_whose_timeline_can_not_be_read_is_parked(
-    fleet: Fleet, server: Scripted, sending: Sending
-) -> None:
-    claim = claimed(fleet)
-    duplicate_then_timeline(server, reply(503, {}))
-    sending.send(claim)
-    assert state(fleet, claim)["state"] == "parked"
-
-
-def test_after_an_attempt_that_may_have_posted_a_duplicate_not_found_is_parked(
-    fleet: Fleet, fleet_database: FleetDatabase, server: Scripted, sending: Sending
-) -> None:
-    claim = claimed(fleet)
-    server.answers(reply(500, {}))
-    sending.send(claim)
-    person = fleet_database.database("console")
-    decide(person, claim.intent, "resume", actor="me", reason="try once more")
-    person.close()
-    again = fleet.ledger.claim(ACCOUNT, "tester/1")
-    assert again is not None
-    duplicate_then_timeline(server, reply(200, {"meta": {"result_count": 0}}))
-    sending.send(again)
-    intent = state(fleet, claim)
-    assert (intent["state"], intent["attempt"]) == ("parked", 2)
 
 
 def test_with_the_kill_switch_on_not_one_byte_leaves(
