@@ -6,7 +6,9 @@ once, and end when the last has imported everything, or says that it takes tasks
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks import peers
@@ -31,68 +33,68 @@ READY_TARGET_S = 3.0
 MEMORY_TARGET_MB = 250.0
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """What each round of one kind of process took."""
+
+    ready_s: list[float] = field(default_factory=list[float])
+    memory_mb: list[float] = field(default_factory=list[float])
+
+    def take(self, ready_s: float, pids: Sequence[int]) -> None:
+        self.ready_s.append(ready_s)
+        self.memory_mb.append(pss_mb(pids))
+
+
 def measure(runs: int) -> Iterator[Figure]:
     """Rounds of ours, plain interpreters and Celery, one after the other."""
-    ready: list[list[float]] = [[], [], []]
-    memory: list[list[float]] = [[], [], []]
-    alone: list[float] = []
+    ours, plain, celery = _Taken(), _Taken(), _Taken()
+    with_host: list[float] = []
     with fleet(sandbox=True, light=False) as measured:
         measured.calm()
         measured.only(SLOTS)  # the schedules' first slots are taken: from here on there is nothing to do
         for _ in range(runs):
             measured.stop()
             measured.order("start", "*")
-            ready[0].append(measured.wait_ready(NUMBER))
+            seconds = measured.wait_ready(NUMBER)
             settle(QUIET_S)
             pids = list(measured.ready().values())
-            alone.append(pss_mb(pids))
-            memory[0].append(pss_mb([*pids, *measured.manager_pids().values()]))
+            ours.take(seconds, pids)
+            with_host.append(pss_mb([*pids, *measured.manager_pids().values()]))
             measured.stop()
             with peers.plain_interpreters(NUMBER) as (seconds, pids):
-                ready[1].append(seconds)
-                memory[1].append(pss_mb(pids))
+                plain.take(seconds, pids)
             with (
                 tempfile.TemporaryDirectory() as place,
                 peers.celery_workers(NUMBER, Path(place) / "queue") as (seconds, pids),
             ):
-                ready[2].append(seconds)
                 settle(QUIET_S)
-                memory[2].append(pss_mb(pids))
+                celery.take(seconds, pids)
         disk = measured.disk
+    beside = partial(Figure, peer_name=peers.CELERY, raw_name=peers.PLAIN, disk=disk)
+    memory = partial(
+        beside,
+        unit="MB PSS",
+        peer_runs=celery.memory_mb,
+        raw=plain.memory_mb,
+        target=MEMORY_TARGET_MB,
+    )
     kinds = f"{NUMBER} slots of the fleet's nine workers"
-    yield Figure(
+    yield beside(
         name="workers: 24 ready after the order to start",
         unit="s",
-        runs=ready[0],
-        peer_runs=ready[2],
-        peer_name=peers.CELERY,
-        raw=ready[1],
-        raw_name=peers.PLAIN,
+        runs=ours.ready_s,
+        peer_runs=celery.ready_s,
+        raw=plain.ready_s,
         target=READY_TARGET_S,
-        disk=disk,
         note=f"{kinds}; from the command's row to the last beat that says READY",
     )
-    yield Figure(
+    yield memory(
         name="workers: memory of 24 with nothing to do",
-        unit="MB PSS",
-        runs=alone,
-        peer_runs=memory[2],
-        peer_name=peers.CELERY,
-        raw=memory[1],
-        raw_name=peers.PLAIN,
-        target=MEMORY_TARGET_MB,
-        disk=disk,
+        runs=ours.memory_mb,
         note=f"{kinds} with what they share with the keeper; PSS shares a page out among those who have it",
     )
-    yield Figure(
+    yield memory(
         name="workers: memory of 24 with keeper, manager and guardian",
-        unit="MB PSS",
-        runs=memory[0],
-        peer_runs=memory[2],
-        peer_name=peers.CELERY,
-        raw=memory[1],
-        raw_name=peers.PLAIN,
-        target=MEMORY_TARGET_MB,
-        disk=disk,
+        runs=with_host,
         note="the same with the host's own three processes; without console, sandbox and PostgreSQL",
     )
