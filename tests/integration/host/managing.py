@@ -313,9 +313,14 @@ def part(
 
 
 @contextmanager
-def managing(directory: Path, *, rotation: Rotation | None = None, spread: float = 0.1) -> Generator[House]:
-    """A house with an open manager; its workers live until SIGTERM unless scripts say otherwise."""
-    with keeping(directory, source=STUBS) as kept:
+def managing(
+    directory: Path, *, rotation: Rotation | None = None, spread: float = 0.1, spawn: bool = False
+) -> Generator[House]:
+    """A house with an open manager; its workers live until SIGTERM unless scripts say otherwise.
+
+    With `spawn` each of them is an interpreter of its own, else a fork.
+    """
+    with keeping(directory, source=STUBS, spawn=spawn) as kept:
         house = House(
             kept, ScriptedLine(), Clock(), directory, rotation=rotation or Rotation(), spread=spread
         )

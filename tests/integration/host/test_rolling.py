@@ -12,9 +12,9 @@ from tests.integration.host.keeping import lives, living
 from tests.integration.host.managing import House, managing, part
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with managing(tmp_path) as made:
+@pytest.fixture(params=["fork", "spawn"])
+def house(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
+    with managing(tmp_path, spawn=request.param == "spawn") as made:
         yield made
 
 

@@ -34,9 +34,9 @@ BEAT_S = 0.05
 QUIET = "ready(stall_after_s=0.6); live()"
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with managing(tmp_path) as made:
+@pytest.fixture(params=["fork", "spawn"])
+def house(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
+    with managing(tmp_path, spawn=request.param == "spawn") as made:
         yield made
 
 
