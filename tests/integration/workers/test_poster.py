@@ -1,7 +1,6 @@
 """The poster's step over a whole queue, against a server that does exactly what a test says."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
@@ -19,13 +18,6 @@ from workers.platforms.x import X
 from workers.progress import Progress
 
 ME = reply(200, {"data": {"id": "42", "username": "fleet", "name": "Fleet"}})
-
-
-@pytest.fixture
-def server() -> Iterator[Scripted]:
-    scripted = Scripted()
-    yield scripted
-    scripted.close()
 
 
 @pytest.fixture
