@@ -3,6 +3,7 @@
 import faulthandler
 import random
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 from threading import Event
@@ -11,6 +12,7 @@ from typing import Final
 
 import coordination
 from config import Config
+from coordination.database import rehearse_login
 from coordination.errors import (
     DatabaseError,
     DatabaseUnavailableError,
@@ -49,19 +51,21 @@ log = Log("process")
 _prepared: dict[str, type[Worker]] = {}
 
 
-def prepare(name: str, *, config: Config) -> None:
-    """Find what each process of this worker needs to know of it, once for all that are forked from this one.
+def prepare(names: Iterable[str], *, config: Config) -> None:
+    """Do what each process of these workers does at first, once for all that are forked from this one.
 
     A fault is left for the worker's own process to meet, and to tell.
     """
-    with suppress(Exception, SystemExit):
-        kind = registry.get(name)
-        handlers.find(kind)
-        further_duties(kind)
-        read_settings(kind, {})
-        if Platform.X in kind.needs:
-            import_module("workers.platforms.x").prepare(config.x_url)
-        _prepared[name] = kind
+    rehearse_login()
+    for name in names:
+        with suppress(Exception, SystemExit):
+            kind = registry.get(name)
+            handlers.find(kind)
+            further_duties(kind)
+            read_settings(kind, {})
+            if Platform.X in kind.needs:
+                import_module("workers.platforms.x").prepare(config.x_url)
+            _prepared[name] = kind
 
 
 def run(name: str, *, slot: int, config: Config, account: str | None = None) -> int:

@@ -48,8 +48,7 @@ def prepare(names: Sequence[str]) -> None:
     except config.ConfigError:
         _read = None  # each worker says so in its own log
         return
-    for name in names:
-        import_module("workers.process").prepare(name, config=_read.config)
+    import_module("workers.process").prepare(names, config=_read.config)
 
 
 def _config() -> "Config":
