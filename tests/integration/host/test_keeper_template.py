@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 MOST_SHARE = 0.14
-"""It is 0.127; 0.155 where each fork finds by itself what its worker is, 0.19 where it reads the configuration."""
+"""It is 0.126; 0.155 where each fork finds by itself what its worker is, 0.19 where it reads its settings."""
 PROGRAM = """
 import json, os, sys
 from host.keeper import newborn, template, worker
