@@ -91,8 +91,6 @@ class _Keep:
             if time.monotonic() >= self._sweep_at:
                 self._sweep()
             self._warm()
-        for number in FORWARDED:  # there is nobody to tell; and the code stands, however often it is asked to end
-            signal.signal(number, signal.SIG_IGN)
         self._end_all()
         for number in FORWARDED:  # also while the interpreter ends, a hurried person changes no exit code
             signal.signal(number, signal.SIG_IGN)
