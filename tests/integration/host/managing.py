@@ -176,6 +176,7 @@ class House:
     rotation: Rotation = field(default_factory=Rotation)
     workers: Sequence[str] = ("planner", "poster", "stubborn", "lone")
     spread: float = 0.1
+    drain_s: float = 1.0
     supervisor: Supervisor = field(init=False)
     manager: WorkerManager = field(init=False)
     wanted: dict[tuple[str, int], WantedSlot] = field(default_factory=dict[tuple[str, int], WantedSlot])
@@ -193,7 +194,7 @@ class House:
             state=self.directory,
             environment={"SOCIALFLEET_ACCOUNT": "sandbox"},
             to_stdout=to_stdout,
-            stop_timeout_s=1.0,
+            stop_timeout_s=self.drain_s,
             clock=self.clock,
             spread=lambda: self.spread,
             rotation=self.rotation,
@@ -314,15 +315,27 @@ def part(
 
 @contextmanager
 def managing(
-    directory: Path, *, rotation: Rotation | None = None, spread: float = 0.1, spawn: bool = False
+    directory: Path,
+    *,
+    rotation: Rotation | None = None,
+    spread: float = 0.1,
+    drain_s: float = 1.0,
+    spawn: bool = False,
 ) -> Generator[House]:
     """A house with an open manager; its workers live until SIGTERM unless scripts say otherwise.
 
+    What drains gets `drain_s` seconds: short where a test is about what does not.
     With `spawn` each of them is an interpreter of its own, else a fork.
     """
     with keeping(directory, source=STUBS, spawn=spawn) as kept:
         house = House(
-            kept, ScriptedLine(), Clock(), directory, rotation=rotation or Rotation(), spread=spread
+            kept,
+            ScriptedLine(),
+            Clock(),
+            directory,
+            rotation=rotation or Rotation(),
+            spread=spread,
+            drain_s=drain_s,
         )
         for name in house.workers:
             house.script(name, LIVE)

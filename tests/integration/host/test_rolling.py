@@ -14,7 +14,7 @@ from tests.integration.host.managing import House, managing, part
 
 @pytest.fixture(params=["fork", "spawn"])
 def house(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
-    with managing(tmp_path, spawn=request.param == "spawn") as made:
+    with managing(tmp_path, spawn=request.param == "spawn", drain_s=10.0) as made:
         yield made
 
 
