@@ -126,6 +126,16 @@ BEGIN
         fleet.name_act(parked), park.reason, park.intent), jsonb_build_object('intent', park.intent::text));
 END $$;
 
+-- Why nobody reports any more what came of an act; a person decides by it whether a late write is still to be feared. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.tell_orphan(sender uuid, me uuid) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN sender = me THEN 'what came of the send was never reported'
+        WHEN fleet.is_dead(sender) THEN (SELECT format('its sender is dead (%s) and had not reported what came of the send', i.death)
+            FROM fleet.incarnations i WHERE i.id = sender)
+        ELSE 'its sender is silent since the send, and nobody has proven it dead: it may still be written' END;
+END $$;
+
 -- Parks one act whose sender lost its session lock and whose lease and grace are over, or that the caller itself began and
 -- never settled (it asks between its sends); gives its id, or null when there is none.
 CREATE OR REPLACE FUNCTION fleet.park_orphan(incarnation uuid, account text, grace_s double precision) RETURNS text
@@ -147,8 +157,7 @@ BEGIN
             PERFORM 1 FROM fleet.intents i
             WHERE i.id = candidate.id AND i.state = 'sending' AND i.attempt = candidate.attempt FOR UPDATE;
             IF FOUND THEN
-                PERFORM fleet.park(candidate.id, life.worker || '/' || life.slot,
-                    'its sender ended between the send and the report');
+                PERFORM fleet.park(candidate.id, life.worker || '/' || life.slot, fleet.tell_orphan(candidate.incarnation, life.id));
                 DELETE FROM fleet.engagement_locks l
                 WHERE l.content = candidate.content AND l.fencing_token = candidate.fencing_token;
             END IF;

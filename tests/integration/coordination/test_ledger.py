@@ -420,6 +420,9 @@ def test_bad_reports_are_refused_by_name(fleet: Fleet) -> None:
     assert acts.state(fleet, act.claim.intent) == "sending"
 
 
+PARKED = "SELECT message FROM fleet.events WHERE kind = 'parked'"
+
+
 def orphan(fleet_database: FleetDatabase, owner: Owner) -> tuple[Fleet, acts.Act]:
     sender = fleet_database.connect("sender")
     act = acts.sending(sender)
@@ -437,6 +440,7 @@ def test_an_act_whose_sender_died_is_parked_after_lease_and_grace_and_not_before
     assert fleet.ledger.park_orphan("default", grace_s=0) is None
     assert fleet.ledger.park_orphan("sandbox", grace_s=40) == act.claim.intent
     assert acts.transitions(owner, act.claim.intent)[-2:] == ["sending", "parked"]
+    assert "nobody has proven it dead" in value(owner, PARKED)
     assert not acts.is_locked(owner, act)
     assert fleet.ledger.park_orphan("sandbox", grace_s=0) is None
     # The sender was not dead after all: its report is kept for the person, and changes no state.
@@ -444,6 +448,20 @@ def test_an_act_whose_sender_died_is_parked_after_lease_and_grace_and_not_before
     assert late["state"] == "parked"
     assert "p9" in value(owner, "SELECT message FROM fleet.events WHERE kind = 'late_report'")
     assert value(owner, "SELECT headers->>'platform_id' FROM fleet.attempts") == "p9"
+    sender.close()
+
+
+def test_a_parked_act_says_that_its_senders_death_is_proven_and_how_it_died(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    sender, act = orphan(fleet_database, owner)
+    owner.execute(
+        "UPDATE fleet.incarnations SET died_at = clock_timestamp(), death = 'killed by SIGKILL' WHERE id = %s",
+        (sender.incarnation.id,),
+    )
+    owner.execute("UPDATE fleet.intents SET claimed_until = clock_timestamp() - interval '50 seconds'")
+    assert fleet.ledger.park_orphan("sandbox", grace_s=40) == act.claim.intent
+    assert "its sender is dead (killed by SIGKILL)" in value(owner, PARKED)
     sender.close()
 
 
