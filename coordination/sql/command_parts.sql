@@ -109,9 +109,11 @@ BEGIN
         FROM fleet.command_parts q LEFT JOIN fleet.slots s ON s.worker = q.worker AND s.slot = q.slot
         WHERE p.id = q.id AND p.command = asked.id AND p.pinned AND p.state IN ('waiting', 'running')
           AND s.host IS DISTINCT FROM p.host AND s.leaving IS DISTINCT FROM p.host;
+        -- What asks for more than an end, or for what is on that host's disk, is the next host's as soon as the slot leaves.
         UPDATE fleet.command_parts p SET state = 'waiting', host = NULL, result = NULL
         FROM fleet.slots s WHERE p.command = asked.id AND p.state = 'running' AND NOT p.pinned
-          AND s.worker = p.worker AND s.slot = p.slot AND s.host IS DISTINCT FROM p.host AND s.leaving IS DISTINCT FROM p.host;
+          AND s.worker = p.worker AND s.slot = p.slot AND s.host IS DISTINCT FROM p.host
+          AND (s.leaving IS DISTINCT FROM p.host OR p.action NOT IN ('stop', 'drain', 'logs'));
         FOR watched IN SELECT * FROM fleet.command_parts p WHERE p.command = asked.id AND p.state = 'watching' LOOP
             fault := fleet.judge_canary(watched);
             IF fault IS NOT NULL OR watched.watch_until <= real THEN

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "1556277f5e2b5a53"
+functions = "66b56b9251190bf5"
 
 
 def upgrade() -> None:

@@ -581,3 +581,19 @@ def test_a_persons_stop_of_a_slot_outlives_that_it_was_not_wanted_for_a_while(
     ask(console, "start", "alpha")
     settle(pair)
     assert all(slot.runs for manager in pair for slot in manager.exchange().slots)
+
+
+def test_a_part_whose_slot_moves_meanwhile_is_its_new_hosts_and_no_failure_of_the_old_one(
+    pair: list[Manager], console: Database
+) -> None:
+    a, b = pair
+    asked = ask(console, "restart", "alpha/1")
+    (part,) = a.parts()
+    ask(console, "set", "alpha", args={"placement": {"host": "b"}})
+    b.exchange()  # its pass takes the slots from a, which drains them first
+    a.finish(part, succeeded=False, text="it is not this host's to run any more")
+    assert states(console, asked) == ["waiting"]
+    settle(pair, 3)
+    for part in b.parts():
+        b.finish(part)
+    assert states(console, asked) == ["done"]
