@@ -456,7 +456,7 @@ def test_a_parked_act_says_that_its_senders_death_is_proven_and_how_it_died(
 ) -> None:
     sender, act = orphan(fleet_database, owner)
     owner.execute(
-        "UPDATE fleet.incarnations SET died_at = clock_timestamp(), death = 'killed by SIGKILL' WHERE id = %s",
+        "UPDATE fleet.incarnations SET died_at = now(), death = 'killed by SIGKILL' WHERE id = %s",
         (sender.incarnation.id,),
     )
     owner.execute("UPDATE fleet.intents SET claimed_until = clock_timestamp() - interval '50 seconds'")
