@@ -95,6 +95,7 @@ def run(seed: int, number: int, operations: int, told: Callable[[str], None]) ->
             told(f"chapter {number + 1}, {count + 1}/{operations}: {name}")
             pause.wait(faults.pause_s())
         faults.go_on(all_of_them=True)
+        faults.start_again()
         outcome.operations = faults.done
         outcome.broken("orphans", faults.slow)
         _judge(outcome, host, superuser_dsn, before, faults)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from time import monotonic
 import psutil
 import psycopg
 
+from host.keeper.keep import CRASHES_WITHIN_S, MOST_CRASHES
 from host.postgres import EmbeddedPostgres
 from tests.host_process import HostProcess, eventually, living
 
@@ -71,11 +73,13 @@ class Faults:
     killed: list[Killed] = field(default_factory=list[Killed])
     slow: list[str] = field(default_factory=list[str])
     _stopped: list[tuple[float, psutil.Process]] = field(default_factory=list[tuple[float, psutil.Process]])
+    _managers_killed_at: list[float] = field(default_factory=list[float])
 
     def operate(self) -> str:
         """Carry out the next operation; give its name. One whose victim is not there is another try's."""
         while True:
             self.go_on()
+            self.start_again()
             name = self.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
             number = self.chance.random()
             if self._carry_out(name, number):
@@ -100,6 +104,23 @@ class Faults:
                 self._stopped.remove((due, process))
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGCONT)
+
+    def start_again(self) -> None:
+        """Be the service manager of a fleet that ended, as it does after so many deaths of its manager."""
+        assert self.host.process
+        since = monotonic() - CRASHES_WITHIN_S - ENDED_S
+        is_due = len([at for at in self._managers_killed_at if at > since]) >= MOST_CRASHES
+        if is_due:
+            self.go_on(all_of_them=True)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # by its own clock they may be less near
+                self.host.process.wait(ENDED_S)
+        if self.host.process.poll() is None:
+            return
+        if not is_due:
+            self.slow.append(f"the fleet ended by itself: {self.host.said()[-500:]}")
+        self._managers_killed_at.clear()
+        self.host.start()
+        self.host.wait_ready(BACK_S)
 
     def _carry_out(self, name: str, number: float) -> bool:
         verb, _, what = name.partition(" ")
@@ -150,6 +171,8 @@ class Faults:
         victim.kill()
         if what == "worker":
             self.killed.append(self._chosen)
+        elif what == "manager":
+            self._managers_killed_at.append(monotonic())
         return True
 
     def _kill_keeper(self) -> bool:
@@ -161,6 +184,7 @@ class Faults:
         self.host.killed()
         self._wait_gone([process for process in before if process not in guardian], ENDED_S)
         self._wait_gone(guardian, GUARDED_S)
+        self._managers_killed_at.clear()
         self.host.start()
         self.host.wait_ready(BACK_S)
         return True
