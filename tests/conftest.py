@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_servers import Choice, Server, choices
+from tests.postgres_servers import Choice, ContainerServer, LocalServer, choices
 
 # A person's shell has it not, and what is printed too late would not be seen with it.
 os.environ.pop("PYTHONUNBUFFERED", None)
@@ -47,12 +47,23 @@ def _valid(text: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
+def servers() -> Iterator[dict[Choice, LocalServer | ContainerServer]]:
+    """Every server that a test asked for; each runs until the session ends, whichever comes between."""
+    running: dict[Choice, LocalServer | ContainerServer] = {}
+    try:
+        yield running
+    finally:
+        for server in running.values():
+            server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres(
+    request: pytest.FixtureRequest, servers: dict[Choice, LocalServer | ContainerServer]
+) -> LocalServer | ContainerServer:
     """A running server, the same one for the whole session; roles are shared by all its databases."""
     choice: Choice = request.param
-    server = choice()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
+    if choice not in servers:
+        servers[choice] = choice()
+        servers[choice].start()
+    return servers[choice]
