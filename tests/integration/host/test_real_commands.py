@@ -7,10 +7,13 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from coordination.database import Database
 from coordination.status import list_slots
+from host.postgres import EmbeddedPostgres
+from host.postgres_binaries import find_binaries
 from tests.host_process import HostProcess, eventually
 
 WITHIN_S = 60.0
@@ -81,6 +84,19 @@ def test_a_rolling_restart_replaces_every_process_on_both_hosts(
     assert [line.partition(" ")[0] for line in said] == [f"light/{number}" for number in range(1, 5)]
     after = settled(one)
     assert not {slot["pid"] for slot in before.values()} & {slot["pid"] for slot in after.values()}
+
+
+def test_a_host_listens_on_one_connection_however_many_workers_it_has(
+    hosts: tuple[HostProcess, HostProcess],
+) -> None:
+    one, _ = hosts
+    settled(one)
+    server = EmbeddedPostgres(one.state, find_binaries(None), lambda _line: None).superuser_dsn
+    with psycopg.connect(server, autocommit=True) as superuser:
+        listening = superuser.execute(
+            "SELECT application_name FROM pg_stat_activity WHERE query LIKE 'LISTEN%' ORDER BY 1"
+        ).fetchall()
+    assert listening == [("socialfleet manager wake channel",)] * 2
 
 
 def test_a_drained_slot_stays_down_until_it_is_started(hosts: tuple[HostProcess, HostProcess]) -> None:
