@@ -5,11 +5,15 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.postgres_servers import Choice, ContainerServer, LocalServer, choices
 
 # A person's shell has it not, and what is printed too late would not be seen with it.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 ON_EVERY_SERVER = ("integration/coordination/", "migration/")
 
 

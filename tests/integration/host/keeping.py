@@ -172,11 +172,13 @@ def keeping(
             kept = Kept(
                 process=process, directory=directory, door=door, keeper=keeper, manager_pid=manager_pid
             )
-            yield kept
-            for event in [*kept.events, *kept.keeper.take()]:
-                if isinstance(event, Started):
-                    event.close()
-            kept.keeper.close()
+            try:
+                yield kept
+            finally:  # what a test that failed leaves open would fail another one
+                for event in [*kept.events, *kept.keeper.take()]:
+                    if isinstance(event, Started):
+                        event.close()
+                kept.keeper.close()
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -235,7 +235,8 @@ def test_on_a_real_account_nothing_goes_out_that_no_person_proposed_or_approved(
     eventually(
         lambda: [w["text"] for w in host.writes()] == [approved["text"]], what="the approved one", within_s=10
     )
-    assert set(host.states()) == {"posted", "awaiting_approval"}
+    eventually(lambda: set(host.states()) == {"posted", "awaiting_approval"}, what="its report")
+    assert [w["text"] for w in host.writes()] == [approved["text"]]
 
 
 def test_an_act_whose_sender_was_killed_in_mid_send_is_parked_not_repeated(host: Host) -> None:
