@@ -111,6 +111,10 @@ class Result:
         return not (self.double or self.lost or self.uncalled or self.open)
 
 
+APART = 1 << 20
+"""Of a millisecond's ids the sandbox gives the first ones to what the fleet posts in it."""
+
+
 class Life:
     """One forked worker, from its start to its end."""
 
@@ -202,7 +206,7 @@ class Rehearsal:
 
     def _write(self, templates: Sequence[str], *, summons: bool, reply_to: Post | None = None) -> list[Post]:
         now_ms = int(self._now_s() * 1000)
-        first = max(snowflakes.from_time(now_ms), self._last_id + 1)
+        first = max(snowflakes.from_time(now_ms) + APART, self._last_id + 1)
         posts = [
             Post(
                 id=first + number,

@@ -66,8 +66,23 @@ class Standing:
 
 
 @pytest.fixture(scope="session")
-def standing(postgres: Server, template: str) -> Iterator[Standing]:
-    """Made once a server."""
+def standings() -> Iterator[dict[str, Standing]]:
+    """One a server, by its address; each stands until the session ends, whichever is asked for between."""
+    made: dict[str, Standing] = {}
+    yield made
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def standing(postgres: Server, template: str, standings: dict[str, Standing]) -> Standing:
+    """The one of this server."""
+    if postgres.superuser_dsn not in standings:
+        standings[postgres.superuser_dsn] = _stand(postgres, template)
+    return standings[postgres.superuser_dsn]
+
+
+def _stand(postgres: Server, template: str) -> Standing:
     with psycopg.connect(postgres.superuser_dsn, autocommit=True) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER fleet_migrator").format(
@@ -88,9 +103,7 @@ def standing(postgres: Server, template: str) -> Iterator[Standing]:
             maintainer, account, platform="x", api_url=url, sandbox=sandbox, topics=["gardens", "databases"]
         )
     maintainer.close()
-    stands = Standing(made)
-    yield stands
-    stands.close()
+    return Standing(made)
 
 
 @pytest.fixture
