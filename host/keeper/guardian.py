@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from host import process_table
+from host.keeper import newborn
 from host.keeper.signs import Signs
 from host.process_table import Entry
 
@@ -21,14 +22,61 @@ CLEAN_SWEEPS = 3  # in a row; a process may fork while it is looked for
 GENTLE_S = 0.5  # for a program that has a signal of its own for this
 
 
-def lives(pid: int, signs: Signs) -> bytes:
-    """The keeper's word that a child lives."""
-    return f"+ {pid} {signs.pipes[pid]} {int(pid in signs.gentle)}\n".encode()
+class GuardianProcess:
+    """What the keeper holds of its guardian: the process, and the pipe by which it is told who lives.
 
+    Attributes:
+        pid: 0 while there is none.
+    """
 
-def ended(pid: int) -> bytes:
-    """The keeper's word that a child ended."""
-    return f"- {pid}\n".encode()
+    def __init__(self) -> None:
+        self.pid = 0
+        self._news = -1
+
+    def launch(self, signs: Signs, limits: tuple[int, int]) -> None:
+        """Fork it, knowing the children that live already.
+
+        Args:
+            signs: theirs.
+            limits: of open files, soft and hard, as they were before the keeper made room.
+
+        Raises:
+            OSError: the kernel has no room for it.
+        """
+        if self._news >= 0:
+            os.close(self._news)
+            self._news = -1
+        news, self._news = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        keeper = os.pidfd_open(os.getpid())
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+        def live() -> int:
+            files = [keeper, news]
+            newborn.separate("fleet-guardian", tie=lambda: None, keep=files, log=nowhere, limits=limits)
+            return Guardian(keeper, news, signs).watch()
+
+        try:
+            self.pid = newborn.fork(live)
+        finally:
+            for file in (news, keeper, nowhere):
+                os.close(file)
+
+    def forget(self) -> int:
+        """Have none from now on; give the pid of the one that was, which the caller ends if it lives."""
+        pid, self.pid = self.pid, 0
+        return pid
+
+    def tell_birth(self, pid: int, signs: Signs) -> None:
+        """Say that a child lives, and by what it and its own are known."""
+        self._tell(f"+ {pid} {signs.pipes[pid]} {int(pid in signs.gentle)}\n")
+
+    def tell_end(self, pid: int) -> None:
+        """Say that a child ended."""
+        self._tell(f"- {pid}\n")
+
+    def _tell(self, word: str) -> None:
+        with suppress(OSError):  # it stands still, or is about to be replaced
+            os.write(self._news, word.encode())
 
 
 class Guardian:

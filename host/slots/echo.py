@@ -69,7 +69,7 @@ class _Opened:
 
     def copy(self, write: Callable[[bytes], None]) -> None:
         """Give its whole lines that are new."""
-        if os.fstat(self.file.fileno()).st_size < self.file.tell():  # carried off, and emptied
+        if os.fstat(self.file.fileno()).st_size < self.file.tell():  # its beginning was carried off
             self.file.seek(0)
             self.rest = b""
         while read := self.file.read(CHUNK_BYTES):

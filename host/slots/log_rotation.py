@@ -1,7 +1,7 @@
 """Log rotation: a thread that looks at all logs of the host, the sooner the faster one of them grows.
 
-Workers' logs (`*.jsonl`) are renamed, the other programs' (`*.log`: console, sandbox, PostgreSQL) are copied
-and emptied; see `LogFile`. On a disk that hangs this thread waits, and nothing else.
+Workers' logs (`*.jsonl`) are renamed, the other programs' (`*.log`: console, sandbox, PostgreSQL) are carried
+off from their beginning; see `LogFile`. On a disk that hangs this thread waits, and nothing else.
 """
 
 import math
@@ -100,7 +100,7 @@ class _Growing:
         return room / self._bytes_per_s / 2 if self._bytes_per_s else math.inf
 
     def _grown(self, sizes: Mapping[int, int]) -> int:
-        """Bytes since the last look; a file that shrank was emptied, and has grown to what it is."""
+        """Bytes since the last look; one that shrank lost its beginning, and grew by no more than it has."""
         if self._sizes is None:
             return 0
         grown = 0
