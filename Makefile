@@ -18,11 +18,11 @@ up: $(VENV)/.runtime ## run the fleet in the foreground (WORLD=path, TIER=name: 
 
 setup: $(VENV)/.runtime ## make .venv with the locked dependencies, run nothing
 
-# What a person sees has bounds in seconds, and gets the machine to itself. Of the rest most wait for something most of the
-# time, so two files run side by side. Where ARGS leave nothing of one part, pytest says 5.
+# What has bounds in seconds gets the machine to itself. Of the rest most wait for something most of the time, so three files
+# run side by side. Where ARGS leave nothing of one part, pytest says 5.
 test: $(VENV)/.dev ## set up and pass every test (ARGS="-k name" narrows, ARGS="-n 0" runs one at a time)
-	@$(BIN)/python -m pytest -m acceptance $(ARGS) || [ $$? -eq 5 ]
-	@$(BIN)/python -m pytest -m "not acceptance" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "acceptance or timed" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "not acceptance and not timed" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 
 faults: $(VENV)/.dev ## kill and stop at random (SUITE=mentions|manager FORM=short|long SEED=n)
 	@$(BIN)/python -m tests.fault.$${SUITE:-mentions} --form $${FORM:-short} --seed $${SEED:-1}

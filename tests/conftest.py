@@ -11,6 +11,8 @@ from tests.postgres_servers import Choice, ContainerServer, LocalServer, choices
 
 # A person's shell has it not, and what is printed too late would not be seen with it.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# Nor this: what each test starts would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

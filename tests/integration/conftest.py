@@ -69,11 +69,20 @@ _templates: dict[int, str] = {}
 
 @pytest.fixture(scope="session")
 def template(postgres: Server) -> str:
-    """The migrated template's migrator DSN."""
+    """The migrated template's migrator DSN; it has the sandbox's account and a real one."""
     # The fault tests have this fixture too: one template a server is enough for both.
     if id(postgres) not in _templates:
         _templates[id(postgres)] = dsn = postgres.create_database(TEMPLATE)
         schema.upgrade(dsn, PASSWORDS)
+        maintainer = Database(
+            as_role(dsn, "fleet_maintainer", PASSWORDS["fleet_maintainer"]), name="test template"
+        )
+        for account, url in (("sandbox", "http://127.0.0.1:1"), ("default", "https://api.x.com")):
+            sandbox, topics = account == "sandbox", ["gardens", "databases"]
+            accounts.ensure_account(
+                maintainer, account, platform="x", api_url=url, sandbox=sandbox, topics=topics
+            )
+        maintainer.close()
     return _templates[id(postgres)]
 
 
@@ -92,24 +101,6 @@ def fleet_database(postgres: Server, template: str) -> Iterator[FleetDatabase]:
     own = FleetDatabase(
         migrator_dsn=migrator, superuser_dsn=re.sub(r"/postgres(?=$|\?)", f"/{name}", admin), server=postgres
     )
-    maintainer = own.database("maintainer")
-    accounts.ensure_account(
-        maintainer,
-        "sandbox",
-        platform="x",
-        api_url="http://127.0.0.1:1",
-        sandbox=True,
-        topics=["gardens", "databases"],
-    )
-    accounts.ensure_account(
-        maintainer,
-        "default",
-        platform="x",
-        api_url="https://api.x.com",
-        sandbox=False,
-        topics=["gardens", "databases"],
-    )
-    maintainer.close()
     try:
         yield own
     finally:

@@ -243,6 +243,7 @@ def test_a_call_right_after_the_connection_was_cut_works(
     assert lone.get("/api/intents").status_code == 200
 
 
+@pytest.mark.timed
 def test_a_database_that_hangs_blocks_nobody_for_long(
     lone: ConsoleProcess, fleet_database: FleetDatabase
 ) -> None:

@@ -7,7 +7,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from coordination import accounts
 from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError
 from tests.integration.conftest import TEMPLATE, FleetDatabase
@@ -94,15 +93,6 @@ def _stand(postgres: Server, template: str) -> Standing:
         superuser_dsn=re.sub(r"/postgres(?=$|\?)", f"/{NAME}", postgres.superuser_dsn),
         server=postgres,
     )
-    maintainer = made.database("maintainer")
-    for account, url, sandbox in (
-        ("sandbox", "http://127.0.0.1:1", True),
-        ("default", "https://api.x.com", False),
-    ):
-        accounts.ensure_account(
-            maintainer, account, platform="x", api_url=url, sandbox=sandbox, topics=["gardens", "databases"]
-        )
-    maintainer.close()
     return Standing(made)
 
 

@@ -66,6 +66,7 @@ def _hold(keep: Callable[[object], None], dsn: str, content: str) -> int:
     return lease.fencing_token
 
 
+@pytest.mark.timed
 def test_the_lock_of_a_killed_process_is_taken_over_within_a_second_i8(
     fleet_database: FleetDatabase, fleet: Fleet
 ) -> None:

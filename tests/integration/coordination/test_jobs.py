@@ -120,6 +120,7 @@ def _claim_and_hold(keep: Callable[[object], None], dsn: str) -> str:
     return fleet.jobs.claim("a", lease_s=3600)[0].id
 
 
+@pytest.mark.timed
 def test_a_dead_workers_job_is_claimed_by_another_at_once_i8(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:

@@ -252,6 +252,7 @@ def _claim_and_hold(keep: Callable[[object], None], dsn: str) -> str:
     return fleet.messages.claim(lease_s=3600)[0].id
 
 
+@pytest.mark.timed
 def test_a_killed_holders_message_is_delivered_again_within_a_second_i8(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:

@@ -75,6 +75,7 @@ def test_stopped_it_ends_in_order_and_stays_stopped(watched: Watched) -> None:
     assert len(watched.starts) == 1
 
 
+@pytest.mark.timed
 def test_one_that_hangs_is_killed_with_its_backends_within_the_patience(watched: Watched) -> None:
     with psycopg.connect(watched.postgres.migrator_dsn) as connection:
         connection.execute("SELECT 1")

@@ -192,6 +192,7 @@ def test_a_question_for_its_stacks_right_after_birth_ends_nothing(kept: Kept) ->
     assert lives(started.pid)
 
 
+@pytest.mark.timed
 def test_a_wake_up_reaches_the_worker_through_its_eventfd(tmp_path: Path) -> None:
     source = """
         import os, select

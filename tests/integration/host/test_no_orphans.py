@@ -23,6 +23,8 @@ from tests.integration.host.keeping import (
     living,
 )
 
+pytestmark = pytest.mark.timed
+
 WITHIN_S = 2.0
 SHUT_DOWN_WITHIN_S = 15.0
 WORKERS = 9

@@ -97,6 +97,7 @@ def test_a_refused_connection_and_an_unknown_name_are_not_sent() -> None:
     assert X("http://x.invalid", credentials()).create_post("Test").outcome is Outcome.NOT_SENT
 
 
+@pytest.mark.timed
 def test_a_connection_that_is_never_accepted_is_not_sent() -> None:
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
@@ -111,6 +112,7 @@ def test_a_connection_that_is_never_accepted_is_not_sent() -> None:
     assert time.monotonic() - begun_s < 0.8
 
 
+@pytest.mark.timed
 def test_a_name_that_is_never_resolved_is_not_sent_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
@@ -195,6 +197,7 @@ def test_what_leaves_a_doubt_is_unknown_and_asked_once(server: Scripted, x: X, s
     assert server.connections == 1
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "data",
     [
@@ -211,6 +214,7 @@ def test_a_slow_loris_is_unknown_at_the_deadline(server: Scripted, data: bytes) 
     assert 0.3 < time.monotonic() - begun_s < 0.8
 
 
+@pytest.mark.timed
 def test_a_server_that_says_nothing_is_unknown_at_the_deadline(server: Scripted) -> None:
     def act(connection: socket.socket) -> None:
         read_request(connection)
@@ -223,6 +227,7 @@ def test_a_server_that_says_nothing_is_unknown_at_the_deadline(server: Scripted)
     assert time.monotonic() - begun_s < 0.8
 
 
+@pytest.mark.timed
 def test_a_server_that_does_not_read_ends_at_the_deadline(server: Scripted) -> None:
     def act(connection: socket.socket) -> None:
         del connection

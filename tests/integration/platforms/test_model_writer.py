@@ -119,6 +119,7 @@ def test_a_failing_endpoint_is_asked_once_and_the_built_in_writer_goes_on(
     assert server.connections == 1
 
 
+@pytest.mark.timed
 def test_a_slow_loris_ends_at_the_deadline(server: Scripted) -> None:
     server.drips(reply(200, completion("x" * 5000)))
     begun_s = time.monotonic()

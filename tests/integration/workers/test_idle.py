@@ -10,6 +10,8 @@ from tests.integration.coordination.wire import Wire, wire
 from tests.integration.workers.managed import Birth, Managed, is_idle, managed
 from tests.integration.workers.waiting import eventually
 
+pytestmark = pytest.mark.timed
+
 BEATS = 4
 MOST_STATEMENTS_PER_S = 0.25
 MOST_CPU_SHARE = 0.001

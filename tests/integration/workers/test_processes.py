@@ -127,6 +127,7 @@ def test_planner_poster_and_metrics_work_together_through_rows_alone(host: Host)
     assert posted.items() <= accepted.items()
 
 
+@pytest.mark.timed
 def test_a_persons_post_wakes_the_poster(host: Host) -> None:
     host.worker("poster")
     eventually(lambda: host.rows("SELECT 1 FROM fleet.heartbeats WHERE state = 'READY'"), what="ready")

@@ -147,6 +147,7 @@ def pause(database: FleetDatabase, worker: str, reason: str | None) -> None:
 # Calls
 
 
+@pytest.mark.timed
 def test_a_call_for_messages_has_the_handler_run_within_milliseconds_and_no_step(under: Under) -> None:
     sender = under.database.connect("sender")
     took_s: list[float] = []
@@ -161,6 +162,7 @@ def test_a_call_for_messages_has_the_handler_run_within_milliseconds_and_no_step
     assert len(Callee.stepped) == 1
 
 
+@pytest.mark.timed
 def test_a_call_for_a_step_runs_it_at_once(under: Under) -> None:
     called_at = monotonic()
     wake(under.fd, "step")
@@ -210,6 +212,7 @@ def test_what_it_holds_itself_past_its_lease_is_taken_again(under: Under) -> Non
 # Pause
 
 
+@pytest.mark.timed
 def test_a_paused_worker_does_nothing_and_says_why_until_it_may_go_on(under: Under) -> None:
     pause(under.database, "tester", "look first")
     wake(under.fd, "step")
@@ -286,6 +289,7 @@ def test_the_declared_time_without_a_tick_is_told_and_changes_live(under: Under)
 # The database
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("birth", BIRTHS)
 def test_a_database_that_stops_ends_nobody_and_finds_all_back_soon(
     fleet_database: FleetDatabase, tmp_path: Path, birth: Birth
@@ -324,6 +328,7 @@ def test_a_database_that_hangs_is_waited_for_and_found_again(
             assert after.incarnation not in {None, before.incarnation}
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("birth", BIRTHS)
 def test_a_drain_while_the_database_hangs_ends_within_seconds(
     fleet_database: FleetDatabase, tmp_path: Path, birth: Birth
@@ -345,6 +350,7 @@ def test_a_drain_while_the_database_hangs_ends_within_seconds(
         quickly(drain_s, within_s=SOON_S)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("birth", BIRTHS)
 def test_a_drain_while_it_starts_with_a_database_that_hangs_ends_at_once(
     fleet_database: FleetDatabase, tmp_path: Path, birth: Birth
@@ -379,6 +385,7 @@ def upstream(database: FleetDatabase) -> str | tuple[str, int]:
 # The drain and the start
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("birth", BIRTHS)
 def test_an_idle_worker_drains_at_once_and_is_ready_soon_after_its_birth(
     fleet_database: FleetDatabase, tmp_path: Path, birth: Birth

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from console import last_known
 from console.local import SILENT_S, LocalWord
 from console.snapshots import Sight
@@ -63,6 +65,7 @@ def test_before_anything_was_read_the_manager_alone_is_told_or_nothing() -> None
     assert last_known.stale(NOTHING, None) == {"stale_since": None, "stale_for_s": None}
 
 
+@pytest.mark.timed
 def test_it_is_stale_since_the_database_last_answered_whom_it_answered() -> None:
     told = word(age_s=7.0)
     assert last_known.stale(sight(), told) == {"stale_since": NOW, "stale_for_s": 4.0}

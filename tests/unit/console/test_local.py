@@ -18,6 +18,7 @@ def write(state: Path, *, age_s: float = 0.0) -> None:
     (state / "status.json").write_text(json.dumps(told))
 
 
+@pytest.mark.timed
 def test_a_manager_that_writes_and_has_its_socket_listens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def pipe() -> Iterator[tuple[int, TextIO]]:
         yield reading, out
 
 
+@pytest.mark.timed
 def test_one_that_takes_nothing_holds_nobody_and_is_told_how_many_lines_it_missed(
     pipe: tuple[int, TextIO],
 ) -> None:

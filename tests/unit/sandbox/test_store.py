@@ -200,6 +200,7 @@ def large_world(users: int, posts: int) -> World:
     return World(digest="large", users=people, posts=made)
 
 
+@pytest.mark.timed
 def test_a_world_of_a_hundred_thousand_posts_is_searched_within_20_ms(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.sqlite", ACCOUNT)
     store.replace_world(large_world(1000, 100_000))

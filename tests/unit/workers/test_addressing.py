@@ -237,6 +237,7 @@ def test_whatever_the_text_a_judgement_is_given(text: str) -> None:
     assert (found.reason is None) == (found.request != "none")
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "piece", ["@fleet ", "hey, ", "stop, ", "@fleet's ", " ", "please ", "@a,: ", "but "]
 )

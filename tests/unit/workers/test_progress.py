@@ -52,6 +52,7 @@ def test_every_change_of_state_is_told_at_once_and_in_order(heard: Heard) -> Non
     assert [word["ticks"] for word in told] == [1, 2, 3, 4]
 
 
+@pytest.mark.timed
 def test_ticks_are_told_five_times_a_second_at_most(heard: Heard) -> None:
     began = monotonic()
     while monotonic() - began < 4.5 * TICK_S:
