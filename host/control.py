@@ -19,8 +19,10 @@ from host.attendance import Attendance
 from host.contact import Contact
 from host.errands import Errands, Run, Then
 from host.orders import Orders, ProcessEnd, SlotState
+from host.process_proof import boottime_s
 from host.tending import Tending
-from host.wake_channel import WOKEN_AS, Kind, WakeChannel
+from host.wake_channel import WOKEN_AS, WakeChannel
+from workers.wake import Kind
 
 __all__ = ["WOKEN_AS", "Control", "Orders", "ProcessEnd", "SlotState"]
 
@@ -88,7 +90,7 @@ class Control:
         self._changed = threading.Event()
         self._leaving = threading.Event()
         self._following = False
-        self._last_event: int | None = None
+        self._events: audits.EventTail | None = None
         self._contact = Contact(answered_at_s)
         self._tending = Tending(say)
         self._channel = WakeChannel(dsn, attend=self._changed.set, wake_worker=wake_worker, workers=workers)
@@ -290,7 +292,7 @@ class Control:
     def _run(self) -> None:
         while not self._leaving.is_set():
             if not self._tending.look():
-                self._changed.wait(RETRY_S)
+                self._leaving.wait(RETRY_S)
                 continue
             try:
                 database = Database(self._dsn(), name=f"manager {self.host}", reconnect=False)
@@ -322,8 +324,8 @@ class Control:
         self._record_ends(attendance)  # first what is known better than by looking
         attendance.settle_predecessor()
         while True:
-            leaving = self._leaving.is_set()
             self._changed.clear()
+            leaving = self._leaving.is_set()  # after it: a stop in between is seen now, or wakes the wait
             if not leaving and not self._tending.look():
                 self._changed.wait(INTERVAL_S)
                 continue
@@ -344,6 +346,7 @@ class Control:
         if leaving:
             attendance.leave("the fleet was stopped")
             return
+        asked_at_s = boottime_s()
         share = attendance.share()
         with self._lock:
             self._answers += self._settled
@@ -353,6 +356,7 @@ class Control:
                 parts=share.parts,
                 progress_ages=share.progress_ages,
                 number=share.number,
+                asked_at_s=asked_at_s,
             )
         self._wake()
         if self._following:
@@ -369,12 +373,11 @@ class Control:
             self._wake()
 
     def _tell_events(self, database: Database, newest: int) -> None:
-        if self._last_event is None:
-            self._last_event = newest
-        while self._last_event < newest:
-            events = audits.events_after(database, self._last_event)
+        if self._events is None:
+            self._events = audits.EventTail(newest)
+        while self._events.last_id < newest or not self._events.is_whole:
+            events = self._events.new(database)
             if not events:
                 return
             for event in events:
-                self._last_event = int(event["id"])
                 self._tell(event)

@@ -1,9 +1,10 @@
 """What the manager and its line to PostgreSQL tell each other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from coordination.desired import Part, WantedSlot
+from host.process_proof import boottime_s
 
 SlotName = tuple[str, int]
 
@@ -16,12 +17,22 @@ class Orders:
         slots: the whole share; a slot that isn't in it is drained and forgotten.
         progress_ages: seconds since each running slot's last progress as the database has it.
         number: names the share; what is reported after these orders were taken is as of it.
+        asked_at_s: when they were asked for, by CLOCK_BOOTTIME: the times in the parts are of then.
     """
 
     slots: Sequence[WantedSlot] = ()
     parts: Sequence[Part] = ()
     progress_ages: Mapping[SlotName, float] = field(default_factory=dict[SlotName, float])
     number: int = 0
+    asked_at_s: float | None = None
+
+    def parts_now(self) -> Sequence[Part]:
+        """The parts with their times as of now."""
+        late_s = 0.0 if self.asked_at_s is None else boottime_s() - self.asked_at_s
+        return [
+            replace(part, age_s=part.age_s + late_s, remaining_s=part.remaining_s - late_s)
+            for part in self.parts
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,8 +93,9 @@ SELECT e.host, e.worker, e.slot, e.pid, e.exit_code, e.how, e.ended_at
 FROM fleet.process_ends e WHERE %(worker)s::text IS NULL OR e.worker = %(worker)s::text ORDER BY e.ended_at DESC LIMIT %(n)s::bigint;
 
 -- name: list_events_after
--- Events newer than an id, oldest first.
-SELECT id, at, severity, kind, source, message, data FROM fleet.events WHERE id > %(last_id)s ORDER BY id LIMIT 200;
+-- Events newer than an id, and those of the ids that were missing before it, oldest first.
+SELECT id, at, severity, kind, source, message, data FROM fleet.events
+WHERE id > %(last_id)s OR id = ANY (%(missing)s::bigint[]) ORDER BY id LIMIT 200;
 
 -- name: get_last_event_id
 -- The newest event's id; 0 when there is none.

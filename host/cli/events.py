@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from coordination.audits import events_after
+from coordination.audits import EventTail
 from coordination.errors import DatabaseUnavailableError
 from host.cli.listing import add_limit, moment, one_of
 from host.cli.person import Person
@@ -62,11 +62,10 @@ def run(options: argparse.Namespace, person: Person) -> int:
     else:
         person.print_table(HEADS, [_cells(row) for row in rows], [row["severity"] for row in rows])
     last = max([last, *(int(row["id"]) for row in rows)])
-    is_away = False
+    tail, is_away = EventTail(last), False
     while options.follow:
         try:
-            for event in events_after(person.database, last):
-                last = int(event["id"])
+            for event in tail.new(person.database):
                 if event["severity"] in severities and _is_from(event["source"], options.source):
                     _tell(event, options, person)
             is_away = False

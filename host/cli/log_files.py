@@ -1,16 +1,20 @@
 """The log files of this host: which there are, their last lines, and what is added to them over rotations.
 
-A log that was rotated is `name.1` (the newest) to `name.N`; its writer goes on in a new file of the old name.
+A log that was rotated is `name.1` (the newest) to `name.N`. A worker's log was renamed, and its writer goes
+on in a new file of the old name; of another program's log the beginning was copied and taken out of the file.
 """
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
 BLOCK_BYTES = 65_536
+COPYING_S = 10.0
+"""An unfinished copy that is older was left by somebody who died over it."""
 SLOT_FILE = re.compile(r"(?P<name>.+)-(?P<slot>\d+)\.jsonl")
 
 
@@ -32,6 +36,7 @@ class LogTail:
         self._path = path
         self._file: BinaryIO | None = None
         self._rest = b""
+        self._newest_copy: int | None = None
 
     def close(self) -> None:
         """Let go of the file; safe at any time."""
@@ -78,16 +83,64 @@ class LogTail:
             yield from self._read(newest)
 
     def _read(self, file: BinaryIO) -> Iterator[bytes]:
-        if os.fstat(file.fileno()).st_size < file.tell():  # emptied, and begun anew
-            file.seek(0)
-            self._rest = b""
-        while block := file.read(BLOCK_BYTES):
-            lines, self._rest = _whole(self._rest + block)
-            yield from lines
+        """What was added to a file; where its beginning was carried off, from the copies first."""
+        while not self._is_being_copied():
+            for path in self._copies_since(file):
+                with path.open("rb") as copy:
+                    at, end = file.tell(), os.fstat(copy.fileno()).st_size
+                    copy.seek(min(at, end))
+                    yield from self._lines(copy.read())
+                file.seek(max(0, at - end))
+            at = file.tell()
+            if os.fstat(file.fileno()).st_size < at:  # emptied by somebody, and begun anew
+                file.seek(at := 0)
+                self._rest = b""
+            block = file.read(BLOCK_BYTES)
+            if self._is_being_copied() or self._newest(file) != self._newest_copy:
+                file.seek(at)  # what was read may be from after the beginning was taken out
+            elif not block:
+                return
+            else:
+                yield from self._lines(block)
+
+    def _lines(self, data: bytes) -> list[bytes]:
+        lines, self._rest = _whole(self._rest + data)
+        return lines
+
+    def _is_being_copied(self) -> bool:
+        try:
+            begun = self._path.with_name(f"{self._path.name}.copy").stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return time.time() - begun < COPYING_S
+
+    def _newest(self, file: BinaryIO) -> int | None:
+        """The newest copy of this file's beginning, by its inode; None where it has none."""
+        if self._path.suffix != ".log" or not self._is_current(file):
+            return self._newest_copy
+        newest = next(self._rotated(), None)
+        try:
+            return newest and newest.stat().st_ino
+        except FileNotFoundError:  # it gets its next number just now
+            return -1
+
+    def _copies_since(self, file: BinaryIO) -> list[Path]:
+        """The copies of its beginning that were made since the last look, oldest first."""
+        newest = self._newest(file)
+        if newest in {self._newest_copy, -1}:
+            return []
+        newer: list[Path] = []
+        for path in self._rotated():
+            if path.stat().st_ino == self._newest_copy:
+                break
+            newer.append(path)
+        self._newest_copy = newest
+        return newer[::-1]
 
     def _open(self) -> BinaryIO | None:
         try:
             self._file = self._path.open("rb")
+            self._newest_copy = self._newest(self._file)
         except FileNotFoundError:
             self._file = None
         return self._file

@@ -1,7 +1,6 @@
 """An order: a command row as a person gives it, and the wait for what the hosts make of it."""
 
 import argparse
-import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -127,9 +126,10 @@ def wait(command: Mapping[str, Any], order: Order, person: Person) -> dict[str, 
     deadline = time.monotonic() + order.timeout_s + order.watch_s + GRACE_S
     homeless_at = time.monotonic() + HOMELESS_S
     told = ""
+    away: DatabaseUnavailableError | None = None
     try:
         while True:
-            with contextlib.suppress(DatabaseUnavailableError):
+            try:
                 row = commands.get_command(person.database, command["id"])
                 if row["state"] in commands.ENDED:
                     return row
@@ -138,12 +138,21 @@ def wait(command: Mapping[str, Any], order: Order, person: Person) -> dict[str, 
                 if time.monotonic() > homeless_at:
                     homeless_at = math.inf
                     _warn_of_homeless(row["parts"], person)
+                away = None
+            except DatabaseUnavailableError as error:
+                away = error
             if time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         person.tell(f"command {command['id']} goes on: see socialfleet status")
         raise
+    if away is not None:
+        raise CliError(
+            f"{away}, and what came of {order.action} {order.selector} is not known: look at socialfleet "
+            "status when it answers",
+            exit_code=UNREACHABLE,
+        ) from away
     left = "it is given up" if order.action in MOMENTARY else "it stays asked for"
     raise CliError(
         f"{order.action} {order.selector} was not done within {order.timeout_s:g} s ({left}): "

@@ -91,7 +91,7 @@ def test_a_refused_call_says_that_another_role_is_needed(fleet_database: FleetDa
     worker = fleet_database.database("worker")
     for attempt in (
         lambda: worker.call("set_kill_switch", is_on=True, actor="me", reason="x"),
-        lambda: worker.rows("list_events_after", last_id=0),
+        lambda: worker.rows("list_events_after", last_id=0, missing=[]),
     ):
         with pytest.raises(PermissionRefusedError, match="role"):
             attempt()

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from coordination import Fleet
+from coordination.audits import EventTail
 from coordination.database import Database
 from coordination.errors import IncarnationLostError, InvalidValueError
 from coordination.flags import set_flag
@@ -234,3 +235,21 @@ def test_a_worker_tells_events_and_is_woken_by_name(fleet: Fleet, console: Datab
     heard: list[str] = []
     until(lambda: bool(heard.extend(fleet.incarnation.wake_ups(0.2)) or heard), 5)
     assert heard == ["poster"]
+
+
+def test_an_event_that_commits_after_a_newer_one_is_not_left_out_by_who_follows(
+    fleet: Fleet, console: Database, owner: Owner, fleet_database: FleetDatabase
+) -> None:
+    fleet.audit.event("info", "kind", "zeroth")
+    tail = EventTail(value(owner, "SELECT max(id) FROM fleet.events"))
+    fleet.audit.event("info", "kind", "first")
+    with fleet_database.owner() as late, late.transaction():
+        late.execute("SELECT fleet.emit('info', 'kind', 'tester', 'late')")
+        fleet.audit.event("info", "kind", "second")
+        assert [event["message"] for event in tail.new(console)] == ["first", "second"]
+        assert not tail.is_whole
+        assert tail.new(console) == []
+    assert [event["message"] for event in tail.new(console)] == ["late"]
+    assert tail.is_whole
+    fleet.audit.event("info", "kind", "third")
+    assert [event["message"] for event in tail.new(console)] == ["third"]

@@ -111,6 +111,28 @@ def test_a_file_that_was_emptied_is_read_from_its_beginning(log: Path) -> None:
     tail.close()
 
 
+def test_a_log_whose_beginning_is_carried_off_is_followed_line_by_line(log: Path) -> None:
+    path = log.with_name("console.log")
+    large = Rotation(max_bytes=20_000, kept=3)
+    write(path, *(f"early {number}" for number in range(10)))
+    tail = LogTail(path)
+    assert text(tail.last(1)) == ["early 9"]
+    seen, written = list[str](), list[str]()
+    with path.open("a") as writer:  # it goes on in the same file, whatever is taken out of it
+        for number in range(6_000):
+            written.append(f"line {number} {'x' * (number % 40)}")
+            writer.write(f"{written[-1]}\n")
+            writer.flush()
+            if number % 701 == 0:
+                LogFile(path, large, writer_follows=False).rotate_if_due()
+            if number % 997 == 0:
+                seen += text(list(tail.new()))
+    seen += text(list(tail.new()))
+    assert path.with_name("console.log.1").exists()
+    assert seen == written
+    tail.close()
+
+
 def test_following_goes_on_over_a_rotation_until_it_is_interrupted(log: Path) -> None:
     write(log, json.dumps({"level": "info", "message": "one"}))
     with following("logs", "poster", "-f") as lines:

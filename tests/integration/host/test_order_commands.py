@@ -253,6 +253,30 @@ def test_an_acknowledgement_that_is_lost_does_not_double_the_command(shell: Shel
     assert len(manager.taken) == 1
 
 
+def test_an_order_whose_database_goes_away_says_that_its_outcome_is_not_known(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("host.cli.order.GRACE_S", 0.0)
+    with shell.database.owner() as owner:
+        place = f"{owner.info.host}/.s.PGSQL.{owner.info.port}"
+        upstream = place if place.startswith("/") else (owner.info.host, owner.info.port)
+        with FaultProxy(upstream) as proxy:
+            shell.state.put("dsn/console", proxy.dsn(shell.database.dsn("console")))
+
+            def go() -> None:
+                until(shell, "SELECT 1 FROM fleet.commands")
+                proxy.stop()
+
+            fault = threading.Thread(target=go)
+            fault.start()
+            try:
+                assert shell.run("restart", "poster", "--timeout", "3") == 4
+            finally:
+                fault.join()
+    said = capsys.readouterr().err
+    assert "what came of restart poster is not known: look at socialfleet status" in said
+
+
 def until(shell: Shell, statement: str) -> None:
     """Look until it gives a row."""
     deadline = time.monotonic() + 20
