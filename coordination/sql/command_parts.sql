@@ -33,6 +33,10 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM fleet.command_parts p WHERE p.state = 'waiting') THEN
         RETURN;
     END IF;
+    -- In a statement of its own: whose slots are whose is read once no other host's pass is in the middle of moving them.
+    PERFORM 1 FROM fleet.commands c WHERE c.state IN ('pending', 'running')
+      AND EXISTS (SELECT 1 FROM fleet.command_parts p WHERE p.command = c.id AND p.state = 'waiting')
+    ORDER BY c.id FOR UPDATE;
     WITH mine AS MATERIALIZED (
         SELECT p.id FROM fleet.command_parts p
         JOIN fleet.commands c ON c.id = p.command AND c.state IN ('pending', 'running') AND c.expires_at > clock_timestamp()

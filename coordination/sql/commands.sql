@@ -1,8 +1,8 @@
 -- Commands: what persons ask of workers. Asking changes the desired state at once and leaves a part a slot; each part is carried out by
 -- the host that has the slot. Parts of a rolling restart wait for the one before; a canary's first one is watched and judged.
 
--- What a command would do: {"targets": [{worker, slot, host, action, mode, pinned, refusal}], "changes": [text]}. FL001 where it
--- can't be. Locks nothing.
+-- What a command would do: {"targets": [{worker, slot, host, action, mode, pinned, void, refusal}], "changes": [text]}: a
+-- void target's desired state stays as it is. FL001 where it can't be. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.plan_command(action text, selector text, host text, args jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -82,12 +82,20 @@ BEGIN
             'mode', CASE WHEN plan_command.action <> 'restart' OR strategy = 'at_once' AND NOT w.singleton THEN 'plain'
                 WHEN w.singleton THEN 'stop_first' ELSE 'surge' END,
             'pinned', plan_command.action = 'drain' AND plan_command.selector IS NULL,
-            'refusal', CASE WHEN plan_command.action IN ('restart', 'start') THEN
-                fleet.why_no_start(t.worker, t.slot, plan_command.action) END) ORDER BY t.worker, t.slot)
+            'void', void IS NOT NULL, 'refusal', CASE WHEN void IS NOT NULL THEN void
+                WHEN plan_command.action IN ('restart', 'start') THEN fleet.why_no_start(t.worker, t.slot, plan_command.action) END)
+            ORDER BY t.worker, t.slot)
         FROM (SELECT w.name AS worker, n AS slot FROM fleet.workers w, generate_series(1, w.replicas) n WHERE w.name = ANY(whole)
             UNION SELECT t.worker, t.slot FROM jsonb_to_recordset(targets) AS t(worker text, slot integer)) t
         JOIN fleet.workers w ON w.name = t.worker
         LEFT JOIN fleet.slots s ON s.worker = t.worker AND s.slot = t.slot
+        -- What holds for the whole worker is lifted for the whole worker: less can't come true, and changes nothing.
+        CROSS JOIN LATERAL (SELECT CASE
+            WHEN plan_command.selector IS NULL OR plan_command.host IS NULL AND t.worker = ANY(whole) THEN NULL
+            WHEN plan_command.action = 'start' AND NOT w.enabled THEN format('%s is stopped as a whole (%s): start %s', w.name,
+                coalesce(w.stopped_reason, w.reason), w.name)
+            WHEN plan_command.action = 'resume' AND w.paused THEN format('%s is paused as a whole (%s): resume %s', w.name,
+                coalesce(w.paused_reason, w.reason), w.name) END AS void) v
         WHERE plan_command.host IS NULL OR s.host = plan_command.host), '[]');
     IF plan_command.host IS NOT NULL AND targets = '[]' AND plan_command.selector IS NOT NULL THEN
         PERFORM fleet.refuse('selector', plan_command.selector, 'a slot that host ' || plan_command.host || ' has');
@@ -104,7 +112,7 @@ BEGIN
                 WHEN 'pause' THEN 'is paused' WHEN 'resume' THEN 'goes on' ELSE 'should not run' END) FROM unnest(whole) w)
             || ARRAY(SELECT format('%s/%s: %s', t->>'worker', t->>'slot', CASE plan_command.action WHEN 'start' THEN 'should run'
                 WHEN 'pause' THEN 'is paused' WHEN 'resume' THEN 'goes on' ELSE 'should not run' END)
-                FROM jsonb_array_elements(targets) t WHERE NOT t->>'worker' = ANY(whole));
+                FROM jsonb_array_elements(targets) t WHERE NOT t->>'worker' = ANY(whole) AND NOT (t->>'void')::boolean);
     END IF;
     RETURN jsonb_build_object('targets', targets, 'changes', to_jsonb(changes), 'whole', to_jsonb(whole));
 END $$;
@@ -224,8 +232,9 @@ BEGIN
         paused = CASE WHEN a = 'resume' THEN false WHEN a = 'pause' AND NOT s.worker = ANY(whole) THEN true ELSE s.paused END,
         paused_reason = CASE WHEN a = 'resume' THEN NULL WHEN a = 'pause' AND NOT s.worker = ANY(whole) THEN 'paused by ' || why
             ELSE s.paused_reason END
-    WHERE s.worker = ANY(whole) OR EXISTS (SELECT 1 FROM jsonb_to_recordset(plan->'targets') AS t(worker text, slot integer)
-        WHERE t.worker = s.worker AND t.slot = s.slot);
+    WHERE s.worker = ANY(whole) OR EXISTS (
+        SELECT 1 FROM jsonb_to_recordset(plan->'targets') AS t(worker text, slot integer, void boolean)
+        WHERE t.worker = s.worker AND t.slot = s.slot AND t.void IS NOT TRUE);
 END $$;
 
 -- A person asks: the desired state changes now, each slot that is meant gets a part. One command at a time; audited, flushed.
@@ -337,6 +346,8 @@ BEGIN
     EXCEPTION WHEN SQLSTATE 'FL001' THEN
         refusal := SQLERRM;
     END;
+    refusal := coalesce(refusal, (SELECT string_agg(DISTINCT t.refusal, '; ')
+        FROM jsonb_to_recordset(plan->'targets') AS t(void boolean, refusal text) WHERE t.void));
     real := clock_timestamp();
     INSERT INTO fleet.commands (action, selector, host, requested_by, reason, requested_at, state, result, taken_at, finished_at,
         expires_at, idempotency_key)
@@ -351,9 +362,11 @@ BEGIN
     IF refusal IS NOT NULL THEN
         PERFORM fleet.emit('warning', 'order_refused', adopt_override.host, format('%s %s, done on %s while the database was away, is not '
             'taken over: %s', adopt_override.action, adopt_override.selector, adopt_override.host, refusal));
-        RETURN jsonb_build_object('command', done::text, 'refused', refusal);
+        IF NOT EXISTS (SELECT 1 FROM jsonb_to_recordset(plan->'targets') AS t(void boolean) WHERE t.void IS NOT TRUE) THEN
+            RETURN jsonb_build_object('command', done::text, 'refused', refusal);
+        END IF;
     END IF;
     PERFORM fleet.apply_command(adopt_override.action, adopt_override.selector, adopt_override.host, '{}', plan, who, why);
     PERFORM fleet.supersede(done, plan->'targets');
-    RETURN jsonb_build_object('command', done::text, 'changes', plan->'changes');
+    RETURN jsonb_strip_nulls(jsonb_build_object('command', done::text, 'changes', plan->'changes', 'refused', refusal));
 END $$;

@@ -33,7 +33,7 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('host name', open_host.host));
     real := clock_timestamp();
-    SELECT * INTO known FROM fleet.hosts h WHERE h.name = open_host.host;
+    SELECT * INTO known FROM fleet.hosts h WHERE h.name = open_host.host FOR NO KEY UPDATE;
     -- A manager that lost its connection comes back while the server still keeps the old one: that is no other manager.
     IF FOUND AND known.state IN ('live', 'lost') AND known.seen_at > real - interval '10 seconds'
         AND (known.boot_id, known.pid_namespace, known.manager_pid, known.manager_started)

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "66b56b9251190bf5"
+functions = "ae5a34e03f3b3231"
 
 
 def upgrade() -> None:

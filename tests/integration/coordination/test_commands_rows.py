@@ -544,6 +544,45 @@ def test_what_was_done_on_a_host_and_cannot_be_taken_over_is_audited_as_a_failed
     assert value(owner, "SELECT count(*) FROM fleet.events WHERE kind = 'order_refused'") == 1
 
 
+def test_what_was_done_on_a_host_does_not_lift_a_stop_of_the_whole_worker_and_says_so(
+    pair: list[Manager], console: Database, owner: Owner
+) -> None:
+    ask(console, "stop", "alpha")
+    told = adopt_override(pair[0].database, "a", action="start", selector="alpha", actor="ann", reason="x")
+    assert told["refused"] == "alpha is stopped as a whole (stopped by me: test): start alpha"
+    assert get_command(console, told["command"])["state"] == "failed"
+    assert not value(owner, "SELECT enabled FROM fleet.workers WHERE name = 'alpha'")
+
+
+@pytest.mark.parametrize(
+    ("ordered", "undone", "selector", "host", "refusal"),
+    [
+        ("stop", "start", "alpha", "a", "alpha is stopped as a whole (stopped by me: test): start alpha"),
+        ("pause", "resume", "alpha", "a", "alpha is paused as a whole (paused by me: test): resume alpha"),
+        ("pause", "resume", "alpha/1", None, "alpha is paused as a whole (paused by me: test): resume alpha"),
+    ],
+)
+def test_what_holds_for_the_whole_worker_is_not_lifted_for_less_and_says_what_lifts_it(
+    pair: list[Manager],
+    console: Database,
+    owner: Owner,
+    ordered: str,
+    undone: str,
+    selector: str,
+    host: str | None,
+    refusal: str,
+) -> None:
+    ask(console, ordered, "alpha")
+    settle(pair)
+    before = rows(owner, "SELECT * FROM fleet.slots ORDER BY worker, slot")
+    told = ask(console, undone, selector, host=host)
+    assert {part["state"] for part in told["parts"]} == {"failed"}
+    assert {part["result"] for part in told["parts"]} == {refusal}
+    assert rows(owner, "SELECT * FROM fleet.slots ORDER BY worker, slot") == before
+    assert preview_command(console, undone, selector=selector, host=host)["changes"] == []  # pyright: ignore[reportArgumentType]
+    assert {part["state"] for part in ask(console, undone, "alpha")["parts"]} == {"waiting"}
+
+
 def test_what_was_done_on_a_host_is_taken_down_once_however_often_it_is_told(
     pair: list[Manager], console: Database, owner: Owner
 ) -> None:
