@@ -11,6 +11,7 @@ from tests.host_process import READY_STATES, HostProcess, eventually, living
 from tests.light_workers import ACTS, now_s
 
 SLOTS = {"light": 4, "busy": 2, "holder": 2}
+WANTED = {(worker, slot) for worker, slots in SLOTS.items() for slot in range(1, slots + 1)}
 SETTLE_S = 60.0
 FENCED_S = 10.0
 """After so long without the database nobody may act: the manager's patience, and a moment."""
@@ -25,7 +26,7 @@ def run(away_s: float, told: Callable[[str], None]) -> Outcome:
     outcome = Outcome()
     with host_on(embedded=False, slots=SLOTS) as (host, postgres, _):
         assert postgres
-        eventually(lambda: len(_ready(host)) == sum(SLOTS.values()), within_s=SETTLE_S, what="all ready")
+        eventually(lambda: _ready(host).keys() == WANTED, within_s=SETTLE_S, what="all ready")
         before = _ready(host)
         eventually(lambda: _last_act_s(host) > now_s() - 1, within_s=SETTLE_S, what="the holders act")
         postgres.stop(immediate=True)
@@ -42,7 +43,7 @@ def run(away_s: float, told: Callable[[str], None]) -> Outcome:
 
         def all_back() -> dict[tuple[str, int], int] | None:
             found = _ready(host)
-            return found if len(found) == sum(SLOTS.values()) and _last_act_s(host) > back_s else None
+            return found if found.keys() == WANTED and _last_act_s(host) > back_s else None
 
         try:
             after = eventually(

@@ -31,6 +31,7 @@ WEIGHTS: Mapping[str, int] = {
     "kill a backend": 3,
     "kill postmaster": 3,
     "stop postgres at once": 3,
+    "stop postgres": 4,
 }
 KILLS = frozenset(
     {"kill worker", "kill manager", "kill keeper", "kill guardian", "kill a backend", "kill postmaster"}
@@ -132,8 +133,8 @@ class Faults:
                 if verb == "stop":
                     return self._stop(victim)
                 return self._kill(victim, what)
-            if what in {"postmaster", "postgres at once"}:
-                return self._end_postgres(signal.SIGKILL if verb == "kill" else signal.SIGQUIT)
+            if what in {"postgres", "postmaster", "postgres at once"}:
+                return self._strike_postgres(name)
             return self._end_sessions(what, number)
         except (psutil.NoSuchProcess, ProcessLookupError, psycopg.Error):
             return False  # it ended of another fault's effect, or the database is away
@@ -200,8 +201,14 @@ class Faults:
 
     # PostgreSQL
 
+    def _strike_postgres(self, name: str) -> bool:
+        if name == "stop postgres":
+            return self._freeze_postgres()
+        return self._end_postgres(signal.SIGKILL if name == "kill postmaster" else signal.SIGQUIT)
+
     def _end_postgres(self, number: signal.Signals) -> bool:
         """End the server as a crash does; what keeps it starts it again."""
+        self._thaw_postgres()
         if self.postgres is None:
             servers = self.postmasters()
             for server in servers:
@@ -212,6 +219,28 @@ class Faults:
         assert self.postgres.process
         self.postgres.process.wait(30)
         self.postgres.start()
+        return True
+
+    def _thaw_postgres(self) -> None:
+        """Let a stopped server go on: what is stopped can't be waited for."""
+        for due, process in list(self._stopped):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name() == "postgres":
+                    self._stopped.remove((due, process))
+                    process.send_signal(signal.SIGCONT)
+
+    def _freeze_postgres(self) -> bool:
+        """Stop the server with all its sessions: connections stand, and nobody answers."""
+        servers = [
+            process for master in self.postmasters() for process in [master, *master.children(recursive=True)]
+        ]
+        if not servers or any(self._is_stopped(server) for server in servers):
+            return False
+        due = monotonic() + self.chance.uniform(*STOPPED_S)
+        for server in servers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                server.send_signal(signal.SIGSTOP)
+                self._stopped.append((due, server))
         return True
 
     def _end_sessions(self, what: str, number: float) -> bool:

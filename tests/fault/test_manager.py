@@ -8,6 +8,7 @@ from tests.fault import manager, manager_away, manager_chapter
 from tests.fault.manager_chapter import Outcome
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("chapter", range(2), ids=["embedded", "given"])
 def test_after_kills_and_stops_of_everything_the_host_is_as_desired_and_nothing_leaked(chapter: int) -> None:
     operations = manager.CHAPTERS["short"][1]
@@ -16,6 +17,7 @@ def test_after_kills_and_stops_of_everything_the_host_is_as_desired_and_nothing_
     assert not outcome.violations.total(), outcome.details
 
 
+@pytest.mark.timed
 def test_while_the_database_is_away_nobody_crashes_nobody_acts_and_all_goes_on_by_itself() -> None:
     outcome = manager_away.run(manager.AWAY_S["short"], lambda _line: None)
     assert not outcome.violations.total(), outcome.details
