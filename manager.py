@@ -177,7 +177,7 @@ class WorkerManager:
         if orders is not None and not self._orders.is_closed:
             self._ground.note_progress(orders.progress_ages)
             self._reconcile(orders)
-            self._parts.take(orders.parts)
+            self._parts.take(orders.parts_now())
         ground = self._ground
         if orders is not None or ground.changes != self._reported:
             self._reported = ground.changes
@@ -228,6 +228,7 @@ class WorkerManager:
 
     def stop(self, reason: str = FLEET_STOPPED) -> None:
         """Drain every worker; returns when all ended, at the latest after the drain's deadline."""
+        self._supervisor.wait(0)  # those that an earlier manager process left are known from here on
         self._orders.is_closed = True
         self._parts.give_up(reason, but_ends=True)
         for slot in self._slots.values():
@@ -311,7 +312,10 @@ class WorkerManager:
 
     def _note_outage(self) -> None:
         if not self._line.is_away:
-            self._ground.changes += self._orders.stale_since is not None
+            if self._orders.stale_since is not None:
+                self._ground.changes += 1
+                for slot in self._slots.values():
+                    slot.hasten()
             self._orders.stale_since = None
         elif self._orders.stale_since is None:
             self._ground.changes += 1

@@ -7,7 +7,7 @@ from typing import Protocol
 from host.control import Control
 from host.keeper.client import Keeper
 from host.supervisor import Supervisor
-from host.wake_channel import Kind
+from workers.wake import Kind
 
 
 class Slot(Protocol):

@@ -191,7 +191,11 @@ class Places:
 def write_whole(path: Path, text: str, *, mode: int) -> None:
     """Write a file that appears whole or not at all."""
     descriptor, partial = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-    Path(partial).replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

@@ -80,6 +80,7 @@ class Supervisor:
         self._undo.append(lambda: signal.set_wakeup_fd(before))
         for number in STOP_SIGNALS:
             self._handle(number, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # of a process that takes over they waited
         self._poll.register(self._reader, select.POLLIN)
         self._poll.register(self.keeper, select.POLLIN)
         return self

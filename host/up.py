@@ -33,8 +33,8 @@ from host.services import Services
 from host.state_directory import StateDirectory
 from host.supervisor import StopRequested, Supervisor
 from host.terminal import Terminal
-from host.wake_channel import Kind
 from workers import registry
+from workers.wake import Kind
 
 STEPS = 6
 FIRST_ORDERS_S = 10.0
@@ -110,8 +110,11 @@ class Up:
         began, exit_code = time.monotonic(), 0
         with self._supervisor, self._undo:
             try:
-                with self._supervisor.interruptible():
-                    manager, control = self._take_over() if self._takes_over else self._start()
+                if self._takes_over:  # also if it is to stop: there are workers to be drained
+                    manager, control = self._take_over()
+                else:
+                    with self._supervisor.interruptible():
+                        manager, control = self._start()
                 self._is_ready = True
                 self._keeper.establish()
                 took_s = time.monotonic() - began

@@ -15,6 +15,7 @@ from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.incarnation import WAKE_CHANNEL
 from coordination.messages import MAIL
+from workers.wake import Kind
 
 TEST_EVERY_S = 30.0
 HEARD_WITHIN_S = 2.0
@@ -24,7 +25,6 @@ WOKEN_AS = "manager"
 NONCE = "nonce "
 
 State = Literal["untested", "ok", "broken"]
-Kind = Literal["step", "mail"]
 
 
 class WakeChannel:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from coordination.heartbeats import State
+from coordination.plain import plain
 
 VARIABLE: Final = "SOCIALFLEET_PROGRESS_FD"
 """The environment's name for the writing end."""
@@ -150,6 +151,6 @@ def _word(line: bytes) -> Word | None:
     """
     try:
         said = json.loads(line)
-        return Word(**{name: said[name] for name in said if name in FIELDS})
+        return Word(**{name: plain(said[name]) for name in said if name in FIELDS})
     except (ValueError, TypeError):
         return None

@@ -20,8 +20,8 @@ from types import FrameType
 from typing import Any
 
 from host import process_table
-from host.keeper import guardian, newborn
-from host.keeper.guardian import Guardian
+from host.keeper import newborn
+from host.keeper.guardian import GuardianProcess
 from host.keeper.household import BirthError, Household, Member
 from host.keeper.template import Template
 from host.keeper.vigil import TAKES_OVER_WITHIN_S, Vigil
@@ -68,8 +68,7 @@ class _Keep:
         self._has_hung = False
         self._crashes: deque[float] = deque(maxlen=MOST_CRASHES)
         self._line: Line | None = None
-        self._guardian = 0
-        self._news = -1
+        self._guardian = GuardianProcess()
         self._wakes = -1
         self._spared: set[int] = set()
         self._stop_signal = 0
@@ -100,13 +99,15 @@ class _Keep:
     def _staff(self) -> None:
         """Have a guardian and a manager process; where the kernel has no room for one, try again later."""
         try:
-            if not self._guardian:
-                self._launch_guardian()
-            if self._stop_signal and not self._manager:
+            if not self._guardian.pid:
+                self._guardian.launch(self._household.signs, self._household.limits)
+            if self._stop_signal and not self._manager and not self._has_workers:
                 self._exit_code = SIGNALLED + self._stop_signal  # there is nobody to stop in order
             elif not self._manager:
-                self._launch_manager()
+                self._launch_manager()  # also to stop the workers in order
         except OSError as error:
+            if self._stop_signal and not self._manager:
+                self._exit_code = SIGNALLED + self._stop_signal
             _say(f"a process of the fleet's own could not be started ({error.strerror}): tried again")
             self._sweep_at = min(self._sweep_at, time.monotonic() + RETRY_S)
 
@@ -137,25 +138,33 @@ class _Keep:
             self._template.warm()
             self._take_signals()
             if self._template.is_warm:
-                self._renew_guardian()
+                # One that is forked from the warm template: the first one's pages are nobody else's by now.
+                before = self._guardian.forget()
+                self._staff()
+                _kill(before)
 
     # The manager process
 
     def _launch_manager(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line = Line(ours)
-        self._generation += 1
+        self._is_told = False
         tie = bound_to_parent(signal.SIGKILL)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # One that takes over is told to stop once it can: ended by the signal it would leave nobody to drain.
+        blocked = FORWARDED if self._is_established else ()
 
         def live() -> int:
-            newborn.separate("fleet-manager", tie=tie, keep=[theirs.fileno()], log=None, limits=limits)
+            newborn.separate(
+                "fleet-manager", tie=tie, keep=[theirs.fileno()], log=None, limits=limits, blocked=blocked
+            )
             return self._manage(theirs)
 
         try:
             self._manager = newborn.fork(live)
         finally:
             theirs.close()
+        self._generation += 1
         self._vigil = Vigil()
         if self._is_established:
             self._vigil.expect(TAKES_OVER_WITHIN_S)
@@ -196,16 +205,23 @@ class _Keep:
             self._predecessor, self._has_hung = "it hung and was killed", False
         now = time.monotonic()
         self._crashes.append(now)
-        if self._stop_signal and not self._is_told:
-            self._exit_code = SIGNALLED + self._stop_signal  # it was gone before it could be asked
-        elif self._stop_signal:
-            self._exit_code = SIGNALLED - code if code < 0 else 1
+        if self._stop_signal and not self._has_workers:
+            # One that was asked to stop ended of something else; else it was gone before it could be asked.
+            died_of = -code if self._is_told and code < 0 else self._stop_signal
+            self._exit_code = 1 if self._is_told and code > 0 else SIGNALLED + died_of
         elif len(self._crashes) == MOST_CRASHES and now - self._crashes[0] < CRASHES_WITHIN_S:
             self._exit_code = 1
             _say(
                 f"the manager process died {MOST_CRASHES} times within a minute (at last: "
                 f"{self._predecessor}), and the fleet ends: look at what it said above"
             )
+
+    @property
+    def _has_workers(self) -> bool:
+        """Whether there are workers that a manager process would take over, if only to drain them."""
+        return self._is_established and any(
+            member.birth.worker is not None for member in self._household.living.values()
+        )
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         self._stop_signal = number
@@ -261,7 +277,7 @@ class _Keep:
         except OSError as error:  # one that the manager process doesn't know of must not live
             _kill_group(member.pid)
             self._refuse(request, birth, f"its files can't be handed over ({error.strerror or error})")
-        self._tell_guardian(guardian.lives(member.pid, household.signs))
+        self._guardian.tell_birth(member.pid, household.signs)
 
     def _refuse(self, request: int, birth: Birth, error: str) -> None:
         if self._line:
@@ -289,11 +305,11 @@ class _Keep:
             self._spared.discard(pid)
             if pid == self._manager:
                 self._manager_ended(code)
-            elif pid == self._guardian:
-                self._guardian = 0
+            elif pid == self._guardian.pid:
+                self._guardian.forget()
             elif pid in self._household.living:
                 end = self._household.bury(pid, code)
-                self._tell_guardian(guardian.ended(pid))
+                self._guardian.tell_end(pid)
                 if self._line:
                     self._line.send("ended", fields_of(end))
         if any_ended:
@@ -301,7 +317,7 @@ class _Keep:
 
     def _unknown(self) -> Sequence[process_table.Entry]:
         """Living children that this process did not make: their parent ended, and they came here."""
-        known = {self._manager, self._guardian, *self._household.living, *self._spared}
+        known = {self._manager, self._guardian.pid, *self._household.living, *self._spared}
         return [entry for entry in process_table.children() if entry.pid not in known and entry.state != "Z"]
 
     def _spare_orphans(self) -> None:
@@ -311,8 +327,12 @@ class _Keep:
 
     def _sweep(self) -> None:
         """End what an ended child left behind, in whatever session it is."""
-        for entry in self._unknown():
-            _kill(entry.pid)
+        unknown = self._unknown()
+        manager = process_table.read(self._manager) if self._manager else None
+        if manager is None or manager.state not in process_table.ENDED:
+            for entry in unknown:
+                _kill(entry.pid)
+        # else it ended just now: its own children are spared first, when it is taken note of
         self._sweep_at = time.monotonic() + SWEEP_S
 
     def _end_all(self) -> None:
@@ -320,7 +340,7 @@ class _Keep:
         until = time.monotonic() + ENDING_S
         for pid in self._household.living:
             _kill_group(pid)
-        guardian_pid, self._guardian = self._guardian, 0
+        guardian_pid = self._guardian.forget()
         self._spared.add(guardian_pid)
         while (self._household.living or self._unknown()) and time.monotonic() < until:
             self._sweep()
@@ -330,40 +350,6 @@ class _Keep:
             _kill(guardian_pid)
             with suppress(ChildProcessError):
                 os.waitpid(guardian_pid, 0)
-
-    # The guardian
-
-    def _launch_guardian(self) -> None:
-        if self._news >= 0:
-            os.close(self._news)
-            self._news = -1
-        news, self._news = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        keeper = os.pidfd_open(os.getpid())
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        household = self._household
-        guard = Guardian(keeper, news, household.signs)
-        limits = household.limits
-
-        def live() -> int:
-            files = [keeper, news]
-            newborn.separate("fleet-guardian", tie=lambda: None, keep=files, log=nowhere, limits=limits)
-            return guard.watch()
-
-        try:
-            self._guardian = newborn.fork(live)
-        finally:
-            for file in (news, keeper, nowhere):
-                os.close(file)
-
-    def _renew_guardian(self) -> None:
-        """Have one that is forked from the warm template: the first one's pages are nobody else's by now."""
-        before, self._guardian = self._guardian, 0
-        self._staff()
-        _kill(before)
-
-    def _tell_guardian(self, word: bytes) -> None:
-        with suppress(OSError):  # it stands still, or is about to be replaced
-            os.write(self._news, word)
 
 
 def _next_ended() -> int | None:

@@ -51,7 +51,13 @@ def fork(body: Callable[[], int]) -> int:
 
 
 def separate(
-    name: str, *, tie: Callable[[], None], keep: Collection[int], log: int | None, limits: tuple[int, int]
+    name: str,
+    *,
+    tie: Callable[[], None],
+    keep: Collection[int],
+    log: int | None,
+    limits: tuple[int, int],
+    blocked: Collection[signal.Signals] = (),
 ) -> None:
     """Become a process of one's own.
 
@@ -61,6 +67,7 @@ def separate(
         keep: the open files that stay, beside the standard streams.
         log: the file that becomes stdout and stderr, with an empty stdin; None leaves the three as they are.
         limits: how many files it may open, soft and hard.
+        blocked: signals that wait until it unblocks them.
     """
     os.setsid()
     tie()
@@ -80,7 +87,7 @@ def separate(
     for ignored in (*IGNORED_BY_PYTHON, *FOR_WORKERS):
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def forget_handlers() -> None:

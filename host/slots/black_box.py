@@ -101,11 +101,12 @@ class BlackBox:
         file = self._ground.black_boxes / f"{self._worker}-{self._slot}-{at:%Y%m%dT%H%M%S.%fZ}.json"
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:  # noqa: PTH123  a mode at birth
+            target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(target, "w", encoding="utf-8") as out:
                 json.dump(report, out, ensure_ascii=False, indent=1)
+            self._drop_old()
         except OSError:
             return None
-        self._drop_old()
         return file
 
     def _ask_for_stacks(self) -> None:

@@ -45,9 +45,15 @@ class Failures:
         wait_s = self._backoff.next_s()
         return PROBE_S if self.is_loop else wait_s
 
-    def excuse(self) -> None:
-        """Begin the uncounted waits anew: what explained them is over."""
+    def soon_s(self) -> float:
+        """The wait of a first failure that isn't counted."""
         self._uncounted.clear()
+        return self._uncounted.next_s()
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether there is anything to forget, counted or not."""
+        return self.count > 0 or self._uncounted.failures > 0
 
     def clear(self) -> None:
         """Forget all: it has been stable for long enough."""

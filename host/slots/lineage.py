@@ -78,7 +78,7 @@ class Lineage:
 
         Of two that stay the older works on, and the younger was to replace it.
         """
-        everyone = sorted([*self.processes, process], key=lambda each: each.born_at)
+        everyone = sorted([*self.processes, process], key=lambda each: each.started.born_at_s)
         staying = [each for each in everyone if each.leaving is None]
         self.process = staying[0] if staying else everyone[-1]
         self.succession = None

@@ -19,12 +19,14 @@ class Patience:
         self._name = f"{worker}/{slot}"
         self._data = {"worker": worker, "slot": slot}
         self._is_proven = False
+        self._is_excused = False
 
     def wait(self, how: str, *, counts: bool) -> str:
         """Wait after one more failure; say what for. The one that makes a crash loop raises the alert."""
         was_loop = self.failures.is_loop
         now = self._ground.clock()
         wait_s = self.failures.next_s(now, counts=counts)
+        self._is_excused = not counts
         self.due = now + wait_s
         if not self.failures.is_loop:
             return f"{how}; starts again in {wait_s:.1f} s"
@@ -36,13 +38,19 @@ class Patience:
     @property
     def is_unproven(self) -> bool:
         """Whether it failed, or an alert may be open that an earlier manager, or another host's, raised."""
-        return self.failures.count > 0 or not self._is_proven
+        return self.failures.has_waited or not self._is_proven
+
+    def hasten(self) -> None:
+        """End a wait that wasn't counted: what explained it is over. Not all slots at once."""
+        if self.due is not None and self._is_excused:
+            self.due = min(self.due, self._ground.clock() + self.failures.soon_s())
 
     def forgive(self, *, proven: bool = False) -> None:
         """Forget what failed; the alert is taken back.
 
         Args:
-            proven: whether it has been at work for long enough, so that an alert is over whoever raised it.
+            proven: whether an alert is over whoever raised it: it has been at work for long enough, or should
+                not run any more.
         """
         if self.failures.is_loop or (proven and not self._is_proven):
             self._ground.line.clear_alert(self._alert)

@@ -21,7 +21,7 @@ from host.slots.ground import Ground
 from host.slots.lineage import LATE, LEFT_OVER, Lineage, Role
 from host.slots.log_tail import explain, last_words
 from host.slots.patience import Patience
-from host.slots.process import WorkerProcess
+from host.slots.process import AT_WORK, WorkerProcess
 from host.slots.standing import Seen, Standing
 from host.slots.succession import Succession
 from host.slots.usage import Usage
@@ -137,13 +137,14 @@ class Slot:
     def start(self) -> None:
         """Start it at once, if it is to run and nothing of it lives; one that drains starts after its end."""
         if self.wanted.runs and self._lineage.request is None and self.process is None:
+            self._patience.due = None
             self._lineage.request = self._custody.ask(self.wanted.limits.nice)
             self._look()
 
     def stop(self, reason: str, within_s: float | None = None) -> None:
         """Let every process of it drain; safe in every state."""
         self._patience.due, self._idle_reason = None, reason
-        self._patience.forgive()  # what it did before is no news when it starts again
+        self._patience.forgive(proven=True)  # what it did before is no news when it starts again
         self._custody.leave(self.processes, reason, within_s)
         self._look()
 
@@ -158,16 +159,22 @@ class Slot:
     def replace(self, reason: str) -> None:
         """Have a replacement ready before the process drains; a plain restart where none is at work."""
         self.replacement_fault = None
-        if self.process is None or not self.process.is_at_work:
-            self.restart(reason)
-        elif self.succession is not None:
+        if self.succession is not None:
             return
+        # By the state: one that was adopted a moment ago has said nothing to this manager process yet.
+        if self.process is None or self.state not in AT_WORK:
+            self.restart(reason)
         elif not self.is_settled:
             self.replacement_fault = "the process before this one is still draining"
         else:
             self._lineage.succession = Succession(
                 request=self._custody.ask(self.wanted.limits.nice), reason=reason, since=self._ground.clock()
             )
+
+    def hasten(self) -> None:
+        """Start soon what waits because of the database, which is back."""
+        self._patience.hasten()
+        self._ground.changes += 1
 
     def allow(self, within_s: float) -> None:
         """Give what drains so long from when it began to."""
@@ -219,7 +226,6 @@ class Slot:
         if self.process is not None:
             self._look_after(self.process, now)
         elif self._patience.due is not None and now >= self._patience.due and self.wanted.runs:
-            self._patience.due = None
             self.start()
         self._succeed(now)
         self._look()
@@ -365,7 +371,9 @@ class Slot:
         succession = self.succession
         if succession is None:
             return
-        if succession.may_take_over(now) and (old := self._lineage.take_over()) is not None:
+        # The black box of a stall is the old one's, and is filled before it ends.
+        may = succession.may_take_over(now) and not self._watch.is_busy
+        if may and (old := self._lineage.take_over()) is not None:
             self._custody.leave([old], f"replaced by pid {self.pid}: {succession.reason}")
         elif fault := succession.fault(now):
             if succession.process is None:

@@ -98,6 +98,7 @@ class TestChildren:
         assert end.pid_started == started.pid_started
         send_signal(started, signal.SIGTERM)  # the file means this process, whoever has its number by now
 
+    @pytest.mark.timed
     def test_a_killed_child_is_told_at_once_with_the_signal(self, kept: Kept) -> None:
         started = kept.worker()
         kept.said()
@@ -126,6 +127,7 @@ class TestChildren:
         assert kept.ended(program).exit_code == -signal.SIGKILL
         eventually(lambda: not lives(inner), "the inner process is gone")
 
+    @pytest.mark.timed
     def test_what_a_child_leaves_behind_ends_with_it_in_whatever_session_it_is(self, kept: Kept) -> None:
         # The same group; a session of its own; an orphan while the child lives.
         program = kept.shell("sleep 1000 & echo $!; setsid sleep 1001 & echo $!; sleep 0.1; exit 5")
@@ -338,6 +340,7 @@ class TestManagerProcess:
 
 
 class TestGuardian:
+    @pytest.mark.timed
     def test_killed_it_is_followed_by_one_that_knows_the_children(self, kept: Kept) -> None:
         kept.worker("first", 1)  # the template is warm now, and the guardian forked from that
         program = kept.shell("sleep 1000 & echo $!; wait")

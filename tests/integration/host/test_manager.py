@@ -45,6 +45,7 @@ def test_the_first_word_on_the_pipe_makes_it_ready_and_later_ones_tell_its_state
     assert house.reason("planner") == "flag planner_enabled is off"
 
 
+@pytest.mark.timed
 def test_a_killed_worker_is_noticed_within_50_ms_and_runs_again_within_its_backoff(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_killed_workers_come_back_without_the_database(house: House) -> None:
     house.until(lambda: house.are("READY", "planner") and house.pid("planner") != pid)
 
 
+@pytest.mark.timed
 def test_every_end_is_proven_and_forgotten_by_the_keeper_only_once_the_proof_is_safe(house: House) -> None:
     house.ready(planner=1)
     killed = house.line.slots["planner", 1]
@@ -227,6 +229,7 @@ def test_pause_and_resume_are_done_when_the_worker_says_so(house: House) -> None
     assert house.line.finished["2"][1].startswith("planner/1 is READY")
 
 
+@pytest.mark.timed
 def test_a_drain_says_what_it_will_take_and_then_what_it_took(house: House) -> None:
     house.script(
         "planner",
@@ -266,6 +269,7 @@ def test_a_drain_that_had_to_be_ended_says_so_and_what_was_in_hand(house: House)
     )
 
 
+@pytest.mark.timed
 def test_restarted_one_that_ignores_sigterm_is_killed_at_its_deadline(house: House) -> None:
     house.ready(stubborn=1)
     began = time.monotonic()
@@ -304,6 +308,7 @@ def test_a_wake_up_reaches_every_process_of_the_worker_and_no_other(house: House
     assert not house.log("planner").read_text()
 
 
+@pytest.mark.timed
 def test_stopping_all_waits_for_the_deadline_only_and_leaves_no_process(house: House) -> None:
     house.ready(planner=1, poster=2, stubborn=1)
     pids = [slot.pid for slot in house.line.slots.values() if slot.pid]
@@ -323,6 +328,7 @@ def test_stopped_it_takes_no_more_orders(house: House) -> None:
     assert ("poster", 1) not in house.line.slots
 
 
+@pytest.mark.timed
 def test_a_manager_that_follows_a_killed_one_goes_on_with_the_living_and_their_counts(house: House) -> None:
     house.ready(planner=1, poster=2)
     os.kill(house.pid("planner"), signal.SIGKILL)
@@ -361,6 +367,7 @@ def test_a_restart_that_an_earlier_manager_finished_is_not_done_twice(house: Hou
     assert house.line.finished["1"] == (True, f"planner/1 is READY (pid {pid})")
 
 
+@pytest.mark.timed
 def test_cut_off_from_the_database_what_acts_is_killed_at_once_and_the_others_wait(house: House) -> None:
     house.script(
         "poster", "ready('BUSY', step='step', acting=not Path('once').exists()); Path('once').touch(); live()"
@@ -383,6 +390,7 @@ def test_cut_off_from_the_database_what_acts_is_killed_at_once_and_the_others_wa
     assert (kind, told.data) == ("fenced", {"worker": "poster", "slot": 1, "pid": acting})
 
 
+@pytest.mark.timed
 def test_one_whose_own_beats_were_answered_is_not_cut_off_however_long_the_manager_stood_still(
     house: House,
 ) -> None:
@@ -527,3 +535,14 @@ def test_the_logs_of_the_host_are_rotated_while_a_manager_is_there(tmp_path: Pat
         logs = (house.log("poster"), console)
         house.until(lambda: all(log.with_name(f"{log.name}.1").exists() for log in logs))
         assert not console.read_text()
+
+
+def test_stopped_before_it_took_over_it_drains_what_the_one_before_left(house: House) -> None:
+    house.script("planner", "ready(); live()\nprint('drained', flush=True)")
+    house.ready(planner=1)
+    pid = house.pid("planner")
+    house.follow_a_killed_manager()
+    house.manager.stop()
+    assert not lives(pid)
+    assert house.log("planner").read_text() == "drained\n"
+    assert house.line.ends[0].exit_code == 0

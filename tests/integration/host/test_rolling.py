@@ -214,3 +214,64 @@ def test_stopped_in_the_middle_no_process_is_left(house: House) -> None:
     house.until(lambda: house.are("STOPPED", "poster") and house.slot("poster").is_idle)
     assert not living(pids)
     assert house.line.finished["1"] == (False, "superseded by a later command")
+
+
+def test_an_old_process_that_said_nothing_to_the_next_manager_yet_works_until_its_replacement_does(
+    house: House,
+) -> None:
+    house.script("poster", "say('READY')\nwhile not draining.is_set(): time.sleep(0.01)")
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    house.script("poster", "while not Path('go').exists(): time.sleep(0.01)\nready(); live()")
+    restart = part("restart", "poster", mode="surge")
+    house.order(restart)
+    house.until(lambda: house.slot("poster").succession and house.slot("poster").succession.process)  # pyright: ignore[reportOptionalMemberAccess]
+    house.follow_a_killed_manager()
+    house.order(restart)
+    house.until(lambda: not house.line.orders)
+    house.turns(5)
+    assert lives(pid)
+    assert house.slot("poster").process
+    assert house.slot("poster").process.leaving is None  # pyright: ignore[reportOptionalMemberAccess]
+    (house.directory / "go").touch()
+    house.until(lambda: house.line.finished)
+    assert house.line.finished["1"][0]
+    assert not lives(pid)
+
+
+def test_a_stall_of_the_old_process_does_not_end_its_replacement(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("host.slots.black_box.DATABASE_WITHIN_S", 60.0)
+    house.script(
+        "poster",
+        "ready(stall_after_s=0.4)\nsay('BUSY', step='step', stall_after_s=0.4)\n"
+        "while not Path('hang').exists(): say(); time.sleep(0.02)\n"
+        "lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    )
+    house.want(poster=1)
+    house.until(lambda: house.are("BUSY", "poster"))
+    old, slot = house.pid("poster"), house.slot("poster")
+    house.script(
+        "poster", "Path('waits').touch()\nwhile not Path('go').exists(): time.sleep(0.01)\nready(); live()"
+    )
+    house.order(part("restart", "poster", mode="surge"))
+    house.until(lambda: slot.succession and slot.succession.process and (house.directory / "waits").exists())
+    assert slot.succession
+    replacement = slot.succession.process
+    assert replacement
+    house.line.holds_back = True  # the old one's black box waits for the database's part
+    (house.directory / "hang").touch()
+    house.until(lambda: house.are("STALLED", "poster"))
+    (house.directory / "go").touch()
+    house.until(lambda: replacement.ready_at)
+    house.clock.ahead_s += 1.0
+    assert slot.succession.may_take_over(house.clock())
+    house.turns(2)
+    assert not house.line.boxes
+    assert slot.pid == old
+    house.line.holds_back = False
+    house.until(lambda: house.line.boxes and house.line.finished)
+    assert house.pid("poster") == replacement.pid
+    assert replacement.leaving is None
+    assert house.line.slots["poster", 1].failures == 0

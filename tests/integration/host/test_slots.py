@@ -12,7 +12,7 @@ import pytest
 from coordination.desired import Limits
 from host.slots import usage
 from tests.integration.host.keeping import eventually
-from tests.integration.host.managing import LIVE, House, managing
+from tests.integration.host.managing import LIVE, House, managing, part
 
 MEMORY = """
 ready()
@@ -286,6 +286,7 @@ def test_started_while_it_drains_it_comes_back(house: House) -> None:
     assert house.pid("planner") != pid
 
 
+@pytest.mark.timed
 def test_stopped_before_it_was_born_it_ends_at_once(house: House) -> None:
     house.ready(poster=1)
     house.want(planner=1)
@@ -295,3 +296,67 @@ def test_stopped_before_it_was_born_it_ends_at_once(house: House) -> None:
     house.until(lambda: house.are("STOPPED", "planner") and not house.line.slots["planner", 1].pid)
     assert time.monotonic() - began < 5
     assert house.slot("planner").is_idle
+
+
+def test_started_by_a_person_out_of_a_crash_loop_its_next_try_is_not_due_any_more(house: House) -> None:
+    house.script("planner", "code = 1")
+    house.want(planner=1)
+    fail_often(house, 5)
+    house.until(lambda: house.are("CRASH_LOOP", "planner"))
+    house.script("planner", LIVE)
+    house.order(part("start", "planner"))
+    house.until(lambda: house.are("READY", "planner"))
+    house.clock.ahead_s += 120
+    house.turns(2)
+    assert house.slot("planner").due_at is None  # or the main thread would never sleep again
+
+
+def test_waits_that_do_not_count_are_forgotten_too_once_it_was_stable(house: House) -> None:
+    house.script("planner", "while not Path('go').exists(): time.sleep(0.01)\ncode = 1")
+    house.want(planner=1)
+    house.until(lambda: house.are("STARTING", "planner"))
+    house.line.is_away = True
+    (house.directory / "go").touch()
+    house.spread = 0.02
+    fail_often(house, 3)
+    house.script("planner", LIVE)
+    house.line.is_away = False
+    house.until(lambda: house.are("READY", "planner"))
+    assert house.slot("planner").failures.count == 0
+    assert house.slot("planner").failures.has_waited
+    house.clock.ahead_s += 61
+    house.until(lambda: not house.slot("planner").failures.has_waited)
+
+
+def test_what_waited_for_the_database_starts_soon_after_it_is_back(house: House) -> None:
+    house.script("planner", "while not Path('go').exists(): time.sleep(0.01)\ncode = 1")
+    house.want(planner=1)
+    house.until(lambda: house.are("STARTING", "planner"))
+    house.line.is_away = True
+    house.turns(2)
+    (house.directory / "go").touch()
+    house.spread = 1.0
+    for number in range(1, 8):
+        house.until(lambda number=number: len(house.line.ends) == number)
+        house.until(lambda: house.are("BACKOFF", "planner"))
+        house.clock.ahead_s += 61
+    house.until(lambda: len(house.line.ends) == 8)
+    house.until(lambda: house.are("BACKOFF", "planner"))
+    house.script("planner", LIVE)
+    due = house.slot("planner").due_at
+    assert due is not None
+    assert due - house.clock() > 50
+    house.line.is_away = False
+    house.turns(1)
+    due = house.slot("planner").due_at
+    assert due is not None
+    assert due - house.clock() <= 1
+    house.until(lambda: house.are("READY", "planner"))
+
+
+def test_an_alert_that_another_manager_raised_is_over_when_a_person_stops_it(house: House) -> None:
+    house.line.raise_alert("crash_loop:planner/1", "error", "planner/1 failed before this fleet began", {})
+    house.ready(planner=1)
+    house.want(planner=0)
+    house.until(lambda: house.are("STOPPED", "planner"))
+    assert not house.line.alerts

@@ -206,6 +206,7 @@ def test_of_each_slot_the_newest_twenty_black_boxes_are_kept(house: House) -> No
     assert (boxes / "planner-2-20250101T000000.000000Z.json").exists()
 
 
+@pytest.mark.timed
 def test_one_that_ignores_sigterm_after_its_stall_is_killed_two_seconds_later(house: House) -> None:
     house.script("planner", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + DEADLOCKED)
     house.want(planner=1)

@@ -123,3 +123,18 @@ def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
+
+
+def test_a_stop_at_the_moment_of_its_managers_death_drains_the_workers_all_the_same(
+    host: HostProcess,
+) -> None:
+    logs = sorted((host.state / "logs").glob("*.jsonl"))
+    manager = host.role("fleet-manager")
+    assert manager
+    assert len(logs) == 9
+    manager.kill()
+    host.stop()
+    assert host.process
+    assert host.process.returncode == 0
+    assert [log.name for log in logs if '"drained"' not in log.read_text()] == []
+    assert of_host(host.state) == []

@@ -219,6 +219,7 @@ def test_ctrl_c_while_it_is_still_imported_ends_it_quietly(
         assert (ran.returncode, said) == (130, "")
 
 
+@pytest.mark.timed
 def test_a_second_ctrl_c_kills_what_does_not_drain_and_nobody_is_left(
     shell: Shell, processes_of: Callable[[Path], list[str]]
 ) -> None:

@@ -31,7 +31,9 @@ def test_what_does_not_count_waits_and_is_not_held_against_it() -> None:
     assert failures.count == 0
     assert not failures.is_loop
     assert failures.next_s(0, counts=True) == 1
-    failures.excuse()
+    assert failures.has_waited
+    failures.clear()
+    assert not failures.has_waited
     assert failures.next_s(0, counts=False) == 1
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from host.postgres_places import write_whole
 from host.state_directory import FleetRunsError, NoFleetError, StateDirectory, StateUnusableError
 
 
@@ -96,3 +97,9 @@ def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
     given.mkdir(mode=0o750)
     StateDirectory(given).make()
     assert stat.S_IMODE(given.stat().st_mode) == 0o750
+
+
+def test_a_file_that_can_not_be_written_whole_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "status.json", "half \udc80 of a pair", mode=0o600)
+    assert list(tmp_path.iterdir()) == []

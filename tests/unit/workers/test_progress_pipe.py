@@ -119,3 +119,11 @@ def test_a_variable_that_names_no_pipe_is_as_good_as_none(
         monkeypatch.setenv(VARIABLE, given)
         assert ProgressPipe.from_environment() is None
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_word_that_is_no_valid_text_is_made_one(ends: tuple[int, int]) -> None:
+    reading, writing = ends
+    os.write(writing, b'{"state":"PAUSED","ticks":1,"reason":"half \\udc80 of a pair"}\n')
+    word = WordReader(reading).read()
+    assert word
+    assert word.reason == "half ? of a pair"
