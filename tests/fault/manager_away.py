@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from time import monotonic
 
+import psutil
+
+from host.postgres import EmbeddedPostgres
 from tests.fault.manager_chapter import Outcome, host_on
 from tests.host_process import READY_STATES, HostProcess, eventually, living
 from tests.light_workers import ACTS, now_s
@@ -15,66 +19,116 @@ WANTED = {(worker, slot) for worker, slots in SLOTS.items() for slot in range(1,
 SETTLE_S = 60.0
 FENCED_S = 10.0
 """After so long without the database nobody may act: the manager's patience, and a moment."""
-STALE_S = 15.0
+STALE_S = 5.0
+"""From then on whoever asks is told that what is known is old."""
 BACK_S = 45.0
 STATUS_UNREACHABLE = 4
 PROMISE = "database away"
 
 
-def run(away_s: float, told: Callable[[str], None]) -> Outcome:
-    """Take the database away for so long; what was not as promised is in the outcome."""
+@dataclass(frozen=True, kw_only=True)
+class Outage:
+    """A way to be away, and back."""
+
+    text: str
+    begin: Callable[[], object]
+    end: Callable[[], object]
+
+
+def run(away_s: float, told: Callable[[str], None], *, hung_s: float = 0.0) -> Outcome:
+    """Take the database away for so long; what was not as promised is in the outcome.
+
+    Args:
+        away_s: how long its server is down: connections break, and new ones are refused.
+        told: hears how it goes.
+        hung_s: how long it then stands still with all its sessions: connections stand, and nobody answers.
+    """
     outcome = Outcome()
     with host_on(embedded=False, slots=SLOTS) as (host, postgres, _):
         assert postgres
         eventually(lambda: _ready(host).keys() == WANTED, within_s=SETTLE_S, what="all ready")
-        before = _ready(host)
-        eventually(lambda: _last_act_s(host) > now_s() - 1, within_s=SETTLE_S, what="the holders act")
-        postgres.stop(immediate=True)
-        gone_s, began = now_s(), monotonic()
-        outcome.operations["database away"] += 1
-        told(f"the database is away for {away_s:g} s")
-        outcome.broken(PROMISE, _while_away(host, before, began + away_s))
-        acted_s = _last_act_s(host) - gone_s
-        if acted_s > FENCED_S:
-            outcome.broken(PROMISE, [f"a worker still acted {acted_s:.1f} s after the database went away"])
-        told(f"the last act was {acted_s:.1f} s after the database went away")
-        postgres.start()
-        back_s, began = now_s(), monotonic()
-
-        def all_back() -> dict[tuple[str, int], int] | None:
-            found = _ready(host)
-            return found if found.keys() == WANTED and _last_act_s(host) > back_s else None
-
-        try:
-            after = eventually(
-                all_back, within_s=BACK_S, what=lambda: f"all ready and acting again: {_ready(host)}"
-            )
-            outcome.settled_s.append(round(monotonic() - began, 1))
-            told(f"all went on {outcome.settled_s[-1]} s after the database came back")
-            if changed := _changed(before, after):
-                ends = [f"{one['name']}/{one['slot']}: {one['reason']}" for one in host.snapshot()["slots"]]
-                outcome.broken(PROMISE, [f"{', '.join(changed)} ({'; '.join(ends)})"])
-        except AssertionError as error:
-            outcome.broken(PROMISE, [str(error)])
+        down = Outage(text="away", begin=lambda: postgres.stop(immediate=True), end=postgres.start)
+        _go_through(outcome, host, down, away_s, told)
+        if hung_s:
+            server = _Server(postgres)
+            _go_through(outcome, host, Outage(text="hung", begin=server.stop, end=server.go_on), hung_s, told)
         host.stop()
     return outcome
 
 
+class _Server:
+    """The processes of a server, stopped and continued."""
+
+    def __init__(self, postgres: EmbeddedPostgres) -> None:
+        assert postgres.pid
+        self._first = psutil.Process(postgres.pid)
+        self._stopped: list[psutil.Process] = []
+
+    def stop(self) -> None:
+        # The first one before the others: it would start new ones.
+        self._first.suspend()
+        self._stopped = [self._first, *self._first.children(recursive=True)]
+        for process in self._stopped[1:]:
+            process.suspend()
+
+    def go_on(self) -> None:
+        for process in self._stopped:
+            process.resume()
+
+
+def _go_through(
+    outcome: Outcome, host: HostProcess, outage: Outage, away_s: float, told: Callable[[str], None]
+) -> None:
+    before = _ready(host)
+    eventually(lambda: _last_act_s(host) > now_s() - 1, within_s=SETTLE_S, what="the holders act")
+    outage.begin()
+    gone_s, began = now_s(), monotonic()
+    outcome.operations[f"database {outage.text}"] += 1
+    told(f"the database is {outage.text} for {away_s:g} s")
+    try:
+        outcome.broken(PROMISE, _while_away(host, before, began + away_s))
+        acted_s = _last_act_s(host) - gone_s
+    finally:
+        outage.end()
+    if acted_s > FENCED_S:
+        outcome.broken(PROMISE, [f"a worker still acted {acted_s:.1f} s after it was {outage.text}"])
+    told(f"the last act was {acted_s:.1f} s after it was {outage.text}")
+    back_s, began = now_s(), monotonic()
+
+    def all_back() -> dict[tuple[str, int], int] | None:
+        found = _ready(host)
+        return found if found.keys() == WANTED and _last_act_s(host) > back_s else None
+
+    try:
+        after = eventually(
+            all_back, within_s=BACK_S, what=lambda: f"all ready and acting again: {_ready(host)}"
+        )
+    except AssertionError as error:
+        outcome.broken(PROMISE, [str(error)])
+        return
+    outcome.settled_s.append(round(monotonic() - began, 1))
+    told(f"all went on {outcome.settled_s[-1]} s after the database came back")
+    if changed := _changed(before, after):
+        ends = [f"{one['name']}/{one['slot']}: {one['reason']}" for one in host.snapshot()["slots"]]
+        outcome.broken(PROMISE, [f"{', '.join(changed)} ({'; '.join(ends)})"])
+
+
 def _while_away(host: HostProcess, before: dict[tuple[str, int], int], until: float) -> list[str]:
     """Look on while it is away: the processes are those of before, and status says since when it is stale."""
-    faults: list[str] = []
-    told_stale = False
-    pause = Event()
+    began, pause = monotonic(), Event()
     quiet = {key: pid for key, pid in before.items() if key[0] != "holder"}
     while monotonic() < until:
+        since_s = monotonic() - began
         tree = {process.pid for process in host.tree()}
-        faults = [f"{key} (pid {pid}) ended" for key, pid in quiet.items() if pid not in tree]
-        if faults:
-            return faults
+        if ended := [f"{key} (pid {pid}) ended" for key, pid in quiet.items() if pid not in tree]:
+            return ended
         done = host.command("status", "--json", expect=None)
-        told_stale |= done.returncode == STATUS_UNREACHABLE and "stale" in done.stdout + done.stderr
+        if since_s > STALE_S and not (
+            done.returncode == STATUS_UNREACHABLE and "stale" in done.stdout + done.stderr
+        ):
+            return [f"after {since_s:.0f} s status exits {done.returncode}, not as the last known state"]
         pause.wait(0.5)
-    return [] if told_stale else ["status did not exit 4 with the last known state under its time"]
+    return []
 
 
 def _changed(before: dict[tuple[str, int], int], after: dict[tuple[str, int], int]) -> list[str]:
