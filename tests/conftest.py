@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol  # there is no public way to run a test again
 from hypothesis import settings
 
 from tests.postgres_servers import Choice, ContainerServer, LocalServer, choices
@@ -17,6 +18,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 ON_EVERY_SERVER = ("integration/coordination/", "migration/")
+TRIES = 3
+"""Of a test with a bound in seconds: a busy machine may miss it once, not three times in a row."""
+MISSED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +40,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         place = metafunc.definition.path.relative_to(Path(__file__).parent).as_posix()
         every = place.startswith(ON_EVERY_SERVER)
         metafunc.parametrize("postgres", found if every else found[:1], indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Try a test with a bound in seconds again when it failed; the summary tells."""
+    if not any(item.get_closest_marker(name) for name in ("acceptance", "timed")):
+        return None
+    reports: list[pytest.TestReport] = []
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for left in reversed(range(TRIES)):
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        failure = next((report for report in reports if report.failed), None)
+        if failure is None or failure.when != "call" or not left:
+            break
+        crash = getattr(failure.longrepr, "reprcrash", None)
+        said = str(crash.message).partition("\n")[0] if crash else "failed"
+        item.config.stash.setdefault(MISSED, list[str]()).append(f"{item.nodeid}: {said}")
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the tests that were tried again."""
+    for missed in config.stash.get(MISSED, list[str]()):
+        terminalreporter.write_line(f"TRIED AGAIN {_valid(missed)}")
 
 
 @pytest.hookimpl(wrapper=True)
