@@ -113,7 +113,7 @@ class Scripted:
     def finished(self, count: int) -> int:
         """Wait until the server is done with `count` connections; returns with how many it is."""
         with self._change:
-            assert self._change.wait_for(lambda: self._ended >= count, 5)
+            assert self._change.wait_for(lambda: self._ended >= count, 30)
             return self._ended
 
     def close(self) -> None:

@@ -78,6 +78,7 @@ def test_a_hook_that_says_no_keeps_every_byte_here(server: Scripted, x: X) -> No
     assert server.requests == [b""]
 
 
+@pytest.mark.timed
 def test_a_deadline_that_passes_in_the_hook_keeps_every_byte_here(server: Scripted) -> None:
     server.answers(reply(201, CREATED))
 
