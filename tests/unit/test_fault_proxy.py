@@ -10,7 +10,7 @@ import pytest
 
 from tests.fault_proxy import FaultProxy, Mode
 
-SOON_S = 5.0
+SOON_S = 30.0
 QUIET_S = 0.2
 
 

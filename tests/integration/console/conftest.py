@@ -150,7 +150,7 @@ def paper_host(fleet_database: FleetDatabase) -> Iterator[PaperHost]:
     host.close()
 
 
-def until(reached: Callable[[], bool], within_s: float = 20) -> None:
+def until(reached: Callable[[], bool], within_s: float = 60) -> None:
     """Look again and again; fail when it isn't so within the time."""
     waiting = threading.Event()
     for _ in range(int(within_s / 0.1)):

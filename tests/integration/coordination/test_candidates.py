@@ -157,7 +157,7 @@ def test_what_the_dead_held_goes_back(
         assert holder.result == ["1"]
         assert fleet.candidates.take(ACCOUNT, 1) == []
         holder.kill()
-        until(lambda: bool(fleet.candidates.take(ACCOUNT, 1)), within_s=10)
+        until(lambda: bool(fleet.candidates.take(ACCOUNT, 1)), within_s=60)
     assert value(owner, "SELECT taken_by FROM fleet.candidates") == fleet.incarnation.id
 
 

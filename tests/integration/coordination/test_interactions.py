@@ -215,7 +215,7 @@ def take_over(keep: Callable[[object], None], dsn: str) -> list[str]:
         taken.extend(item.platform_id for item in other.interactions.take(ACCOUNT))
         return bool(taken)
 
-    until(is_free, within_s=20)
+    until(is_free, within_s=60)
     return taken
 
 
@@ -236,7 +236,7 @@ def test_of_two_processes_only_the_one_that_holds_it_says_what_came_of_it(
         assert fleet.interactions.found(ACCOUNT, "2", {"score": 70}) == "seen"
         assert fleet.interactions.take(ACCOUNT) == []
         other.kill()
-    until(lambda: bool(fleet.interactions.take(ACCOUNT)), within_s=20)
+    until(lambda: bool(fleet.interactions.take(ACCOUNT)), within_s=60)
     assert fleet.interactions.ignored(ACCOUNT, "2", "in hand again") == "ignored"
 
 

@@ -19,7 +19,7 @@ from host import cli
 from host.state_directory import StateDirectory
 from tests.integration.conftest import FleetDatabase
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

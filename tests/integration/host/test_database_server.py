@@ -15,7 +15,7 @@ from host.database_server import DatabaseServer
 from host.postgres import EmbeddedPostgres, PostgresError, find_binaries
 from tests.postgres_servers import UNSAFE_BUT_FAST
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 @dataclass

@@ -213,7 +213,7 @@ def test_ctrl_c_while_it_is_still_imported_ends_it_quietly(
         stderr=subprocess.STDOUT,
         text=True,
     ) as ran:
-        eventually(begun.exists, "it is imported", within_s=30)
+        eventually(begun.exists, "it is imported", within_s=60)
         ran.send_signal(signal.SIGINT)
         said, _ = ran.communicate(timeout=30)
         assert (ran.returncode, said) == (130, "")

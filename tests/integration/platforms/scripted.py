@@ -101,13 +101,13 @@ class Scripted:
     def accepted(self, count: int) -> int:
         """Wait until `count` connections were accepted; returns how many were."""
         with self._change:
-            assert self._change.wait_for(lambda: self.connections >= count, 5)
+            assert self._change.wait_for(lambda: self.connections >= count, 30)
             return self.connections
 
     def handshaken(self, count: int) -> int:
         """Wait until `count` TLS handshakes are done; returns how many were."""
         with self._change:
-            assert self._change.wait_for(lambda: self._handshakes >= count, 5)
+            assert self._change.wait_for(lambda: self._handshakes >= count, 30)
             return self._handshakes
 
     def finished(self, count: int) -> int:

@@ -15,7 +15,7 @@ import requests
 
 from tests.integration.sandbox.running import OAuth1, Sandbox, running
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 SMALL = "created_at,text,user\n2026-01-01T10:00:00Z,Tea,ada\n"
 
 

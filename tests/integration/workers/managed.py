@@ -101,7 +101,7 @@ class Managed:
         self.process.stdin.flush()
         self.pid = int(self.process.stdout.readline())
 
-    def until(self, right: Callable[[Word], bool], *, what: str, within_s: float = 20) -> Word:
+    def until(self, right: Callable[[Word], bool], *, what: str, within_s: float = 60) -> Word:
         """Wait for a word that was not looked at before."""
         deadline = monotonic() + within_s
         while True:
@@ -120,7 +120,7 @@ class Managed:
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def ended(self, within_s: float = 20) -> int:
+    def ended(self, within_s: float = 60) -> int:
         """Wait for the end; give the exit code."""
         return self.process.wait(within_s)
 

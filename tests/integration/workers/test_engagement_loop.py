@@ -101,7 +101,7 @@ def test_killed_at_any_point_it_does_nothing_twice_and_leaves_nothing_stuck(
     killed = engager.start(point)
     assert killed.wait(30) == -signal.SIGKILL
     engager.start()
-    eventually(lambda: set(states(fleet_database).values()) == {"proposed"}, what="all proposed", within_s=30)
+    eventually(lambda: set(states(fleet_database).values()) == {"proposed"}, what="all proposed", within_s=60)
     assert sorted(acts(fleet_database)) == [
         ("like", "3", "ready"),
         ("quote", "1", "ready"),
@@ -172,7 +172,7 @@ def test_a_post_that_mentions_points_to_is_looked_at_and_answered_through_the_co
     host.worker("discovery")
     with fleet_database.connect("mentions") as mentions:
         mentions.messages.send("TASK_DELEGATION", "content_analysis", task.model_dump(), to="role")
-        (answer,) = eventually(mentions.messages.claim, what="the answer", within_s=40)
+        (answer,) = eventually(mentions.messages.claim, what="the answer", within_s=60)
     finding = PostAnalysed.model_validate(answer.payload)
     assert (answer.type, answer.sender) == ("TASK_DELEGATION", "discovery")
     assert (finding.found, finding.mention_id) == (True, "77")

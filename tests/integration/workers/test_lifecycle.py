@@ -123,6 +123,7 @@ def test_a_drained_life_is_closed_in_good_order(fleet_database: FleetDatabase) -
     assert rows(fleet_database, "SELECT end_reason FROM fleet.incarnations") == [("closed",)]
 
 
+@pytest.mark.timed
 def test_a_wake_up_runs_the_step_at_once(fleet_database: FleetDatabase) -> None:
     with living(fleet_database) as running:
         eventually(lambda: len(finished_runs(fleet_database)) == 3, what="the first steps")
@@ -144,6 +145,7 @@ def test_the_schedule_runs_the_step_again_when_its_time_comes(fleet_database: Fl
         eventually(lambda: Greeter.steps.count("tally") == 2, what="the other duty's next slot")
 
 
+@pytest.mark.timed
 def test_a_flag_switched_off_pauses_and_switched_on_resumes(fleet_database: FleetDatabase) -> None:
     person = fleet_database.database("console")
     flags.set_flag(person, "tester_enabled", enabled=False, actor="me", reason="look first")
@@ -155,6 +157,7 @@ def test_a_flag_switched_off_pauses_and_switched_on_resumes(fleet_database: Flee
     person.close()
 
 
+@pytest.mark.timed
 def test_live_settings_reach_the_worker(fleet_database: FleetDatabase) -> None:
     seen: list[str] = []
     person = fleet_database.database("console")
@@ -256,6 +259,7 @@ def test_an_item_that_works_again_is_forgotten_as_a_failure(fleet_database: Flee
         eventually(lambda: not rows(fleet_database, "SELECT item FROM fleet.failed_items"), what="forgotten")
 
 
+@pytest.mark.timed
 def test_the_beat_tells_the_loops_progress_not_its_own(fleet_database: FleetDatabase) -> None:
     """A hung step beats on, and its progress stands still."""
     release = Event()
@@ -284,6 +288,7 @@ def test_the_beat_tells_the_loops_progress_not_its_own(fleet_database: FleetData
     assert second[1:] == first[1:]
 
 
+@pytest.mark.timed
 def test_a_lost_session_ends_the_life(fleet_database: FleetDatabase) -> None:
     with living(fleet_database) as running:
         eventually(lambda: len(finished_runs(fleet_database)) == 3, what="the first steps")

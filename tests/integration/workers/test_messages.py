@@ -482,7 +482,7 @@ def test_a_coordinator_process_routes_to_two_workers_of_a_role_and_a_handler_ans
             there.messages.send(TASK, "content_analysis", ASKED.model_dump(), to="role") for _ in range(2)
         ]
         answers: list[Message] = []
-        eventually(lambda: answers.extend(there.messages.claim()) or answers, what="an answer", within_s=10)
+        eventually(lambda: answers.extend(there.messages.claim()) or answers, what="an answer", within_s=60)
         routed = dict(
             there.rows("SELECT id::text, routed_to FROM fleet.messages WHERE recipient_kind = 'role'")
         )
@@ -517,7 +517,7 @@ def test_a_delegation_goes_through_coordinator_and_discovery_and_its_finding_com
         eventually(
             lambda: answers.extend(there.messages.claim(2)) or len(answers) == 2,
             what="two findings",
-            within_s=30,
+            within_s=60,
         )
         findings = {answer.reply_to: PostAnalysed.model_validate(answer.payload) for answer in answers}
         assert findings.keys() == sent.keys()

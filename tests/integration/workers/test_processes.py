@@ -120,7 +120,7 @@ def test_planner_poster_and_metrics_work_together_through_rows_alone(host: Host)
     host.set(**QUICK, metrics_first_reading_s=1)
     for name in ("planner", "poster", "metrics"):
         host.worker(name)
-    eventually(lambda: host.rows("SELECT 1 FROM fleet.readings"), what="a reading", within_s=40)
+    eventually(lambda: host.rows("SELECT 1 FROM fleet.readings"), what="a reading", within_s=60)
     posted = dict(host.rows("SELECT platform_id, text FROM fleet.intents WHERE state = 'posted'"))
     accepted = {write["id"]: write["text"] for write in host.writes()}
     assert posted
@@ -234,7 +234,7 @@ def test_on_a_real_account_nothing_goes_out_that_no_person_proposed_or_approved(
     approved = ledger.decide(person, first, "approve", actor="me", reason="read it")
     person.close()
     eventually(
-        lambda: [w["text"] for w in host.writes()] == [approved["text"]], what="the approved one", within_s=10
+        lambda: [w["text"] for w in host.writes()] == [approved["text"]], what="the approved one", within_s=60
     )
     eventually(lambda: set(host.states()) == {"posted", "awaiting_approval"}, what="its report")
     assert [w["text"] for w in host.writes()] == [approved["text"]]
@@ -273,7 +273,7 @@ def test_an_act_whose_sender_was_killed_in_mid_send_is_parked_not_repeated(host:
         owner.execute("UPDATE fleet.accounts SET platform_user_id = NULL WHERE name = 'sandbox'")
     host.point_sandbox_to(host.url)
     host.worker("poster", slot=2)
-    eventually(lambda: host.states() == ["parked"], what="parked", within_s=20)
+    eventually(lambda: host.states() == ["parked"], what="parked", within_s=60)
     told = host.rows("SELECT message FROM fleet.events WHERE kind = 'parked'")
     assert f"post {intent} is parked" in told[0][0]
     assert host.writes() == []

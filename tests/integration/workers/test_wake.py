@@ -94,7 +94,7 @@ class Under:
         except Exception as error:  # noqa: BLE001  handed to the test
             self.error = error
 
-    def until(self, right: Callable[[Word], bool], what: str, within_s: float = 10) -> Word:
+    def until(self, right: Callable[[Word], bool], what: str, within_s: float = 60) -> Word:
         def look() -> Word | None:
             word = self.reader.read()
             if word is not None:
@@ -173,7 +173,7 @@ def test_a_call_for_a_step_runs_it_at_once(under: Under) -> None:
 def test_a_message_that_nobody_called_about_is_found_by_the_beat(under: Under) -> None:
     sender = under.database.connect("sender")
     sender.messages.send("TASK_DELEGATION", "tester", {"number": 1})  # its NOTIFY finds no manager here
-    eventually(lambda: Callee.called, what="the message", within_s=10)
+    eventually(lambda: Callee.called, what="the message", within_s=60)
     sender.close()
 
 
@@ -187,7 +187,7 @@ def test_what_a_killed_sibling_held_is_taken_by_the_next_beat_i8(fleet_database:
     eventually(lambda: Callee.stepped, what="the first step")
     assert Callee.called == []
     sibling.incarnation.database.close()  # as a kill leaves it: the session is gone, nothing was said
-    eventually(lambda: Callee.called, what="the message", within_s=10)
+    eventually(lambda: Callee.called, what="the message", within_s=60)
     one.close()
     sibling.database.close()
     sender.close()
@@ -205,7 +205,7 @@ def test_what_it_holds_itself_past_its_lease_is_taken_again(under: Under) -> Non
             "lease_expires_at = clock_timestamp() - interval '1 second'",
             (under.fleet.incarnation.id,),
         )
-    eventually(lambda: Callee.called, what="the message", within_s=10)
+    eventually(lambda: Callee.called, what="the message", within_s=60)
     sender.close()
 
 
@@ -255,7 +255,7 @@ def test_one_slot_is_paused_without_its_siblings(under: Under) -> None:
 
 def test_a_step_is_told_while_it_lasts_and_an_idle_worker_repeats_itself(under: Under) -> None:
     first = under.until(is_idle, "ready")
-    again = under.until(lambda word: word is not first, "another word", within_s=12)
+    again = under.until(lambda word: word is not first, "another word", within_s=60)
     assert (again.state, again.incarnation) == ("READY", str(under.fleet.incarnation.id))
 
 
@@ -271,7 +271,7 @@ def test_a_hung_step_is_repeated_without_a_tick(
     one = Under(fleet_database, Callee)
     first = one.until(lambda word: word.step == "step", "busy")
     count = len(one.words)
-    again = one.until(lambda _word: len(one.words) > count, "another word", within_s=12)
+    again = one.until(lambda _word: len(one.words) > count, "another word", within_s=60)
     assert (again.state, again.step, again.ticks, again.acting) == ("BUSY", "step", first.ticks, True)
     release.set()
     one.close()
@@ -311,6 +311,7 @@ def test_a_database_that_stops_ends_nobody_and_finds_all_back_soon(
         assert one.ended() == 0
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("mode", ["black-hole", "half-open", "cut"])
 def test_a_database_that_hangs_is_waited_for_and_found_again(
     fleet_database: FleetDatabase, tmp_path: Path, mode: Any

@@ -8,7 +8,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found | None], *, what: str, within_s: float = 20) -> Found:
+def eventually(look: Callable[[], Found | None], *, what: str, within_s: float = 60) -> Found:
     """Look until something is there."""
     deadline = monotonic() + within_s
     pause = Event()
