@@ -387,10 +387,9 @@ def test_a_second_manager_of_the_same_name_is_refused_and_takes_over_when_the_fi
     assert len(status.list_slots(desk.person)) == before == 2
 
 
-@pytest.mark.timed
 def test_three_controls_share_the_slots_and_one_that_stops_gives_its_own(desks: Desks) -> None:
     made = [desks(name) for name in ("a", "b", "c")]
-    made[0].until(lambda: bool(made[0].slots()))  # the workers are known by now
+    made[0].until(lambda: bool(made[0].taken))  # the workers are known by now
     request_command(made[0].person, "scale", selector="*", args={"replicas": 3}, **WHO)
 
     def shares() -> list[int]:
