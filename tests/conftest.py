@@ -9,6 +9,7 @@ from _pytest.runner import runtestprotocol  # there is no public way to run a te
 from hypothesis import settings
 
 from tests.postgres_servers import Choice, ContainerServer, LocalServer, choices
+from tests.quickly import TRIES
 
 # A person's shell has it not, and what is printed too late would not be seen with it.
 os.environ.pop("PYTHONUNBUFFERED", None)
@@ -18,8 +19,6 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 ON_EVERY_SERVER = ("integration/coordination/", "migration/")
-TRIES = 3
-"""Of a test with a bound in seconds: a busy machine may miss it once, not three times in a row."""
 MISSED = pytest.StashKey[list[str]]()
 
 

@@ -186,15 +186,20 @@ def test_one_that_is_not_at_work_is_simply_started_anew(house: House) -> None:
     assert house.line.finished["1"] == (True, f"poster/1 is READY (pid {house.pid('poster')})")
 
 
-def test_a_replacement_on_its_way_survives_its_manager(house: House) -> None:
-    house.ready(poster=1)
-    pid = house.pid("poster")
+def follow_with_a_replacement_on_its_way(house: House) -> None:
+    """The manager dies while one waits for the file `go` to be ready, and the next is given the same part."""
     house.script("poster", "while not Path('go').exists(): time.sleep(0.01)\nready(); live()")
     restart = part("restart", "poster", mode="surge")
     house.order(restart)
     house.until(lambda: house.slot("poster").succession and house.slot("poster").succession.process)  # pyright: ignore[reportOptionalMemberAccess]
     house.follow_a_killed_manager()
     house.order(restart)
+
+
+def test_a_replacement_on_its_way_survives_its_manager(house: House) -> None:
+    house.ready(poster=1)
+    pid = house.pid("poster")
+    follow_with_a_replacement_on_its_way(house)
     (house.directory / "go").touch()
     house.until(lambda: house.line.finished)
     assert house.line.finished["1"][0]
@@ -222,12 +227,7 @@ def test_an_old_process_that_said_nothing_to_the_next_manager_yet_works_until_it
     house.script("poster", "say('READY')\nwhile not draining.is_set(): time.sleep(0.01)")
     house.ready(poster=1)
     pid = house.pid("poster")
-    house.script("poster", "while not Path('go').exists(): time.sleep(0.01)\nready(); live()")
-    restart = part("restart", "poster", mode="surge")
-    house.order(restart)
-    house.until(lambda: house.slot("poster").succession and house.slot("poster").succession.process)  # pyright: ignore[reportOptionalMemberAccess]
-    house.follow_a_killed_manager()
-    house.order(restart)
+    follow_with_a_replacement_on_its_way(house)
     house.until(lambda: not house.line.orders)
     house.turns(5)
     assert lives(pid)

@@ -157,11 +157,16 @@ def test_a_person_who_stops_one_in_a_crash_loop_takes_the_alert_back(house: Hous
     assert not house.line.alerts
 
 
-def test_failures_while_the_database_is_away_or_just_back_do_not_count(house: House) -> None:
+def start_while_the_database_goes_away(house: House) -> None:
+    """The planner is on its way, and fails once the file `go` is there, as each after it."""
     house.script("planner", "while not Path('go').exists(): time.sleep(0.01)\ncode = 1")
     house.want(planner=1)
     house.until(lambda: house.are("STARTING", "planner"))
     house.line.is_away = True
+
+
+def test_failures_while_the_database_is_away_or_just_back_do_not_count(house: House) -> None:
+    start_while_the_database_goes_away(house)
     (house.directory / "go").touch()
     house.spread = 0.02
     fail_often(house, 6)
@@ -312,10 +317,7 @@ def test_started_by_a_person_out_of_a_crash_loop_its_next_try_is_not_due_any_mor
 
 
 def test_waits_that_do_not_count_are_forgotten_too_once_it_was_stable(house: House) -> None:
-    house.script("planner", "while not Path('go').exists(): time.sleep(0.01)\ncode = 1")
-    house.want(planner=1)
-    house.until(lambda: house.are("STARTING", "planner"))
-    house.line.is_away = True
+    start_while_the_database_goes_away(house)
     (house.directory / "go").touch()
     house.spread = 0.02
     fail_often(house, 3)
@@ -329,10 +331,7 @@ def test_waits_that_do_not_count_are_forgotten_too_once_it_was_stable(house: Hou
 
 
 def test_what_waited_for_the_database_starts_soon_after_it_is_back(house: House) -> None:
-    house.script("planner", "while not Path('go').exists(): time.sleep(0.01)\ncode = 1")
-    house.want(planner=1)
-    house.until(lambda: house.are("STARTING", "planner"))
-    house.line.is_away = True
+    start_while_the_database_goes_away(house)
     house.turns(2)
     (house.directory / "go").touch()
     house.spread = 1.0
