@@ -281,6 +281,7 @@ def test_a_database_that_hangs_blocks_nobody_for_long(
     assert lone.get("/api/intents").status_code == 200
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_in_time_and_in_silence(early: ConsoleProcess, number: signal.Signals) -> None:
     early.json("/health/live")
@@ -291,6 +292,7 @@ def test_it_stops_in_time_and_in_silence(early: ConsoleProcess, number: signal.S
     assert early.process.stdout.read() + early.process.stderr.read() == ""
 
 
+@pytest.mark.timed
 def test_it_stops_in_time_while_the_database_hangs(
     lone: ConsoleProcess, fleet_database: FleetDatabase
 ) -> None:

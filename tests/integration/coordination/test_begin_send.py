@@ -296,7 +296,7 @@ def test_with_the_switch_read_before_its_key_is_taken_the_test_above_would_fail(
 ) -> None:
     key = "PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('kill', 'global'));"
     read = "switch := fleet.get_kill_switch();"
-    with planted(owner, "begin_send", (key, ""), (read, f"{read} PERFORM pg_sleep(0.005); {key}")):
+    with planted(owner, "begin_send", (key, ""), (read, f"{read} PERFORM pg_sleep(0.02); {key}")):
         strays = hammered(fleet_database, fleet, lambda hammers: throw_and_watch(owner, console, 10, hammers))
     assert strays > 0
 

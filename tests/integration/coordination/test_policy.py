@@ -219,7 +219,7 @@ def test_without_its_lock_the_test_above_would_fail(fleet_database: FleetDatabas
         owner,
         "add_intent",
         (lock, "PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('refusal',"),
-        (add, f"PERFORM pg_sleep(0.002); {add}"),
+        (add, f"PERFORM pg_sleep(0.05); {add}"),
     ):
         together(_propose_what_is_refused, 8, fleet_database.dsn("worker"))
     assert value(owner, "SELECT count(*) FROM fleet.intents") > 25

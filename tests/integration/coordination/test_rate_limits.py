@@ -84,7 +84,7 @@ def test_without_the_row_lock_the_test_above_would_fail(
         owner,
         "can_make_request",
         ("rate_limit := fleet.lock_rate_limit(account, endpoint);", unlocked),
-        ("INSERT INTO fleet.rate_grants", "PERFORM pg_sleep(0.005); INSERT INTO fleet.rate_grants"),
+        ("INSERT INTO fleet.rate_grants", "PERFORM pg_sleep(0.02); INSERT INTO fleet.rate_grants"),
     ):
         together(_ask_and_settle, 8, fleet_database.dsn("worker"), 0.5)
     assert most_in_a_window(owner) > N

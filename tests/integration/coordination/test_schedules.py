@@ -48,7 +48,7 @@ def test_without_the_row_lock_the_test_above_would_fail(fleet_database: FleetDat
             owner,
             "fire_slot",
             ("WHERE s.name = fire_slot.name FOR UPDATE;", "WHERE s.name = fire_slot.name;"),
-            ("fired := true;", "fired := true; PERFORM pg_sleep(0.005);"),
+            ("fired := true;", "fired := true; PERFORM pg_sleep(0.02);"),
             ("VALUES (fire_slot.name, slot, fire_slot.incarnation, at, missed);",
              "VALUES (fire_slot.name, slot, fire_slot.incarnation, at, missed) ON CONFLICT DO NOTHING;"),
         ),

@@ -363,7 +363,7 @@ def test_another_world_replaces_the_last_and_leaves_the_accounts_posts(tmp_path:
     state, world = tmp_path / "state", tmp_path / "world.csv"
     with running(state) as built_in:
         built_in.call("POST", "/2/tweets", json={"text": "Mine, about tea"})
-        many = built_in.own("health")["posts"]
+        name = built_in.own("health")["world"]
     world.write_text("created_at,text,user\n2026-01-01T10:00:00Z,Tea,ada\nnever,Tea,ada\n")
     with running(state, "--world", world) as small:
         health = small.own("health")
@@ -380,7 +380,9 @@ def test_another_world_replaces_the_last_and_leaves_the_accounts_posts(tmp_path:
     }
     assert [post["text"] for post in found] == ["Mine, about tea", "Tea"]
     with running(state) as again:
-        assert again.own("health")["posts"] == many
+        health = again.own("health")
+    assert health["world"] == name
+    assert health["posts"] > 6000, "its week, the account's own, and what was posted since"
 
 
 def test_what_it_keeps_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -390,6 +392,7 @@ def test_what_it_keeps_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert set(modes.values()) == {0o600}, modes
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_leaves_at_once_when_told_and_takes_a_forgotten_state_along(tmp_path: Path, number: int) -> None:
     process = subprocess.Popen(
