@@ -115,7 +115,8 @@ BEGIN
 END $$;
 
 -- Makes the shares: every wanted slot that no living, admissible host has goes to the admissible one with the fewest slots that run;
--- where these differ by more than one, one slot a pass goes over. Under the shares' lock, which the caller holds. Reads all slots.
+-- where these differ by more than one, one slot a pass goes over, of the worker that has most more there than here. Under the shares'
+-- lock, which the caller holds. Reads all slots.
 CREATE OR REPLACE FUNCTION fleet.assign_slots(me text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -170,7 +171,11 @@ BEGIN
     FROM loads o JOIN loads t ON o.running - t.running > 1 JOIN fleet.slots s ON s.host = (o.host).name
     JOIN fleet.workers w ON w.name = s.worker LEFT JOIN fleet.flags f ON f.name = w.name || '_enabled'
     WHERE fleet.admits(t.host, w) AND fleet.why_not(w, s, f) IS NULL
-    ORDER BY o.running - t.running DESC, s.state = 'BUSY', s.slot DESC, s.worker, (t.host).name LIMIT 1;
+    ORDER BY o.running - t.running DESC, s.state = 'BUSY',
+        -- Replicas apart: one host's end must not take all of them.
+        (SELECT count(*) FILTER (WHERE r.host = (o.host).name) - count(*) FILTER (WHERE r.host = (t.host).name)
+            FROM fleet.slots r WHERE r.worker = s.worker) DESC,
+        s.slot DESC, s.worker, (t.host).name LIMIT 1;
     IF FOUND THEN
         PERFORM fleet.move_slot(one.worker, one.slot, one.target, 'the other host has fewer to run');
     END IF;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "ae5a34e03f3b3231"
+functions = "d90742b0ec5eae1d"
 
 
 def upgrade() -> None:

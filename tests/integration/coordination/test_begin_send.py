@@ -291,13 +291,35 @@ def test_after_the_acknowledgement_no_send_begins_that_it_does_not_list_i22(
     assert value(owner, "SELECT count(*) FROM fleet.audits WHERE action = 'kill_switch_on'") == 50
 
 
+def in_the_gap(owner: Owner) -> bool:
+    """Whether a send waits where the planted fault makes it wait."""
+    return bool(value(owner, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+
+
+def throw_into_the_gap(owner: Owner, console: Database, hammers: Hammers) -> int:
+    """Throw the switch once while a send is in the gap; count sends that begin after the answer."""
+    until(lambda: in_the_gap(owner) or bool(hammers.faults), 30)
+    answer = set_kill_switch(console, on=True, actor="me", reason="test")
+    until(lambda: not in_the_gap(owner), 30)
+
+    def begun() -> int:
+        return value(
+            owner,
+            "SELECT count(*) FROM fleet.intent_transitions WHERE to_state = 'sending' AND real_at > %s",
+            answer["acknowledged_at"],
+        )
+
+    until(lambda: begun() > 0 or bool(hammers.faults), 30)
+    return begun()
+
+
 def test_with_the_switch_read_before_its_key_is_taken_the_test_above_would_fail(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
 ) -> None:
     key = "PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('kill', 'global'));"
     read = "switch := fleet.get_kill_switch();"
-    with planted(owner, "begin_send", (key, ""), (read, f"{read} PERFORM pg_sleep(0.02); {key}")):
-        strays = hammered(fleet_database, fleet, lambda hammers: throw_and_watch(owner, console, 10, hammers))
+    with planted(owner, "begin_send", (key, ""), (read, f"{read} PERFORM pg_sleep(0.2); {key}")):
+        strays = hammered(fleet_database, fleet, lambda hammers: throw_into_the_gap(owner, console, hammers))
     assert strays > 0
 
 

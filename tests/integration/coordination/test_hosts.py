@@ -224,6 +224,21 @@ def test_a_host_that_is_drained_gives_its_slots_and_takes_none_until_it_may_agai
     assert value(owner, "SELECT count(*) FROM fleet.audits WHERE action LIKE '%%drain_host'") == 2
 
 
+def test_a_worker_whose_slots_are_few_among_many_is_not_moved_as_a_whole(
+    fleet_database: FleetDatabase, console: Database
+) -> None:
+    workers = ("alpha", "beta", "gamma", "delta", "epsilon")
+    with managed(fleet_database, "a", "b", workers=workers) as (a, b):
+        scale(console, "alpha", 4)
+        settle([a, b])
+        hosts.drain_host(console, "b", draining=True, **WHO)
+        settle([a, b])
+        hosts.drain_host(console, "b", draining=False, **WHO)
+        settle([a, b], 12)
+        assert sorted(worker for worker, _ in b.held).count("alpha") == 2
+        assert len(b.held) == 4
+
+
 def test_placement_by_host_and_by_label_and_what_nobody_admits_says_so(
     fleet_database: FleetDatabase, console: Database
 ) -> None:

@@ -168,4 +168,4 @@ def test_a_host_that_is_drained_gives_its_work_away(hosts: tuple[HostProcess, Ho
     def shared() -> bool:
         return {slot["host"] for slot in slots(two).values()} == {"one", "two"}
 
-    eventually(shared, within_s=WITHIN_S, what="the host has work again", every_s=0.5)
+    eventually(shared, within_s=WITHIN_S, what=lambda: f"the host has work again: {slots(two)}", every_s=0.5)
