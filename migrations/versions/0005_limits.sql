@@ -1,0 +1,3 @@
+-- Several windows a limit, who wants of it, and what is booked. Columns ending in _at hold fleet time unless the comment says real time.
+
+DO $$ BEGIN NULL; END $$;
