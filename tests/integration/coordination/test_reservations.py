@@ -43,7 +43,7 @@ def test_what_is_lost_says_why_and_is_counted(
         assert lost.value.why == "released"
     assert value(owner, "SELECT late FROM fleet.pools WHERE resource_id = 'a post'") == 3
     with pytest.raises(ReservationLostError) as lost:
-        fleet.reservations.release_resource("1")
+        fleet.reservations.release_resource("99999999999")
     assert lost.value.why == "unknown"
 
 
