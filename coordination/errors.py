@@ -8,6 +8,7 @@ FleetError
 |- InvalidValueError            a value that can't be used: names field, value, what is allowed
 |- PermissionRefusedError       the login may not do this: use another role
 |- LockLostError                the lock or lease is not one's own any more: stop that work
+|  `- ReservationLostError     the same of units of a pool: says why
 |- IncarnationLostError         this process is not known alive any more: stop acting, connect anew
 |- HostTakenError               another living manager has this host's name: give this one its own
 |- TransitionRefusedError       the ledger forbids this step in the intent's present state
@@ -58,6 +59,19 @@ class PermissionRefusedError(FleetError):
 
 class LockLostError(FleetError):
     """The lock, or the lease on a job, belongs to somebody else by now. Stop that work, write nothing."""
+
+
+class ReservationLostError(LockLostError):
+    """Units of a pool that are not one's own any more, or never were.
+
+    Attributes:
+        why: `released` (already), `expired` (its lease was over), `holder_died` (its process lost its
+            session), `not_yours`, or `unknown`: never granted, or swept long ago.
+    """
+
+    def __init__(self, message: str, *, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class IncarnationLostError(FleetError):

@@ -23,6 +23,7 @@ from coordination.opt_outs import OptOuts
 from coordination.policy import Policy
 from coordination.rate_limits import RateLimits
 from coordination.readings import Readings
+from coordination.reservations import Reservations
 from coordination.retention import Retention
 from coordination.runs import Runs
 from coordination.schedules import Schedules
@@ -55,6 +56,7 @@ class Fleet:
 
     engagement = _Primitive(Engagement)
     rate_limits = _Primitive(RateLimits)
+    reservations = _Primitive(Reservations)
     messages = _Primitive(Messages)
     conflicts = _Primitive(Conflicts)
     jobs = _Primitive(Jobs)

@@ -34,6 +34,7 @@ from coordination.models.processes import (
     slots,
     workers,
 )
+from coordination.models.reservations import pools, reservation_queue, reservations, resource_kinds
 from coordination.models.schema import MOMENT, SCHEMA, metadata
 from coordination.models.work import failed_items, jobs, messages, runs, schedule_slots, schedules
 
@@ -71,10 +72,14 @@ __all__ = [
     "metadata",
     "opt_outs",
     "policy_rules",
+    "pools",
     "process_ends",
     "rate_grants",
     "rate_limits",
     "readings",
+    "reservation_queue",
+    "reservations",
+    "resource_kinds",
     "runs",
     "schedule_slots",
     "schedules",

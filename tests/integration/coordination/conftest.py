@@ -14,7 +14,11 @@ from tests.integration.coordination.tables import Owner
 from tests.postgres_servers import Server
 
 NAME = "fleet_coordination"
-STAYS = {"schema_revision", "installation", "rate_limits", "accounts", "policy_rules"}
+STAYS = {"schema_revision", "installation", "rate_limits", "accounts", "policy_rules", "resource_kinds"}
+FIRST_POOL = (
+    "(resource_type, resource_id, kind, capacity, min_capacity, max_capacity) "
+    "VALUES ('content', 'content_pipeline', 'pipeline', 100, 25, 100)"
+)
 
 
 class Standing:
@@ -49,6 +53,7 @@ class Standing:
         emptied = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
         rest = [
             "DELETE FROM fleet.rate_limits WHERE account <> '*';",
+            f"INSERT INTO fleet.pools {FIRST_POOL};",
             (
                 "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL, "
                 "tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"

@@ -27,6 +27,8 @@ NAMED = {
         offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
         note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
         close_silent_incarnations is_dead report_alert withdraw_alert
+        reserve_resource renew_reservation release_resource check_availability poll_reservation leave_line
+        wake_waiters tidy_pools adjust_capacity get_pool_status
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
@@ -35,10 +37,12 @@ NAMED = {
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
+        configure_pool get_pool_status
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
         get_policy check_policy
+        get_pool_status
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
@@ -168,6 +172,7 @@ DECIDING = """
     claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
     begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
     confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
+    reserve_resource renew_reservation release_resource poll_reservation leave_line tidy_pools adjust_capacity
     """
 WAITING = DECIDING.split()
 PERSONS = {"request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint"}
@@ -193,7 +198,7 @@ def test_a_caller_with_an_older_snapshot_is_refused(fleet_database: FleetDatabas
     with fleet_database.connect() as fleet:
         for role, names in (
             ("worker", WAITING),
-            ("console", {"decide_intent", "set_kill_switch", "set_tier", *PERSONS}),
+            ("console", {"configure_pool", "decide_intent", "set_kill_switch", "set_tier", *PERSONS}),
             ("maintainer", MANAGERS),
         ):
             for level in (
@@ -217,6 +222,7 @@ def test_what_must_survive_a_crash_is_flushed_whatever_the_servers_default(
         for call in (
             f"fleet.request_lock('{life}', 'c', 'w', 'quote')",
             f"fleet.can_make_request('{life}', 'post_tweet', 'w', 'low', 'sandbox')",
+            f"fleet.reserve_resource('{life}', 'content', 'c', 'w')",
             f"fleet.enqueue_job('{life}', 'a')",
             f"fleet.claim_jobs('{life}', 'a')",
             f"fleet.propose('{life}', 'sandbox', 'post', 't', 'x')",
