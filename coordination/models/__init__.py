@@ -9,11 +9,14 @@ from coordination.models.accounts import accounts, candidates, cursors, interact
 from coordination.models.acts import attempts, intent_transitions, intents, readings, tracked_posts
 from coordination.models.configuration import (
     audits,
+    configuration_history,
     configuration_version,
     events,
+    flag_definitions,
     flags,
     health_snapshots,
     kill_switch,
+    setting_definitions,
     settings,
 )
 from coordination.models.limits import engagement_locks, engagements, rate_grants, rate_limits
@@ -24,6 +27,7 @@ from coordination.models.liveness import (
     incarnations,
     installation,
 )
+from coordination.models.money import budget_hold_periods, budget_holds, budget_periods, budgets
 from coordination.models.processes import (
     alerts,
     black_boxes,
@@ -36,6 +40,15 @@ from coordination.models.processes import (
 )
 from coordination.models.reservations import pools, reservation_queue, reservations, resource_kinds
 from coordination.models.schema import MOMENT, SCHEMA, metadata
+from coordination.models.state import (
+    breaker_rules,
+    breakers,
+    cache,
+    cache_counts,
+    cache_token,
+    state,
+    state_version,
+)
 from coordination.models.work import failed_items, jobs, messages, runs, schedule_slots, schedules
 
 __all__ = [
@@ -46,10 +59,20 @@ __all__ = [
     "attempts",
     "audits",
     "black_boxes",
+    "breaker_rules",
+    "breakers",
+    "budget_hold_periods",
+    "budget_holds",
+    "budget_periods",
+    "budgets",
+    "cache",
+    "cache_counts",
+    "cache_token",
     "candidates",
     "clock",
     "command_parts",
     "commands",
+    "configuration_history",
     "configuration_version",
     "cursors",
     "engagement_locks",
@@ -57,6 +80,7 @@ __all__ = [
     "events",
     "failed_items",
     "fencing_token",
+    "flag_definitions",
     "flags",
     "health_snapshots",
     "heartbeats",
@@ -83,8 +107,11 @@ __all__ = [
     "runs",
     "schedule_slots",
     "schedules",
+    "setting_definitions",
     "settings",
     "slots",
+    "state",
+    "state_version",
     "tracked_posts",
     "workers",
 ]
