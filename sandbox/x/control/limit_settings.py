@@ -70,16 +70,17 @@ def read_limits(given: object) -> LimitSetting:
 
 
 def _windows(given: object) -> tuple[Limit, ...]:
-    items: list[Any] = list(given) if isinstance(given, list) else []  # pyright: ignore[reportUnknownArgumentType] - JSON
+    shown = given  # as it came: what the check makes of it has no type
+    items: list[object] = list(given) if isinstance(given, list) else []  # pyright: ignore[reportUnknownArgumentType] - JSON
     if not 1 <= len(items) <= MAX_WINDOWS:
-        raise LimitError("windows", given, f"a list of 1 to {MAX_WINDOWS} windows")
+        raise LimitError("windows", shown, f"a list of 1 to {MAX_WINDOWS} windows")
     windows = tuple(_window(item, first=place == 0) for place, item in enumerate(items))
     lengths = [window.window_s for window in windows]
     if len(set(lengths)) < len(lengths):
-        raise LimitError("windows", given, "windows of different lengths")
+        raise LimitError("windows", shown, "windows of different lengths")
     headers = [window.header for window in windows if window.header]
     if len(set(headers)) < len(headers):
-        raise LimitError("windows", given, "windows of different headers")
+        raise LimitError("windows", shown, "windows of different headers")
     return windows
 
 
