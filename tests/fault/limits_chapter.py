@@ -10,22 +10,26 @@ days      the window of a day, told by a header of its own
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic
 from typing import Any
 
-from coordination.engagement import Priority
 from tests.fault import limits_judge as judge
 from tests.fault.limits_judge import Use
-from tests.fault.limits_place import Client, Place, Windows
+from tests.fault.limits_place import Client, Place
+from tests.fault.limits_scenarios import Scenario, Want, tightest, want
 
-CLIENTS = 64
-PRIORITIES: tuple[Priority, ...] = ("critical", "high", "medium", "low")
 PROMISES = ("I9", "I10", "I12", "I14", "efficiency", "convergence", "clients")
-QUARTER_S, HOUR_S, DAY_S = 900, 3600, 86_400
-SEARCH = "/2/tweets/search/recent"
+NAME = "asker"
+WHOLLY_USED = ("post_tweet", "search_tweets")
+"""Of these every priority wants as much as it can get."""
+PASSED_OVER = 2
+"""Requests of a lower rank that may be granted while a critical one waits: those under way when it asked."""
+STARVED = 4
+"""Equal shares' intervals, after a window's end, in which somebody who always wants must have had one."""
+TOO_HIGH = {"x-rate-limit-limit": "5000", "x-rate-limit-remaining": "4999"}
 
 
 @dataclass(kw_only=True)
@@ -60,31 +64,6 @@ class Outcome:
         self.measures += other.measures
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """What a chapter does.
-
-    Attributes:
-        name: of `SCENARIOS`.
-        rate: fleet seconds in a real one.
-        seconds: how long it takes, real.
-        windows: each endpoint's.
-        warm_up_s: fleet seconds at the beginning that say nothing about how much is used.
-        least_used: how much of the tightest window is used at least; None where nothing is promised.
-        heard: the header that tells of the last window.
-        pause_s: real seconds between two kills.
-    """
-
-    name: str
-    rate: float
-    seconds: float
-    windows: Mapping[str, Windows]
-    warm_up_s: float = 0.0
-    least_used: float | None = None
-    heard: str | None = None
-    pause_s: float = 1.0
-
-
 def run(scenario: Scenario, here: Place, seed: int, told: Callable[[str], None]) -> Outcome:
     """Let it happen, and judge."""
     outcome = Outcome()
@@ -110,15 +89,22 @@ def run(scenario: Scenario, here: Place, seed: int, told: Callable[[str], None])
 
 
 def _enter(scenario: Scenario, here: Place) -> list[Client]:
-    """Each client wants all of one endpoint; a few want little, of each priority there is somebody."""
+    """Each client wants something of one endpoint."""
     endpoints = list(scenario.windows)
     clients: list[Client] = []
-    for number in range(CLIENTS):
+    for number in range(scenario.clients):
         endpoint = endpoints[number % len(endpoints)]
-        place = number // len(endpoints)
-        priority = PRIORITIES[place % len(PRIORITIES)] if endpoint != "fetch_mentions" else "medium"
-        clients.append(here.enter("asker", number + 1, here.demand(endpoint, priority=priority)))
+        wanted = _want(scenario, number)
+        demand = here.demand(endpoint, priority=wanted.priority, every_s=wanted.every_s)
+        clients.append(here.enter(NAME, number + 1, demand))
     return clients
+
+
+def _want(scenario: Scenario, number: int) -> Want:
+    endpoints = list(scenario.windows)
+    endpoint = endpoints[number % len(endpoints)]
+    among = len(range(number % len(endpoints), scenario.clients, len(endpoints)))
+    return want(endpoint, number // len(endpoints), among, scenario.windows[endpoint])
 
 
 def _happen(scenario: Scenario, here: Place, seed: int, *, until: float, outcome: Outcome) -> None:
@@ -152,29 +138,27 @@ def _arm(scenario: Scenario, here: Place, seed: int) -> None:
         here.control("faults", {"path": "/2/*", "seed": seed * 100 + number, **fault})
 
 
-TOO_HIGH = {"x-rate-limit-limit": "5000", "x-rate-limit-remaining": "4999"}
-
-
 def _judge(
     scenario: Scenario, here: Place, uses: list[Use], span_s: tuple[float, float], outcome: Outcome
 ) -> None:
     began_s, ended_s = span_s
     shared = scenario.name == "shared"
     counts = [one for one in here.own("limits") if one["endpoint"] in scenario.windows]
-    ended_early = scenario.name == "resets"
-    outcome.broken("I9", judge.above_the_limit(counts, refusals=not shared))
+    if not shared:  # there the windows are not the fleet's alone
+        outcome.broken("I9", judge.above_the_limit(counts))
     for endpoint, windows in scenario.windows.items():
         own = [use for use in uses if use.endpoint == endpoint]
-        counted = here.counted(endpoint)
-        outcome.operations[endpoint] += len(counted)
         for limit, window_s in windows:
             outcome.broken("I10", judge.outstanding_and_used(own, limit, window_s))
-        limit, window_s = min(windows, key=lambda one: (one[0] / one[1], -one[1]))
-        used = judge.efficiency([at for at in counted if at >= began_s + scenario.warm_up_s], limit, window_s)
-        waits = {
-            priority: _mean([use.granted_s - use.asked_s for use in own if use.priority == priority])
-            for priority in PRIORITIES
-        }
+        counted = here.counted(endpoint)
+        if shared:
+            outcome.broken("convergence", judge.against_the_headers(own))
+            for limit, window_s in windows:
+                outcome.broken("I9", judge.own_above_the_limit(counted, limit, window_s))
+        outcome.operations[endpoint] += len(counted)
+        limit, window_s = tightest(windows)
+        steady = [at for at in counted if at >= began_s + scenario.warm_up_s]
+        used = judge.efficiency(steady, limit, window_s)
         outcome.measures.append(
             {
                 "chapter": scenario.name,
@@ -183,28 +167,40 @@ def _judge(
                 "window_s": window_s,
                 "requests": len(counted),
                 "used": round(used, 4),
-                "wait_s": {name: round(wait_s, 1) for name, wait_s in waits.items() if wait_s is not None},
+                "wait_s": judge.waits(own),
                 "refused": sum(one["refused"] for one in counts if one["endpoint"] == endpoint),
             }
         )
-        if scenario.least_used is not None:
-            if used < scenario.least_used:
+        if scenario.least_used is not None and endpoint in WHOLLY_USED:
+            passed = (ended_s - began_s) / window_s
+            if used < scenario.least_used or len(counted) < scenario.least_used * limit * (passed - 1):
                 outcome.broken(
-                    "efficiency", [f"{used:.1%} of {limit} in {window_s} s of {endpoint} were used"]
+                    "efficiency",
+                    [f"{endpoint}: {used:.1%} of {limit} in {window_s} s, {len(counted)} in {passed:.1f}"],
                 )
-            windows_passed = (ended_s - began_s) / window_s
-            if len(counted) < scenario.least_used * limit * (windows_passed - 1):
-                outcome.broken(
-                    "efficiency", [f"{len(counted)} requests of {endpoint} in {windows_passed:.1f} windows"]
-                )
-        if shared and not ended_early:
-            outcome.broken("convergence", judge.against_the_headers(own))
+        if scenario.fair:
+            _judge_order(scenario, endpoint, own, span_s, outcome)
 
 
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def described(outcome: Outcome) -> dict[str, Any]:
-    """As JSON."""
-    return asdict(outcome)
+def _judge_order(
+    scenario: Scenario, endpoint: str, uses: list[Use], span_s: tuple[float, float], outcome: Outcome
+) -> None:
+    """Who got how much, and who waited for whom."""
+    limit, window_s = tightest(scenario.windows[endpoint])
+    from_s, until_s = span_s[0] + scenario.warm_up_s, span_s[1]
+    endpoints = list(scenario.windows)
+    numbers = range(endpoints.index(endpoint), scenario.clients, len(endpoints))
+    wanted = {f"{NAME}/{number + 1}": _want(scenario, number) for number in numbers}
+    steady = [use for use in uses if from_s <= use.granted_s < until_s]
+    if endpoint == "fetch_mentions":
+        wants = {
+            name: (until_s - from_s) / one.every_s if one.every_s else float("inf")
+            for name, one in wanted.items()
+        }
+        counts = Counter(use.worker for use in steady)
+        outcome.broken("I14", judge.unfair(counts, judge.max_min(wants, len(steady))))
+    if endpoint == "users_me":
+        outcome.broken("I12", judge.passed_over(steady, "critical", PASSED_OVER))
+    longest_s = window_s + STARVED * window_s * len(wanted) / limit
+    always = [name for name, one in wanted.items() if not one.every_s]
+    outcome.broken("I12", judge.starved(uses, always, from_s=from_s, until_s=until_s, longest_s=longest_s))

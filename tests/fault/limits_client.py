@@ -103,10 +103,19 @@ def live(order: Order, pipe: Any) -> None:
 
 @dataclass(kw_only=True)
 class _Wish:
-    """A demand, and how it stands with it: when it is due (monotonic), since when it waits (fleet time)."""
+    """A demand, and how it stands with it.
+
+    Attributes:
+        demand: what is wanted.
+        due_s: when it asks next (monotonic).
+        paced_s: when it wanted the present one (monotonic).
+        asked_s: since when it waits for it (fleet time); 0 where it doesn't yet.
+        refusals: how often it was refused meanwhile.
+    """
 
     demand: Demand
     due_s: float
+    paced_s: float = 0.0
     asked_s: float = 0.0
     refusals: int = 0
 
@@ -128,6 +137,8 @@ class _Client:
             )
             for one in self.order.demands
         ]
+        for wish in self.wishes:
+            wish.paced_s = wish.due_s
         self._connection: http.client.HTTPConnection | None = None
         names = ("x_consumer_key", "x_consumer_secret", "x_access_token", "x_access_token_secret")
         self._signer = Signer(*(self.order.keys[name] for name in names))
@@ -173,8 +184,8 @@ class _Client:
             reset=headers.get("x-rate-limit-reset"),
         )
         wish.asked_s, wish.refusals = 0.0, 0
-        # Who comes late by being refused doesn't catch up: what it wants is a pace.
-        wish.due_s = max(time.monotonic(), wish.due_s + wish.demand.every_s / rate)
+        # Who had to wait for longer than its pace doesn't catch up.
+        wish.paced_s = wish.due_s = max(time.monotonic(), wish.paced_s + wish.demand.every_s / rate)
 
     def _settle(self, grant_id: str, status: int, headers: Mapping[str, str]) -> None:
         while True:

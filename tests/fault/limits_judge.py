@@ -74,16 +74,25 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
-def above_the_limit(counts: Iterable[Mapping[str, Any]], *, refusals: bool = True) -> list[str]:
+def above_the_limit(counts: Iterable[Mapping[str, Any]]) -> list[str]:
     """I9: a rolling window of the sandbox's that held more than its limit, or a request that it refused."""
     found: list[str] = []
     for one in counts:
         name = f"{one['endpoint']}, {one['limit']} in {one['window_s']} s"
         if one["rolling_max"] > one["limit"]:
             found.append(f"{name}: {one['rolling_max']} in a rolling window")
-        if refusals and one["refused"]:
+        if one["refused"]:
             found.append(f"{name}: {one['refused']} requests were refused")
     return found
+
+
+def own_above_the_limit(times: Sequence[float], limit: int, window_s: float) -> list[str]:
+    """I9 of the fleet's own requests, where another app takes from the same windows."""
+    ordered = sorted(times)
+    most = max(
+        (place + 1 - bisect_right(ordered, at_s - window_s) for place, at_s in enumerate(ordered)), default=0
+    )
+    return [f"{most} in a rolling window of {window_s:g} s, {limit} allowed"] if most > limit else []
 
 
 def outstanding_and_used(uses: Sequence[Use], limit: int, window_s: float) -> list[str]:
@@ -177,3 +186,11 @@ def against_the_headers(uses: Sequence[Use]) -> list[str]:
         if granted > use.remaining:
             found.append(f"{granted} were granted after an answer that left {use.remaining}")
     return found
+
+
+def waits(uses: Sequence[Use]) -> dict[str, float]:
+    """How long each priority waited for a grant on average, in fleet seconds."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for use in uses:
+        found[use.priority].append(use.granted_s - use.asked_s)
+    return {name: round(sum(found[name]) / len(found[name]), 1) for name in RANKS if name in found}

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from coordination.settings import set_setting
 from host.postgres_binaries import find_binaries
 from migrations import schema
 from tests.fault.limits_client import ACCOUNT, PROCESSES, Clock, Demand, Order, live
+from tests.fault.limits_scenarios import Windows
 from tests.integration.conftest import PASSWORDS, FleetDatabase
 from tests.postgres_servers import LocalServer
 
@@ -36,7 +38,6 @@ PATHS = {
     "fetch_mentions": ("GET", "/2/users/{me}/mentions?max_results=5"),
     "users_me": ("GET", "/2/users/me"),
 }
-Windows = Sequence[tuple[int, int]]
 
 
 @dataclass(kw_only=True)
@@ -183,13 +184,11 @@ def configure(console: Database, endpoint: str, windows: Windows) -> None:
 
 def at_s(moment: str) -> float:
     """Seconds since 1970 of a time as the sandbox writes it."""
-    from datetime import datetime  # noqa: PLC0415
-
     return datetime.fromisoformat(moment).timestamp()
 
 
 @contextmanager
-def own_database() -> Iterator[FleetDatabase]:
+def own_database() -> Generator[FleetDatabase]:
     """A migrated database on a server of its own."""
     server = LocalServer(find_binaries(None))
     try:
@@ -243,7 +242,7 @@ def place(database: FleetDatabase, rate: float) -> Generator[Place]:
 
 
 @contextmanager
-def _sandbox(directory: Path) -> Iterator[str]:
+def _sandbox(directory: Path) -> Generator[str]:
     world = directory / "world.csv"
     world.write_text(WORLD)
     command = ["sandbox", "x", "--port", "0", "--world", str(world), "--state", str(directory / "x")]
