@@ -30,10 +30,12 @@ SESSION: Mapping[str, str] = {
     "tcp_keepalives_count": "2",
     "idle_in_transaction_session_timeout": "1s",  # a worker never thinks inside a transaction
 }
+PREPARED_FROM = 5
+"""As psycopg has it: from so many runs on a statement is prepared in its session."""
 NOWHERE = "postgresql://nobody:nothing@/nothing?host=/dev/null/nowhere&hostaddr="
 UNTIL_SETTLED = 8
 """Calls after which CPython has chosen its fast instructions."""
-_BUSY = {"55P03", "40P01", "40001", "57014"}
+_BUSY = {"55P03", "40P01", "40001", "57014", "53200"}
 _MISSING = {"42883", "42P01", "3F000"}
 _GONE = {"57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006"}
 
@@ -100,8 +102,27 @@ class Database:
             known.
     """
 
-    def __init__(self, dsn: str, *, name: str, reconnect: bool = True, connect_timeout_s: int = 5) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str,
+        reconnect: bool = True,
+        connect_timeout_s: int = 5,
+        pooled: bool = False,
+    ) -> None:
+        """Name the server; nothing is opened.
+
+        Args:
+            dsn: a connection string.
+            name: what the server's list of sessions shows after the word socialfleet.
+            reconnect: whether a lost connection is made anew at the next call.
+            connect_timeout_s: how long a login may take.
+            pooled: a pooler may lend another session for each transaction: nothing is left in one, neither
+                a setting nor a prepared statement.
+        """
         self._dsn = dsn
+        self._pooled = pooled
         self._name = name
         self._reconnect = reconnect
         self._connect_timeout_s = connect_timeout_s
@@ -188,7 +209,8 @@ class Database:
                 row_factory=dict_row,
                 application_name=f"socialfleet {self._name}"[:63],
                 connect_timeout=self._connect_timeout_s,
-                options=_OPTIONS,
+                options="" if self._pooled else _OPTIONS,
+                prepare_threshold=None if self._pooled else PREPARED_FROM,
                 keepalives_idle=5,  # this side too notices within 5 + 3 x 2 s that the server's host is gone
                 keepalives_interval=2,
                 keepalives_count=3,

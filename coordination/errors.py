@@ -30,7 +30,7 @@ class DatabaseUnavailableError(DatabaseError):
 
 
 class DatabaseBusyError(DatabaseError):
-    """A lock wait timed out or a deadlock was cut. Nothing happened; try again."""
+    """A lock wait timed out, a deadlock was cut, or the lock table was full. Nothing happened; try again."""
 
 
 class SchemaMismatchError(DatabaseError):

@@ -77,9 +77,9 @@ class Fleet:
     alerts = _Primitive(Alerts)
     retention = _Primitive(Retention)
 
-    def __init__(self, dsn: str, incarnation: Incarnation) -> None:
+    def __init__(self, dsn: str, incarnation: Incarnation, *, pooled: bool = False) -> None:
         self.incarnation = incarnation
-        self.database = Database(dsn, name=f"{incarnation.worker}/{incarnation.slot}")
+        self.database = Database(dsn, name=f"{incarnation.worker}/{incarnation.slot}", pooled=pooled)
         self.session = Session(self.database, incarnation.id)
         self.heartbeats = Heartbeats(incarnation)
 
@@ -95,7 +95,15 @@ class Fleet:
         self.close()
 
 
-def connect(dsn: str, name: str, *, slot: int = 1, host: str | None = None, listens: bool = True) -> Fleet:
+def connect(
+    dsn: str,
+    name: str,
+    *,
+    slot: int = 1,
+    host: str | None = None,
+    listens: bool = True,
+    direct_dsn: str | None = None,
+) -> Fleet:
     """Join the fleet as a new incarnation of worker `name`.
 
     Args:
@@ -104,16 +112,18 @@ def connect(dsn: str, name: str, *, slot: int = 1, host: str | None = None, list
         slot: which replica it is.
         host: the host's name in the fleet; None: the node's own.
         listens: whether it hears wake-ups itself; a worker that its manager wakes need not.
+        direct_dsn: the way around a pooler, for the incarnation's session lock and for wake-ups; where it is
+            given, `dsn` may lead through a pooler, also one that lends a session for a transaction only.
 
     Raises:
         DatabaseUnavailableError: no connection to PostgreSQL.
         PoolerInBetweenError: a pooler is in between; session locks need a direct connection.
         InvalidValueError: a name that is not 1 to 63 lower-case letters, digits, _ or -.
     """
-    incarnation = Incarnation(dsn, worker=name, slot=slot, host=host, listens=listens)
+    incarnation = Incarnation(direct_dsn or dsn, worker=name, slot=slot, host=host, listens=listens)
     try:
         incarnation.open()
     except BaseException:
         incarnation.database.close()
         raise
-    return Fleet(dsn, incarnation)
+    return Fleet(dsn, incarnation, pooled=direct_dsn is not None)

@@ -14,7 +14,7 @@ from coordination.errors import DatabaseUnavailableError, PoolerInBetweenError
 WAKE_CHANNEL = "fleet_wake"
 POOLED = (
     "a pooler is between this process and PostgreSQL: session locks need a direct connection; "
-    "let DATABASE_URL name the server itself"
+    "let DATABASE_URL name the server itself, or SOCIALFLEET_DIRECT_DATABASE_URL the way around the pooler"
 )
 
 
