@@ -19,7 +19,14 @@ from coordination.models.configuration import (
     setting_definitions,
     settings,
 )
-from coordination.models.limits import engagement_locks, engagements, rate_grants, rate_limits
+from coordination.models.limits import (
+    engagement_locks,
+    engagements,
+    rate_demands,
+    rate_epoch,
+    rate_grants,
+    rate_limits,
+)
 from coordination.models.liveness import (
     clock,
     fencing_token,
@@ -98,6 +105,8 @@ __all__ = [
     "policy_rules",
     "pools",
     "process_ends",
+    "rate_demands",
+    "rate_epoch",
     "rate_grants",
     "rate_limits",
     "readings",

@@ -29,11 +29,12 @@ NAMED = {
         close_silent_incarnations is_dead report_alert withdraw_alert
         reserve_resource renew_reservation release_resource check_availability poll_reservation leave_line
         wake_waiters tidy_pools adjust_capacity get_pool_status
+        configure_rate_windows schedule_request cancel_booking get_worker_allocation get_rate_measures
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
         propose_by_person decide_intent request_command preview_command get_command set_topics
-        configure_rate_limit
+        configure_rate_limit configure_rate_windows get_rate_measures
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
@@ -43,6 +44,7 @@ NAMED = {
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
         get_policy check_policy
         get_pool_status
+        get_rate_measures
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
