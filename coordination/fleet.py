@@ -78,7 +78,7 @@ class Fleet:
     def __init__(self, dsn: str, incarnation: Incarnation) -> None:
         self.incarnation = incarnation
         self.database = Database(dsn, name=f"{incarnation.worker}/{incarnation.slot}")
-        self.session = Session(self.database, incarnation.id)
+        self.session = Session(self.database, incarnation.id, incarnation.sleep)
         self.heartbeats = Heartbeats(incarnation)
 
     def close(self, reason: str = "closed") -> None:
