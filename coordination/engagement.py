@@ -16,6 +16,8 @@ Priority = Literal["low", "medium", "high", "critical"]
 Scope = Literal["fleet", "account"]
 Reason = Literal["held", "line", "interval", "recent_engagement", "timed_out", "gone"]
 
+COORDINATOR: Final = "coordination"
+"""The worker that is told of long waits and of conflicts."""
 FIRST_POLL_S: Final = 0.02
 POLL_S: Final = 0.25
 """The longest pause between two polls: a waiter that is silent for a second is passed over."""
@@ -227,7 +229,7 @@ class Engagement:
                         break
                     refused = answer
                     if answer["escalated"]:
-                        self._session.database.call("wake", worker="coordination")
+                        self._session.database.call("wake", worker=COORDINATOR)
                     nap_s = min(pause_s, max(0.0, answer["wait_s"]))
                     woken = sleep.wait(nap_s) if sleep else Event().wait(nap_s)
                     pause_s = FIRST_POLL_S if woken else min(pause_s * 2, POLL_S)
@@ -259,6 +261,16 @@ class Engagement:
             "release_lock", content=lease.content, token=lease.fencing_token, success=success
         )
         self._session.wake(answer["wake"])
+
+    def escalate(self, tweet_id: str, priority: Priority = "medium") -> bool:
+        """Ask the coordinator to settle who may have the content; False where no other worker contends.
+
+        One message for each worker and lease, however often it is asked; each contender hears the decision.
+        """
+        answer = self._session.call("escalate_conflict", tweet_id=tweet_id, priority=priority)
+        if answer["escalated"]:
+            self._session.database.call("wake", worker=COORDINATOR)
+        return bool(answer["escalated"])
 
     def has_recent_engagement(
         self, tweet_id: str, hours: float = 24, *, account: str | None = None, intent: str | None = None

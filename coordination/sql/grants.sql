@@ -7,7 +7,7 @@ DECLARE
         "fleet_worker": ["open_incarnation", "close_incarnation", "beat", "is_dead",
             "report_event", "wake", "report_alert", "withdraw_alert", "start_run", "finish_run",
             "get_settings", "flag_enabled",
-            "request_lock", "poll_lock", "leave_line", "renew_lock", "release_lock", "wake_incarnation",
+            "request_lock", "poll_lock", "leave_line", "escalate_conflict", "renew_lock", "release_lock", "wake_incarnation",
             "has_recent_engagement", "get_engagement_stats", "get_engagement_patterns", "get_lock_status", "get_lock_measures",
             "count_conflicts",
             "configure_rate_limit", "can_make_request", "record_usage", "release_grant", "get_remaining_capacity",

@@ -159,13 +159,49 @@ BEGIN
     END IF;
     PERFORM fleet.count_lock(standing.incarnation, 'escalated');
     PERFORM fleet.send_message(standing.incarnation, type => 'PRIORITY_ESCALATION', recipient => 'coordinator',
-        payload => jsonb_build_object('kind', 'engagement_lock', 'content', standing.content, 'worker_id', standing.worker_id,
+        payload => jsonb_build_object('kind', 'engagement_lock', 'content', left(standing.content, 200), 'worker_id', standing.worker_id,
             'priority', standing.priority, 'waited_s', round(waited_s::numeric, 1),
+            'reason', format('%s waits for %s since %s s', standing.worker_id, left(standing.content, 200), round(waited_s::numeric)),
             'holders', coalesce((SELECT jsonb_agg(l.worker_id ORDER BY l.scope) FROM fleet.engagement_locks l
                 WHERE l.content = standing.content), '[]')),
         recipient_kind => 'role', priority => CASE standing.priority WHEN 'critical' THEN 'critical' ELSE 'high' END,
         dedupe_key => 'lock_waiter:' || standing.id);
     RETURN true;
+END $$;
+
+-- Asks whoever coordinates to settle who may have a content: a message with all who contend, its holders, those in line and the
+-- caller, one for each holder's lease. Gives whether there is a conflict to settle: other workers than the caller's. One message.
+CREATE OR REPLACE FUNCTION fleet.escalate_conflict(incarnation uuid, tweet_id text, priority text DEFAULT 'medium') RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    life fleet.incarnations;
+    real timestamptz;
+    contenders jsonb;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    life := fleet.require_incarnation(incarnation);
+    PERFORM fleet.priority_rank(priority);
+    real := clock_timestamp();
+    contenders := (SELECT jsonb_agg(jsonb_build_object('worker', c.worker, 'priority', c.priority, 'since', c.since) ORDER BY c.since)
+        FROM (SELECT DISTINCT ON (a.worker) * FROM (
+            SELECT i.worker, l.priority, l.acquired_at AS since FROM fleet.engagement_locks l
+            JOIN fleet.incarnations i ON i.id = l.incarnation
+            WHERE l.content = escalate_conflict.tweet_id AND l.lease_expires_at > real
+            UNION ALL
+            SELECT i.worker, w.priority, w.waits_since FROM fleet.lock_waiters w JOIN fleet.incarnations i ON i.id = w.incarnation
+            WHERE w.content = escalate_conflict.tweet_id AND w.poll_by > real AND w.deadline_at > real
+            UNION ALL
+            SELECT life.worker, escalate_conflict.priority, real) a ORDER BY a.worker, a.since LIMIT 100) c);
+    IF jsonb_array_length(contenders) < 2 THEN
+        RETURN '{"escalated": false}'::jsonb;
+    END IF;
+    PERFORM fleet.send_message(incarnation, type => 'CONFLICT_RESOLUTION', recipient => 'coordinator',
+        payload => jsonb_build_object('kind', 'resource', 'thing', 'content ' || left(tweet_id, 200), 'contenders', contenders),
+        recipient_kind => 'role', priority => 'high',
+        dedupe_key => 'lock:' || left(tweet_id, 300) || ':' || life.worker || ':' || coalesce((SELECT max(l.fencing_token)
+            FROM fleet.engagement_locks l WHERE l.content = escalate_conflict.tweet_id)::text, ''));
+    PERFORM fleet.count_lock(incarnation, 'escalated');
+    RETURN '{"escalated": true}'::jsonb;
 END $$;
 
 -- A sleeper is told to look: a notification on its own channel, `fleet_` and its id without dashes. It carries that name alone, and

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "63963a45d5d3020e"
+functions = "8797c15aa5f14120"
 
 
 def upgrade() -> None:
