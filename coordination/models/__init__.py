@@ -19,14 +19,14 @@ from coordination.models.configuration import (
     setting_definitions,
     settings,
 )
-from coordination.models.limits import (
+from coordination.models.engagement import (
     engagement_locks,
     engagements,
-    rate_demands,
-    rate_epoch,
-    rate_grants,
-    rate_limits,
+    lock_measures,
+    lock_misses,
+    lock_waiters,
 )
+from coordination.models.limits import rate_demands, rate_epoch, rate_grants, rate_limits
 from coordination.models.liveness import (
     clock,
     fencing_token,
@@ -99,6 +99,9 @@ __all__ = [
     "interactions",
     "jobs",
     "kill_switch",
+    "lock_measures",
+    "lock_misses",
+    "lock_waiters",
     "messages",
     "metadata",
     "opt_outs",

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6efce20b5d020229"
+functions = "a8a23153048408fe"
 
 
 def upgrade() -> None:
