@@ -16,6 +16,7 @@ from coordination.models.configuration import (
     kill_switch,
     settings,
 )
+from coordination.models.jobs import job_counts, job_limits, job_takers, jobs, jobs_finished
 from coordination.models.limits import engagement_locks, engagements, rate_grants, rate_limits
 from coordination.models.liveness import (
     clock,
@@ -34,8 +35,9 @@ from coordination.models.processes import (
     slots,
     workers,
 )
+from coordination.models.schedules import open_runs, run_id, runs, schedule_slots, schedules
 from coordination.models.schema import MOMENT, SCHEMA, metadata
-from coordination.models.work import failed_items, jobs, messages, runs, schedule_slots, schedules
+from coordination.models.work import failed_items, messages
 
 __all__ = [
     "MOMENT",
@@ -65,16 +67,22 @@ __all__ = [
     "intent_transitions",
     "intents",
     "interactions",
+    "job_counts",
+    "job_limits",
+    "job_takers",
     "jobs",
+    "jobs_finished",
     "kill_switch",
     "messages",
     "metadata",
+    "open_runs",
     "opt_outs",
     "policy_rules",
     "process_ends",
     "rate_grants",
     "rate_limits",
     "readings",
+    "run_id",
     "runs",
     "schedule_slots",
     "schedules",

@@ -27,6 +27,8 @@ NAMED = {
         offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
         note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
         close_silent_incarnations is_dead report_alert withdraw_alert
+        enqueue_jobs next_job_in_s renew_jobs complete_jobs fail_jobs snooze_jobs cancel_jobs
+        replay_jobs rescue_jobs get_job get_job_status check_schedules get_schedule_status
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
@@ -35,10 +37,11 @@ NAMED = {
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
+        decide_job get_job get_job_status pause_schedule get_schedule_status
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
-        get_policy check_policy
+        get_policy check_policy get_job_status get_schedule_status
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
@@ -159,18 +162,24 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
     assert pure <= {
         "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
         "quote_text", "admits", "why_not",
+        "job_order", "backoff_s", "tell_lost", "tell_line", "slots_of", "slot_after",
+        "parse_cron_field", "first_instant", "cron_slots", "next_cron_slot",
     }  # fmt: skip
 
 
 # What waits for a lock and then decides: it must see what was committed while it waited.
 DECIDING = """
     request_lock renew_lock release_lock can_make_request record_usage fire_slot enqueue_job
-    claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
-    begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
+    claim_jobs complete_job fail_job snooze_job enqueue_jobs complete_jobs fail_jobs snooze_jobs
+    renew_jobs cancel_jobs replay_jobs rescue_jobs check_schedules propose tidy_intents
+    claim_intent unclaim_intent begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
     confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
     """
 WAITING = DECIDING.split()
-PERSONS = {"request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint"}
+PERSONS = {
+    "request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint",
+    "decide_job", "pause_schedule",
+}  # fmt: skip
 MANAGERS = {
     "open_host", "report_host", "get_share", "finish_part", "adopt_override", "record_process_ends",
     "raise_alert",
