@@ -172,8 +172,9 @@ DECIDING = """
     request_lock renew_lock release_lock can_make_request record_usage fire_slot enqueue_job
     claim_jobs complete_job fail_job snooze_job enqueue_jobs complete_jobs fail_jobs snooze_jobs
     renew_jobs cancel_jobs replay_jobs rescue_jobs check_schedules propose tidy_intents
-    claim_intent unclaim_intent begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
-    confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
+    claim_intent unclaim_intent begin_send settle park_orphan claim_readings append_reading
+    release_grant record_opt_out confirm_identity offer_candidates take_candidates
+    decide_candidate give_up_candidates
     """
 WAITING = DECIDING.split()
 PERSONS = {
