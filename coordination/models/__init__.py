@@ -26,14 +26,9 @@ from coordination.models.engagement import (
     lock_misses,
     lock_waiters,
 )
+from coordination.models.jobs import job_counts, job_limits, job_takers, jobs, jobs_finished
 from coordination.models.limits import rate_demands, rate_epoch, rate_grants, rate_limits
-from coordination.models.liveness import (
-    clock,
-    fencing_token,
-    heartbeats,
-    incarnations,
-    installation,
-)
+from coordination.models.liveness import clock, fencing_token, heartbeats, incarnations, installation
 from coordination.models.money import budget_hold_periods, budget_holds, budget_periods, budgets
 from coordination.models.processes import (
     alerts,
@@ -46,6 +41,7 @@ from coordination.models.processes import (
     workers,
 )
 from coordination.models.reservations import pools, reservation_queue, reservations, resource_kinds
+from coordination.models.schedules import open_runs, run_id, runs, schedule_slots, schedules
 from coordination.models.schema import MOMENT, SCHEMA, metadata
 from coordination.models.state import (
     breaker_rules,
@@ -56,7 +52,7 @@ from coordination.models.state import (
     state,
     state_version,
 )
-from coordination.models.work import failed_items, jobs, messages, runs, schedule_slots, schedules
+from coordination.models.work import failed_items, messages
 
 __all__ = [
     "MOMENT",
@@ -97,13 +93,18 @@ __all__ = [
     "intent_transitions",
     "intents",
     "interactions",
+    "job_counts",
+    "job_limits",
+    "job_takers",
     "jobs",
+    "jobs_finished",
     "kill_switch",
     "lock_measures",
     "lock_misses",
     "lock_waiters",
     "messages",
     "metadata",
+    "open_runs",
     "opt_outs",
     "policy_rules",
     "pools",
@@ -116,6 +117,7 @@ __all__ = [
     "reservation_queue",
     "reservations",
     "resource_kinds",
+    "run_id",
     "runs",
     "schedule_slots",
     "schedules",
