@@ -35,7 +35,8 @@ from coordination.models.processes import (
     workers,
 )
 from coordination.models.schema import MOMENT, SCHEMA, metadata
-from coordination.models.work import failed_items, jobs, messages, runs, schedule_slots, schedules
+from coordination.models.telling import broadcasts, conflicts, messages, routes, sleepers
+from coordination.models.work import failed_items, jobs, runs, schedule_slots, schedules
 
 __all__ = [
     "MOMENT",
@@ -45,11 +46,13 @@ __all__ = [
     "attempts",
     "audits",
     "black_boxes",
+    "broadcasts",
     "candidates",
     "clock",
     "command_parts",
     "commands",
     "configuration_version",
+    "conflicts",
     "cursors",
     "engagement_locks",
     "engagements",
@@ -75,10 +78,12 @@ __all__ = [
     "rate_grants",
     "rate_limits",
     "readings",
+    "routes",
     "runs",
     "schedule_slots",
     "schedules",
     "settings",
+    "sleepers",
     "slots",
     "tracked_posts",
     "workers",

@@ -14,7 +14,7 @@ from tests.integration.coordination.tables import Owner
 from tests.postgres_servers import Server
 
 NAME = "fleet_coordination"
-STAYS = {"schema_revision", "installation", "rate_limits", "accounts", "policy_rules"}
+STAYS = {"schema_revision", "installation", "rate_limits", "accounts", "policy_rules", "routes"}
 
 
 class Standing:
@@ -49,6 +49,7 @@ class Standing:
         emptied = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
         rest = [
             "DELETE FROM fleet.rate_limits WHERE account <> '*';",
+            "DELETE FROM fleet.routes WHERE changed_by <> 'migration';",
             (
                 "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL, "
                 "tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"

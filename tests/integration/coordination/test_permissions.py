@@ -22,8 +22,9 @@ NAMED = {
         get_intent get_queue get_kill_switch enqueue_job claim_jobs complete_job fail_job snooze_job
         cancel_job replay_job claim_readings append_reading miss_reading
         get_policy check_policy record_opt_out has_opted_out release_grant send_message
-        broadcast_message claim_messages acknowledge_message reject_message route_messages
-        expire_messages count_conflicts
+        delegate_task broadcast_message claim_messages acknowledge_message reject_message renew_message
+        count_late_report route_messages expire_messages escalate_messages escalate resolve_conflict
+        get_message_status count_conflicts
         offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
         note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
         close_silent_incarnations is_dead report_alert withdraw_alert
@@ -35,10 +36,11 @@ NAMED = {
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
+        set_route remove_route decide_conflict get_message_status
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
-        get_policy check_policy
+        get_policy check_policy get_message_status
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
