@@ -52,7 +52,8 @@ from coordination.models.state import (
     state,
     state_version,
 )
-from coordination.models.work import failed_items, messages
+from coordination.models.telling import broadcasts, conflicts, messages, routes, sleepers
+from coordination.models.work import failed_items
 
 __all__ = [
     "MOMENT",
@@ -64,6 +65,7 @@ __all__ = [
     "black_boxes",
     "breaker_rules",
     "breakers",
+    "broadcasts",
     "budget_hold_periods",
     "budget_holds",
     "budget_periods",
@@ -77,6 +79,7 @@ __all__ = [
     "commands",
     "configuration_history",
     "configuration_version",
+    "conflicts",
     "cursors",
     "engagement_locks",
     "engagements",
@@ -117,12 +120,14 @@ __all__ = [
     "reservation_queue",
     "reservations",
     "resource_kinds",
+    "routes",
     "run_id",
     "runs",
     "schedule_slots",
     "schedules",
     "setting_definitions",
     "settings",
+    "sleepers",
     "slots",
     "state",
     "state_version",

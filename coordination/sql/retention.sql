@@ -15,7 +15,7 @@ DECLARE
         "events": "at < $1",
         "runs": "in days: see partitions.sql",
         "jobs": "in days: see partitions.sql",
-        "messages": "finished_at < $1",
+        "messages": "finished_at < $1 AND NOT EXISTS (SELECT 1 FROM fleet.broadcasts b WHERE b.id = broadcast AND b.expires_at > $2)",
         "candidates": "found_at < $1 AND state NOT IN (''waiting'', ''taken'')",
         "interactions": "settled_at < $1",
         "failed_items": "dead_at < $1",

@@ -14,7 +14,15 @@ from tests.integration.coordination.tables import Owner
 from tests.postgres_servers import Server
 
 NAME = "fleet_coordination"
-STAYS = {"schema_revision", "installation", "rate_limits", "accounts", "policy_rules", "resource_kinds"}
+STAYS = {
+    "schema_revision",
+    "installation",
+    "rate_limits",
+    "accounts",
+    "policy_rules",
+    "resource_kinds",
+    "routes",
+}
 FIRST_POOL = (
     "(resource_type, resource_id, kind, capacity, min_capacity, max_capacity) "
     "VALUES ('content', 'content_pipeline', 'pipeline', 100, 25, 100)"
@@ -54,6 +62,7 @@ class Standing:
         rest = [
             "DELETE FROM fleet.rate_limits WHERE account <> '*';",
             f"INSERT INTO fleet.pools {FIRST_POOL};",
+            "DELETE FROM fleet.routes WHERE changed_by <> 'migration';",
             (
                 "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL, "
                 "tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"

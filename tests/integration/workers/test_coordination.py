@@ -19,6 +19,7 @@ from workers.fleet.coordination import Coordination
 from workers.progress import Progress
 
 TASK = "TASK_DELEGATION"
+DO = {"kind": "do"}
 
 
 class Office:
@@ -99,9 +100,9 @@ def test_a_step_says_in_one_line_what_it_routed_ended_and_swept(office: Office) 
     with office.coordinator() as coordinator:
         messages = coordinator.fleet.messages
         for _ in range(3):
-            messages.send(TASK, "colour", {}, to="role")
-        messages.send(TASK, "prose", {}, to="role")
-        messages.send(TASK, "music", {}, to="role", ttl_s=60)
+            messages.send(TASK, "colour", DO, to="role")
+        messages.send(TASK, "prose", DO, to="role")
+        messages.send(TASK, "music", DO, to="role", ttl_s=60)
         coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis", duration_minutes=0.0001)
         with office.database.owner() as owner:
             owner.execute(
@@ -133,7 +134,7 @@ def test_more_messages_than_a_batch_are_routed_in_one_step(office: Office) -> No
     with office.coordinator() as coordinator:
         coordinator.settings = coordinator.settings.model_copy(update={"batch_size": 2})
         for _ in range(5):
-            coordinator.fleet.messages.send(TASK, "colour", {}, to="role")
+            coordinator.fleet.messages.send(TASK, "colour", DO, to="role")
         coordinator.step()
     assert office.told() == ["routed 5 colour to painter"]
 
