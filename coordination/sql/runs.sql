@@ -1,7 +1,7 @@
 -- Run records and failed items: what each step did, and which items it could not do.
 
 CREATE OR REPLACE FUNCTION fleet.start_run(incarnation uuid, step text, trace_id text) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations;
     started bigint;
@@ -29,7 +29,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.finish_run(
     incarnation uuid, run bigint, outcome text, items integer, item_errors integer, error_class text, error text
 ) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE fleet.runs r SET outcome = finish_run.outcome, items = finish_run.items, item_errors = finish_run.item_errors,
@@ -79,7 +79,7 @@ END $$;
 
 -- An item that works again is forgotten.
 CREATE OR REPLACE FUNCTION fleet.clear_item(incarnation uuid, item text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations := fleet.require_incarnation(incarnation);
 BEGIN
