@@ -12,6 +12,7 @@ from typing import Any, LiteralString, TypeVar, cast
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.adapt import AdaptersMap, Dumper
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -291,11 +292,29 @@ class Database:
             translated = errors.InvalidValueError(
                 message, field=diagnostic.column_name or diagnostic.constraint_name or ""
             )
+        elif "unsupported startup parameter" in message:  # PgBouncer's words; PostgreSQL knows them all
+            translated = errors.PoolerInBetweenError(errors.PoolerInBetweenError.WHAT_TO_DO)
         elif gone or isinstance(error, psycopg.OperationalError):
             translated = errors.DatabaseUnavailableError(f"PostgreSQL can't be reached: {message}")
         else:
             translated = errors.DatabaseError(message)
         return translated
+
+
+def at_place_of(dsn: str, place: str) -> str:
+    """Give the login of one connection string at the server, and in the database, of another.
+
+    Raises:
+        DatabaseUnavailableError: one of them can't be read.
+    """
+    try:
+        login, there = conninfo_to_dict(dsn), conninfo_to_dict(place)
+        own = {name: login.get(name) for name in ("user", "password")}
+        return make_conninfo("", **{"dbname": login.get("dbname"), **there, **own})
+    except psycopg.ProgrammingError:
+        raise errors.DatabaseUnavailableError(
+            "a connection string can't be read: look at DATABASE_URL and SOCIALFLEET_DIRECT_DATABASE_URL"
+        ) from None
 
 
 def rehearse_login() -> None:

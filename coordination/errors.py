@@ -156,3 +156,8 @@ class NotAcknowledgedError(FleetError):
 
 class PoolerInBetweenError(FleetError):
     """Session locks don't survive a pooler: give the incarnation a direct connection to PostgreSQL."""
+
+    WHAT_TO_DO = (
+        "a pooler is between this process and PostgreSQL: session locks need a direct connection; let "
+        "DATABASE_URL name the server itself, or SOCIALFLEET_DIRECT_DATABASE_URL the way around the pooler"
+    )

@@ -13,10 +13,6 @@ from coordination.errors import DatabaseUnavailableError, PoolerInBetweenError
 from coordination.sleeping import Sleep
 
 WAKE_CHANNEL = "fleet_wake"
-POOLED = (
-    "a pooler is between this process and PostgreSQL: session locks need a direct connection; "
-    "let DATABASE_URL name the server itself, or SOCIALFLEET_DIRECT_DATABASE_URL the way around the pooler"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +94,7 @@ class Incarnation:
         # Two transactions, of which the second is needed anyway: a busy pooler may pass the first.
         if self.database.seen_pid() != told:
             self.database.close()
-            raise PoolerInBetweenError(POOLED)
+            raise PoolerInBetweenError(PoolerInBetweenError.WHAT_TO_DO)
         who = ProcessIdentity.of_this_process(self._host)
         opened = self.database.call(
             "open_incarnation",
@@ -113,7 +109,7 @@ class Incarnation:
         )
         if opened["backend_pid"] != told:
             self.close("a pooler is in between")
-            raise PoolerInBetweenError(POOLED)
+            raise PoolerInBetweenError(PoolerInBetweenError.WHAT_TO_DO)
         if self._listens:
             self.database.listen(WAKE_CHANNEL)
 

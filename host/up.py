@@ -208,7 +208,7 @@ class Up:
     def _database(self) -> Logins:
         if self._config.database_url is not None:
             self._step(2, "PostgreSQL: the one that DATABASE_URL names")
-            found = logins.derive(self._config.database_url.get_secret_value(), self._state)
+            found = logins.given(self._config, self._state)
             found.keep(self._state)
             return found
         self._step(2, "PostgreSQL: an embedded one")

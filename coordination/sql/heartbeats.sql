@@ -36,7 +36,7 @@ CREATE OR REPLACE FUNCTION fleet.beat(
     incarnation uuid, state text, reason text, step text, progress bigint, healthy boolean, health jsonb, memory_bytes bigint,
     known_version bigint DEFAULT NULL
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations;
     real timestamptz := clock_timestamp();

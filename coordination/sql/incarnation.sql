@@ -25,7 +25,7 @@ END $$;
 
 -- Ends a life in good order: the row is closed and the session lock given back.
 CREATE OR REPLACE FUNCTION fleet.close_incarnation(incarnation uuid, reason text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     UPDATE fleet.incarnations SET ended_at = clock_timestamp(), end_reason = left(reason, 500)
     WHERE id = incarnation AND ended_at IS NULL;

@@ -13,7 +13,7 @@ $$;
 
 -- Opens the record of a step, and closes those that a predecessor in this slot left when it died in mid-step. One insert, not flushed.
 CREATE OR REPLACE FUNCTION fleet.start_run(incarnation uuid, step text, trace_id text) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations;
     started bigint;
@@ -39,7 +39,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.finish_run(
     incarnation uuid, run bigint, outcome text, items integer, item_errors integer, error_class text, error text
 ) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     WITH ended AS (
@@ -95,7 +95,7 @@ END $$;
 
 -- An item that works again is forgotten.
 CREATE OR REPLACE FUNCTION fleet.clear_item(incarnation uuid, item text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations := fleet.require_incarnation(incarnation);
 BEGIN

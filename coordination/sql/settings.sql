@@ -36,7 +36,7 @@ END $$;
 
 -- Gives a setting its first value and leaves one that is there alone.
 CREATE OR REPLACE FUNCTION fleet.seed_setting(key text, value jsonb, actor text, reason text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(fleet.lock_key('setting', seed_setting.key));
     IF EXISTS (SELECT 1 FROM fleet.settings s WHERE s.key = seed_setting.key) THEN

@@ -103,10 +103,11 @@ CREATE OR REPLACE FUNCTION fleet.mark_posted(
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    at timestamptz := fleet.now();
+    at timestamptz;
 BEGIN
     PERFORM fleet.move_intent(known.id, 'posted', actor, mark_posted.reason, incarnation, token,
         CASE known.action WHEN 'like' THEN known.target ELSE mark_posted.platform_id END);
+    at := fleet.now();
     INSERT INTO fleet.engagements (content, action, account, worker_id, incarnation, intent, success, engaged_at)
     VALUES (known.content, known.action, known.account, actor, incarnation, known.id, true, at);
     IF known.action <> 'like' THEN

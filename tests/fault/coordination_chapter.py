@@ -48,7 +48,9 @@ QUIET_TIME_S = 1
 CALM_S = 1.0
 """At the end, without faults: everybody has a last life."""
 LEAVES_S = 20.0
-DRAINED_S = 30.0
+LONGEST_S = 120.0
+OPERATION_BYTES = 250
+"""What one takes in a history, about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,8 @@ class Plan:
         pause_s: of a process between two operations.
         faults: only these, all where it is None.
         mutant: a fault that is planted into the functions.
+        least: operations: faults are brought for longer until so many were asked, on a busy machine.
+        drained_s: how long the rest may take to be done.
     """
 
     seed: int
@@ -85,6 +89,8 @@ class Plan:
     pause_s: float = 0.004
     faults: frozenset[str] | None = None
     mutant: Mutant | None = None
+    least: int = 0
+    drained_s: float = 30.0
 
 
 @dataclass
@@ -140,9 +146,9 @@ class Chapter:
             only=self._plan.faults,
         )
         pause = Event()
-        until = monotonic() + self._plan.seconds
+        began = monotonic()
         try:
-            while monotonic() < until:
+            while not self._is_enough(monotonic() - began):
                 self._keep_alive()
                 faults.operate()
                 pause.wait(faults.pause_s())
@@ -153,6 +159,12 @@ class Chapter:
             faults.undo(all_of_them=True)
             self._leave(outcome)
         outcome.faults += faults.done
+
+    def _is_enough(self, passed_s: float) -> bool:
+        if passed_s < self._plan.seconds:
+            return False
+        said = sum(path.stat().st_size for path in self._directory.iterdir())
+        return said >= self._plan.least * OPERATION_BYTES or passed_s > LONGEST_S
 
     def _keep_alive(self) -> None:
         for slot in range(self._plan.members):
@@ -217,7 +229,7 @@ def run(place: Place, plan: Plan, directory: Path) -> Outcome:
     _prepare(place, plan)
     with ExitStack() as stack:
         Chapter(place, plan, directory, stack).live(outcome)
-    _drain(place, directory, outcome)
+    _drain(place, plan, directory, outcome)
     judge(read(directory.glob("*.jsonl")), outcome)
     _look_after(place, read(directory.glob("*.jsonl")), outcome)
     if not outcome.violations:
@@ -268,14 +280,14 @@ def _orders(place: Place, worker: str, history: Path) -> Orders:
     )
 
 
-def _drain(place: Place, directory: Path, outcome: Outcome) -> None:
+def _drain(place: Place, plan: Plan, directory: Path, outcome: Outcome) -> None:
     """Do what is left, as any worker would."""
     began = monotonic()
     pause = Event()
     with ExitStack() as stack:
         lives = [stack.enter_context(_Drain(place, directory, name)) for name in NAMES]
         while left := _unfinished(place):
-            if monotonic() - began > DRAINED_S:
+            if monotonic() - began > plan.drained_s:
                 outcome.broken(LOST, [f"{count} {what} are never handed out" for what, count in left.items()])
                 return
             for life in lives:

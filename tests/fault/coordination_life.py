@@ -179,10 +179,19 @@ class Life:
         self.grants: list[tuple[str, str]] = []
         self._beaten_at = 0.0
         self._acts: dict[Callable[[], None], int] = {
-            self._lock: 30, self._hand_back: 14, self._renew: 12, self._enqueue: 12,
-            self._claim_one_or_two: 12, self._report: 16, self._send: 8, self._receive_one: 8, self._answer: 10, self._request: 16,
-            self._settle: 16, self._sweep: 1,
-        }  # fmt: skip
+            self._lock: 30,
+            self._hand_back: 14,
+            self._renew: 12,
+            self._enqueue: 12,
+            self._claim_one_or_two: 12,
+            self._report: 16,
+            self._send: 8,
+            self._receive_one: 8,
+            self._answer: 10,
+            self._request: 16,
+            self._settle: 16,
+            self._sweep: 1,
+        }
 
     def act(self) -> None:
         """Do one thing; a beat when it is due.

@@ -1,7 +1,7 @@
 """Broken versions of the coordination core's functions: the fault suite must find every one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -12,30 +12,36 @@ class Mutant:
     """One rule that is broken.
 
     Attributes:
-        functions: for each function the pattern that must be there once, and what takes its place.
+        functions: for each function patterns that must be there once, and what takes the place of each.
         breaks: invariants of which at least one must be found broken.
     """
 
-    functions: Mapping[str, tuple[str, str]]
+    functions: Mapping[str, Sequence[tuple[str, str]]]
     breaks: frozenset[str]
 
     def plant(self, admin_dsn: str) -> None:
         """Replace the functions in the suite's own database."""
         with psycopg.connect(admin_dsn, autocommit=True) as admin:
-            for name, (pattern, other) in self.functions.items():
+            for name, changes in self.functions.items():
                 row = admin.execute(
                     "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = %s "
                     "AND p.pronamespace = 'fleet'::regnamespace",
                     (name,),
                 ).fetchone()
                 assert row, f"there is no function {name}"
-                broken, count = re.subn(pattern, other, str(row[0]), flags=re.DOTALL)
-                assert count == 1, f"{name} does not hold once: {pattern}"
+                broken = str(row[0])
+                for pattern, other in changes:
+                    broken, count = re.subn(pattern, other, broken, flags=re.DOTALL)
+                    assert count == 1, f"{name} does not hold once: {pattern}"
                 admin.execute(broken.encode())
 
 
-def _mutant(breaks: str, **functions: tuple[str, str]) -> Mutant:
-    return Mutant(functions=functions, breaks=frozenset(breaks.split()))
+def _mutant(breaks: str, *more: tuple[str, str, str], **functions: tuple[str, str]) -> Mutant:
+    """One that changes each function once, and some once more: (function, pattern, what takes its place)."""
+    changes = {name: [change] for name, change in functions.items()}
+    for name, pattern, other in more:
+        changes.setdefault(name, []).append((pattern, other))
+    return Mutant(functions=changes, breaks=frozenset(breaks.split()))
 
 
 MUTANTS: Mapping[str, Mutant] = {
@@ -65,7 +71,16 @@ MUTANTS: Mapping[str, Mutant] = {
     "job-lease-ignored": _mutant(
         "I1", claim_jobs=(r"IF held\.lease_expires_at < clock_timestamp\(\) OR", "IF true OR")
     ),
-    "job-claimed-unlocked": _mutant("I1 I15", claim_jobs=(r"LIMIT n FOR UPDATE SKIP LOCKED", "LIMIT n")),
+    "job-claimed-unlocked": _mutant(
+        "I1 I15",
+        # And slowly, so that claims meet.
+        (
+            "claim_jobs",
+            r"SELECT j\.id FROM fleet\.jobs j\s",
+            "SELECT j.id FROM fleet.jobs j, pg_sleep(0.01) ",
+        ),
+        claim_jobs=(r"LIMIT n FOR UPDATE SKIP LOCKED", "LIMIT n"),
+    ),
     "job-report-by-anybody": _mutant(
         "I3 I15",
         held_job=(
@@ -92,11 +107,12 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "limiter-unlocked": _mutant(
         "I9 I10",
+        ("can_make_request", r"INSERT INTO", "PERFORM pg_sleep(0.01); INSERT INTO"),
         can_make_request=(
             r"rate_limit := fleet\.lock_rate_limit\(account, endpoint\);",
             (
-                "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = can_make_request.account "
-                "AND r.endpoint = can_make_request.endpoint;"
+                "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = "
+                "can_make_request.account AND r.endpoint = can_make_request.endpoint;"
             ),
         ),
     ),

@@ -24,17 +24,21 @@ STARTED_S = 10.0
 class Pooler:
     """One pgbouncer with transaction pooling for the logins that it is given."""
 
-    def __init__(self, server_dsn: str, logins: Mapping[str, str], *, pool_size: int = 4) -> None:
+    def __init__(
+        self, server_dsn: str, logins: Mapping[str, str], *, pool_size: int = 4, ignores: str = ""
+    ) -> None:
         """Name the parts.
 
         Args:
             server_dsn: any login of the database behind it.
             logins: the password of each role that may use it.
             pool_size: how many sessions it shares among all that use it.
+            ignores: parameters of a login that it passes over instead of refusing them.
         """
         self._server = conninfo_to_dict(server_dsn)
         self._logins = logins
         self._pool_size = pool_size
+        self._ignores = ignores
         self._directory = Path(tempfile.mkdtemp(prefix="fleet-pooler-", dir="/tmp"))
         self._directory.chmod(0o755)
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,6 +73,7 @@ class Pooler:
             "pool_mode": "transaction",
             "default_pool_size": self._pool_size,
             "max_client_conn": 200,
+            "ignore_startup_parameters": self._ignores,
             "server_login_retry": 1,
             "query_wait_timeout": 5,
         }

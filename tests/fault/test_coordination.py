@@ -1,4 +1,4 @@
-"""The coordination core under kills, stops, cuts, restarts and exhaustion: the short form of its fault suite."""
+"""The coordination core under kills, stops, cuts, restarts and exhaustion: the short form."""
 
 from pathlib import Path
 
