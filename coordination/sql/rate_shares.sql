@@ -172,7 +172,7 @@ BEGIN
 END $$;
 
 -- A granted request leaves the line, and its wait is measured. One row by key.
-CREATE OR REPLACE FUNCTION fleet.leave_line(own fleet.rate_limits, mine bigint, n integer, at timestamptz) RETURNS fleet.rate_limits
+CREATE OR REPLACE FUNCTION fleet.leave_rate_line(own fleet.rate_limits, mine bigint, n integer, at timestamptz) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     left_line fleet.rate_demands;

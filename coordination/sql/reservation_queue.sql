@@ -241,7 +241,7 @@ BEGIN
 END $$;
 
 -- Who no longer wants to wait leaves the line. Takes the pool's row; gives whom to wake.
-CREATE OR REPLACE FUNCTION fleet.leave_line(incarnation uuid, ticket bigint) RETURNS jsonb
+CREATE OR REPLACE FUNCTION fleet.give_up_ticket(incarnation uuid, ticket bigint) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     asked fleet.reservation_queue;
@@ -249,7 +249,7 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
-    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = ticket AND q.incarnation = leave_line.incarnation;
+    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = ticket AND q.incarnation = give_up_ticket.incarnation;
     IF NOT FOUND THEN
         RETURN jsonb_build_object('left', false);
     END IF;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "803af0dc9b1ee2e6"
+functions = "77d89070415285e2"
 
 
 def upgrade() -> None:

@@ -21,8 +21,8 @@ NAMED = {
         configure_rate_limit configure_rate_windows can_make_request record_usage release_grant
         get_remaining_capacity schedule_request cancel_booking get_worker_allocation get_rate_measures
         get_system_status reserve_resource renew_reservation release_resource check_availability
-        poll_reservation leave_line wake_waiters tidy_pools adjust_capacity get_pool_status send_message
-        broadcast_message claim_messages acknowledge_message reject_message route_messages
+        poll_reservation give_up_ticket wake_waiters tidy_pools adjust_capacity get_pool_status
+        send_message broadcast_message claim_messages acknowledge_message reject_message route_messages
         expire_messages enqueue_job enqueue_jobs claim_jobs next_job_in_s renew_jobs complete_job
         complete_jobs fail_job fail_jobs snooze_job snooze_jobs cancel_job cancel_jobs replay_job
         replay_jobs rescue_jobs get_job get_job_status fire_slot check_schedules get_schedule_status
@@ -179,7 +179,7 @@ DECIDING = """
     claim_intent unclaim_intent
     begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
     confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
-    reserve_resource renew_reservation release_resource poll_reservation leave_line tidy_pools adjust_capacity
+    reserve_resource renew_reservation release_resource poll_reservation give_up_ticket tidy_pools adjust_capacity
     enqueue_jobs complete_jobs fail_jobs snooze_jobs renew_jobs cancel_jobs replay_jobs rescue_jobs check_schedules
     """
 WAITING = DECIDING.split()
