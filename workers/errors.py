@@ -3,6 +3,7 @@
 WorkerError
 |- NeedNotMetError     what it needs is missing or refused: a person must change something
 |- NoGrantError        the limit says wait: nothing was asked of the platform
+|  `- CutOffError      the platform failed too often and is left alone for a while: nothing was asked of it
 `- RegistryError       a file or package of workers can't be loaded: names it
 """
 
@@ -25,6 +26,14 @@ class NoGrantError(WorkerError):
     def __init__(self, reason: str, *, retry_after_s: float | None) -> None:
         super().__init__(f"the limit says wait: {reason}")
         self.retry_after_s = retry_after_s
+
+
+class CutOffError(NoGrantError):
+    """The breaker said no: to be waited for as for a grant."""
+
+    def __init__(self, reason: str, *, retry_after_s: float | None) -> None:
+        super().__init__(reason, retry_after_s=retry_after_s)
+        self.args = (f"left alone for a while: {reason}",)
 
 
 class RegistryError(WorkerError):

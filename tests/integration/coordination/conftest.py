@@ -14,7 +14,16 @@ from tests.integration.coordination.tables import Owner
 from tests.postgres_servers import Server
 
 NAME = "fleet_coordination"
-STAYS = {"schema_revision", "installation", "rate_limits", "accounts", "policy_rules"}
+STAYS = {
+    "schema_revision",
+    "installation",
+    "rate_limits",
+    "accounts",
+    "policy_rules",
+    "setting_definitions",
+    "flag_definitions",
+    "breaker_rules",
+}
 
 
 class Standing:
@@ -88,6 +97,7 @@ def _stand(postgres: Server, template: str) -> Standing:
                 sql.Identifier(NAME), sql.Identifier(TEMPLATE)
             )
         )
+        connection.execute("CHECKPOINT")  # a crash breaks a clone's unlogged indexes: PostgreSQL 15 to 18
     made = FleetDatabase(
         migrator_dsn=re.sub(rf"/{TEMPLATE}(?=$|\?)", f"/{NAME}", template),
         superuser_dsn=re.sub(r"/postgres(?=$|\?)", f"/{NAME}", postgres.superuser_dsn),

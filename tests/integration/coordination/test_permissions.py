@@ -27,6 +27,10 @@ NAMED = {
         offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
         note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
         close_silent_incarnations is_dead report_alert withdraw_alert
+        get_state set_state compare_and_set_state delete_state list_state
+        get_cached get_many_cached put_cached drop_cached begin_cached give_up_cached get_cache_status
+        ask_breaker record_call watch_breakers get_breaker_status
+        hold_budget keep_hold settle_hold release_hold get_budget_status
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
@@ -35,15 +39,20 @@ NAMED = {
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
+        unset_setting revert_setting revert_flag get_state list_state get_cache_status
+        reset_breaker configure_breaker get_breaker_status
+        set_budget remove_budget decide_hold get_budget_status
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
-        get_policy check_policy
+        get_policy check_policy get_state list_state get_cache_status get_breaker_status
+        get_budget_status
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
         adopt_override record_process_ends is_dead raise_alert clear_alert report_host_event
-        keep_black_box look_into seed_setting unseed_settings get_kill_switch get_system_status wake
+        keep_black_box look_into seed_setting unseed_settings register_settings get_kill_switch
+        get_system_status wake
         """,
 }
 CALLABLE = {role: set(names.split()) for role, names in NAMED.items()}
@@ -158,7 +167,8 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
     )}  # fmt: skip
     assert pure <= {
         "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
-        "quote_text", "admits", "why_not",
+        "quote_text", "admits", "why_not", "allow_call", "breaker_state", "breaker_key", "budget_start",
+        "budget_end", "budget_counts", "budget_key", "budget_subject", "refuse_hold", "show_state",
     }  # fmt: skip
 
 
@@ -168,6 +178,8 @@ DECIDING = """
     claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
     begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
     confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
+    set_state compare_and_set_state delete_state put_cached begin_cached ask_breaker record_call
+    hold_budget keep_hold settle_hold release_hold
     """
 WAITING = DECIDING.split()
 PERSONS = {"request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint"}
