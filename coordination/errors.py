@@ -14,6 +14,7 @@ FleetError
 |- IncarnationLostError         this process is not known alive any more: stop acting, connect anew
 |- HostTakenError               another living manager has this host's name: give this one its own
 |- TransitionRefusedError       the ledger forbids this step in the intent's present state
+|- BreakerOpenError             the service failed too often: ask again after the time it names
 |- NotAcknowledgedError         a commit was not confirmed without doubt: take it as not done
 `- PoolerInBetweenError         a pooler hides the server's sessions: connect to PostgreSQL itself
 """
@@ -148,6 +149,18 @@ class TransitionRefusedError(FleetError):
     def __init__(self, message: str, *, state: str = "") -> None:
         super().__init__(message)
         self.state = state
+
+
+class BreakerOpenError(FleetError):
+    """The breaker of a service is open: nothing was tried.
+
+    Attributes:
+        retry_after_s: seconds of fleet time after which to ask again.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class NotAcknowledgedError(FleetError):

@@ -177,7 +177,11 @@ class Reservations:
         self._wake(answer)
         if answer.get("waits"):
             answer = wait_for_turn(
-                self._session, answer["ticket"], poll="poll_reservation", leave="give_up_ticket", wake=self._wake
+                self._session,
+                answer["ticket"],
+                poll="poll_reservation",
+                leave="give_up_ticket",
+                wake=self._wake,
             )
         if answer["granted"]:
             return Reservation.from_answer(answer)

@@ -9,6 +9,7 @@ DECLARE
             "get_settings", "flag_enabled",
             "request_lock", "poll_lock", "leave_line", "escalate_conflict", "renew_lock", "release_lock", "wake_incarnation",
             "has_recent_engagement", "get_engagement_stats", "get_engagement_patterns", "get_lock_status", "get_lock_measures",
+            "get_state", "set_state", "compare_and_set_state", "delete_state", "list_state", "get_cached", "get_many_cached", "put_cached", "drop_cached", "begin_cached", "give_up_cached", "get_cache_status", "ask_breaker", "record_call", "watch_breakers", "get_breaker_status", "hold_budget", "keep_hold", "settle_hold", "release_hold", "get_budget_status",
             "count_conflicts",
             "configure_rate_limit", "configure_rate_windows", "can_make_request", "record_usage", "release_grant", "get_remaining_capacity", "schedule_request", "cancel_booking", "get_worker_allocation", "get_rate_measures",
             "get_system_status",
@@ -28,7 +29,10 @@ DECLARE
             "note_mentions", "take_interactions", "settle_interaction",
             "gather_health", "take_snapshot", "sweep", "close_silent_incarnations"],
         "fleet_console": ["wake",
-            "get_settings", "set_setting", "set_flag", "flag_enabled",
+            "get_settings", "set_setting", "set_flag", "flag_enabled", "unset_setting", "revert_setting", "revert_flag",
+            "get_state", "list_state", "get_cache_status",
+            "reset_breaker", "configure_breaker", "get_breaker_status",
+            "set_budget", "remove_budget", "decide_hold", "get_budget_status",
             "set_kill_switch", "get_kill_switch",
             "propose_by_person", "decide_intent", "get_intent", "get_queue",
             "request_command", "preview_command", "get_command", "drain_host", "declare_host_gone", "acknowledge_alert",
@@ -46,6 +50,7 @@ DECLARE
             "get_system_status",
             "get_pool_status",
             "get_rate_measures",
+            "get_state", "list_state", "get_cache_status", "get_breaker_status", "get_budget_status",
             "get_engagement_stats",
             "get_engagement_patterns", "get_lock_status", "get_lock_measures",
             "get_job_status", "get_schedule_status",
@@ -53,7 +58,7 @@ DECLARE
             "get_intent", "get_policy", "check_policy"],
         "fleet_maintainer": ["ensure_account", "ensure_worker", "open_host", "report_host", "get_share", "close_host",
             "finish_part", "tell_part", "adopt_override", "record_process_ends", "is_dead", "raise_alert", "clear_alert",
-            "report_host_event", "keep_black_box", "look_into", "seed_setting", "unseed_settings", "get_kill_switch",
+            "report_host_event", "keep_black_box", "look_into", "seed_setting", "unseed_settings", "register_settings", "get_kill_switch",
             "get_system_status", "wake"]
     }';
     open_to_all constant text[] := ARRAY['now', 'real_now', 'lock_key'];

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "77d89070415285e2"
+functions = "8e8a634e6f02336f"
 
 
 def upgrade() -> None:
