@@ -37,6 +37,11 @@ class Sleep:
         self._depth = 0
         self._payload = channel_of(incarnation)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether somebody sleeps, or is about to."""
+        return self._depth > 0
+
     @contextmanager
     def listening(self) -> Generator[None]:
         """Hear wake-ups for this life meanwhile. Two round trips on the incarnation's connection."""
