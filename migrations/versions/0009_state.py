@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "1873460beeb5fa18"
+functions = "1140c9a58d5064af"
 
 
 def upgrade() -> None:

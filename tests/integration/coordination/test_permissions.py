@@ -160,7 +160,7 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
     )}  # fmt: skip
     assert pure <= {
         "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
-        "quote_text", "admits", "why_not",
+        "quote_text", "admits", "why_not", "broadcast_key", "priority_of_type",
     }  # fmt: skip
 
 
