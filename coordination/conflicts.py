@@ -52,7 +52,8 @@ class Settlement:
         state: `open` until a person has decided.
         strategy: what told the contenders apart.
         winner: None where they share, or nobody has decided yet.
-        grants: each contender with its `place`, best first; also its `share`, or the `wait_s` after the first.
+        grants: each contender with its `place`, best first; also its `share`, or its `wait_s` after the
+            first.
         reason: why so, in words.
         decided_at: fleet time.
     """

@@ -123,7 +123,6 @@ sleepers = Table(
     Column("asleep", Boolean, nullable=False),
     Column("changed_at", MOMENT, nullable=False),
     Index("sleepers_slot", "worker", "slot"),
-    prefixes=["UNLOGGED"],
 )
 
 conflicts = Table(

@@ -52,12 +52,13 @@ BEGIN
     RETURN claimed;
 END $$;
 
--- Frees those of a worker's claimed messages whose holder died, or whose lease is over. Locks their rows, and passes over what others
+-- Frees those of a worker's claimed messages whose holder died, or whose lease is over; gives how many. Locks their rows, and passes over what others
 -- lock. Each holder's lock is tried in a statement of its own, never the caller's.
-CREATE OR REPLACE FUNCTION fleet.free_messages(life fleet.incarnations, worker text) RETURNS void
+CREATE OR REPLACE FUNCTION fleet.free_messages(life fleet.incarnations, worker text) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     held fleet.messages;
+    freed integer := 0;
 BEGIN
     FOR held IN
         SELECT * FROM fleet.messages m WHERE m.routed_to = free_messages.worker AND m.state = 'claimed'
@@ -66,31 +67,35 @@ BEGIN
     LOOP
         IF held.lease_expires_at < clock_timestamp() OR (held.incarnation <> life.id AND fleet.is_suspected(held.incarnation)) THEN
             PERFORM fleet.end_delivery(held, 'its holder ended or ran out of its lease', 0);
+            freed := freed + 1;
         END IF;
     END LOOP;
+    RETURN freed;
 END $$;
 
 -- Takes up to n due messages of the caller's worker, by priority with ageing, then time. First it frees those whose holder died, or
 -- whose lease is over, its own among them: a worker with one slot has nobody else to notice. Where there are none the caller falls
--- asleep, unless it says that it will look again. One flushed commit; none where nothing was found.
+-- asleep, unless it says that it will look again. One commit, flushed where something was found.
 CREATE OR REPLACE FUNCTION fleet.claim_messages(
     incarnation uuid, n integer DEFAULT 1, lease_s double precision DEFAULT 300, sleeps boolean DEFAULT true
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations;
+    freed integer;
     claimed jsonb;
 BEGIN
     PERFORM fleet.require_read_committed();
     life := fleet.require_incarnation(incarnation);
     PERFORM fleet.require_batch(n);
     PERFORM fleet.require_lease_s(lease_s);
-    PERFORM set_config('synchronous_commit', 'on', true);
-    PERFORM fleet.free_messages(life, life.worker);
+    freed := fleet.free_messages(life, life.worker);
     claimed := fleet.take_messages(life, n, lease_s);
     IF claimed = '[]' AND sleeps AND fleet.fall_asleep(life, life.worker || '/messages') THEN
         claimed := fleet.take_messages(life, n, lease_s);
     END IF;
+    -- That somebody sleeps need not be on disk.
+    PERFORM set_config('synchronous_commit', CASE WHEN freed = 0 AND claimed = '[]' THEN 'off' ELSE 'on' END, true);
     RETURN claimed;
 END $$;
 

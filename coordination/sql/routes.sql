@@ -112,7 +112,7 @@ END $$;
 
 -- Gives up to n messages of roles to workers, in the order of their turns; takes back first what a worker can't take any more. What no
 -- worker can take stays until it expires. Where there were fewer than n the caller falls asleep. Locks the messages and the routes that
--- go round, those in the order of their key. Gives who is to be woken. One flushed commit; none where nothing was found.
+-- go round, those in the order of their key. Gives who is to be woken. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.route_messages(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE

@@ -52,8 +52,8 @@ INSERT INTO fleet.routes (type, kind, role, priority, policy, changed_by, reason
     ('STATE_SYNC', '*', 'coordinator', NULL, 'first', 'migration', 'the fleet''s own workers', clock_timestamp()),
     ('PRIORITY_ESCALATION', '*', 'coordinator', NULL, 'first', 'migration', 'the fleet''s own workers', clock_timestamp());
 
--- Who waits to be woken. Empty after a crash: then everybody is woken.
-CREATE UNLOGGED TABLE fleet.sleepers (
+-- Who waits to be woken.
+CREATE TABLE fleet.sleepers (
     name text NOT NULL,                    -- as a wake-up names it
     incarnation uuid NOT NULL,
     worker text NOT NULL,

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "8e8a634e6f02336f"
+functions = "d0e435fd66ea18a5"
 
 
 def upgrade() -> None:
