@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6f9d6951cfc5764f"
+functions = "acffa956a3b935b5"
 
 
 def upgrade() -> None:
