@@ -15,6 +15,10 @@ BEGIN
     IF open_incarnation.worker IS NULL OR open_incarnation.worker !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         PERFORM fleet.refuse('worker', open_incarnation.worker, 'a lower-case name of 1 to 63 letters, digits, _ or -');
     END IF;
+    -- A session lock counts: taken twice it would outlive its closing.
+    IF EXISTS (SELECT 1 FROM fleet.incarnations i WHERE i.id = open_incarnation.incarnation) THEN
+        PERFORM fleet.refuse('incarnation', incarnation::text, 'an id that no life had before: each is opened once');
+    END IF;
     PERFORM pg_advisory_lock(fleet.lock_key('incarnation', incarnation::text));
     PERFORM fleet.welcome(open_incarnation.worker, open_incarnation.slot, incarnation);
     INSERT INTO fleet.incarnations (id, worker, slot, host, pid, pid_started, boot_id, pid_namespace, started_at)

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "d0e435fd66ea18a5"
+functions = "78bbf045239a9db9"
 
 
 def upgrade() -> None:

@@ -31,7 +31,6 @@ from coordination.errors import (
     LockLostError,
 )
 from coordination.incarnation import Incarnation
-from coordination.session import Session
 from tests.fault.history import Recorder
 
 HOT, COLD = 4, 3000
@@ -119,7 +118,7 @@ def join(orders: Orders) -> Fleet:
     pooled = orders.direct_dsn is not None
     fleet = Fleet(orders.dsn, incarnation, pooled=pooled)
     fleet.database = TimedDatabase(orders.dsn, name=f"{orders.worker}/{orders.slot}", pooled=pooled)
-    fleet.session = Session(fleet.database, incarnation.id)
+    fleet.session.database = fleet.database
     return fleet
 
 

@@ -10,7 +10,10 @@ from tests.integration.coordination.tables import Owner, rows
 MUTEX = r"pg_advisory(?:_xact)?_lock(?:_shared)?\(|\bLOCK\s+TABLE\b"
 ROW_LOCK = r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b(?!\s+(?:OF\s+\w+\s+)?SKIP\s+LOCKED)|\bFOR\s+(?:KEY\s+)?SHARE\b"
 WRITE = r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:fleet\.)"
-CLOCK = r"\b(?:clock|statement|transaction)_timestamp\(|\bcurrent_timestamp\b|\bfleet\.(?:real_)?now\(|(?<![.\w])now\("
+CLOCK = (
+    r"\b(?:clock|statement|transaction)_timestamp\(|\bcurrent_timestamp\b"
+    r"|\bfleet\.(?:real_)?now\(|(?<![.\w])now\("
+)
 _TOKEN = re.compile(
     r"\bEND\s+(?:IF|LOOP|CASE)\b|\bRAISE\s+EXCEPTION\b|\b(?:BEGIN|CASE|END|EXCEPTION)\b", re.IGNORECASE
 )
