@@ -27,18 +27,19 @@ NAMED = {
         offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
         note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
         close_silent_incarnations is_dead report_alert withdraw_alert
+        configure_rate_windows schedule_request cancel_booking get_worker_allocation get_rate_measures
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
         propose_by_person decide_intent request_command preview_command get_command set_topics
-        configure_rate_limit
+        configure_rate_limit configure_rate_windows get_rate_measures
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
-        get_policy check_policy
+        get_policy check_policy get_rate_measures
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
