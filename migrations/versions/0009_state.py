@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6e28c8ab6ddc6e82"
+functions = "f167c32e06bae500"
 
 
 def upgrade() -> None:

@@ -50,12 +50,17 @@ class Coordination(Worker):
         """Route, expire, sweep, tell; one event says what was done, if anything was."""
         routed = self._route()
         expired, broadcasts = self.fleet.messages.expire()
+        rescued, overdue = self.fleet.jobs.rescue()
+        standing = self.fleet.schedules.check()
         swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
         before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
         self._counted = now
         done = [
             f"routed {_listed(routed)}" if routed else "",
             f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else "",
+            f"jobs of lost workers taken back: {rescued}" if rescued else "",
+            f"jobs overdue: {overdue}" if overdue else "",
+            f"schedules that stand still: {standing}" if standing else "",
             f"locks swept: {swept}" if swept else "",
             *self._tell_limits(now.at),
             *self._tell_kill_switch(now.real_at),
