@@ -60,8 +60,9 @@ class Worker:
 
     The docstring's first line is the description that persons see. `step` is one unit of work: it raises to
     fail and returns to finish; it is called as `every` says, and when the worker is woken; where it fails it
-    is tried again, later each time, until its next slot. Each call leaves a run record. One item's error doesn't end a step: see `each`. Methods marked
-    with `workers.handlers.handles` take the messages that others send to it.
+    is tried again, later each time, until its next slot. Each call leaves a run record. One item's error
+    doesn't end a step: see `each`. Methods marked with `workers.handlers.handles` take the messages that
+    others send to it.
 
     Attributes:
         name: the worker's name: lower-case letters, digits, `_` and `-`.

@@ -1,8 +1,8 @@
 """Duties: which of a worker's methods run when, and when each must be asked for its slot again.
 
-A schedule is asked only when its slot is due by what it said last, so that an idle worker asks nothing. A duty
-that failed is tried again before its next slot, later each time: its slot is this process's already, so that
-no other one makes up for it.
+A schedule is asked only when its slot is due by what it said last, so that an idle worker asks nothing. A
+duty that failed is tried again before its next slot, later each time: its slot is this process's already, so
+that no other one makes up for it.
 """
 
 import random

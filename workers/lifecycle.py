@@ -1,9 +1,10 @@
 """The life of one incarnation: flag, settings, needs, first run, loop, drain.
 
 A step is asked for by its schedule (each slot fires once across the fleet) or by a wake-up, a job by being
-there; messages go first, at every turn of the loop that has some. Nothing here asks the database whether there is something to
-do: the heartbeat's answer says what changed, a schedule is asked when its time has come, and the loop waits
-on one event, which the heartbeat sets for wake-ups, changes and the loss of this life, and a drain for good.
+there; messages go first, at every turn of the loop that has some. Nothing here asks the database whether
+there is something to do, but for jobs without a wake-up: the heartbeat's answer says what changed, a schedule
+is asked when its time has come, and the loop waits on one event, which the heartbeat sets for wake-ups,
+changes and the loss of this life, and a drain for good.
 """
 
 from collections.abc import Callable

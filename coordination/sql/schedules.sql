@@ -150,15 +150,18 @@ BEGIN
 
     IF schedule.next_slot_at <= at AND NOT schedule.paused THEN
         due := schedule.next_slot_at || fleet.slots_of(schedule, schedule.next_slot_at, at, 100000);
-        number := cardinality(due);
-        IF number > 100000 THEN
-            -- A fine grid and a long absence: what is older is counted where that costs nothing.
-            IF schedule.cron IS NULL THEN
-                older := floor(extract(epoch FROM at - due[number]) / schedule.interval_s);
-            END IF;
-            due := fleet.slots_of(schedule, at - (due[number] - due[number - most_rows]), at, 100000);
-            number := cardinality(due);
+        -- A fine grid and a long absence: the newest of the missed have rows, what is older is only counted.
+        IF cardinality(due) > 100000 AND schedule.cron IS NULL THEN
+            older := floor(extract(epoch FROM at - schedule.next_slot_at) / schedule.interval_s)::bigint + 1;
+            due := fleet.slots_of(schedule, at - make_interval(secs => most_rows * schedule.interval_s), at, 2 * most_rows);
+            older := older - cardinality(due);
         END IF;
+        WHILE cardinality(due) > 100000 LOOP
+            number := cardinality(due);
+            older := older + number - most_rows;
+            due := due[number - most_rows + 1:] || fleet.slots_of(schedule, due[number], at, 100000);
+        END LOOP;
+        number := cardinality(due);
         keep := number;
         IF schedule.policy = 'fire_all' THEN
             keep := greatest(1, number - schedule.catch_up + 1);
@@ -190,7 +193,7 @@ BEGIN
             PERFORM fleet.clear_alert('schedule:' || schedule.name);
         END IF;
         changed := true;
-        DELETE FROM fleet.schedule_slots o WHERE o.schedule = fire_slot.name AND o.slot_at < at - interval '30 days';
+        DELETE FROM fleet.schedule_slots o WHERE o.schedule = fire_slot.name AND o.slot_at < at - interval '40 days';
     END IF;
     IF is_new OR changed THEN
         UPDATE fleet.schedules s SET interval_s = schedule.interval_s, cron = schedule.cron, zone = schedule.zone,

@@ -63,6 +63,8 @@ class Coordination(Worker):
         escalated = self.fleet.messages.escalate_waiting(self.settings.batch_size)
         routed = self._route()
         expired, broadcasts = self.fleet.messages.expire()
+        rescued, overdue = self.fleet.jobs.rescue()
+        standing = self.fleet.schedules.check()
         swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
         gone = self.fleet.retention.sweep("lock_waiters", keep_s=0)
         before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
@@ -71,6 +73,9 @@ class Coordination(Worker):
             f"messages that waited too long: {len(escalated)}" if escalated else "",
             f"routed {_listed(routed)}" if routed else "",
             f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else "",
+            f"jobs of lost workers taken back: {rescued}" if rescued else "",
+            f"jobs overdue: {overdue}" if overdue else "",
+            f"schedules that stand still: {standing}" if standing else "",
             f"locks swept: {swept}" if swept else "",
             f"waiters swept: {gone}" if gone else "",
             *self._tell_limits(now.at),
