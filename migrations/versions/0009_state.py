@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "e7518e46a42dca33"
+functions = "f9661e743f4118dd"
 
 
 def upgrade() -> None:
