@@ -56,8 +56,8 @@ BEGIN
     ELSIF rank = 1 THEN
         own.low_seen_at := at;
     END IF;
-    IF own.line_until > at OR own.shares_at < clock_timestamp() - interval '1 second'
-        AND (own.critical_seen_at > at - interval '1 day' OR own.low_seen_at > at - interval '1 day') THEN
+    IF own.line_until > at OR own.kept_critical + own.kept_low > 0
+        OR greatest(own.critical_seen_at, own.low_seen_at) > at - interval '1 day' THEN
         own := fleet.refresh_shares(own, at);
     END IF;
     IF rank < 4 AND own.spacing_us[1] = 0 THEN

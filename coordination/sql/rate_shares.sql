@@ -52,22 +52,25 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.refresh_shares(own fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    window_start timestamptz := at - make_interval(secs => own.window_s);
+    -- A long window's kept part is that of each quarter of an hour: nobody goes first for hours.
+    span_s integer := least(900, own.window_s);
+    span_limit integer := own.limits[1]::bigint * span_s / own.window_s;
+    span_start timestamptz := at - make_interval(secs => span_s);
     by_critical integer := 0;
     by_low integer := 0;
 BEGIN
-    IF own.shares_at >= clock_timestamp() - interval '1 second' THEN
+    IF own.shares_at > at - own.clock_rate * interval '1 second' THEN
         RETURN own;
     END IF;
-    own.shares_at := clock_timestamp();
+    own.shares_at := at;
     IF own.critical_seen_at > at - interval '1 day' OR own.low_seen_at > at - interval '1 day' THEN
         SELECT coalesce(sum(g.units) FILTER (WHERE g.priority = 'critical'), 0), coalesce(sum(g.units) FILTER (WHERE g.priority = 'low'), 0)
         INTO by_critical, by_low
         FROM fleet.rate_grants g
-        WHERE g.account = own.account AND g.endpoint = own.endpoint AND (g.settled_at > window_start OR g.settled_at IS NULL);
+        WHERE g.account = own.account AND g.endpoint = own.endpoint AND (g.settled_at > span_start OR g.settled_at IS NULL);
     END IF;
-    own.kept_critical := CASE WHEN own.critical_seen_at > at - interval '1 day' THEN greatest(0, own.limits[1] / 10 - by_critical) ELSE 0 END;
-    own.kept_low := CASE WHEN own.low_seen_at > at - interval '1 day' THEN greatest(0, own.limits[1] / 50 - by_low) ELSE 0 END;
+    own.kept_critical := CASE WHEN own.critical_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 10 - by_critical) ELSE 0 END;
+    own.kept_low := CASE WHEN own.low_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 50 - by_low) ELSE 0 END;
     IF own.line_until > at THEN
         DELETE FROM fleet.rate_demands d
         WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.keep_until < at - interval '1 day';
@@ -137,7 +140,9 @@ BEGIN
         WHERE (l.key, l.first_asked_at, l.id) < (my_key, since, coalesce(mine, 9223372036854775807));
     END IF;
     IF scarce AND NOT coalesce(seat.booked, false) AND room - ahead_due >= n THEN
-        rests := rests_until IS NULL OR rests_until > at OR rests_until <= at - make_interval(secs => own.window_s);
+        -- Who has waited for a minute has rested.
+        rests := since > at - interval '60 seconds'
+            AND (rests_until IS NULL OR rests_until > at OR rests_until <= at - make_interval(secs => own.window_s));
         IF rests AND (rests_until IS NULL OR rests_until <= at) THEN
             rests_until := at + interval '60 seconds';
         END IF;

@@ -33,7 +33,7 @@ ALTER TABLE fleet.rate_limits
     ADD COLUMN kept_low integer NOT NULL DEFAULT 0,
     ADD COLUMN critical_seen_at timestamptz NOT NULL DEFAULT '-infinity',
     ADD COLUMN low_seen_at timestamptz NOT NULL DEFAULT '-infinity',
-    ADD COLUMN shares_at timestamptz NOT NULL DEFAULT '-infinity',    -- real time
+    ADD COLUMN shares_at timestamptz NOT NULL DEFAULT '-infinity',
     ADD COLUMN refused_at timestamptz,                          -- the platform's last refusal
     ADD COLUMN refusals_in_row integer NOT NULL DEFAULT 0,
     ADD COLUMN granted bigint NOT NULL DEFAULT 0,

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "2c49a4e0ae4326fc"
+functions = "a995aa40c9ded756"
 
 
 def upgrade() -> None:
