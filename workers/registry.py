@@ -37,12 +37,14 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 FLEET_SETTINGS = {
     "cache_max_entries": (1.0, 1_000_000.0),
     "engagement_window_hours": (0.0, 8784.0),
-    "engagement_interval_s": (0.0, 86400.0),
+    "engagement_spacing_s": (0.0, 86400.0),
     "engagement_per_account": (0.0, 1.0),
     "engagement_score_worth_s": (0.0, 86400.0),
     "engagement_ageing_s": (0.0, 86400.0),
     "engagement_escalation_s": (0.0, 86400.0),
     "quiet_time_s": (0.0, 86400.0),
+    "rate_limit_ageing_s": (1.0, 86400.0),
+    "request_delay_s": (0.0, 600.0),
 }
 """Settings of the fleet itself: numbers, lowest and highest allowed."""
 

@@ -173,6 +173,7 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
         owner, "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace AND provolatile = 'i'"
     )}  # fmt: skip
     assert pure <= {
+        "conforming", "tell_full", "line_key", "day_room", "pace", "max_min_shares", "rate_alert_key",
         "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
         "quote_text", "admits", "why_not", "is_engaging", "poll_within", "job_order", "backoff_s",
         "tell_lost", "tell_line", "slots_of", "slot_after", "parse_cron_field", "first_instant",
