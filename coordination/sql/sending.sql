@@ -44,7 +44,8 @@ BEGIN
     RETURN moved;
 END $$;
 
--- The next due intent, claimed, with the lock on its content: one transaction, one content. {"intent": null} when none is due.
+-- The next due intent, claimed, with the lock on its content, and what the breaker of posting says to it: one transaction, one content.
+-- {"intent": null} when none is due.
 CREATE OR REPLACE FUNCTION fleet.claim_intent(
     incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
 ) RETURNS jsonb
@@ -100,7 +101,8 @@ BEGIN
     PERFORM fleet.move_intent(candidate.id, 'claimed', worker_id, NULL, incarnation, (lease->>'fencing_token')::bigint);
     RETURN jsonb_build_object('intent', fleet.get_intent(candidate.id), 'blocked', NULL, 'content', candidate.content,
         'fencing_token', lease->'fencing_token', 'lease_expires_at', lease->'lease_expires_at',
-        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account));
+        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account),
+        'passage', fleet.ask_breaker(incarnation, candidate.account, 'posting'));
 END $$;
 
 -- A claim given back before anything was sent: the intent is ready again (or waits until retry_after_s), its lock is free,

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "732a68734a76e17e"
+functions = "e51b82bba2cd673a"
 
 
 def upgrade() -> None:
