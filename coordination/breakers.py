@@ -156,15 +156,20 @@ class Breakers:
         return answer["state"]
 
     @contextmanager
-    def guard(self, account: str, service: str) -> Iterator[Call]:
+    def guard(self, account: str, service: str, passage: Passage | None = None) -> Iterator[Call]:
         """Make one call under the breaker: what is raised inside is a failure, else it succeeded.
 
         An exception with a `status` from 400 to 499 is an answer, and no failure.
 
+        Args:
+            account: whose breaker.
+            service: of which service.
+            passage: what it said, where it was asked already.
+
         Raises:
             BreakerOpenError: it is open; nothing was tried.
         """
-        passage = self.allow(account, service)
+        passage = passage or self.allow(account, service)
         if not passage.allowed:
             raise BreakerOpenError(passage.reason or "", retry_after_s=passage.retry_after_s or 1.0)
         call = Call(passage)

@@ -1,8 +1,8 @@
 """The cache: what can be computed again, kept for a while and shared by all processes.
 
 It may be empty at any time (a crash of the server empties it) and is never why work fails: where the cache
-can't be asked, nothing is found, nothing is kept, and `get_or_compute` computes itself. Times are real seconds.
-Values are JSON.
+can't be asked, nothing is found, nothing is kept, and `get_or_compute` computes itself. Times are real
+seconds. Values are JSON.
 """
 
 import random

@@ -5,12 +5,14 @@
 -- A sum of money as the fleet counts it: rounded up to a millionth of a dollar. FL001 for anything that is no sum. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.require_usd(field text, usd numeric, lowest numeric DEFAULT 0.000001) RETURNS numeric
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    rounded numeric := ceil(usd * 1000000) / 1000000;
 BEGIN
     -- NaN is above every number.
-    IF usd IS NULL OR NOT (usd >= lowest AND usd <= 1000000) THEN
+    IF usd IS NULL OR NOT (usd >= 0 AND rounded >= lowest AND rounded <= 1000000) THEN
         PERFORM fleet.refuse(field, usd::text, format('US dollars from %s to 1000000', lowest));
     END IF;
-    RETURN ceil(usd * 1000000) / 1000000;
+    RETURN rounded;
 END $$;
 
 -- The UTC day or month that a moment is in. Locks nothing.
@@ -160,9 +162,9 @@ BEGIN
             life.worker || '/' || life.slot);
         RETURN fleet.refuse_hold(format('the %s budget of %s has %s of %s USD left', short.period,
                 fleet.budget_subject(hold_budget.account, short.kind, short.name),
-                greatest(0, short.limit_usd - short.spent_usd - short.held_usd), short.limit_usd),
+                greatest(0.000000, short.limit_usd - short.spent_usd - short.held_usd), short.limit_usd),
             jsonb_build_object('kind', short.kind, 'name', short.name, 'period', short.period, 'limit_usd', short.limit_usd::text,
-                'left_usd', greatest(0, short.limit_usd - short.spent_usd - short.held_usd)::text, 'resets_at', short.ends_at));
+                'left_usd', greatest(0.000000, short.limit_usd - short.spent_usd - short.held_usd)::text, 'resets_at', short.ends_at));
     END IF;
     INSERT INTO fleet.budget_holds (account, endpoint, model, amount_usd, purpose, incarnation, worker_id, state, held_at, expires_at)
     VALUES (hold_budget.account, hold_budget.endpoint, hold_budget.model, usd, left(hold_budget.purpose, 300), life.id,
@@ -429,7 +431,7 @@ DECLARE
 BEGIN
     RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('account', b.account, 'kind', b.kind, 'name', b.name, 'period', b.period,
             'limit_usd', b.limit_usd::text, 'spent_usd', coalesce(p.spent_usd, 0)::text, 'held_usd', coalesce(p.held_usd, 0)::text,
-            'left_usd', greatest(0, b.limit_usd - coalesce(p.spent_usd + p.held_usd, 0))::text,
+            'left_usd', greatest(0.000000, b.limit_usd - coalesce(p.spent_usd + p.held_usd, 0))::text,
             'used_percent', CASE WHEN b.limit_usd > 0
                 THEN round(100 * coalesce(p.spent_usd + p.held_usd, 0) / b.limit_usd, 1)::double precision ELSE 100 END,
             'resets_at', fleet.budget_end(b.period, at), 'open_holds', h.number, 'oldest_hold_at', h.oldest)

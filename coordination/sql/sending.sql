@@ -51,8 +51,8 @@ BEGIN
         THEN worth_s * least(100, greatest(0, (origin->>'score')::numeric))::double precision / 100 ELSE 0 END);
 END $$;
 
--- The next due intent, claimed, with the lock on its content: one transaction, one content. {"intent": null} when none is due. The
--- oldest goes first; where the account has an interval to keep, its contents compete, and a better score is worth so much time.
+-- The next due intent, claimed, with the lock on its content: one transaction, one content. and what the breaker of posting says to it: {"intent": null}
+-- when none is due. The -- oldest goes first; where the account has an interval to keep, its contents compete, and a better score is worth so much time.
 -- One whose interval is not over, whose content is held, or for whose content somebody stands in line before it, is passed over.
 CREATE OR REPLACE FUNCTION fleet.claim_intent(
     incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
@@ -136,7 +136,8 @@ BEGIN
     PERFORM fleet.move_intent(candidate.id, 'claimed', worker_id, NULL, incarnation, (lease->>'fencing_token')::bigint);
     RETURN jsonb_build_object('intent', fleet.get_intent(candidate.id), 'blocked', NULL, 'content', candidate.content,
         'fencing_token', lease->'fencing_token', 'lease_expires_at', lease->'lease_expires_at',
-        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account));
+        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account),
+        'passage', fleet.ask_breaker(incarnation, candidate.account, 'posting'));
 END $$;
 
 -- A claim given back before anything was sent: the intent is ready again (or waits until retry_after_s), its lock is free,

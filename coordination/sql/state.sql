@@ -114,7 +114,7 @@ CREATE OR REPLACE FUNCTION fleet.list_state(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet.require_batch(n);
-    RETURN coalesce((SELECT jsonb_agg(fleet.show_state(found) ORDER BY found.key) FROM (
-        SELECT * FROM fleet.state s WHERE s.namespace = list_state.namespace AND starts_with(s.key, coalesce(prefix, ''))
-          AND (after_key IS NULL OR s.key > after_key) ORDER BY s.key LIMIT n) found), '[]');
+    RETURN coalesce((SELECT jsonb_agg(shown.state ORDER BY shown.key) FROM (
+        SELECT s.key, fleet.show_state(s) AS state FROM fleet.state s WHERE s.namespace = list_state.namespace AND starts_with(s.key, coalesce(prefix, ''))
+          AND (after_key IS NULL OR s.key > after_key) ORDER BY s.key LIMIT n) shown), '[]');
 END $$;

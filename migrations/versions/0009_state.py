@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6a9bae26776e92ac"
+functions = "05b64cc1202552bb"
 
 
 def upgrade() -> None:

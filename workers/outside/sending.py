@@ -32,7 +32,7 @@ from workers.platforms import x as platform
 from workers.platforms.x import Sent, X, XError, find_own_post
 
 POSTING: Final = "posting"
-"""The breaker of an account's writes."""
+"""The breaker of an account's writes, which a claim asks."""
 WRITE_WITHIN_S = 0.5
 """From begin_send to the first byte: later, the gate's answer is too old to act on."""
 CLOCK_SKEW = timedelta(seconds=60)
@@ -110,13 +110,8 @@ class Sending:
             DatabaseUnavailableError, IncarnationLostError: go on as a new incarnation; nothing is in doubt.
             NeedNotMetError: the platform refuses the credentials; the intent waits.
         """
-        if claim.action == "like" and claim.user_id is None:
-            reason = "who the account is on the platform is not known yet"
-            self._unclaim(claim, reason, retry_after_s=IDENTITY_RETRY_S)
-            log.warning("a like waits", intent=claim.intent, reason=reason)
-            return True
         try:
-            with self._fleet.breakers.guard(claim.account, POSTING) as call:
+            with self._fleet.breakers.guard(claim.account, POSTING, claim.passage) as call:
                 return self._send(claim, call)
         except BreakerOpenError as refusal:
             self._unclaim(claim, str(refusal), retry_after_s=refusal.retry_after_s)
@@ -125,6 +120,12 @@ class Sending:
 
     def _send(self, claim: Claim, call: Call) -> bool:
         """Send under the breaker, and tell `call` what the platform did."""
+        if claim.action == "like" and claim.user_id is None:
+            call.untried()
+            reason = "who the account is on the platform is not known yet"
+            self._unclaim(claim, reason, retry_after_s=IDENTITY_RETRY_S)
+            log.warning("a like waits", intent=claim.intent, reason=reason)
+            return True
         grant = self._fleet.rate_limits.can_make_request(
             claim.endpoint, self._worker_id, "high", account=claim.account
         )
