@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "f167c32e06bae500"
+functions = "914f12050879fb9f"
 
 
 def upgrade() -> None:
