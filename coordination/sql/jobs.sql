@@ -414,6 +414,9 @@ BEGIN
     PERFORM fleet.require_incarnation(incarnation);
     SELECT min(j.run_at) INTO due FROM fleet.jobs j
     WHERE j.kind = next_job_in_s.kind AND j.state <> 'running' AND j.waits_for = '{}' AND j.run_at > fleet.now();
+    IF due IS NULL THEN
+        RETURN NULL;
+    END IF;
     RETURN greatest(0, extract(epoch FROM due - fleet.now())) / coalesce((SELECT c.rate FROM fleet.clock c), 1);
 END $$;
 
