@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "f9661e743f4118dd"
+functions = "01ddd2bf6e1db876"
 
 
 def upgrade() -> None:
