@@ -51,9 +51,10 @@ BEGIN
         THEN worth_s * least(100, greatest(0, (origin->>'score')::numeric))::double precision / 100 ELSE 0 END);
 END $$;
 
--- The next due intent, claimed, with the lock on its content: one transaction, one content. and what the breaker of posting says to it: {"intent": null}
--- when none is due. The -- oldest goes first; where the account has an interval to keep, its contents compete, and a better score is worth so much time.
--- One whose interval is not over, whose content is held, or for whose content somebody stands in line before it, is passed over.
+-- The next due intent, claimed, with the lock on its content, and what the breaker of posting says to it: one transaction, one content.
+-- {"intent": null} when none is due. The oldest goes first; where the account has an interval to keep, its contents compete, and a
+-- better score is worth so much time. One whose interval is not over, whose content is held, or for whose content somebody stands in
+-- line before it, is passed over.
 CREATE OR REPLACE FUNCTION fleet.claim_intent(
     incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
 ) RETURNS jsonb

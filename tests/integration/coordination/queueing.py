@@ -3,7 +3,7 @@
 import heapq
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from coordination import Fleet
 from coordination.engagement import Priority
@@ -55,7 +55,8 @@ def run(
 ) -> Day:
     """Let them ask until then; each request is settled `latency_s` after its grant."""
     day = Day()
-    now_s = 0.0
+    began = datetime.now(tz=UTC)
+    moved_s = 0.0
     events: list[tuple[float, int, int, str | None]] = []
     wanted_since: dict[int, float] = {}
     for number, asker in enumerate(askers):
@@ -64,9 +65,10 @@ def run(
     with database.owner() as owner:
         while events and events[0][0] < until_s:
             at_s, _, number, grant_id = heapq.heappop(events)
-            if at_s > now_s:
-                owner.execute("SELECT fleet.move_clock(make_interval(secs => %s), 0.001)", (at_s - now_s,))
-                now_s = at_s
+            elapsed_s = (datetime.now(tz=UTC) - began).total_seconds() + moved_s
+            if at_s > elapsed_s:
+                owner.execute("SELECT fleet.move_clock(make_interval(secs => %s))", (at_s - elapsed_s,))
+                moved_s += at_s - elapsed_s
             asker = askers[number]
             order += 1
             if grant_id is not None:

@@ -50,7 +50,6 @@ def test_equal_workers_share_a_log_equally_and_leave_nothing_i9_i14(
     askers = [Asker(name=f"worker/{n}", begins_s=n * 0.01) for n in range(16)]
     day = run(fleet_database, fleet, askers, endpoint="search_tweets", until_s=1500)
     made = day.between(300, 1500)
-    print(day.asked, sorted(made.values()), sum(made.values()))
     assert most_granted(owner, 300) == 90
     assert sum(made.values()) >= 0.98 * 4 * 90
     fair = sum(made.values()) / 16
@@ -61,12 +60,11 @@ def test_shares_are_weighted_by_priority_and_nobody_starves_i14(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
 ) -> None:
     configure(console, "search_tweets", (90, 300))
-    day = run(fleet_database, fleet, each_priority(4), endpoint="search_tweets", until_s=1800)
-    made = by_priority(day.between(300, 1800))
+    day = run(fleet_database, fleet, each_priority(4), endpoint="search_tweets", until_s=1500)
+    made = by_priority(day.between(300, 1500))
     total = sum(made.values())
-    print(day.asked, made, total)
     assert most_granted(owner, 300) == 90
-    assert total >= 0.98 * 5 * 90
+    assert total >= 0.98 * 4 * 90
     for weight, priority in enumerate(PRIORITIES, 1):
         assert made[priority] == pytest.approx(total * weight / 10, rel=0.06)
 
@@ -84,7 +82,6 @@ def test_gcra_spreads_shares_and_never_exceeds_the_limit_i9_i14(
     )
     made = by_priority(day.between(400, 4000))
     total = sum(made.values())
-    print(day.asked, made, total, {a.name: round(max(a.waits_s)) for a in askers})
     assert 0.98 * 900 <= most_granted(owner, 3600) <= 900
     assert total >= 0.98 * 900
     for weight, priority in enumerate(PRIORITIES, 1):
