@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "8797c15aa5f14120"
+functions = "d61dab1a03482869"
 
 
 def upgrade() -> None:
