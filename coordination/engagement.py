@@ -13,7 +13,7 @@ from coordination.session import Session
 
 LockType = Literal["quote", "reply", "like", "analysis", "post", "follow"]
 Priority = Literal["low", "medium", "high", "critical"]
-Scope = Literal["fleet", "account"]
+Scope = Literal["fleet", "account", "act"]
 Reason = Literal["held", "line", "interval", "recent_engagement", "timed_out", "gone"]
 
 COORDINATOR: Final = "coordination"
@@ -178,7 +178,9 @@ class Engagement:
             duration_minutes: how long the lease lasts, in real minutes.
             priority: with ageing and the score it makes the order of the line.
             wait_s: real seconds to stand in line for what is held, or whose turn has not come.
-            scope: `fleet` keeps everybody from the content, `account` those who act for the same account.
+            scope: `fleet` keeps everybody from the content, `account` those who act for the same account,
+                "default" where none is named. `act` is for deciding about an act of the account: as the
+                ledger will lock it, and without the interval, which the send keeps.
             account: on whose behalf: its interval between engagements is kept.
             score: what the content is worth, from 0 to 100: the best is worth a step of priority.
             intent: the act that asks: its own history and state don't count.

@@ -178,11 +178,11 @@ BEGIN
     IF wait_s IS NULL OR NOT (wait_s >= 0 AND wait_s <= 86400) THEN
         PERFORM fleet.refuse('wait_s', wait_s::text, 'from 0 to 86400 seconds');
     END IF;
-    IF scope IS NULL OR scope NOT IN ('fleet', 'account') THEN
-        PERFORM fleet.refuse('scope', scope, 'fleet or account');
+    IF scope IS NULL OR scope NOT IN ('fleet', 'account', 'act') THEN
+        PERFORM fleet.refuse('scope', scope, 'fleet, account or act');
     END IF;
-    IF scope = 'account' AND account IS NULL THEN
-        PERFORM fleet.refuse('account', NULL, 'the account that the lock is for');
+    IF scope = 'act' AND account IS NULL THEN
+        PERFORM fleet.refuse('account', NULL, 'the account whose act it is');
     END IF;
     IF account IS NOT NULL THEN
         PERFORM fleet.require_account(account);
@@ -192,7 +192,8 @@ BEGIN
     END IF;
 END $$;
 
--- Asks for the content: the lease, or why not. With wait_s > 0 a request that only has to wait gets a place in the line (its
+-- Asks for the content: the lease, or why not. Its scope: the fleet's, the account's ("default" where none is named), or that of an
+-- act of the account, to decide about it: as the ledger will lock it, and without an interval, which the send keeps. With wait_s > 0 a request that only has to wait gets a place in the line (its
 -- `waiter`, for poll_lock). Waits only for the content's mutex (microseconds), never for its holder; what a living holder has is
 -- refused without the mutex. One commit, flushed when granted.
 CREATE OR REPLACE FUNCTION fleet.request_lock(
@@ -209,10 +210,12 @@ BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM fleet.priority_rank(priority);
+    account := CASE WHEN scope = 'account' THEN coalesce(account, 'default') ELSE account END;
     PERFORM fleet.check_lock_request(tweet_id, worker_id, lock_type, duration_minutes, wait_s, scope, account, score);
     PERFORM set_config('synchronous_commit', 'off', true);
     ask := fleet.ask_for_lock(tweet_id, incarnation, worker_id, lock_type, make_interval(secs => duration_minutes * 60), priority,
-        CASE scope WHEN 'account' THEN account ELSE '' END, account, score, besides);
+        CASE scope WHEN 'account' THEN account WHEN 'act' THEN fleet.act_scope(account) ELSE '' END,
+        CASE WHEN scope <> 'act' THEN account END, score, besides);
     IF wait_s = 0 THEN
         SELECT * INTO lease FROM fleet.engagement_locks l
         WHERE l.content = ask.content AND l.scope = ask.scope AND l.lease_expires_at > clock_timestamp();

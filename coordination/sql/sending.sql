@@ -123,6 +123,9 @@ BEGIN
         END IF;
     END IF;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', candidate.content));
+    IF spaced THEN  -- before the intent, as everywhere: the grant would ask for it afterwards
+        PERFORM 1 FROM fleet.accounts a WHERE a.name = claim_intent.account FOR UPDATE;
+    END IF;
     SELECT * INTO candidate FROM fleet.intents i WHERE i.id = candidate.id AND i.state = 'ready' FOR UPDATE;
     IF NOT FOUND THEN
         RETURN jsonb_build_object('intent', NULL, 'blocked', 'another poster was faster');

@@ -148,8 +148,9 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.escalate_wait(standing fleet.lock_waiters) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    waited_s double precision := extract(epoch FROM clock_timestamp() - standing.waits_since);
+    waited_s double precision;
 BEGIN
+    waited_s := extract(epoch FROM clock_timestamp() - standing.waits_since);
     IF standing.escalated_at IS NOT NULL OR waited_s < fleet.setting_number('engagement_escalation_s', 60) THEN
         RETURN false;
     END IF;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "96330b960e68a4f4"
+functions = "aedf938a4e7ad393"
 
 
 def upgrade() -> None:

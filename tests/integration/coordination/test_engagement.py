@@ -193,7 +193,7 @@ def test_bad_parameters_are_refused_by_name(fleet: Fleet) -> None:
         (("1", "w", "quote"), {"wait_s": float("nan")}, "wait_s", "NaN"),
         (("1", "w", "quote"), {"wait_s": float("inf")}, "wait_s", "Infinity"),
         (("1", "w", "quote"), {"scope": "galaxy"}, "scope", "galaxy"),
-        (("1", "w", "quote"), {"scope": "account"}, "account", None),
+        (("1", "w", "quote"), {"scope": "act"}, "account", None),
         (("1", "w", "quote"), {"account": "nobody"}, "account", "nobody"),
         (("1", "w", "quote"), {"score": 101}, "score", "101"),
         (("1", "w", "quote"), {"score": float("nan")}, "score", "NaN"),

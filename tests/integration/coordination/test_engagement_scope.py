@@ -88,6 +88,32 @@ def test_an_accounts_window_is_its_own(fleet: Fleet, owner: Owner) -> None:
     assert not fleet.engagement.has_recent_engagement("1", account="default")
 
 
+def test_an_account_that_is_not_named_is_the_default(fleet_database: FleetDatabase, fleet: Fleet) -> None:
+    assert reason(ask(fleet, "1", scope="account")) == "granted"
+    with fleet_database.connect("other") as other:
+        assert reason(ask(other, "1", scope="account", account="default")) == "held"
+        assert reason(ask(other, "1", scope="account", account="sandbox")) == "granted"
+
+
+def test_who_decides_about_an_act_locks_as_the_ledger_will_and_keeps_no_interval(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    set_setting(console, "engagement_interval_s", INTERVAL_S, actor="me", reason="test")
+    engaged(owner, "0", "sandbox")
+    engaged(owner, "1", "default")
+    assert reason(ask(fleet, "1", scope="act", account="sandbox")) == "recent_engagement"
+    lease = ask(fleet, "2", scope="act", account="sandbox")
+    assert isinstance(lease, Lease)
+    with fleet_database.connect("other") as other:
+        assert reason(ask(other, "2", scope="act", account="default")) == "held"
+        set_setting(console, "engagement_per_account", 1, actor="me", reason="test")
+        assert reason(ask(other, "1", scope="act", account="sandbox")) == "granted"
+        assert reason(ask(other, "2", scope="act", account="default")) == "held", "of the whole fleet"
+        fleet.engagement.release_lock(lease)
+        assert reason(ask(other, "2", scope="act", account="default")) == "granted"
+        assert reason(ask(fleet, "2", scope="act", account="sandbox")) == "granted"
+
+
 def test_who_lost_the_lock_to_another_scope_writes_nothing_i3(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
