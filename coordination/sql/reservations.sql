@@ -73,6 +73,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     granted fleet.reservations;
     waited_s double precision := extract(epoch FROM pool.measured_at - asked.asked_at);
+    weight double precision;
 BEGIN
     INSERT INTO fleet.reservations (id, resource_type, resource_id, units, need, incarnation, worker_id, priority, reserved_at,
         lease_expires_at, waited_s, estimated_s)
@@ -87,10 +88,11 @@ BEGIN
         pool.waits := pool.waits + 1;
         pool.wait_s := pool.wait_s + waited_s;
         pool.longest_wait_s := greatest(pool.longest_wait_s, waited_s);
-        -- A tenth of what this wait says: one odd wait moves the next estimates by little.
+        -- Waits that overlap say the same: each moves the next estimates by little.
         IF asked.reckoned_s > 0.01 THEN
-            pool.wait_factor := greatest(0.1, least(10, pool.wait_factor ^ 0.9
-                * greatest(0.1, least(10, waited_s / asked.reckoned_s)) ^ 0.1));
+            weight := greatest(0.02, 1.0 / (pool.waits + 10));
+            pool.wait_factor := greatest(0.1, least(10, pool.wait_factor ^ (1 - weight)
+                * greatest(0.1, least(10, waited_s / asked.reckoned_s)) ^ weight));
         END IF;
     END IF;
     PERFORM fleet.keep_pool(pool);
@@ -159,6 +161,9 @@ BEGIN
     pool.conflicts := pool.conflicts + 1;
     asked.reckoned_s := fleet.reckon_wait(pool, before.units + asked.units - greatest(0, room), real);
     asked.estimated_s := asked.reckoned_s * pool.wait_factor;
+    IF pool.hold_s IS NULL THEN
+        asked.reckoned_s := NULL;  -- reckoned from leases: no measure of how well it is reckoned
+    END IF;
     IF wait_s > 0 AND (SELECT count(*) FROM fleet.reservation_queue q WHERE q.resource_type = asked.resource_type
         AND q.resource_id = asked.resource_id AND q.waits) >= pool.queue_bound THEN
         pool.overflows := pool.overflows + 1;
@@ -228,6 +233,7 @@ DECLARE
     held fleet.reservations;
     pool fleet.pools;
     held_s double precision;
+    share double precision;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -241,7 +247,9 @@ BEGIN
         RETURN fleet.note_late(incarnation, reservation_id);
     END IF;
     held_s := extract(epoch FROM pool.measured_at - held.reserved_at);
-    pool.hold_s := coalesce(pool.hold_s * 0.9 + held_s * 0.1, held_s);
+    -- The mean of all at first, of the last thirty or so later on.
+    share := greatest(0.03, 1.0 / greatest(1, pool.granted - pool.reserved));
+    pool.hold_s := coalesce(pool.hold_s * (1 - share) + held_s * share, held_s);
     pool.reserved := pool.reserved - held.units;
     PERFORM fleet.keep_pool(pool);
     RETURN jsonb_build_object('lost', false, 'released', true, 'wake', fleet.next_in_line(pool));

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "459a6d01123991fb"
+functions = "341cf7cdda04efbe"
 
 
 def upgrade() -> None:
