@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "341cf7cdda04efbe"
+functions = "8e875df80982278d"
 
 
 def upgrade() -> None:

@@ -25,14 +25,14 @@ class Line:
 
     def ask(self, worker: str, priority: str = "medium", units: int = 1, **options: Any) -> dict[str, Any]:
         """Ask for units, waiting for an hour where it says nothing else."""
+        asked: dict[str, Any] = {"units": units, "wait_s": 3600, "duration_minutes": 600, **options}
         answer = self._fleet.session.call(
             "reserve_resource",
             resource_type=self._type,
             resource_id=self._id,
             worker_id=worker,
             priority=priority,
-            units=units,
-            **{"wait_s": 3600, "duration_minutes": 600, **options},
+            **asked,
         )
         self._owner.execute(
             "UPDATE fleet.reservation_queue SET poll_by = 'infinity' WHERE waits AND poll_by < 'infinity'"
