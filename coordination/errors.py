@@ -65,7 +65,7 @@ class ReservationLostError(LockLostError):
     """Units of a pool that are not one's own any more, or never were.
 
     Attributes:
-        why: `released` (already), `expired` (its lease was over), `holder_died` (its process lost its
+        why: `released` or `used_up` (already), `expired` (its lease was over), `holder_died` (its process lost its
             session), `not_yours`, or `unknown`: never granted, or swept long ago.
     """
 

@@ -12,7 +12,7 @@ DECLARE
             "configure_rate_limit", "can_make_request", "record_usage", "release_grant", "get_remaining_capacity",
             "get_system_status",
             "reserve_resource", "renew_reservation", "release_resource", "check_availability", "poll_reservation", "leave_line",
-            "wake_waiters", "tidy_pools", "adjust_capacity", "get_pool_status",
+            "wake_waiters", "reserve_api_quota", "use_api_quota", "tidy_pools", "adjust_capacity", "get_pool_status",
             "send_message", "broadcast_message", "claim_messages", "acknowledge_message", "reject_message",
             "route_messages", "expire_messages",
             "enqueue_job", "claim_jobs", "complete_job", "fail_job", "snooze_job", "cancel_job", "replay_job",

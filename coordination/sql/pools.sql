@@ -208,7 +208,7 @@ BEGIN
         'wake', fleet.next_in_line(pool));
 END $$;
 
--- Every pool, or those of a type, or one: capacity, use, queue, waits and what went wrong. Locks nothing; reads each pool's
+-- Every pool, or those of a type, or one: capacity, use, queue, waits and what went wrong; the rate limiter's pools too. Locks nothing; reads each pool's
 -- queue and its last waits.
 CREATE OR REPLACE FUNCTION fleet.get_pool_status(incarnation uuid, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL)
 RETURNS jsonb
@@ -241,5 +241,7 @@ BEGIN
                     WHERE r.resource_type = p.resource_type AND r.resource_id = p.resource_id AND r.estimated_s IS NOT NULL
                       AND r.waited_s > 0 ORDER BY r.id DESC LIMIT 200) l) e
         WHERE (get_pool_status.resource_type IS NULL OR p.resource_type = get_pool_status.resource_type)
-          AND (get_pool_status.resource_id IS NULL OR p.resource_id = get_pool_status.resource_id)), '[]');
+          AND (get_pool_status.resource_id IS NULL OR p.resource_id = get_pool_status.resource_id)), '[]')
+        || CASE WHEN coalesce(resource_type, 'api_quota') = 'api_quota' THEN fleet.describe_api_pools(incarnation, resource_id)
+            ELSE '[]' END;
 END $$;

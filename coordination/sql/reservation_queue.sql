@@ -260,7 +260,7 @@ BEGIN
 END $$;
 
 -- The coordinator's care for pools, each under its row, by key, passing over those in use: holders that outstayed or died, waiters
--- whose time is over, those that wait long, pools that nobody uses. Up to n pools. Gives what was done and whom to wake.
+-- whose time is over, those that wait long, quotas that nobody holds any more, pools that nobody uses. Up to n pools. Gives what was done and whom to wake.
 CREATE OR REPLACE FUNCTION fleet.tidy_pools(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -332,6 +332,6 @@ BEGIN
         pool.measured_at := real;
         PERFORM fleet.keep_pool(pool);
     END LOOP;
-    RETURN jsonb_build_object('expired', done_expired, 'recovered', done_recovered, 'time_outs', done_time_outs,
+    RETURN jsonb_build_object('quotas', fleet.end_lost_quotas(NULL, NULL, tidy_pools.incarnation), 'expired', done_expired, 'recovered', done_recovered, 'time_outs', done_time_outs,
         'escalated', done_escalated, 'dropped', dropped, 'wake', woken);
 END $$;

@@ -110,7 +110,8 @@ BEGIN
             WHERE p.resource_type = held.resource_type AND p.resource_id = held.resource_id)));
 END $$;
 
--- Asks for units of a pool: a reservation, or why not; with wait_s a place in the line, to be polled. Takes the pool's row, never
+-- Asks for units of a pool: a reservation, or why not; with wait_s a place in the line, to be polled. An api_quota's resource_id is
+-- an operation or endpoint, with @ and an account's name where it is not the default's; see reserve_api_quota. Takes the pool's row, never
 -- waits for a holder. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.reserve_resource(
     incarnation uuid, resource_type text, resource_id text, worker_id text, priority text DEFAULT 'medium',
@@ -130,6 +131,13 @@ BEGIN
     asked.rank := fleet.priority_rank(priority);
     PERFORM fleet.require_resource(resource_type, resource_id, kind);
     PERFORM fleet.check_reservation(worker_id, duration_minutes, units, wait_s, need);
+    IF resource_type = 'api_quota' THEN
+        IF wait_s > 0 THEN
+            PERFORM fleet.refuse('wait_s', wait_s::text, '0 for api_quota: the answer says when to ask again');
+        END IF;
+        RETURN fleet.reserve_api_quota(incarnation, worker_id, split_part(resource_id, '@', 1), units, priority,
+            coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), duration_minutes);
+    END IF;
     pool := fleet.hold_pool(resource_type, resource_id, kind);
     real := pool.measured_at;
     IF reserve_resource.units > pool.max_capacity THEN
@@ -241,6 +249,14 @@ BEGIN
     IF NOT FOUND OR held.incarnation <> release_resource.incarnation OR held.ended_at IS NOT NULL THEN
         RETURN fleet.note_late(incarnation, reservation_id);
     END IF;
+    IF held.resource_type = 'api_quota' THEN
+        SELECT * INTO held FROM fleet.reservations r WHERE r.id = held.id AND r.ended_at IS NULL FOR UPDATE;
+        IF NOT FOUND THEN
+            RETURN fleet.note_late(incarnation, reservation_id);
+        END IF;
+        PERFORM fleet.end_quota(held, 'released');
+        RETURN jsonb_build_object('lost', false, 'released', true);
+    END IF;
     pool := fleet.hold_pool(held.resource_type, held.resource_id, NULL);
     UPDATE fleet.reservations r SET ended_at = pool.measured_at, end_reason = 'released' WHERE r.id = held.id AND r.ended_at IS NULL;
     IF NOT FOUND THEN
@@ -276,6 +292,10 @@ BEGIN
     PERFORM fleet.require_resource(resource_type, coalesce(resource_id, '-'), NULL);
     PERFORM fleet.check_reservation(worker_id, 1, units, 0, 1);
     asked.rank := fleet.priority_rank(priority);
+    IF resource_type = 'api_quota' AND resource_id IS NOT NULL THEN
+        RETURN fleet.check_quota(incarnation, split_part(resource_id, '@', 1),
+            coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), units);
+    END IF;
     asked.id := 9223372036854775807;
     asked.units := units;
     asked.need := 1;

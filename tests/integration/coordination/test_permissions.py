@@ -28,7 +28,7 @@ NAMED = {
         note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
         close_silent_incarnations is_dead report_alert withdraw_alert
         reserve_resource renew_reservation release_resource check_availability poll_reservation leave_line
-        wake_waiters tidy_pools adjust_capacity get_pool_status
+        wake_waiters reserve_api_quota use_api_quota tidy_pools adjust_capacity get_pool_status
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
@@ -173,6 +173,7 @@ DECIDING = """
     begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
     confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
     reserve_resource renew_reservation release_resource poll_reservation leave_line tidy_pools adjust_capacity
+    reserve_api_quota use_api_quota
     """
 WAITING = DECIDING.split()
 PERSONS = {"request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint"}

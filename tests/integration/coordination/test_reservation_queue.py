@@ -208,7 +208,7 @@ def test_the_coordinators_look_frees_ends_and_drops(
     assert (tidied.expired, tidied.recovered, tidied.time_outs) == (1, 1, 1)
     assert line.served(gone, asked) == [1]
     assert fleet.reservations.tidy() == type(tidied)(
-        expired=0, recovered=0, time_outs=0, escalated=0, dropped=0
+        quotas=0, expired=0, recovered=0, time_outs=0, escalated=0, dropped=0
     )
     let_pass(owner, 601)
     assert fleet.reservations.tidy().dropped == 1  # the one that was made at first use, and stands empty
