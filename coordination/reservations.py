@@ -182,7 +182,7 @@ class Reservations:
         self._wake(answer)
         if answer.get("waits"):
             answer = wait_for_turn(
-                self._session, answer["ticket"], poll="poll_reservation", leave="leave_line", wake=self._wake
+                self._session, answer["ticket"], poll="poll_reservation", leave="leave_queue", wake=self._wake
             )
         return _found(answer)
 

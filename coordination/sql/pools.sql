@@ -159,7 +159,7 @@ BEGIN
     PERFORM fleet.keep_pool(pool);
     PERFORM fleet.write_audit(actor, 'configure_pool', pool.resource_type || ' ' || pool.resource_id, configure_pool.reason,
         jsonb_build_object('before', before, 'after', fleet.describe_pool(pool)));
-    RETURN fleet.describe_pool(pool) || jsonb_build_object('wake', fleet.next_in_line(pool));
+    RETURN fleet.describe_pool(pool) || jsonb_build_object('wake', fleet.next_for_room(pool));
 END $$;
 
 -- What of a pool a person sets. Locks nothing.
@@ -205,7 +205,7 @@ BEGIN
             pool.resource_type, pool.resource_id, pool.capacity, before, round(adjust_capacity.load::numeric, 2)));
     END IF;
     RETURN jsonb_build_object('capacity', pool.capacity, 'before', before, 'reserved', pool.reserved,
-        'wake', fleet.next_in_line(pool));
+        'wake', fleet.next_for_room(pool));
 END $$;
 
 -- Every pool, or those of a type, or one: capacity, use, queue, waits and what went wrong; the rate limiter's pools too. Locks nothing; reads each pool's

@@ -6,13 +6,13 @@
 CREATE OR REPLACE FUNCTION fleet.quota_endpoint(operation_type text) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    endpoint text := CASE operation_type WHEN 'tweet' THEN 'post_tweet' WHEN 'api_tweets' THEN 'post_tweet'
+    named text := CASE operation_type WHEN 'tweet' THEN 'post_tweet' WHEN 'api_tweets' THEN 'post_tweet'
         WHEN 'search' THEN 'search_tweets' WHEN 'fetch' THEN 'fetch_mentions' ELSE operation_type END;
 BEGIN
-    IF NOT EXISTS (SELECT 1 FROM fleet.rate_limits r WHERE r.endpoint = quota_endpoint.endpoint AND r.kind = 'endpoint') THEN
+    IF NOT EXISTS (SELECT 1 FROM fleet.rate_limits r WHERE r.endpoint = named AND r.kind = 'endpoint') THEN
         PERFORM fleet.refuse('operation_type', operation_type, 'tweet, search, fetch, or an endpoint with a configured limit');
     END IF;
-    RETURN endpoint;
+    RETURN named;
 END $$;
 
 -- Sets n requests of an operation (tweet, search, fetch) or endpoint aside, all or none; says when to ask again where it can't.
@@ -23,10 +23,11 @@ CREATE OR REPLACE FUNCTION fleet.reserve_api_quota(
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
-    endpoint text;
+    named text;
     answer jsonb;
     held fleet.reservations;
     real timestamptz;
+    most integer;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -35,13 +36,21 @@ BEGIN
         PERFORM fleet.refuse('estimated_requests', estimated_requests::text, 'a whole number from 1 to 1000000');
     END IF;
     PERFORM fleet.check_reservation(worker_id, duration_minutes, 1, 0, 1);
-    endpoint := fleet.quota_endpoint(operation_type);
+    named := fleet.quota_endpoint(operation_type);
     PERFORM fleet.require_quota_account(account);
-    answer := fleet.grant_units(incarnation, endpoint, worker_id, estimated_requests, priority, account);
-    IF NOT (answer->>'allowed')::boolean AND fleet.end_lost_quotas(account, endpoint, incarnation) > 0 THEN
-        answer := fleet.grant_units(incarnation, endpoint, worker_id, estimated_requests, priority, account);
+    answer := fleet.grant_units(incarnation, named, worker_id, estimated_requests, priority, account);
+    IF NOT (answer->>'allowed')::boolean AND fleet.end_lost_quotas(account, named, incarnation) > 0 THEN
+        answer := fleet.grant_units(incarnation, named, worker_id, estimated_requests, priority, account);
     END IF;
     IF NOT (answer->>'allowed')::boolean THEN
+        -- What no window ever grants at once is no matter of waiting: a spread window gives a burst at most.
+        SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END) INTO most
+        FROM fleet.rate_limits r, unnest(r.limits, r.burst, r.spacing_us) w (requests, burst, spacing_us)
+        WHERE r.account = reserve_api_quota.account AND (r.endpoint = named
+            OR r.kind = 'pool' AND (r.members = '{*}' OR named = ANY (r.members)));
+        IF estimated_requests > most THEN
+            PERFORM fleet.refuse('estimated_requests', estimated_requests::text, 'at most ' || most || ' at a time of this endpoint');
+        END IF;
         RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'no_quota', 'why', answer->>'reason',
             'retry_after_seconds', answer->'retry_after_seconds');
     END IF;
@@ -50,7 +59,7 @@ BEGIN
     real := clock_timestamp();
     INSERT INTO fleet.reservations (id, resource_type, resource_id, units, need, incarnation, worker_id, priority, reserved_at,
         lease_expires_at, account, grant_id)
-    VALUES (nextval('fleet.fencing_token'), 'api_quota', endpoint, estimated_requests, 1, reserve_api_quota.incarnation,
+    VALUES (nextval('fleet.fencing_token'), 'api_quota', named, estimated_requests, 1, reserve_api_quota.incarnation,
         reserve_api_quota.worker_id, reserve_api_quota.priority, real, real + make_interval(secs => duration_minutes * 60),
         reserve_api_quota.account, (answer->>'grant_id')::bigint)
     RETURNING * INTO held;
@@ -128,16 +137,16 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.check_quota(incarnation uuid, operation_type text, account text, units integer) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    endpoint text := fleet.quota_endpoint(operation_type);
+    named text := fleet.quota_endpoint(operation_type);
     found jsonb;
     tightest jsonb;
     waiting bigint;
 BEGIN
     FOR found IN
         SELECT w FROM (
-            SELECT check_quota.endpoint AS name UNION ALL
+            SELECT named AS name UNION ALL
             SELECT DISTINCT r.endpoint FROM fleet.rate_limits r WHERE r.kind = 'pool' AND r.account IN (check_quota.account, '*')
-              AND (r.members = '{*}' OR check_quota.endpoint = ANY (r.members))) n,
+              AND (r.members = '{*}' OR named = ANY (r.members))) n,
             LATERAL jsonb_array_elements(fleet.get_remaining_capacity(incarnation, n.name, account)->'windows') w
     LOOP
         IF tightest IS NULL OR (found->>'remaining')::integer < (tightest->>'remaining')::integer THEN
@@ -145,11 +154,11 @@ BEGIN
         END IF;
     END LOOP;
     IF (tightest->>'remaining')::integer >= units THEN
-        RETURN jsonb_build_object('available', true, 'resource_id', endpoint);
+        RETURN jsonb_build_object('available', true, 'resource_id', named);
     END IF;
-    SELECT count(*) INTO waiting FROM fleet.rate_demands d WHERE d.account = check_quota.account AND d.endpoint = check_quota.endpoint
+    SELECT count(*) INTO waiting FROM fleet.rate_demands d WHERE d.account = check_quota.account AND d.endpoint = named
         AND d.waiting AND d.keep_until > fleet.now();
-    RETURN jsonb_build_object('available', false, 'resource_id', endpoint, 'queue_position', waiting + 1,
+    RETURN jsonb_build_object('available', false, 'resource_id', named, 'queue_position', waiting + 1,
         'estimated_wait_minutes', round(greatest(0, extract(epoch FROM (tightest->>'resets_at')::timestamptz - fleet.now()) / 60)::numeric, 6));
 END $$;
 

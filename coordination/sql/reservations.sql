@@ -106,7 +106,7 @@ BEGIN
     RETURN jsonb_build_object('granted', true, 'reservation_id', held.id::text, 'resource_type', held.resource_type,
         'resource_id', held.resource_id, 'worker_id', held.worker_id, 'priority', held.priority, 'units', held.units,
         'reserved_at', held.reserved_at, 'lease_expires_at', held.lease_expires_at, 'waited_s', coalesce(held.waited_s, 0),
-        'wake', fleet.next_in_line((SELECT p FROM fleet.pools p
+        'wake', fleet.next_for_room((SELECT p FROM fleet.pools p
             WHERE p.resource_type = held.resource_type AND p.resource_id = held.resource_id)));
 END $$;
 
@@ -177,7 +177,7 @@ BEGIN
         pool.overflows := pool.overflows + 1;
         PERFORM fleet.keep_pool(pool);
         RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'overflow', 'queue_bound', pool.queue_bound,
-            'wake', fleet.next_in_line(pool));
+            'wake', fleet.next_for_room(pool));
     END IF;
     asked.waits := wait_s > 0;
     IF asked.waits OR pool.strategy <> 'priority' THEN
@@ -195,7 +195,7 @@ BEGIN
     RETURN jsonb_build_object('granted', false, 'waits', asked.waits,
         'reason', CASE WHEN asked.waits THEN 'waiting' WHEN room >= asked.units THEN 'others_wait' ELSE 'no_room' END,
         'ticket', CASE WHEN asked.waits THEN asked.id::text END, 'queue_position', before.requests + 1,
-        'estimated_wait_minutes', round((asked.estimated_s / 60)::numeric, 6), 'wake', fleet.next_in_line(pool));
+        'estimated_wait_minutes', round((asked.estimated_s / 60)::numeric, 6), 'wake', fleet.next_for_room(pool));
 END $$;
 
 -- Why a renewal or a release found nothing to change; counted on its pool. Takes the pool's row.
@@ -268,7 +268,7 @@ BEGIN
     pool.hold_s := coalesce(pool.hold_s * (1 - share) + held_s * share, held_s);
     pool.reserved := pool.reserved - held.units;
     PERFORM fleet.keep_pool(pool);
-    RETURN jsonb_build_object('lost', false, 'released', true, 'wake', fleet.next_in_line(pool));
+    RETURN jsonb_build_object('lost', false, 'released', true, 'wake', fleet.next_for_room(pool));
 END $$;
 
 -- Whether so many units could be had now, else the place that a request would get and its likely wait; without a resource_id that of

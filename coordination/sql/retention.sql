@@ -7,7 +7,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     -- What "over" means for each kind; $1 is the time before which it goes.
     over constant jsonb := '{
-        "rate_grants": "settled_at IS NOT NULL AND frees_at < $1 AND (account, endpoint) IN (SELECT r.account, r.endpoint FROM fleet.rate_limits r)",
+        "rate_grants": "frees_at < least($1, $2 - interval ''1 day'') AND settled_at < $1 AND (account, endpoint) IN (SELECT r.account, r.endpoint FROM fleet.rate_limits r)",
         "engagement_locks": "lease_expires_at < clock_timestamp() - ($2 - $1)",
         "engagements": "engaged_at < $1",
         "events": "at < $1",

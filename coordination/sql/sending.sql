@@ -215,7 +215,8 @@ BEGIN
       AND g.endpoint = fleet.endpoint_of(known.action)
       -- One grant is one request: no other send may stand on it.
       AND NOT EXISTS (SELECT 1 FROM fleet.intents i JOIN fleet.attempts a ON a.intent = i.id AND a.settled_at IS NULL
-          WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id);
+          WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id)
+    FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM fleet.refuse('grant_id', grant_id::text,
             format('an open, unused %s grant of this incarnation for account %s', fleet.endpoint_of(known.action),

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "8e875df80982278d"
+functions = "cff7be33abab37c7"
 
 
 def upgrade() -> None:

@@ -56,7 +56,7 @@ class Line:
 
     def leave(self, asked: dict[str, Any]) -> None:
         """Give the place up."""
-        assert self._fleet.session.call("leave_line", ticket=int(asked["ticket"]))["left"]
+        assert self._fleet.session.call("leave_queue", ticket=int(asked["ticket"]))["left"]
 
     def served(self, *waiting: dict[str, Any]) -> list[int]:
         """Which of these are granted when each polls once; in that order."""

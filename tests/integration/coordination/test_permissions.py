@@ -27,13 +27,14 @@ NAMED = {
         offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
         note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
         close_silent_incarnations is_dead report_alert withdraw_alert
-        reserve_resource renew_reservation release_resource check_availability poll_reservation leave_line
+        reserve_resource renew_reservation release_resource check_availability poll_reservation leave_queue
         wake_waiters reserve_api_quota use_api_quota tidy_pools adjust_capacity get_pool_status
+        configure_rate_windows schedule_request cancel_booking get_worker_allocation get_rate_measures
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
         propose_by_person decide_intent request_command preview_command get_command set_topics
-        configure_rate_limit
+        configure_rate_limit configure_rate_windows get_rate_measures
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
@@ -41,7 +42,7 @@ NAMED = {
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
-        get_policy check_policy
+        get_policy check_policy get_rate_measures
         get_pool_status
         """,
     "fleet_maintainer": """
@@ -163,6 +164,7 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
     assert pure <= {
         "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
         "quote_text", "admits", "why_not",
+        "day_room", "line_key", "conforming", "rate_alert_key", "max_min_shares", "pace", "tell_full",
     }  # fmt: skip
 
 
@@ -172,8 +174,8 @@ DECIDING = """
     claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
     begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
     confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
-    reserve_resource renew_reservation release_resource poll_reservation leave_line tidy_pools adjust_capacity
-    reserve_api_quota use_api_quota
+    reserve_resource renew_reservation release_resource poll_reservation leave_queue tidy_pools
+    adjust_capacity reserve_api_quota use_api_quota
     """
 WAITING = DECIDING.split()
 PERSONS = {"request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint"}

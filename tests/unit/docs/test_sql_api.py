@@ -11,7 +11,7 @@ UNSAID = {
     "enqueue_job", "complete_job", "fail_job", "snooze_job", "cancel_job", "replay_job",
     "start_run", "finish_run", "clear_item",
     "expire_messages",
-    "record_usage", "release_grant",
+    "configure_rate_limit", "release_grant",
 }  # fmt: skip
 
 
