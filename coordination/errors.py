@@ -70,8 +70,8 @@ class ReservationLostError(LockLostError):
     """Units of a pool that are not one's own any more, or never were.
 
     Attributes:
-        why: `released` (already), `expired` (its lease was over), `holder_died` (its process lost its
-            session), `not_yours`, or `unknown`: never granted, or swept long ago.
+        why: `released` or `used_up` (already), `expired` (its lease was over), `holder_died` (its process
+            lost its session), `not_yours`, or `unknown`: never granted, or swept long ago.
     """
 
     def __init__(self, message: str, *, why: str) -> None:

@@ -7,11 +7,13 @@ from typing import Any, Literal, Self
 from coordination.database import Json
 from coordination.engagement import Priority
 from coordination.errors import ReservationLostError
+from coordination.rate_limits import Grant
 from coordination.session import Session
 from coordination.waiting import wait_for_turn
 
 ResourceType = Literal["content", "api_quota", "db_connection", "memory", "cpu", "storage", "conversation"]
-Refusal = Literal["no_room", "others_wait", "overflow", "time_out", "not_waiting"]
+Refusal = Literal["no_room", "others_wait", "overflow", "time_out", "not_waiting", "no_quota"]
+Operation = Literal["tweet", "search", "fetch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +63,16 @@ class Refused:
 
     Attributes:
         reason: `no_room`; `others_wait` before this one; `overflow`, the queue is full; `time_out`, it waited
-            in vain; `not_waiting`, somebody removed it from the queue.
+            in vain; `not_waiting`, somebody removed it from the queue; `no_quota` of the platform's requests.
         queue_position: the place that it would have had, where it is known.
         estimated_wait_minutes: what it would have waited, as far as the present holders let expect.
+        retry_after_seconds: fleet seconds until a quota may be had.
     """
 
     reason: Refusal
     queue_position: int | None = None
     estimated_wait_minutes: float | None = None
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,7 @@ class Availability:
 class Tidied:
     """What a look after the pools did: holders that outstayed or died, waiters out of time or raised."""
 
+    quotas: int
     expired: int
     recovered: int
     time_outs: int
@@ -177,19 +182,76 @@ class Reservations:
         self._wake(answer)
         if answer.get("waits"):
             answer = wait_for_turn(
-                self._session,
-                answer["ticket"],
-                poll="poll_reservation",
-                leave="give_up_ticket",
-                wake=self._wake,
+                self._session, answer["ticket"], poll="poll_reservation", leave="leave_queue", wake=self._wake
             )
-        if answer["granted"]:
-            return Reservation.from_answer(answer)
-        return Refused(
-            reason=answer["reason"],
-            queue_position=answer.get("queue_position"),
-            estimated_wait_minutes=answer.get("estimated_wait_minutes"),
+        return _found(answer)
+
+    def reserve_api_quota(
+        self,
+        worker_id: str,
+        operation_type: Operation | str,
+        estimated_requests: int = 1,
+        *,
+        priority: Priority = "medium",
+        account: str = "default",
+        duration_minutes: float = 30,
+    ) -> Reservation | None:
+        """Set requests to the platform aside, all or none; they are the rate limiter's own units.
+
+        Make each with `use_api_quota`, and give the rest back with `release_resource`.
+
+        Args:
+            worker_id: who asks.
+            operation_type: tweet, search or fetch, or an endpoint of the limiter.
+            estimated_requests: how many.
+            priority: as for a single request.
+            account: whose requests.
+            duration_minutes: after so long, in real time, those that were not made are others'.
+
+        Raises:
+            InvalidValueError: names the parameter and what is allowed.
+        """
+        found = self.request_api_quota(
+            worker_id,
+            operation_type,
+            estimated_requests,
+            priority=priority,
+            account=account,
+            duration_minutes=duration_minutes,
         )
+        return found if isinstance(found, Reservation) else None
+
+    def request_api_quota(
+        self,
+        worker_id: str,
+        operation_type: Operation | str,
+        estimated_requests: int = 1,
+        *,
+        priority: Priority = "medium",
+        account: str = "default",
+        duration_minutes: float = 30,
+    ) -> Reservation | Refused:
+        """Do the same, and say when to ask again where there is none."""
+        answer = self._session.call(
+            "reserve_api_quota",
+            worker_id=worker_id,
+            operation_type=operation_type,
+            estimated_requests=estimated_requests,
+            priority=priority,
+            account=account,
+            duration_minutes=float(duration_minutes),
+        )
+        return _found(answer)
+
+    def use_api_quota(self, quota: Reservation | str) -> Grant:
+        """Take one request out of a quota; settle it with `rate_limits.record_usage`, as any grant.
+
+        Raises:
+            ReservationLostError: it is used up, over or somebody else's; its `why` says which.
+        """
+        answer = self._session.call("use_api_quota", reservation_id=_number(quota))
+        _require_kept(quota, answer)
+        return Grant(**{name: value for name, value in answer.items() if name != "lost"})
 
     def renew(self, reservation: Reservation | str, duration_minutes: float = 30) -> datetime:
         """Prolong a reservation from now on; give the real time of its new end.
@@ -257,6 +319,17 @@ class Reservations:
         # Outside the reservation's own transaction: NOTIFY inside would serialise every commit.
         if answer.get("wake"):
             self._session.call("wake_waiters", tickets=Json(answer["wake"]))
+
+
+def _found(answer: dict[str, Any]) -> Reservation | Refused:
+    if answer["granted"]:
+        return Reservation.from_answer(answer)
+    return Refused(
+        reason=answer["reason"],
+        queue_position=answer.get("queue_position"),
+        estimated_wait_minutes=answer.get("estimated_wait_minutes"),
+        retry_after_seconds=answer.get("retry_after_seconds"),
+    )
 
 
 def _number(reservation: Reservation | str) -> int:

@@ -68,6 +68,8 @@ reservations = Table(
     Column("estimated_s", Double),
     Column("ended_at", MOMENT),
     Column("end_reason", Text),
+    Column("account", Text),
+    Column("grant_id", BigInteger),
     Index(
         "reservations_held",
         "resource_type",

@@ -79,12 +79,12 @@ BEGIN
     RETURN pool;
 END $$;
 
--- Writes back what changed of a pool that is held. One row by key.
+-- Writes back what changed of a pool that is held. What is over a capacity that shrank only ever gets less here. One row by key.
 CREATE OR REPLACE FUNCTION fleet.keep_pool(pool fleet.pools) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE fleet.pools p SET kind = pool.kind, capacity = pool.capacity, min_capacity = pool.min_capacity,
-        max_capacity = pool.max_capacity, reserved = pool.reserved, overhang = greatest(0, pool.reserved - pool.capacity),
+        max_capacity = pool.max_capacity, reserved = pool.reserved, overhang = least(pool.overhang, greatest(0, pool.reserved - pool.capacity)),
         strategy = pool.strategy, queue_bound = pool.queue_bound, ageing_s = pool.ageing_s,
         escalate_after_s = pool.escalate_after_s, alert_after_s = pool.alert_after_s, is_standing = pool.is_standing,
         load = pool.load, hold_s = pool.hold_s, wait_factor = pool.wait_factor, granted = pool.granted, conflicts = pool.conflicts,
@@ -155,10 +155,11 @@ BEGIN
         CASE WHEN pool.min_capacity = pool.max_capacity THEN pool.capacity ELSE pool.min_capacity END), pool.capacity);
     pool.max_capacity := greatest(1, coalesce(configure_pool.max_capacity,
         CASE WHEN (before->>'min_capacity') = (before->>'max_capacity') THEN pool.capacity ELSE pool.max_capacity END), pool.capacity);
+    pool.overhang := greatest(0, pool.reserved - pool.capacity);
     PERFORM fleet.keep_pool(pool);
     PERFORM fleet.write_audit(actor, 'configure_pool', pool.resource_type || ' ' || pool.resource_id, configure_pool.reason,
         jsonb_build_object('before', before, 'after', fleet.describe_pool(pool)));
-    RETURN fleet.describe_pool(pool) || jsonb_build_object('wake', fleet.next_in_line(pool));
+    RETURN fleet.describe_pool(pool) || jsonb_build_object('wake', fleet.next_for_room(pool));
 END $$;
 
 -- What of a pool a person sets. Locks nothing.
@@ -197,16 +198,17 @@ BEGIN
     relief := greatest(0, least(1, (0.95 - adjust_capacity.load) / 0.45));
     pool.load := adjust_capacity.load;
     pool.capacity := pool.min_capacity + round((pool.max_capacity - pool.min_capacity) * relief)::integer;
+    pool.overhang := greatest(0, pool.reserved - pool.capacity);
     PERFORM fleet.keep_pool(pool);
     IF pool.capacity <> before THEN
         PERFORM fleet.emit('info', 'capacity', life.worker || '/' || life.slot, format('the capacity of %s %s is %s, it was %s: load %s',
             pool.resource_type, pool.resource_id, pool.capacity, before, round(adjust_capacity.load::numeric, 2)));
     END IF;
     RETURN jsonb_build_object('capacity', pool.capacity, 'before', before, 'reserved', pool.reserved,
-        'wake', fleet.next_in_line(pool));
+        'wake', fleet.next_for_room(pool));
 END $$;
 
--- Every pool, or those of a type, or one: capacity, use, queue, waits and what went wrong. Locks nothing; reads each pool's
+-- Every pool, or those of a type, or one: capacity, use, queue, waits and what went wrong; the rate limiter's pools too. Locks nothing; reads each pool's
 -- queue and its last waits.
 CREATE OR REPLACE FUNCTION fleet.get_pool_status(incarnation uuid, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL)
 RETURNS jsonb
@@ -239,5 +241,7 @@ BEGIN
                     WHERE r.resource_type = p.resource_type AND r.resource_id = p.resource_id AND r.estimated_s IS NOT NULL
                       AND r.waited_s > 0 ORDER BY r.id DESC LIMIT 200) l) e
         WHERE (get_pool_status.resource_type IS NULL OR p.resource_type = get_pool_status.resource_type)
-          AND (get_pool_status.resource_id IS NULL OR p.resource_id = get_pool_status.resource_id)), '[]');
+          AND (get_pool_status.resource_id IS NULL OR p.resource_id = get_pool_status.resource_id)), '[]')
+        || CASE WHEN coalesce(resource_type, 'api_quota') = 'api_quota' THEN fleet.describe_api_pools(incarnation, resource_id)
+            ELSE '[]' END;
 END $$;

@@ -66,7 +66,7 @@ BEGIN
 END $$;
 
 -- The waiters that the pool's room is enough for, first in line first: whom to wake. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.next_in_line(pool fleet.pools) RETURNS jsonb
+CREATE OR REPLACE FUNCTION fleet.next_for_room(pool fleet.pools) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     real timestamptz := clock_timestamp();
@@ -189,7 +189,7 @@ BEGIN
         DELETE FROM fleet.reservation_queue q WHERE q.id = asked.id;
         pool.time_outs := pool.time_outs + 1;
         PERFORM fleet.keep_pool(pool);
-        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'time_out', 'wake', fleet.next_in_line(pool));
+        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'time_out', 'wake', fleet.next_for_room(pool));
     END IF;
     escalating := CASE WHEN asked.escalated_at IS NULL THEN 1 ELSE 0 END;
     asked := fleet.escalate_waiter(poll_reservation.incarnation, pool, asked);
@@ -241,7 +241,7 @@ BEGIN
 END $$;
 
 -- Who no longer wants to wait leaves the line. Takes the pool's row; gives whom to wake.
-CREATE OR REPLACE FUNCTION fleet.give_up_ticket(incarnation uuid, ticket bigint) RETURNS jsonb
+CREATE OR REPLACE FUNCTION fleet.leave_queue(incarnation uuid, ticket bigint) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     asked fleet.reservation_queue;
@@ -249,18 +249,18 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
-    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = ticket AND q.incarnation = give_up_ticket.incarnation;
+    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = ticket AND q.incarnation = leave_queue.incarnation;
     IF NOT FOUND THEN
         RETURN jsonb_build_object('left', false);
     END IF;
     pool := fleet.hold_pool(asked.resource_type, asked.resource_id, NULL);
     DELETE FROM fleet.reservation_queue q WHERE q.id = ticket;
     PERFORM fleet.keep_pool(pool);
-    RETURN jsonb_build_object('left', true, 'wake', fleet.next_in_line(pool));
+    RETURN jsonb_build_object('left', true, 'wake', fleet.next_for_room(pool));
 END $$;
 
 -- The coordinator's care for pools, each under its row, by key, passing over those in use: holders that outstayed or died, waiters
--- whose time is over, those that wait long, pools that nobody uses. Up to n pools. Gives what was done and whom to wake.
+-- whose time is over, those that wait long, quotas that nobody holds any more, pools that nobody uses. Up to n pools. Gives what was done and whom to wake.
 CREATE OR REPLACE FUNCTION fleet.tidy_pools(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -319,7 +319,7 @@ BEGIN
         done_recovered := done_recovered + pool.recovered - seen.recovered;
         done_time_outs := done_time_outs + pool.time_outs - seen.time_outs;
         done_escalated := done_escalated + pool.escalated - seen.escalated;
-        woken := woken || fleet.next_in_line(pool);
+        woken := woken || fleet.next_for_room(pool);
         IF NOT pool.is_standing AND pool.reserved = 0 AND NOT EXISTS (SELECT 1 FROM fleet.reservation_queue q
             WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id) THEN
             DELETE FROM fleet.pools p WHERE p.resource_type = pool.resource_type AND p.resource_id = pool.resource_id
@@ -332,6 +332,6 @@ BEGIN
         pool.measured_at := real;
         PERFORM fleet.keep_pool(pool);
     END LOOP;
-    RETURN jsonb_build_object('expired', done_expired, 'recovered', done_recovered, 'time_outs', done_time_outs,
+    RETURN jsonb_build_object('quotas', fleet.end_lost_quotas(NULL, NULL, tidy_pools.incarnation), 'expired', done_expired, 'recovered', done_recovered, 'time_outs', done_time_outs,
         'escalated', done_escalated, 'dropped', dropped, 'wake', woken);
 END $$;

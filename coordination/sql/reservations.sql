@@ -73,6 +73,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     granted fleet.reservations;
     waited_s double precision := extract(epoch FROM pool.measured_at - asked.asked_at);
+    weight double precision;
 BEGIN
     INSERT INTO fleet.reservations (id, resource_type, resource_id, units, need, incarnation, worker_id, priority, reserved_at,
         lease_expires_at, waited_s, estimated_s)
@@ -87,10 +88,11 @@ BEGIN
         pool.waits := pool.waits + 1;
         pool.wait_s := pool.wait_s + waited_s;
         pool.longest_wait_s := greatest(pool.longest_wait_s, waited_s);
-        -- A tenth of what this wait says: one odd wait moves the next estimates by little.
+        -- Waits that overlap say the same: each moves the next estimates by little.
         IF asked.reckoned_s > 0.01 THEN
-            pool.wait_factor := greatest(0.1, least(10, pool.wait_factor ^ 0.9
-                * greatest(0.1, least(10, waited_s / asked.reckoned_s)) ^ 0.1));
+            weight := greatest(0.02, 1.0 / (pool.waits + 10));
+            pool.wait_factor := greatest(0.1, least(10, pool.wait_factor ^ (1 - weight)
+                * greatest(0.1, least(10, waited_s / asked.reckoned_s)) ^ weight));
         END IF;
     END IF;
     PERFORM fleet.keep_pool(pool);
@@ -104,11 +106,12 @@ BEGIN
     RETURN jsonb_build_object('granted', true, 'reservation_id', held.id::text, 'resource_type', held.resource_type,
         'resource_id', held.resource_id, 'worker_id', held.worker_id, 'priority', held.priority, 'units', held.units,
         'reserved_at', held.reserved_at, 'lease_expires_at', held.lease_expires_at, 'waited_s', coalesce(held.waited_s, 0),
-        'wake', fleet.next_in_line((SELECT p FROM fleet.pools p
+        'wake', fleet.next_for_room((SELECT p FROM fleet.pools p
             WHERE p.resource_type = held.resource_type AND p.resource_id = held.resource_id)));
 END $$;
 
--- Asks for units of a pool: a reservation, or why not; with wait_s a place in the line, to be polled. Takes the pool's row, never
+-- Asks for units of a pool: a reservation, or why not; with wait_s a place in the line, to be polled. An api_quota's resource_id is
+-- an operation or endpoint, with @ and an account's name where it is not the default's; see reserve_api_quota. Takes the pool's row, never
 -- waits for a holder. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.reserve_resource(
     incarnation uuid, resource_type text, resource_id text, worker_id text, priority text DEFAULT 'medium',
@@ -128,6 +131,13 @@ BEGIN
     asked.rank := fleet.priority_rank(priority);
     PERFORM fleet.require_resource(resource_type, resource_id, kind);
     PERFORM fleet.check_reservation(worker_id, duration_minutes, units, wait_s, need);
+    IF resource_type = 'api_quota' THEN
+        IF wait_s > 0 THEN
+            PERFORM fleet.refuse('wait_s', wait_s::text, '0 for api_quota: the answer says when to ask again');
+        END IF;
+        RETURN fleet.reserve_api_quota(incarnation, worker_id, split_part(resource_id, '@', 1), units, priority,
+            coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), duration_minutes);
+    END IF;
     pool := fleet.hold_pool(resource_type, resource_id, kind);
     real := pool.measured_at;
     IF reserve_resource.units > pool.max_capacity THEN
@@ -159,12 +169,15 @@ BEGIN
     pool.conflicts := pool.conflicts + 1;
     asked.reckoned_s := fleet.reckon_wait(pool, before.units + asked.units - greatest(0, room), real);
     asked.estimated_s := asked.reckoned_s * pool.wait_factor;
+    IF pool.hold_s IS NULL THEN
+        asked.reckoned_s := NULL;  -- reckoned from leases: no measure of how well it is reckoned
+    END IF;
     IF wait_s > 0 AND (SELECT count(*) FROM fleet.reservation_queue q WHERE q.resource_type = asked.resource_type
         AND q.resource_id = asked.resource_id AND q.waits) >= pool.queue_bound THEN
         pool.overflows := pool.overflows + 1;
         PERFORM fleet.keep_pool(pool);
         RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'overflow', 'queue_bound', pool.queue_bound,
-            'wake', fleet.next_in_line(pool));
+            'wake', fleet.next_for_room(pool));
     END IF;
     asked.waits := wait_s > 0;
     IF asked.waits OR pool.strategy <> 'priority' THEN
@@ -182,7 +195,7 @@ BEGIN
     RETURN jsonb_build_object('granted', false, 'waits', asked.waits,
         'reason', CASE WHEN asked.waits THEN 'waiting' WHEN room >= asked.units THEN 'others_wait' ELSE 'no_room' END,
         'ticket', CASE WHEN asked.waits THEN asked.id::text END, 'queue_position', before.requests + 1,
-        'estimated_wait_minutes', round((asked.estimated_s / 60)::numeric, 6), 'wake', fleet.next_in_line(pool));
+        'estimated_wait_minutes', round((asked.estimated_s / 60)::numeric, 6), 'wake', fleet.next_for_room(pool));
 END $$;
 
 -- Why a renewal or a release found nothing to change; counted on its pool. Takes the pool's row.
@@ -228,6 +241,7 @@ DECLARE
     held fleet.reservations;
     pool fleet.pools;
     held_s double precision;
+    share double precision;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -235,16 +249,26 @@ BEGIN
     IF NOT FOUND OR held.incarnation <> release_resource.incarnation OR held.ended_at IS NOT NULL THEN
         RETURN fleet.note_late(incarnation, reservation_id);
     END IF;
+    IF held.resource_type = 'api_quota' THEN
+        SELECT * INTO held FROM fleet.reservations r WHERE r.id = held.id AND r.ended_at IS NULL FOR UPDATE;
+        IF NOT FOUND THEN
+            RETURN fleet.note_late(incarnation, reservation_id);
+        END IF;
+        PERFORM fleet.end_quota(held, 'released');
+        RETURN jsonb_build_object('lost', false, 'released', true);
+    END IF;
     pool := fleet.hold_pool(held.resource_type, held.resource_id, NULL);
     UPDATE fleet.reservations r SET ended_at = pool.measured_at, end_reason = 'released' WHERE r.id = held.id AND r.ended_at IS NULL;
     IF NOT FOUND THEN
         RETURN fleet.note_late(incarnation, reservation_id);
     END IF;
     held_s := extract(epoch FROM pool.measured_at - held.reserved_at);
-    pool.hold_s := coalesce(pool.hold_s * 0.9 + held_s * 0.1, held_s);
+    -- The mean of all at first, of the last thirty or so later on.
+    share := greatest(0.03, 1.0 / greatest(1, pool.granted - pool.reserved));
+    pool.hold_s := coalesce(pool.hold_s * (1 - share) + held_s * share, held_s);
     pool.reserved := pool.reserved - held.units;
     PERFORM fleet.keep_pool(pool);
-    RETURN jsonb_build_object('lost', false, 'released', true, 'wake', fleet.next_in_line(pool));
+    RETURN jsonb_build_object('lost', false, 'released', true, 'wake', fleet.next_for_room(pool));
 END $$;
 
 -- Whether so many units could be had now, else the place that a request would get and its likely wait; without a resource_id that of
@@ -268,6 +292,10 @@ BEGIN
     PERFORM fleet.require_resource(resource_type, coalesce(resource_id, '-'), NULL);
     PERFORM fleet.check_reservation(worker_id, 1, units, 0, 1);
     asked.rank := fleet.priority_rank(priority);
+    IF resource_type = 'api_quota' AND resource_id IS NOT NULL THEN
+        RETURN fleet.check_quota(incarnation, split_part(resource_id, '@', 1),
+            coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), units);
+    END IF;
     asked.id := 9223372036854775807;
     asked.units := units;
     asked.need := 1;

@@ -84,8 +84,11 @@ CREATE TABLE fleet.reservations (
     waited_s double precision,
     estimated_s double precision,          -- what the waiter was told
     ended_at timestamptz,                  -- real time
-    end_reason text CHECK (end_reason IN ('released', 'expired', 'holder_died')),
-    CHECK ((ended_at IS NULL) = (end_reason IS NULL))
+    end_reason text CHECK (end_reason IN ('released', 'used_up', 'expired', 'holder_died')),
+    account text,                          -- of a quota
+    grant_id bigint,                       -- its units in the rate limiter
+    CHECK ((ended_at IS NULL) = (end_reason IS NULL)),
+    CHECK ((resource_type = 'api_quota') = (grant_id IS NOT NULL))
 );
 CREATE INDEX reservations_held ON fleet.reservations (resource_type, resource_id, lease_expires_at) WHERE ended_at IS NULL;
 CREATE INDEX reservations_waited ON fleet.reservations (resource_type, resource_id, id) WHERE estimated_s IS NOT NULL;

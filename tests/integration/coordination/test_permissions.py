@@ -24,18 +24,18 @@ NAMED = {
         count_conflicts configure_rate_limit configure_rate_windows can_make_request record_usage
         release_grant get_remaining_capacity schedule_request cancel_booking get_worker_allocation
         get_rate_measures get_system_status reserve_resource renew_reservation release_resource
-        check_availability poll_reservation give_up_ticket wake_waiters tidy_pools adjust_capacity
-        get_pool_status send_message broadcast_message claim_messages acknowledge_message reject_message
-        route_messages expire_messages enqueue_job enqueue_jobs claim_jobs next_job_in_s renew_jobs
-        complete_job complete_jobs fail_job fail_jobs snooze_job snooze_jobs cancel_job cancel_jobs
-        replay_job replay_jobs rescue_jobs get_job get_job_status fire_slot check_schedules
-        get_schedule_status delegate_task renew_message count_late_report escalate_messages escalate
-        resolve_conflict get_message_status fail_item failed_among clear_item get_account
-        confirm_identity get_policy check_policy record_opt_out has_opted_out propose tidy_intents
-        claim_intent unclaim_intent begin_send settle park_orphan get_intent get_queue get_kill_switch
-        claim_readings append_reading miss_reading offer_candidates take_candidates decide_candidate
-        give_up_candidates get_pool get_cursor note_mentions take_interactions settle_interaction
-        gather_health take_snapshot sweep close_silent_incarnations
+        check_availability poll_reservation leave_queue wake_waiters tidy_pools adjust_capacity
+        get_pool_status reserve_api_quota use_api_quota send_message broadcast_message claim_messages
+        acknowledge_message reject_message route_messages expire_messages enqueue_job enqueue_jobs
+        claim_jobs next_job_in_s renew_jobs complete_job complete_jobs fail_job fail_jobs snooze_job
+        snooze_jobs cancel_job cancel_jobs replay_job replay_jobs rescue_jobs get_job get_job_status
+        fire_slot check_schedules get_schedule_status delegate_task renew_message count_late_report
+        escalate_messages escalate resolve_conflict get_message_status fail_item failed_among clear_item
+        get_account confirm_identity get_policy check_policy record_opt_out has_opted_out propose
+        tidy_intents claim_intent unclaim_intent begin_send settle park_orphan get_intent get_queue
+        get_kill_switch claim_readings append_reading miss_reading offer_candidates take_candidates
+        decide_candidate give_up_candidates get_pool get_cursor note_mentions take_interactions
+        settle_interaction gather_health take_snapshot sweep close_silent_incarnations
         """,
     "fleet_console": """
         wake get_settings set_setting set_flag flag_enabled unset_setting revert_setting revert_flag
@@ -189,11 +189,11 @@ DECIDING = """
     record_usage fire_slot enqueue_job claim_jobs complete_job fail_job snooze_job propose tidy_intents
     claim_intent unclaim_intent begin_send settle park_orphan claim_readings append_reading
     release_grant record_opt_out confirm_identity offer_candidates take_candidates decide_candidate
-    give_up_candidates reserve_resource renew_reservation release_resource poll_reservation
-    give_up_ticket tidy_pools adjust_capacity enqueue_jobs complete_jobs fail_jobs snooze_jobs
-    renew_jobs cancel_jobs replay_jobs rescue_jobs check_schedules set_state compare_and_set_state
-    delete_state put_cached begin_cached ask_breaker record_call hold_budget keep_hold settle_hold
-    release_hold
+    give_up_candidates reserve_resource renew_reservation release_resource poll_reservation leave_queue
+    tidy_pools adjust_capacity enqueue_jobs complete_jobs fail_jobs snooze_jobs renew_jobs cancel_jobs
+    replay_jobs rescue_jobs check_schedules set_state compare_and_set_state delete_state put_cached
+    begin_cached ask_breaker record_call hold_budget keep_hold settle_hold release_hold
+    reserve_api_quota use_api_quota
     """
 WAITING = DECIDING.split()
 PERSONS = {
