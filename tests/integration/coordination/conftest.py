@@ -1,7 +1,7 @@
 """One database for all these tests, emptied after each, and who else looks at it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -11,6 +11,7 @@ from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError
 from tests.integration.conftest import TEMPLATE, FleetDatabase
 from tests.integration.coordination.tables import Owner
+from tests.integration.known_workers import ensure_worker
 from tests.postgres_servers import Server
 
 NAME = "fleet_coordination"
@@ -136,3 +137,16 @@ def console(standing: Standing, fleet_database: FleetDatabase) -> Database:
     except DatabaseUnavailableError:  # a test stopped the server; the next call connects anew
         standing.console.call("get_kill_switch")
     return standing.console
+
+
+@pytest.fixture
+def workers(fleet_database: FleetDatabase) -> Iterator[Callable[..., None]]:
+    """Makes workers known: `workers(tester=(), writer=("prose",))`."""
+    maintainer = fleet_database.database("maintainer")
+
+    def know(**roles: tuple[str, ...]) -> None:
+        for name, own in roles.items():
+            ensure_worker(maintainer, name, name, own)
+
+    yield know
+    maintainer.close()

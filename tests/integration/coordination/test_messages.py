@@ -1,6 +1,6 @@
 """Messages: sent once, taken by one, redelivered when a holder ends, dead letters with every error kept."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -12,24 +12,10 @@ from coordination.messages import Message
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
 from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
-from tests.integration.known_workers import ensure_worker
 
 TASK = "TASK_DELEGATION"
 DO: dict[str, Any] = {"kind": "do"}
 """A task of a kind that the fleet itself doesn't know."""
-
-
-@pytest.fixture
-def workers(fleet_database: FleetDatabase) -> Iterator[Callable[..., None]]:
-    """Makes workers known: `workers(tester=(), writer=("prose",))`."""
-    maintainer = fleet_database.database("maintainer")
-
-    def know(**roles: tuple[str, ...]) -> None:
-        for name, own in roles.items():
-            ensure_worker(maintainer, name, name, own)
-
-    yield know
-    maintainer.close()
 
 
 def deaths(owner: Owner) -> list[tuple[str, str]]:

@@ -457,7 +457,7 @@ def test_kill_9_before_or_after_the_effect_delivers_again_and_the_effect_stands_
 def test_a_coordinator_process_routes_to_two_workers_of_a_role_and_a_handler_answers(
     there: Fleetlet, tmp_path: Path
 ) -> None:
-    """Sender, coordinator and reader are three; of two with the role the one that runs is asked and answers."""
+    """Sender, coordinator and reader are three; of two with the role the one that runs is asked."""
     (tmp_path / "dsn").mkdir()
     (tmp_path / "dsn" / "worker").write_text(there.database.dsn("worker"))
     there.know("deaf", "content_analysis")
