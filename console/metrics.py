@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from console.pool_metrics import pool_metrics
 from console.snapshots import Sight, Snapshot
 from coordination.candidates import CANDIDATE_STATES
 from coordination.ledger import INTENT_STATES
@@ -65,6 +66,7 @@ class _SightCollector(Collector):
             yield _alerts(sight.snapshot)
             yield from _ledger(sight.snapshot)
             yield from _pool(sight.snapshot)
+            yield from pool_metrics(sight.snapshot.pools)
             yield from _guards(sight.snapshot)
 
 

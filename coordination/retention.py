@@ -20,6 +20,7 @@ KINDS = (
     "messages",
     "process_ends",
     "rate_grants",
+    "reservations",
     "runs",
 )
 """What maintenance sweeps; the coordinator sweeps locks.

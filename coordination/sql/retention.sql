@@ -16,6 +16,7 @@ DECLARE
         "messages": "finished_at < $1",
         "candidates": "found_at < $1 AND state NOT IN (''waiting'', ''taken'')",
         "interactions": "settled_at < $1",
+        "reservations": "ended_at < clock_timestamp() - ($2 - $1)",
         "failed_items": "dead_at < $1",
         "commands": "finished_at < clock_timestamp() - ($2 - $1)",
         "command_parts": "finished_at < clock_timestamp() - ($2 - $1)",

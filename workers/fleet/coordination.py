@@ -9,6 +9,7 @@ from pydantic import Field
 
 from coordination.conflicts import Contention
 from coordination.kill_switch import get_kill_switch
+from coordination.reservations import Tidied
 from workers.base import Worker, WorkerSettings
 from workers.intervals import minutes
 from workers.tasks import KillSwitchChanged, RateLimitCrossed
@@ -51,12 +52,14 @@ class Coordination(Worker):
         routed = self._route()
         expired, broadcasts = self.fleet.messages.expire()
         swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
+        tidied = self.fleet.reservations.tidy()
         before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
         self._counted = now
         done = [
             f"routed {_listed(routed)}" if routed else "",
             f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else "",
             f"locks swept: {swept}" if swept else "",
+            _reserved(tidied),
             *self._tell_limits(now.at),
             *self._tell_kill_switch(now.real_at),
             _conflicts(now) if before else "",  # the first count says how it is, not what is new
@@ -134,6 +137,17 @@ class Coordination(Worker):
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
+
+
+def _reserved(tidied: Tidied) -> str:
+    found = {
+        "quotas ended": tidied.quotas,
+        "reservations expired": tidied.expired,
+        "reservations of the dead freed": tidied.recovered,
+        "waits out of time": tidied.time_outs,
+        "waits escalated": tidied.escalated,
+    }
+    return ", ".join(f"{what}: {number}" for what, number in found.items() if number)
 
 
 def _conflicts(contention: Contention) -> str:
