@@ -131,18 +131,17 @@ def test_the_load_moves_the_capacity_between_its_bounds(
     assert_refused(refused, "resource_id", "unknown")
 
 
-def test_critical_work_goes_on_when_a_pool_shrinks_to_the_least(
+def test_when_a_pool_shrinks_to_its_least_what_is_left_is_the_critical_works(
     console: Database, line: Line, fleet: Fleet
 ) -> None:
     set_pool(console, capacity=4, min_capacity=1)
-    held = line.hold("w")
-    low = [line.ask(f"low{number}", "low") for number in range(4)]
-    assert line.served(*low) == [0, 1, 2]  # three places were free
+    held = [line.hold("w") for _ in range(4)]
+    low = line.ask("background", "low")
     fleet.reservations.adjust_capacity("content", "pool", 1)
     critical = line.ask("urgent", "critical")
-    assert line.poll(critical)["queue_position"] == 1
-    line.release(held)
-    assert line.served(low[3], critical) == []
+    assert line.poll(low)["queue_position"] == 2
+    assert [line.release(one) for one in held] == [[], [], [], [critical["ticket"]]]
+    assert line.served(low, critical, low) == [1]
 
 
 def test_use_is_measured_now_lately_and_since_the_beginning(
