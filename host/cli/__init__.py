@@ -70,6 +70,7 @@ COMMANDS: Mapping[str, Group] = {
     "kill-switch": Group(module="kill_switch", summary="stop all sending at once: on, off, status"),
     "settings": Group(module="settings", summary="live settings: list, set"),
     "flags": Group(module="flags", summary="feature flags: list, set"),
+    "pools": Group(module="pools", summary="shared things with a capacity: list, set"),
     "clock": Group(module="clock", summary="in a rehearsal, let days pass within minutes: show, move"),
     "account": Group(module="account", summary="accounts: list, topics, policy, tier, unblock"),
     "migrate": Group(module="migrate", summary="bring the database's schema up to date"),
