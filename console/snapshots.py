@@ -66,6 +66,7 @@ class Snapshot:
     post_counts: list[Row]
     posts: list[Row]
     limits: list[Row]
+    pools: list[Row]
     events: list[Row]
     event_counts: Mapping[str, int]
     errors: list[Row]
@@ -172,6 +173,7 @@ class Snapshots:
             post_counts=[*database.rows("count_posts")],
             posts=[*database.rows("list_latest_posts", number=POSTS)],
             limits=[*database.call("get_system_status", incarnation=None)],
+            pools=[*database.call("get_pool_status", incarnation=None)],
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],

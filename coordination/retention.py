@@ -21,6 +21,7 @@ KINDS = (
     "messages",
     "process_ends",
     "rate_grants",
+    "reservations",
     "runs",
 )
 """What maintenance sweeps; the coordinator sweeps locks and who waited for them.

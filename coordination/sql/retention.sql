@@ -18,6 +18,7 @@ DECLARE
         "messages": "finished_at < $1 AND NOT EXISTS (SELECT 1 FROM fleet.broadcasts b WHERE b.id = broadcast AND b.expires_at > $2)",
         "candidates": "found_at < $1 AND state NOT IN (''waiting'', ''taken'')",
         "interactions": "settled_at < $1",
+        "reservations": "ended_at < clock_timestamp() - ($2 - $1)",
         "failed_items": "dead_at < $1",
         "commands": "finished_at < clock_timestamp() - ($2 - $1)",
         "command_parts": "finished_at < clock_timestamp() - ($2 - $1)",

@@ -73,6 +73,7 @@ COMMANDS: Mapping[str, Group] = {
     "breakers": Group(
         module="breakers", summary="services that fail are left alone for a while: list, reset"
     ),
+    "pools": Group(module="pools", summary="shared things with a capacity: list, set"),
     "clock": Group(module="clock", summary="in a rehearsal, let days pass within minutes: show, move"),
     "account": Group(module="account", summary="accounts: list, topics, policy, tier, unblock"),
     "migrate": Group(module="migrate", summary="bring the database's schema up to date"),

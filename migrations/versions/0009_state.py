@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "ad5aa487d770b2e7"
+functions = "6b41bcdf79ccf85f"
 
 
 def upgrade() -> None:

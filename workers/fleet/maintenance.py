@@ -33,6 +33,7 @@ class MaintenanceSettings(WorkerSettings):
         messages_days: messages that were acknowledged or are dead.
         process_ends_days: how processes ended.
         rate_grants_days: requests that no window counts any more.
+        reservations_days: reservations that ended.
         runs_days: records of steps.
     """
 
@@ -54,6 +55,7 @@ class MaintenanceSettings(WorkerSettings):
     messages_days: float = Field(default=7, ge=0.01, le=3660)
     process_ends_days: float = Field(default=30, ge=1, le=3660)
     rate_grants_days: float = Field(default=7, ge=7, le=3660)
+    reservations_days: float = Field(default=7, ge=0.01, le=3660)
     runs_days: float = Field(default=30, ge=0.05, le=3660)
 
     def keep_s(self, kind: str) -> float:
