@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "f49d541845e8c4a6"
+functions = "b181a16603e68727"
 
 
 def upgrade() -> None:
