@@ -11,6 +11,9 @@ from typing import Any
 from console.connection import Connection
 from coordination.alerts import list_alerts
 from coordination.black_boxes import list_black_boxes
+from coordination.breakers import BreakerStatus, get_breaker_status
+from coordination.budgets import BudgetStatus, get_budget_status
+from coordination.cache import CacheStatus, get_cache_status
 from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.hosts import list_hosts
@@ -70,6 +73,9 @@ class Snapshot:
     candidate_counts: list[Row]
     mentions: list[Row]
     candidates: list[Row]
+    breakers: list[BreakerStatus] = field(default_factory=list[BreakerStatus])
+    budgets: list[BudgetStatus] = field(default_factory=list[BudgetStatus])
+    cache: list[CacheStatus] = field(default_factory=list[CacheStatus])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,4 +181,7 @@ class Snapshots:
             mentions=[*database.rows("list_latest_mentions", number=MENTIONS)],
             candidate_counts=[*database.rows("count_candidates")],
             candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
+            breakers=get_breaker_status(database),
+            budgets=get_budget_status(database),
+            cache=get_cache_status(database),
         )

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b181a16603e68727"
+functions = "9d72883148b6e8e5"
 
 
 def upgrade() -> None:

@@ -167,12 +167,12 @@ def test_whatever_happens_the_breaker_does_as_its_model_i16(
 
 @pytest.mark.parametrize("opens", range(1, 60))
 def test_a_backoff_is_within_its_bounds_however_often_it_opened(owner: Owner, opens: int) -> None:
-    waits = value(
-        owner,
-        "SELECT ARRAY(SELECT fleet.breaker_backoff_s(ROW('*', '*', 10, 30, 900, 60, 3600)::fleet.breaker_rules, "
-        "%s) FROM generate_series(1, 50))",
-        opens,
-    )
+    rule_ = "ROW('*', '*', 10, 30, 900, 60, 3600)::fleet.breaker_rules"
+    row = owner.execute(
+        f"SELECT ARRAY(SELECT fleet.breaker_backoff_s({rule_}, {opens}) FROM generate_series(1, 50))".encode()
+    ).fetchone()
+    assert row is not None
+    [waits] = row
     longest = min(900, 30 * 2 ** (opens - 1))
     assert all(longest / 2 <= wait <= longest for wait in waits)
     assert len(set(waits)) > 1
