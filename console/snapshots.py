@@ -12,6 +12,9 @@ from console.connection import Connection
 from console.lock_metrics import WINDOW_H
 from coordination.alerts import list_alerts
 from coordination.black_boxes import list_black_boxes
+from coordination.breakers import BreakerStatus, get_breaker_status
+from coordination.budgets import BudgetStatus, get_budget_status
+from coordination.cache import CacheStatus, get_cache_status
 from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.hosts import list_hosts
@@ -74,6 +77,9 @@ class Snapshot:
     mentions: list[Row]
     candidates: list[Row]
     locks: Row = field(default_factory=dict[str, Any])
+    breakers: list[BreakerStatus] = field(default_factory=list[BreakerStatus])
+    budgets: list[BudgetStatus] = field(default_factory=list[BudgetStatus])
+    cache: list[CacheStatus] = field(default_factory=list[CacheStatus])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,4 +187,7 @@ class Snapshots:
             candidate_counts=[*database.rows("count_candidates")],
             candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
             locks=database.call("get_lock_measures", incarnation=None, hours=WINDOW_H),
+            breakers=get_breaker_status(database),
+            budgets=get_budget_status(database),
+            cache=get_cache_status(database),
         )

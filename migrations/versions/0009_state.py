@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6b41bcdf79ccf85f"
+functions = "59f64a90f6c4b694"
 
 
 def upgrade() -> None:
