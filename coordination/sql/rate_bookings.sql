@@ -38,10 +38,10 @@ BEGIN
             fleet.frees_when(one, at, 1 + CASE WHEN one.kind = 'endpoint' THEN ahead ELSE 0 END),
             at + interval '15 seconds'), one.blocked_until);
     END LOOP;
-    INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, first_asked_at,
-        asked_real_at, returns_at, keep_until)
-    VALUES (own.account, own.endpoint, schedule_request.incarnation, schedule_request.worker_id, rank, 1, true, true, at,
-        clock_timestamp(), opens, opens + greatest(1, rate) * interval '60 seconds')
+    INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
+        first_asked_at, asked_at, returns_at, keep_until)
+    VALUES (own.account, own.endpoint, schedule_request.incarnation, schedule_request.worker_id, rank, 1, true, true, 0,
+        at, at, opens, opens + greatest(1, rate) * interval '60 seconds')
     RETURNING * INTO booked;
     own.line_until := greatest(own.line_until, booked.keep_until);
     PERFORM fleet.keep_rate_limit(own);

@@ -56,15 +56,15 @@ BEGIN
     ELSIF rank = 1 THEN
         own.low_seen_at := at;
     END IF;
-    IF own.line_until > at OR own.shares_at < clock_timestamp() - interval '1 second'
-        AND (own.critical_seen_at > at - interval '1 day' OR own.low_seen_at > at - interval '1 day') THEN
+    IF own.line_until > at OR own.kept_critical + own.kept_low > 0 OR fleet.is_scarce(own)
+        OR greatest(own.critical_seen_at, own.low_seen_at) > at - interval '1 day' THEN
         own := fleet.refresh_shares(own, at);
     END IF;
     IF rank < 4 AND own.spacing_us[1] = 0 THEN
         kept := own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END;
     END IF;
     SELECT * INTO place FROM fleet.find_place(own, take_units.incarnation, take_units.worker_id, rank, n, room - kept, at);
-    IF place.ahead_due + n > room - kept OR place.rests THEN
+    IF place.ahead_due + n > room - kept OR place.had_share OR place.rests THEN
         RETURN fleet.refuse_units(limits, own, place, take_units.incarnation, take_units.worker_id, rank, n, room, kept, at);
     END IF;
     INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, frees_at,
@@ -83,8 +83,8 @@ BEGIN
     ELSIF rank = 1 THEN
         own.kept_low := greatest(0, own.kept_low - n);
     END IF;
-    IF place.mine IS NOT NULL THEN
-        own := fleet.leave_line(own, place.mine, n, at);
+    IF place.mine IS NOT NULL OR place.shares THEN
+        own := fleet.leave_line(own, place, take_units.incarnation, take_units.worker_id, rank, n, at);
     END IF;
     limits[own_at] := own;
     FOREACH one IN ARRAY limits LOOP
@@ -187,8 +187,11 @@ DECLARE
     retry_s numeric;
     wanted integer := n + place.ahead;
 BEGIN
-    IF place.rests THEN
-        opens := at + interval '60 seconds';
+    IF place.had_share THEN
+        opens := at + own.clock_rate * interval '3 seconds';
+        reason := format('this worker had its share of %s, and others want theirs', own.endpoint);
+    ELSIF place.rests THEN
+        opens := place.rests_until;
         reason := format('fewer than 10 requests of %s are left: they go to who comes back in a minute', own.endpoint);
     ELSE
         FOREACH one IN ARRAY limits LOOP

@@ -33,7 +33,7 @@ ALTER TABLE fleet.rate_limits
     ADD COLUMN kept_low integer NOT NULL DEFAULT 0,
     ADD COLUMN critical_seen_at timestamptz NOT NULL DEFAULT '-infinity',
     ADD COLUMN low_seen_at timestamptz NOT NULL DEFAULT '-infinity',
-    ADD COLUMN shares_at timestamptz NOT NULL DEFAULT '-infinity',    -- real time
+    ADD COLUMN shares_at timestamptz NOT NULL DEFAULT '-infinity',
     ADD COLUMN refused_at timestamptz,                          -- the platform's last refusal
     ADD COLUMN refusals_in_row integer NOT NULL DEFAULT 0,
     ADD COLUMN granted bigint NOT NULL DEFAULT 0,
@@ -84,9 +84,9 @@ CREATE TABLE fleet.rate_demands (
     units integer NOT NULL,
     booked boolean NOT NULL,
     waiting boolean NOT NULL,
-    used integer NOT NULL DEFAULT 0,       -- of the last hour, at most a second old
+    used integer NOT NULL,                 -- in the share's span, at most a second old
     first_asked_at timestamptz NOT NULL,
-    asked_real_at timestamptz NOT NULL,    -- real time
+    asked_at timestamptz NOT NULL,
     returns_at timestamptz NOT NULL,       -- when it was told to come
     keep_until timestamptz NOT NULL,       -- its place is kept until then
     rests_until timestamptz

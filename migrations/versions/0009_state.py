@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "e7518e46a42dca33"
+functions = "01ddd2bf6e1db876"
 
 
 def upgrade() -> None:
