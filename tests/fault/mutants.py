@@ -53,6 +53,13 @@ def _mutant(breaks: str, *ways: Sequence[Change]) -> Mutant:
     return Mutant(ways=ways, breaks=frozenset(breaks.split()))
 
 
+NOT_ITS_OWN = r"lease\.incarnation = ask\.incarnation OR NOT fleet\.is_suspected\(lease\.incarnation\)"
+OF_THE_HOLDER = r"l\.incarnation = release_lock\.incarnation AND l\.fencing_token = (?:release_lock\.)?token"
+OF_ITS_LEASE = r"j\.lease = r\.lease\s+WHERE j\.state = 'running' AND j\.incarnation = held_jobs\.incarnation"
+UNLOCKED = (
+    "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = can_make_request.account "
+    "AND r.endpoint = can_make_request.endpoint;"
+)
 OVER = r"held\.lease_expires_at < clock_timestamp\(\)"
 MUTANTS: Mapping[str, Mutant] = {
     "lease-ignored": _mutant(
@@ -61,7 +68,7 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             (
                 "lock_obstacle",
-                r"IF lease\.incarnation = ask\.incarnation OR NOT fleet\.is_suspected\(lease\.incarnation\) THEN",
+                rf"IF {NOT_ITS_OWN} THEN",
                 "IF false THEN",
             )
         ],
@@ -82,7 +89,7 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             (
                 "release_lock",
-                r"AND l\.incarnation = release_lock\.incarnation AND l\.fencing_token = (?:release_lock\.)?token",
+                rf"AND {OF_THE_HOLDER}",
                 "",
             )
         ],
@@ -126,7 +133,7 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             (
                 "held_jobs",
-                r"AND j\.lease = r\.lease\s+WHERE j\.state = 'running' AND j\.incarnation = held_jobs\.incarnation",
+                rf"AND {OF_ITS_LEASE}",
                 "",
             )
         ],
@@ -162,8 +169,7 @@ MUTANTS: Mapping[str, Mutant] = {
             (
                 "can_make_request",
                 r"rate_limit := fleet\.lock_rate_limit\(account, endpoint\);",
-                "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = "
-                "can_make_request.account AND r.endpoint = can_make_request.endpoint;",
+                UNLOCKED,
             ),
             ("can_make_request", r"INSERT INTO", "PERFORM pg_sleep(0.01); INSERT INTO"),
         ],

@@ -58,5 +58,5 @@ def test_every_mutant_still_fits_the_functions(name: str, fleet_database: FleetD
 
 def test_a_mutant_that_fits_no_more_says_so(fleet_database: FleetDatabase) -> None:
     gone = Mutant(ways=[[("grant_lock", "no such words", "")]], breaks=frozenset())
-    with pytest.raises(AssertionError, match="the functions hold none of .*no such words"):
+    with pytest.raises(AssertionError, match="the functions hold none of"):
         gone.plant(fleet_database.superuser_dsn)
