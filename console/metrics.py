@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from console.lock_metrics import lock_metrics
 from console.snapshots import Sight, Snapshot
 from coordination.candidates import CANDIDATE_STATES
 from coordination.ledger import INTENT_STATES
@@ -66,6 +67,7 @@ class _SightCollector(Collector):
             yield from _ledger(sight.snapshot)
             yield from _pool(sight.snapshot)
             yield from _guards(sight.snapshot)
+            yield from lock_metrics(sight.snapshot.locks)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

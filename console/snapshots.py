@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from console.connection import Connection
+from console.lock_metrics import WINDOW_H
 from coordination.alerts import list_alerts
 from coordination.black_boxes import list_black_boxes
 from coordination.database import Database
@@ -46,6 +47,7 @@ class Snapshot:
         manager_age_s: seconds since a manager reported, None when none ever did.
         alerts: the open ones.
         event_counts: events a severity since the first one there is.
+        locks: the measures of the engagement locks over the last hour of fleet time.
     """
 
     real_now: datetime
@@ -70,6 +72,7 @@ class Snapshot:
     candidate_counts: list[Row]
     mentions: list[Row]
     candidates: list[Row]
+    locks: Row = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,4 +178,5 @@ class Snapshots:
             mentions=[*database.rows("list_latest_mentions", number=MENTIONS)],
             candidate_counts=[*database.rows("count_candidates")],
             candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
+            locks=database.call("get_lock_measures", incarnation=None, hours=WINDOW_H),
         )

@@ -164,9 +164,13 @@ class Database:
         """Run a SELECT that SQLAlchemy built (see `coordination.lists`) and give all its rows."""
         return self._run(statement.encode(), parameters)
 
-    def listen(self, channel: LiteralString) -> None:
+    def listen(self, channel: str) -> None:
         """Ask for wake-ups on this connection."""
         self._run(b"LISTEN " + _identifier(channel).encode(), {})
+
+    def unlisten(self, channel: str) -> None:
+        """Ask for them no more."""
+        self._run(b"UNLISTEN " + _identifier(channel).encode(), {})
 
     def notifications(self, timeout_s: float) -> Iterator[str]:
         """Give the payloads that arrive within `timeout_s`, ending early after the first burst of them."""

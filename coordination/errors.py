@@ -8,12 +8,16 @@ FleetError
 |- InvalidValueError            a value that can't be used: names field, value, what is allowed
 |- PermissionRefusedError       the login may not do this: use another role
 |- LockLostError                the lock or lease is not one's own any more: stop that work
+|- ContentRefusedError          somebody else has the content, or it was engaged with: pass it over, or wait
+|- QuotaRefusedError            the limit has no room: it says when to ask again
 |- IncarnationLostError         this process is not known alive any more: stop acting, connect anew
 |- HostTakenError               another living manager has this host's name: give this one its own
 |- TransitionRefusedError       the ledger forbids this step in the intent's present state
 |- NotAcknowledgedError         a commit was not confirmed without doubt: take it as not done
 `- PoolerInBetweenError         a pooler hides the server's sessions: connect to PostgreSQL itself
 """
+
+from datetime import datetime
 
 
 class FleetError(Exception):
@@ -58,6 +62,58 @@ class PermissionRefusedError(FleetError):
 
 class LockLostError(FleetError):
     """The lock, or the lease on a job, belongs to somebody else by now. Stop that work, write nothing."""
+
+
+class ContentRefusedError(FleetError):
+    """The lock on a content was not granted.
+
+    Attributes:
+        reason: `held`, `line`, `interval`, `recent_engagement` or `timed_out`.
+        holder: who has it, or who is ahead, where that is known.
+        retry_after_s: real seconds after which it may be had, where that is known.
+        escalated: whether the coordinator was asked for a settlement.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        holder: str | None = None,
+        retry_after_s: float | None = None,
+        escalated: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.holder = holder
+        self.retry_after_s = retry_after_s
+        self.escalated = escalated
+
+
+class QuotaRefusedError(FleetError):
+    """The limiter granted no request.
+
+    Attributes:
+        endpoint: whose limit is full.
+        retry_after_s: seconds after which to ask again, where that is known.
+        execute_at: fleet time that is booked for the request; None where none was booked.
+        booking_id: that booking.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        endpoint: str,
+        retry_after_s: float | None = None,
+        execute_at: datetime | None = None,
+        booking_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.endpoint = endpoint
+        self.retry_after_s = retry_after_s
+        self.execute_at = execute_at
+        self.booking_id = booking_id
 
 
 class IncarnationLostError(FleetError):

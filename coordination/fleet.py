@@ -1,15 +1,17 @@
 """Fleet: one process's place in the fleet, with one attribute a primitive."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Generic, Self, TypeVar
 
 from coordination.accounts import Accounts
+from coordination.acting import Act, OnConflict, OnQuota, acting_on
 from coordination.alerts import Alerts
 from coordination.audits import Audits
 from coordination.candidates import Candidates
 from coordination.conflicts import Conflicts
 from coordination.database import Database
-from coordination.engagement import Engagement
+from coordination.engagement import Engagement, LockType, Priority, Scope
 from coordination.failed_items import FailedItems
 from coordination.flags import Flags
 from coordination.health import HealthReports
@@ -78,8 +80,45 @@ class Fleet:
     def __init__(self, dsn: str, incarnation: Incarnation, *, pooled: bool = False) -> None:
         self.incarnation = incarnation
         self.database = Database(dsn, name=f"{incarnation.worker}/{incarnation.slot}", pooled=pooled)
-        self.session = Session(self.database, incarnation.id)
+        self.session = Session(self.database, incarnation.id, incarnation.sleep)
         self.heartbeats = Heartbeats(incarnation)
+
+    def acting_on(
+        self,
+        content: str,
+        lock_type: LockType = "analysis",
+        *,
+        endpoint: str | None = None,
+        account: str | None = None,
+        duration_minutes: float = 15,
+        priority: Priority = "medium",
+        wait_s: float = 0,
+        scope: Scope = "fleet",
+        score: float | None = None,
+        on_conflict: OnConflict = "raise",
+        on_quota: OnQuota = "raise",
+        keep_waiting: Callable[[], bool] | None = None,
+    ) -> AbstractContextManager[Act]:
+        """Hold the lock on a content, and a grant for one request, meanwhile: see `coordination.acting`.
+
+        Raises:
+            ContentRefusedError, QuotaRefusedError, LockLostError: as said there.
+        """
+        return acting_on(
+            self,
+            content,
+            lock_type,
+            endpoint=endpoint,
+            account=account,
+            duration_minutes=duration_minutes,
+            priority=priority,
+            wait_s=wait_s,
+            scope=scope,
+            score=score,
+            on_conflict=on_conflict,
+            on_quota=on_quota,
+            keep_waiting=keep_waiting,
+        )
 
     def close(self, reason: str = "closed") -> None:
         """End the incarnation in good order; leases that it held are free for others at once."""

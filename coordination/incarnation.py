@@ -10,6 +10,7 @@ from typing import Self
 
 from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError, PoolerInBetweenError
+from coordination.sleeping import Sleep
 
 WAKE_CHANNEL = "fleet_wake"
 
@@ -77,6 +78,7 @@ class Incarnation:
         self.worker = worker
         self.slot = slot
         self.database = Database(dsn, name=f"{worker}/{slot} incarnation", reconnect=False)
+        self.sleep = Sleep(self.database, self.id)
         self._host = host
         self._listens = listens
 
@@ -117,7 +119,7 @@ class Incarnation:
 
     def wake_ups(self, timeout_s: float) -> Iterator[str]:
         """Give the names of workers woken within `timeout_s`; a lost wake-up costs a poll, nothing more."""
-        return self.database.notifications(timeout_s)
+        return self.sleep.others(self.database.notifications(timeout_s))
 
     def close(self, reason: str) -> None:
         """End this life in good order; safe when the connection is gone already."""

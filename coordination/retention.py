@@ -17,12 +17,13 @@ KINDS = (
     "incarnations",
     "interactions",
     "jobs",
+    "lock_measures",
     "messages",
     "process_ends",
     "rate_grants",
     "runs",
 )
-"""What maintenance sweeps; the coordinator sweeps locks.
+"""What maintenance sweeps; the coordinator sweeps locks and who waited for them.
 
 Intents, attempts, transitions, readings and the audit are kept.
 """

@@ -71,6 +71,7 @@ class Pulse(Thread):
         self._fleet.incarnation.database.while_waiting = self._while_waiting
         self._beat()
         self._progress.changed = self._ring
+        self._fleet.incarnation.sleep.is_attended = True
         self.start()
 
     def run(self) -> None:
@@ -104,6 +105,7 @@ class Pulse(Thread):
         if self.is_alive():
             self._ring()
             self.join()
+        self._fleet.incarnation.sleep.is_attended = False
         bell, self._bell = self._bell, -1
         if bell >= 0:
             os.close(bell)

@@ -18,6 +18,11 @@ GROUP = "socialfleet.workers"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 FLEET_SETTINGS = {
     "engagement_window_hours": (0.0, 8784.0),
+    "engagement_interval_s": (0.0, 86400.0),
+    "engagement_per_account": (0.0, 1.0),
+    "engagement_score_worth_s": (0.0, 86400.0),
+    "engagement_ageing_s": (0.0, 86400.0),
+    "engagement_escalation_s": (0.0, 86400.0),
     "quiet_time_s": (0.0, 86400.0),
 }
 """Settings of the fleet itself: numbers, lowest and highest allowed."""

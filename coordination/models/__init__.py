@@ -16,7 +16,14 @@ from coordination.models.configuration import (
     kill_switch,
     settings,
 )
-from coordination.models.limits import engagement_locks, engagements, rate_grants, rate_limits
+from coordination.models.engagement import (
+    engagement_locks,
+    engagements,
+    lock_measures,
+    lock_misses,
+    lock_waiters,
+)
+from coordination.models.limits import rate_grants, rate_limits
 from coordination.models.liveness import (
     clock,
     fencing_token,
@@ -67,6 +74,9 @@ __all__ = [
     "interactions",
     "jobs",
     "kill_switch",
+    "lock_measures",
+    "lock_misses",
+    "lock_waiters",
     "messages",
     "metadata",
     "opt_outs",

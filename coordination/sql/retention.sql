@@ -9,6 +9,8 @@ DECLARE
     over constant jsonb := '{
         "rate_grants": "settled_at IS NOT NULL AND frees_at < $1 AND (account, endpoint) IN (SELECT r.account, r.endpoint FROM fleet.rate_limits r)",
         "engagement_locks": "lease_expires_at < clock_timestamp() - ($2 - $1)",
+        "lock_waiters": "deadline_at < clock_timestamp() - ($2 - $1)",
+        "lock_measures": "counted_at < $1",
         "engagements": "engaged_at < $1",
         "events": "at < $1",
         "runs": "started_at < $1 AND outcome <> ''running''",

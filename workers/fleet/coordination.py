@@ -51,12 +51,14 @@ class Coordination(Worker):
         routed = self._route()
         expired, broadcasts = self.fleet.messages.expire()
         swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
+        gone = self.fleet.retention.sweep("lock_waiters", keep_s=0)
         before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
         self._counted = now
         done = [
             f"routed {_listed(routed)}" if routed else "",
             f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else "",
             f"locks swept: {swept}" if swept else "",
+            f"waiters swept: {gone}" if gone else "",
             *self._tell_limits(now.at),
             *self._tell_kill_switch(now.real_at),
             _conflicts(now) if before else "",  # the first count says how it is, not what is new

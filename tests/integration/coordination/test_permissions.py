@@ -16,6 +16,8 @@ NAMED = {
     "fleet_worker": """
         open_incarnation close_incarnation beat report_event wake get_settings flag_enabled
         request_lock renew_lock release_lock has_recent_engagement get_engagement_stats
+        poll_lock leave_line escalate_conflict wake_incarnation get_engagement_patterns
+        get_lock_status get_lock_measures
         configure_rate_limit can_make_request record_usage get_remaining_capacity get_system_status
         get_account confirm_identity fire_slot start_run finish_run fail_item failed_among
         clear_item propose tidy_intents claim_intent unclaim_intent begin_send settle park_orphan
@@ -35,10 +37,11 @@ NAMED = {
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
+        get_engagement_patterns get_lock_status get_lock_measures
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
-        get_policy check_policy
+        get_policy check_policy get_engagement_patterns get_lock_status get_lock_measures
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
@@ -158,14 +161,15 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
     )}  # fmt: skip
     assert pure <= {
         "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
-        "quote_text", "admits", "why_not",
+        "quote_text", "admits", "why_not", "is_engaging", "poll_within",
     }  # fmt: skip
 
 
 # What waits for a lock and then decides: it must see what was committed while it waited.
 DECIDING = """
-    request_lock renew_lock release_lock can_make_request record_usage fire_slot enqueue_job
-    claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
+    request_lock poll_lock leave_line escalate_conflict renew_lock release_lock can_make_request
+    record_usage fire_slot enqueue_job claim_jobs complete_job fail_job snooze_job propose tidy_intents
+    claim_intent unclaim_intent
     begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
     confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
     """
