@@ -8,11 +8,13 @@ FleetError
 |- InvalidValueError            a value that can't be used: names field, value, what is allowed
 |- PermissionRefusedError       the login may not do this: use another role
 |- LockLostError                the lock or lease is not one's own any more: stop that work
+|  `- ReservationLostError     the same of units of a pool: says why
 |- ContentRefusedError          somebody else has the content, or it was engaged with: pass it over, or wait
 |- QuotaRefusedError            the limit has no room: it says when to ask again
 |- IncarnationLostError         this process is not known alive any more: stop acting, connect anew
 |- HostTakenError               another living manager has this host's name: give this one its own
 |- TransitionRefusedError       the ledger forbids this step in the intent's present state
+|- BreakerOpenError             the service failed too often: ask again after the time it names
 |- NotAcknowledgedError         a commit was not confirmed without doubt: take it as not done
 `- PoolerInBetweenError         a pooler hides the server's sessions: connect to PostgreSQL itself
 """
@@ -62,6 +64,19 @@ class PermissionRefusedError(FleetError):
 
 class LockLostError(FleetError):
     """The lock, or the lease on a job, belongs to somebody else by now. Stop that work, write nothing."""
+
+
+class ReservationLostError(LockLostError):
+    """Units of a pool that are not one's own any more, or never were.
+
+    Attributes:
+        why: `released` or `used_up` (already), `expired` (its lease was over), `holder_died` (its process
+            lost its session), `not_yours`, or `unknown`: never granted, or swept long ago.
+    """
+
+    def __init__(self, message: str, *, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class ContentRefusedError(FleetError):
@@ -134,6 +149,18 @@ class TransitionRefusedError(FleetError):
     def __init__(self, message: str, *, state: str = "") -> None:
         super().__init__(message)
         self.state = state
+
+
+class BreakerOpenError(FleetError):
+    """The breaker of a service is open: nothing was tried.
+
+    Attributes:
+        retry_after_s: seconds of fleet time after which to ask again.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class NotAcknowledgedError(FleetError):

@@ -8,6 +8,9 @@ from coordination.accounts import Accounts
 from coordination.acting import Act, OnConflict, OnQuota, acting_on
 from coordination.alerts import Alerts
 from coordination.audits import Audits
+from coordination.breakers import Breakers
+from coordination.budgets import Budgets
+from coordination.cache import Cache
 from coordination.candidates import Candidates
 from coordination.conflicts import Conflicts
 from coordination.database import Database
@@ -25,11 +28,13 @@ from coordination.opt_outs import OptOuts
 from coordination.policy import Policy
 from coordination.rate_limits import RateLimits
 from coordination.readings import Readings
+from coordination.reservations import Reservations
 from coordination.retention import Retention
 from coordination.runs import Runs
 from coordination.schedules import Schedules
 from coordination.session import Session
 from coordination.settings import Settings
+from coordination.state import State
 
 Kind = TypeVar("Kind")
 
@@ -57,6 +62,7 @@ class Fleet:
 
     engagement = _Primitive(Engagement)
     rate_limits = _Primitive(RateLimits)
+    reservations = _Primitive(Reservations)
     messages = _Primitive(Messages)
     conflicts = _Primitive(Conflicts)
     jobs = _Primitive(Jobs)
@@ -64,6 +70,10 @@ class Fleet:
     ledger = _Primitive(Ledger)
     settings = _Primitive(Settings)
     flags = _Primitive(Flags)
+    state = _Primitive(State)
+    cache = _Primitive(Cache)
+    breakers = _Primitive(Breakers)
+    budgets = _Primitive(Budgets)
     audit = _Primitive(Audits)
     accounts = _Primitive(Accounts)
     policy = _Primitive(Policy)

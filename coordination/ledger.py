@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from coordination.breakers import Passage
 from coordination.database import Database, Json
 from coordination.plain import plain
 from coordination.rate_limits import limit_headers
@@ -70,6 +71,7 @@ class Claim:
         content: what the lock is on.
         fencing_token: the lock's.
         lease_expires_at: the lock's end, real time.
+        passage: what the breaker of the account's posting says.
         user_id: who the account is on the platform; None before anybody asked.
     """
 
@@ -82,6 +84,7 @@ class Claim:
     content: str
     fencing_token: int
     lease_expires_at: datetime
+    passage: Passage
     user_id: str | None = None
 
     @property
@@ -235,6 +238,7 @@ class Ledger:
             content=answer["content"],
             fencing_token=answer["fencing_token"],
             lease_expires_at=datetime.fromisoformat(answer["lease_expires_at"]),
+            passage=Passage(**answer["passage"]),
             user_id=answer["user_id"],
         )
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import Config
+from coordination import settings
 from coordination.accounts import Tier
 from coordination.database import Database
 from coordination.errors import DatabaseError
@@ -248,6 +249,7 @@ class Up:
         self._step(4, f"account {x.name}{where}")
         database = Database(self._state.dsn("maintainer"), name="up")
         try:
+            settings.register_settings(database, registry.definitions(), registry.flags())
             if fleet_account.ensure(database, x, own_sandbox=self._config.runs_sandbox):
                 self._step(4, "the rehearsal's short intervals are taken back: workers go at their own pace")
         except DatabaseError as error:

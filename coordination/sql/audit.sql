@@ -58,11 +58,3 @@ BEGIN
     PERFORM fleet.emit(report_host_event.severity, report_host_event.kind, report_host_event.source, report_host_event.message,
         report_host_event.data);
 END $$;
-
--- A wake-up names its addressee and carries nothing else; nothing depends on it. Not flushed, in no business transaction.
-CREATE OR REPLACE FUNCTION fleet.wake(worker text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM pg_notify('fleet_wake', wake.worker);
-END $$;

@@ -70,7 +70,7 @@ BEGIN
     IF account IS NULL OR NOT fleet.is_engaging(action) THEN
         RETURN 0;
     END IF;
-    interval_s := fleet.setting_number('engagement_interval_s', 0);
+    interval_s := fleet.setting_number('engagement_spacing_s', 0);
     IF interval_s = 0 THEN
         RETURN 0;
     END IF;

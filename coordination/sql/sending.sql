@@ -51,9 +51,10 @@ BEGIN
         THEN worth_s * least(100, greatest(0, (origin->>'score')::numeric))::double precision / 100 ELSE 0 END);
 END $$;
 
--- The next due intent, claimed, with the lock on its content: one transaction, one content. {"intent": null} when none is due. The
--- oldest goes first; where the account has an interval to keep, its contents compete, and a better score is worth so much time.
--- One whose interval is not over, whose content is held, or for whose content somebody stands in line before it, is passed over.
+-- The next due intent, claimed, with the lock on its content, and what the breaker of posting says to it: one transaction, one content.
+-- {"intent": null} when none is due. The oldest goes first; where the account has an interval to keep, its contents compete, and a
+-- better score is worth so much time. One whose interval is not over, whose content is held, or for whose content somebody stands in
+-- line before it, is passed over.
 CREATE OR REPLACE FUNCTION fleet.claim_intent(
     incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
 ) RETURNS jsonb
@@ -83,7 +84,7 @@ BEGIN
     real := clock_timestamp();
     scope := fleet.act_scope(claim_intent.account);
     rate := coalesce((SELECT c.rate FROM fleet.clock c), 1);
-    spaced := fleet.setting_number('engagement_interval_s', 0) > 0;
+    spaced := fleet.setting_number('engagement_spacing_s', 0) > 0;
     ask := fleet.ask_for_lock('', incarnation, worker_id, 'reply', make_interval(secs => lease_s), 'medium', scope, claim_intent.account);
     IF spaced THEN
         worth_s := fleet.setting_number('engagement_score_worth_s', 3600);
@@ -139,7 +140,8 @@ BEGIN
     PERFORM fleet.move_intent(candidate.id, 'claimed', worker_id, NULL, incarnation, (lease->>'fencing_token')::bigint);
     RETURN jsonb_build_object('intent', fleet.get_intent(candidate.id), 'blocked', NULL, 'content', candidate.content,
         'fencing_token', lease->'fencing_token', 'lease_expires_at', lease->'lease_expires_at',
-        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account));
+        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account),
+        'passage', fleet.ask_breaker(incarnation, candidate.account, 'posting'));
 END $$;
 
 -- A claim given back before anything was sent: the intent is ready again (or waits until retry_after_s), its lock is free,
@@ -261,7 +263,8 @@ BEGIN
       AND g.endpoint = fleet.endpoint_of(known.action)
       -- One grant is one request: no other send may stand on it.
       AND NOT EXISTS (SELECT 1 FROM fleet.intents i JOIN fleet.attempts a ON a.intent = i.id AND a.settled_at IS NULL
-          WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id);
+          WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id)
+    FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM fleet.refuse('grant_id', grant_id::text,
             format('an open, unused %s grant of this incarnation for account %s', fleet.endpoint_of(known.action),

@@ -38,7 +38,7 @@ BEGIN
         RETURN fleet.get_intent(known.id);  -- reported before: the same report twice changes nothing
     END IF;
     IF settle.outcome = 'not_written' OR (settle.outcome = 'retry_at' AND settle.status IS NULL) THEN
-        DELETE FROM fleet.rate_grants g WHERE g.id = tried.grant_id AND g.settled_at IS NULL;
+        PERFORM fleet.drop_grant(tried.grant_id);
     ELSIF EXISTS (SELECT 1 FROM fleet.rate_grants g WHERE g.id = tried.grant_id) THEN
         PERFORM fleet.settle_grant(settle.incarnation, tried.grant_id, settle.outcome = 'posted',
             coalesce(settle.response_headers, '{}'), settle.status);

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "7fb14f53112f72e7"
+functions = "cec10d05d621c04c"
 
 
 def upgrade() -> None:

@@ -28,7 +28,7 @@ def unhurried(owner: Owner) -> Iterator[None]:
 @pytest.fixture
 def spaced(console: Database) -> None:
     """Ten minutes between two engagements of an account."""
-    set_setting(console, "engagement_interval_s", INTERVAL_S, actor="me", reason="test")
+    set_setting(console, "engagement_spacing_s", INTERVAL_S, actor="me", reason="test")
 
 
 @pytest.fixture

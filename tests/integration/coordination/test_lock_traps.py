@@ -212,7 +212,7 @@ def test_scopes_that_meet_never_overlap_and_nobody_waits_in_a_circle_i1_i2(
     fleet_database: FleetDatabase, owner: Owner, console: Database, interval_s: float
 ) -> None:
     # Under an interval a grant takes the account's row too, after the content's mutex.
-    set_setting(console, "engagement_interval_s", interval_s, actor="me", reason="test")
+    set_setting(console, "engagement_spacing_s", interval_s, actor="me", reason="test")
     owned = sorted(
         (one for life in together(_mixed, 8, fleet_database.dsn("worker"), 7) for one in life),
         key=lambda one: one[3],
