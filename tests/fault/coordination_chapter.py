@@ -342,12 +342,7 @@ def _look_after(place: Place, operations: Sequence[Operation], outcome: Outcome)
     """I15: what was put and acknowledged is there, and done; I19: no lock and no session is left."""
     put = {one.answer["thing"] for one in operations if one.kind == "put" and one.outcome == "ok"}
     with psycopg.connect(place.admin_dsn, autocommit=True) as admin:
-        done = {
-            f"job:{kind}:{number}"
-            for kind, number in admin.execute(
-                "SELECT kind, id FROM fleet.jobs WHERE state = 'completed'"
-            ).fetchall()
-        } | {
+        done = {f"job:{kind}:{number}" for kind, number in _completed_jobs(admin)} | {
             f"message:{worker}:{number}"
             for worker, number in admin.execute(
                 "SELECT recipient, id FROM fleet.messages WHERE state = 'acknowledged'"
@@ -356,6 +351,12 @@ def _look_after(place: Place, operations: Sequence[Operation], outcome: Outcome)
         outcome.broken(LOST, sorted(put - done))
         left = _left(admin)
     outcome.broken(LEFT, left)
+
+
+def _completed_jobs(admin: psycopg.Connection[Any]) -> list[Any]:
+    row = admin.execute("SELECT to_regclass('fleet.jobs_finished') IS NULL").fetchone()
+    table = "jobs" if row and row[0] else "jobs_finished"  # finished ones may have a table of their own
+    return admin.execute(f"SELECT kind, id FROM fleet.{table} WHERE state = 'completed'".encode()).fetchall()
 
 
 def _left(admin: psycopg.Connection[Any]) -> list[str]:
