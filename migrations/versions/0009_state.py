@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "59f64a90f6c4b694"
+functions = "02c1c83a1683b7f3"
 
 
 def upgrade() -> None:
