@@ -228,7 +228,7 @@ BEGIN
     ELSIF place.shares THEN
         INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
             first_asked_at, asked_at, returns_at, keep_until)
-        VALUES (own.account, own.endpoint, leave_line.incarnation, leave_line.worker_id, leave_line.rank, n, false, false,
+        VALUES (own.account, own.endpoint, leave_rate_line.incarnation, leave_rate_line.worker_id, leave_rate_line.rank, n, false, false,
             place.used + n, at, at, at, at);
     END IF;
     RETURN own;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "82a15f2a80f88874"
+functions = "dd14c302441d582a"
 
 
 def upgrade() -> None:

@@ -63,7 +63,13 @@ def _guarded(text: str) -> Iterator[str]:
 
 def without_comments_and_literals(source: str) -> str:
     """The source with every comment gone and every literal empty."""
-    return re.sub(r"'(?:[^']|'')*'", "''", re.sub(r"--[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL))
+    # In one pass: a literal may hold dashes, and a comment a quote.
+    return re.sub(
+        r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/",
+        lambda found: "''" if found[1] else "",
+        source,
+        flags=re.DOTALL,
+    )
 
 
 def read(owner: Owner) -> dict[str, Function]:
