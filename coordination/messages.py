@@ -1,19 +1,21 @@
 """Messages: what one worker tells another: leased, acknowledged, and a dead letter when it fails.
 
 A message is delivered at least once: who dies between its effect and the acknowledgement leaves it to an
-heir, who gets it again. Effects must bear that.
+heir, who gets it again. An answer that is given with the acknowledgement is given once; every other effect
+must bear a second time.
 """
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import InvalidValueError
+from coordination.errors import DatabaseBusyError, InvalidValueError, LockLostError
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -32,6 +34,7 @@ MessageType = Literal[
     "SYSTEM_EVENT",
     "PRIORITY_ESCALATION",
 ]
+Complexity = Literal["simple", "moderate", "complex"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +65,43 @@ class Message:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reply:
+    """An answer to a message, which goes to its sender together with the acknowledgement.
+
+    Attributes:
+        payload: what it says.
+        type: None: the message's own.
+        priority: None: the message's own.
+        ttl_s: seconds of fleet time for which it may wait.
+    """
+
+    payload: Mapping[str, Any]
+    type: MessageType | None = None
+    priority: Priority | None = None
+    ttl_s: float = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rejected:
     """What became of a rejected message: `waiting`, due in `wait_s` real seconds, or `dead`."""
 
     state: Literal["waiting", "dead"]
     wait_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Escalated:
+    """What was done about something urgent.
+
+    Attributes:
+        raised: whether its priority rose.
+        priority: what it is now; None where it is over.
+        alerted: whether a person was told.
+    """
+
+    raised: bool
+    priority: Priority | None
+    alerted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +125,11 @@ class Messages:
     def send(
         self,
         type: MessageType,  # noqa: A002  the protocol's own word
-        recipient: str,
+        recipient: str | None,
         payload: Mapping[str, Any],
         *,
         to: Literal["worker", "role"] = "worker",
-        priority: Priority = "medium",
+        priority: Priority | None = None,
         reply_to: str | None = None,
         dedupe_key: str | None = None,
         ttl_s: float = 3600,
@@ -104,6 +139,17 @@ class Messages:
 
         The same `dedupe_key` to the same recipient gives the message that is there. A role's message waits
         for the coordinator; one that nobody can take within `ttl_s` of fleet time is a dead letter.
+
+        Args:
+            type: what sort of message it is; it says which fields the payload must have.
+            recipient: the worker or role; None with `to="role"`: the role that the payload's route names.
+            payload: what it says.
+            to: what the recipient is.
+            priority: None: the route's, else the type's.
+            reply_to: the message that it answers.
+            dedupe_key: makes it one message however often it is sent.
+            ttl_s: seconds of fleet time for which it may wait.
+            max_attempts: deliveries after which it is a dead letter.
         """
         answer = self._session.call(
             "send_message",
@@ -118,7 +164,33 @@ class Messages:
             max_attempts=max_attempts,
         )
         if answer["created"]:
-            self._wake(COORDINATOR if to == "role" else recipient + MAIL)
+            self._wake(COORDINATOR if to == "role" else answer["recipient"] + MAIL)
+        return str(answer["id"])
+
+    def delegate(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        urgency: Priority = "medium",
+        complexity: Complexity = "moderate",
+        reply_to: str | None = None,
+        dedupe_key: str | None = None,
+        ttl_s: float = 3600,
+        max_attempts: int = 5,
+    ) -> str:
+        """Give a task to whoever the route of its kind names; its priority follows from the two words."""
+        answer = self._session.call(
+            "delegate_task",
+            payload=_checked(payload),
+            urgency=urgency,
+            complexity=complexity,
+            reply_to=reply_to,
+            dedupe_key=dedupe_key,
+            ttl_s=float(ttl_s),
+            max_attempts=max_attempts,
+        )
+        if answer["created"]:
+            self._wake(COORDINATOR)
         return str(answer["id"])
 
     def broadcast(
@@ -126,12 +198,15 @@ class Messages:
         type: MessageType,  # noqa: A002  the protocol's own word
         payload: Mapping[str, Any],
         *,
-        priority: Priority = "medium",
+        priority: Priority | None = None,
         dedupe_key: str | None = None,
         ttl_s: float = 3600,
         max_attempts: int = 5,
     ) -> tuple[str, ...]:
-        """Send to every enabled worker; give the ids of the messages made: none when all have that key."""
+        """Send to every worker that is enabled or runs; give the ids of the messages made.
+
+        A worker that starts within `ttl_s` of fleet time gets it too. None when all have that key.
+        """
         answer = self._session.call(
             "broadcast_message",
             type=type,
@@ -145,14 +220,33 @@ class Messages:
             self._wake(made["worker"] + MAIL)
         return tuple(made["id"] for made in answer)
 
-    def claim(self, n: int = 1, lease_s: float = 300) -> list[Message]:
-        """Take up to `n` due messages of this worker: higher priority first, then older."""
-        answer = self._session.call("claim_messages", n=n, lease_s=float(lease_s))
+    def claim(self, n: int = 1, lease_s: float = 300, *, sleeps: bool = True) -> list[Message]:
+        """Take up to `n` due messages of this worker: higher priority first, then older.
+
+        A step of priority is worth ten minutes of waiting. Where there are none, who asks counts as asleep
+        and is woken by the next message, unless it says with `sleeps=False` that it looks again soon.
+        """
+        answer = self._session.call("claim_messages", n=n, lease_s=float(lease_s), sleeps=sleeps)
         return [Message(**with_moments(message, "sent_at", "expires_at")) for message in answer]
 
-    def acknowledge(self, message: Message) -> None:
-        """Report that it is done: nobody gets it again."""
-        self._session.call("acknowledge_message", message=int(message.id), lease=message.lease)
+    def renew(self, message: Message, lease_s: float = 300) -> datetime:
+        """Keep it for `lease_s` real seconds from now; give the lease's new end, in real time."""
+        answer = self._report("renew_message", message, lease_s=float(lease_s))
+        return datetime.fromisoformat(answer["lease_expires_at"])
+
+    def acknowledge(self, message: Message, reply: Reply | None = None) -> str | None:
+        """Report that it is done: nobody gets it again. Give the id of the reply, if there is one.
+
+        The reply goes to the sender in the same transaction: both are, or neither.
+        """
+        told = None
+        if reply is not None:
+            told = {"payload": _checked(reply.payload).obj, "type": reply.type, "priority": reply.priority}
+            told["ttl_s"] = float(reply.ttl_s)
+        answer = self._report("acknowledge_message", message, reply=None if told is None else Json(told))
+        if answer["reply"] is not None:
+            self._wake(answer["to"] + MAIL)
+        return answer["reply"]
 
     def reject(
         self, message: Message, error: str, retry_in_s: float | None = 30, *, counts: bool = True
@@ -165,10 +259,9 @@ class Messages:
             retry_in_s: seconds of fleet time until it is due again; None: a dead letter at once.
             counts: False where it was not the message's fault: the attempt is taken back, the error not kept.
         """
-        answer = self._session.call(
+        answer = self._report(
             "reject_message",
-            message=int(message.id),
-            lease=message.lease,
+            message,
             error=plain(error),
             retry_in_s=None if retry_in_s is None else float(retry_in_s),
             counts=counts,
@@ -187,9 +280,33 @@ class Messages:
         answer = self._session.call("expire_messages")
         return int(answer["expired"]), int(answer["broadcasts"])
 
+    def escalate_waiting(self, n: int = 100) -> list[str]:
+        """Raise what nobody took in half of its time, and alert; give the ids. For the coordinator."""
+        return [str(one["id"]) for one in self._session.call("escalate_messages", n=n)]
+
+    def escalate(self, kind: str, id: str, reason: str, priority: Priority | None = None) -> Escalated:  # noqa: A002
+        """Raise the priority of what is urgent: a `message` or `job` by its id; at critical alert a person.
+
+        Without `priority` it rises by one step. What is of another kind is told alone.
+        """
+        return Escalated(
+            **self._session.call("escalate", kind=kind, id=id, reason=plain(reason), priority=priority)
+        )
+
+    def _report(self, function: LiteralString, message: Message, **arguments: Any) -> Any:
+        """Report on a held message. One that comes with a lost lease is counted: that is a second call."""
+        number = int(message.id)
+        try:
+            return self._session.call(function, message=number, lease=message.lease, **arguments)
+        except LockLostError:
+            with suppress(DatabaseBusyError):
+                self._session.call("count_late_report", message=number, lease=message.lease)
+            raise
+
     def _wake(self, name: str) -> None:
         # Outside the message's own transaction, as every wake-up: a lost one costs a poll, nothing more.
-        self._session.database.call("wake", worker=name)
+        with suppress(DatabaseBusyError):
+            self._session.database.call("wake", worker=name)
 
 
 def list_messages(
@@ -202,6 +319,16 @@ def list_messages(
 def get_message(database: Database, message_id: str) -> dict[str, Any] | None:
     """Give one message with its payload and every error; None when there is none."""
     return next(iter(database.rows("get_message", message=int(message_id))), None)
+
+
+def get_message_status(database: Database, hours: float = 24) -> dict[str, Any]:
+    """Give what waits, for how long, how fast it is delivered and what failed. One round trip; locks nothing.
+
+    Args:
+        database: any role's but the maintainer's.
+        hours: how far back, in fleet time, ended messages and conflicts are counted.
+    """
+    return dict(database.call("get_message_status", hours=float(hours)))
 
 
 def replay(database: Database, message_id: str, *, actor: str, reason: str) -> dict[str, Any]:

@@ -17,13 +17,14 @@ KINDS = (
     "incarnations",
     "interactions",
     "jobs",
+    "lock_measures",
     "messages",
     "process_ends",
     "rate_grants",
     "reservations",
     "runs",
 )
-"""What maintenance sweeps; the coordinator sweeps locks.
+"""What maintenance sweeps; the coordinator sweeps locks and who waited for them.
 
 Intents, attempts, transitions, readings and the audit are kept.
 """

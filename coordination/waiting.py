@@ -1,14 +1,13 @@
 """Waiting in a line: a place in the database, polled, and looked at once more when somebody wakes it."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from threading import Event
 from typing import Any, LiteralString
 
 from coordination.errors import FleetError
 from coordination.session import Session
 
-CHANNEL = "fleet_room"
-"""Where waiters hear, by their ticket, that there may be room."""
 POLL_S = 0.33
 """A waiter that is silent for a second is passed over: three polls are within it."""
 
@@ -26,37 +25,25 @@ def wait_for_turn(
     Whatever ends it otherwise (an error, an interrupt) leaves the line.
 
     Args:
-        session: its work connection listens meanwhile.
+        session: whose life sleeps meanwhile.
         ticket: the place.
         poll: the SQL function that asks for it; its answer has `waits` while the wait goes on.
         leave: the one that gives the place up.
         wake: told each answer that may have others to wake.
     """
-    database = session.database
-    database.listen(CHANNEL)
+    sleep = session.sleep
+    is_over = False
     try:
-        while True:
-            answer = dict(session.call(poll, ticket=int(ticket)))
-            if answer["granted"] or not answer["waits"]:
-                wake(answer)
-                return answer
-            for named in database.notifications(POLL_S):
-                if named == ticket:
+        with sleep.listening() if sleep else nullcontext():
+            while True:
+                answer = dict(session.call(poll, ticket=int(ticket)))
+                is_over = answer["granted"] or not answer["waits"]
+                if is_over:
                     break
-    except BaseException:
-        _leave(session, ticket, leave, wake)
-        raise
+                sleep.wait(POLL_S) if sleep else Event().wait(POLL_S)
     finally:
-        _stop_listening(session)
-
-
-def _leave(
-    session: Session, ticket: str, leave: LiteralString, wake: Callable[[dict[str, Any]], None]
-) -> None:
-    with suppress(FleetError):  # it is passed over from its next missed poll on, and swept at its deadline
-        wake(session.call(leave, ticket=int(ticket)))
-
-
-def _stop_listening(session: Session) -> None:
-    with suppress(FleetError):  # a lost connection listens to nothing
-        session.database.stop_listening(CHANNEL)
+        if not is_over:
+            with suppress(FleetError):  # it is passed over from its next missed poll on, and swept
+                wake(session.call(leave, ticket=int(ticket)))
+    wake(answer)
+    return answer

@@ -4,7 +4,9 @@ MessageRefusedError   no handler takes it, or its payload is not as it must be: 
 
 A message is delivered at least once. Its handler runs, then it is acknowledged: a process that dies between
 the two leaves a message that is handled again, by its heir. So a handler's effects either bear a second time
-(a row with a key of its own, `dedupe_key` on what it sends) or go through the ledger, which acts once.
+(a row with a key of its own, `dedupe_key` on what it sends) or go through the ledger, which acts once. An
+answer that a handler returns goes to the sender with the acknowledgement, in one transaction: it is given
+once.
 """
 
 import inspect
@@ -15,10 +17,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from coordination.messages import Message, MessageType
+from coordination.messages import Message, MessageType, Reply
 from workers.errors import RegistryError, WorkerError
 
-Method = TypeVar("Method", bound=Callable[..., None])
+Method = TypeVar("Method", bound=Callable[..., Reply | None])
 
 LEASE_S: Final = 300.0
 """How long a handler may take: then a worker that hangs loses the message. The dead lose theirs at once."""
@@ -93,8 +95,8 @@ def choose(handlers: Handlers, message: Message) -> Handler | None:
     return own or handlers.get((message.type, None))
 
 
-def handle(worker: object, handlers: Handlers, message: Message) -> None:
-    """Run the handler of a message.
+def handle(worker: object, handlers: Handlers, message: Message) -> Reply | None:
+    """Run the handler of a message; give its answer, if it has one.
 
     Raises:
         MessageRefusedError: no handler takes it, or its payload is not as it must be: never again.
@@ -110,7 +112,8 @@ def handle(worker: object, handlers: Handlers, message: Message) -> None:
         payload = handler.model.model_validate(message.payload)
     except ValidationError as error:
         raise MessageRefusedError(f"the payload is no {handler.model.__name__}: {_faults(error)}") from None
-    getattr(worker, handler.method)(message, payload)
+    answer = getattr(worker, handler.method)(message, payload)
+    return answer if isinstance(answer, Reply) else None
 
 
 def retry_in_s(attempt: int) -> float:

@@ -18,8 +18,15 @@ from workers.errors import NoGrantError
 from workers.handlers import MessageRefusedError
 from workers.logs import Log, log_context
 
+LINGER_S: Final = 0.01
+"""A busy inbox looks once more after so long before it waits to be woken: each wake-up costs its sender."""
+BUSY: Final = 2
+"""So many messages in a row make an inbox busy."""
 STEP: Final = "messages"
 """What a run record calls the handling of a message."""
+
+NEWS: Final = frozenset({"decision", "availability"})
+"""Kinds of answers that ask for nothing: no dead letter where nobody handles them."""
 
 log = Log("inbox")
 
@@ -52,19 +59,28 @@ class Inbox:
         also for a worker that handles none, so that who writes to it hears of that at once.
         """
         wait_s = inf
-        for _ in range(self._worker.settings.batch_size):
+        for done in range(self._worker.settings.batch_size):
             if self._worker.draining.is_set():
                 return wait_s
-            claimed = self._messages.claim(1, handlers.LEASE_S)
+            claimed = self._claim(busy=done >= BUSY)
             if not claimed:
                 return wait_s
             wait_s = min(wait_s, self._take(claimed[0]))
         return 0.0
 
+    def _claim(self, *, busy: bool) -> list[Message]:
+        """Take the next one. Under load many are sent between two looks, and nobody is woken for them."""
+        if busy:
+            claimed = self._messages.claim(1, handlers.LEASE_S, sleeps=False)
+            if claimed or self._worker.draining.wait(LINGER_S):
+                return claimed
+        return self._messages.claim(1, handlers.LEASE_S)
+
     def _take(self, message: Message) -> float:
-        if message.to == "all" and handlers.choose(self._handlers, message) is None:
+        is_news = message.to == "all" or message.payload.get("kind") in NEWS
+        if is_news and handlers.choose(self._handlers, message) is None:
             with suppress(LockLostError):
-                self._messages.acknowledge(message)  # a broadcast that concerns others
+                self._messages.acknowledge(message)  # it concerns others, or asks for nothing
             return inf
         trace = uuid4().hex
         with log_context(message=message.id, trace=trace):
@@ -73,8 +89,7 @@ class Inbox:
 
     def _handle(self, message: Message) -> None:
         try:
-            handlers.handle(self._worker, self._handlers, message)
-            self._messages.acknowledge(message)
+            self._messages.acknowledge(message, handlers.handle(self._worker, self._handlers, message))
         except Exception:
             self._worker.progress.item_failed()
             raise

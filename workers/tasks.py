@@ -4,7 +4,7 @@
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -83,3 +83,112 @@ class KillSwitchChanged(Task):
     on: bool
     reason: str
     changed_at: datetime
+
+
+class ResourceRequest(Task):
+    """May something shared be had? For the coordinator, whose answer is an `Availability`.
+
+    Attributes:
+        resource_type: what sort of thing.
+        resource_id: which of them; None: any.
+        priority: of who asks.
+    """
+
+    resource_type: str
+    resource_id: str | None = None
+    priority: Literal["low", "medium", "high", "critical"] = "medium"
+
+
+class Availability(Task):
+    """Whether something shared may be had now. Asking reserves nothing: who is told yes takes it itself.
+
+    Attributes:
+        available: None: nobody keeps account of such a thing.
+        queue_position: where who asks would stand.
+        estimated_wait_minutes: how long that would last.
+        reason: why so, in words.
+    """
+
+    kind: Literal["availability"] = "availability"
+    resource_type: str
+    resource_id: str | None = None
+    available: bool | None
+    queue_position: int | None = None
+    estimated_wait_minutes: float | None = None
+    reason: str = ""
+
+
+class Claimant(Task):
+    """One of those who contend for a thing. `since` is when it first asked, with its offset."""
+
+    worker: str
+    priority: Literal["low", "medium", "high", "critical"] = "medium"
+    since: datetime | None = None
+    version: int | None = None
+
+
+class Conflict(Task):
+    """Workers that want the same; for the coordinator, which tells each the `ConflictDecision`.
+
+    Attributes:
+        kind: what sort of conflict.
+        thing: what they contend for.
+        contenders: two at least, each worker once.
+        capacity: how much there is of it where it can be divided.
+        spacing_s: seconds between two where their times collide.
+        key: one settlement however often it is asked for; None: one a message.
+    """
+
+    kind: Literal["resource", "priority", "schedule", "state"]
+    thing: str
+    contenders: list[Claimant]
+    capacity: float | None = None
+    spacing_s: float = 60
+    key: str | None = None
+
+
+class ConflictDecision(Task):
+    """How a conflict was settled; `open` where a person must still decide."""
+
+    kind: Literal["decision"] = "decision"
+    conflict: str
+    thing: str
+    state: Literal["decided", "open"]
+    strategy: str
+    winner: str | None
+    grants: list[dict[str, Any]]
+    reason: str
+
+
+class StateChanged(Task):
+    """A key of the shared state has a new version. Whoever needs the value reads it."""
+
+    key: str
+    version: int
+
+
+class Escalation(Task):
+    """Something is urgent: a `message` or `job` by its id, or anything else by a name. It may say more.
+
+    Attributes:
+        kind: what sort of thing.
+        id: which of them.
+        content: which of them, where it is a piece of content.
+        ticket: which of them, where it waits in a queue.
+        priority: what it is to be; None: one step more than it is.
+        reason: why, in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: str
+    id: str | None = None
+    content: str | None = None
+    ticket: str | None = None
+    priority: Literal["low", "medium", "high", "critical"] | None = None
+    reason: str = "it waits too long"
+
+    @property
+    def which(self) -> str:
+        """Name the one of its kind."""
+        return self.id or self.content or self.ticket or "of no name"

@@ -1,38 +1,9 @@
-"""Locks and quotas."""
+"""Quotas."""
 
 from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Double, Identity, Index, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from coordination.models.schema import MOMENT, metadata
-
-engagement_locks = Table(
-    "engagement_locks",
-    metadata,
-    Column("content", Text, primary_key=True),
-    Column("lock_type", Text, nullable=False),
-    Column("priority", Text, nullable=False),
-    Column("incarnation", UUID, nullable=False),
-    Column("worker_id", Text, nullable=False),
-    Column("fencing_token", BigInteger, nullable=False),
-    Column("acquired_at", MOMENT, nullable=False),
-    Column("lease_expires_at", MOMENT, nullable=False),
-)
-
-engagements = Table(
-    "engagements",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("content", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("account", Text),
-    Column("worker_id", Text, nullable=False),
-    Column("incarnation", UUID),
-    Column("intent", BigInteger),
-    Column("success", Boolean, nullable=False),
-    Column("engaged_at", MOMENT, nullable=False),
-    Index("engagements_content", "content", text("engaged_at DESC")),
-    Index("engagements_time", "engaged_at"),
-)
 
 rate_limits = Table(
     "rate_limits",

@@ -70,7 +70,7 @@ END $$;
 
 -- What the account talks about; audited.
 CREATE OR REPLACE FUNCTION fleet.set_topics(account text, topics text[], actor text, reason text) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     topic text;
     changed fleet.accounts;

@@ -5,7 +5,8 @@ CREATE OR REPLACE FUNCTION fleet.lock_key(namespace text, value text) RETURNS bi
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN ('x' || encode(substr(sha256(convert_to(namespace || ':' || value, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint;
 
--- Takes the session lock (waits up to 5 s), then publishes the row. Call once, on the incarnation's own connection.
+-- Takes the session lock (waits up to 5 s), then publishes the row and gives the worker the broadcasts that it missed. Call once, on
+-- the incarnation's own connection.
 CREATE OR REPLACE FUNCTION fleet.open_incarnation(
     incarnation uuid, worker text, slot integer, host text, pid integer, pid_started text, boot_id text, pid_namespace text
 ) RETURNS jsonb
@@ -14,7 +15,12 @@ BEGIN
     IF open_incarnation.worker IS NULL OR open_incarnation.worker !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         PERFORM fleet.refuse('worker', open_incarnation.worker, 'a lower-case name of 1 to 63 letters, digits, _ or -');
     END IF;
+    -- A session lock counts: taken twice it would outlive its closing.
+    IF EXISTS (SELECT 1 FROM fleet.incarnations i WHERE i.id = open_incarnation.incarnation) THEN
+        PERFORM fleet.refuse('incarnation', incarnation::text, 'an id that no life had before: each is opened once');
+    END IF;
     PERFORM pg_advisory_lock(fleet.lock_key('incarnation', incarnation::text));
+    PERFORM fleet.welcome(open_incarnation.worker, open_incarnation.slot, incarnation);
     INSERT INTO fleet.incarnations (id, worker, slot, host, pid, pid_started, boot_id, pid_namespace, started_at)
     VALUES (incarnation, open_incarnation.worker, open_incarnation.slot, open_incarnation.host, open_incarnation.pid,
         open_incarnation.pid_started, open_incarnation.boot_id, open_incarnation.pid_namespace, clock_timestamp());
@@ -23,10 +29,11 @@ END $$;
 
 -- Ends a life in good order: the row is closed and the session lock given back.
 CREATE OR REPLACE FUNCTION fleet.close_incarnation(incarnation uuid, reason text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     UPDATE fleet.incarnations SET ended_at = clock_timestamp(), end_reason = left(reason, 500)
     WHERE id = incarnation AND ended_at IS NULL;
+    DELETE FROM fleet.sleepers s WHERE s.incarnation = close_incarnation.incarnation;
     PERFORM pg_advisory_unlock(fleet.lock_key('incarnation', incarnation::text));
 END $$;
 

@@ -84,7 +84,7 @@ BEGIN
         own.kept_low := greatest(0, own.kept_low - n);
     END IF;
     IF place.mine IS NOT NULL OR place.shares THEN
-        own := fleet.leave_line(own, place, take_units.incarnation, take_units.worker_id, rank, n, at);
+        own := fleet.leave_rate_line(own, place, take_units.incarnation, take_units.worker_id, rank, n, at);
     END IF;
     limits[own_at] := own;
     FOREACH one IN ARRAY limits LOOP

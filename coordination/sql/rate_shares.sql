@@ -206,7 +206,7 @@ END $$;
 
 -- A granted request leaves the line, and its wait is measured; where shares matter, its worker is known as one that wants. One
 -- row by key.
-CREATE OR REPLACE FUNCTION fleet.leave_line(
+CREATE OR REPLACE FUNCTION fleet.leave_rate_line(
     own fleet.rate_limits, place record, incarnation uuid, worker_id text, rank integer, n integer, at timestamptz
 ) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -228,7 +228,7 @@ BEGIN
     ELSIF place.shares THEN
         INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
             first_asked_at, asked_at, returns_at, keep_until)
-        VALUES (own.account, own.endpoint, leave_line.incarnation, leave_line.worker_id, leave_line.rank, n, false, false,
+        VALUES (own.account, own.endpoint, leave_rate_line.incarnation, leave_rate_line.worker_id, leave_rate_line.rank, n, false, false,
             place.used + n, at, at, at, at);
     END IF;
     RETURN own;

@@ -68,8 +68,11 @@ COMMANDS: Mapping[str, Group] = {
         module="mentions", summary="who named the account, and why answered or not: list, show"
     ),
     "kill-switch": Group(module="kill_switch", summary="stop all sending at once: on, off, status"),
-    "settings": Group(module="settings", summary="live settings: list, set"),
-    "flags": Group(module="flags", summary="feature flags: list, set"),
+    "settings": Group(module="settings", summary="live settings: list, get, set, unset, history, revert"),
+    "flags": Group(module="flags", summary="feature flags: list, set, history, revert"),
+    "breakers": Group(
+        module="breakers", summary="services that fail are left alone for a while: list, reset"
+    ),
     "pools": Group(module="pools", summary="shared things with a capacity: list, set"),
     "clock": Group(module="clock", summary="in a rehearsal, let days pass within minutes: show, move"),
     "account": Group(module="account", summary="accounts: list, topics, policy, tier, unblock"),

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "ba7b2d60307fd9b8"
+functions = "a7525a28eb33cbb8"
 
 
 def upgrade() -> None:

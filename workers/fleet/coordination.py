@@ -1,18 +1,29 @@
-"""Coordination: takes messages to who can do what they ask, and clears up what nobody took."""
+"""Coordination: takes messages to who can do what they ask, settles conflicts, clears up what nobody took."""
 
 from collections import Counter
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal, cast
 
 from pydantic import Field
 
-from coordination.conflicts import Contention
+from coordination.conflicts import Contender, Contention
+from coordination.errors import InvalidValueError
 from coordination.kill_switch import get_kill_switch
+from coordination.messages import Message, Reply
 from coordination.reservations import Tidied
 from workers.base import Worker, WorkerSettings
+from workers.handlers import MessageRefusedError, handles
 from workers.intervals import minutes
-from workers.tasks import KillSwitchChanged, RateLimitCrossed
+from workers.tasks import (
+    Availability,
+    Conflict,
+    Escalation,
+    KillSwitchChanged,
+    RateLimitCrossed,
+    ResourceRequest,
+    StateChanged,
+)
 
 Level = Literal["healthy", "warning", "critical"]
 
@@ -33,11 +44,12 @@ class CoordinationSettings(WorkerSettings):
 
 
 class Coordination(Worker):
-    """Route messages by role, sweep what expired, tell all workers of a full limit or the kill switch."""
+    """Route messages, settle conflicts, sweep what expired, tell all of a full limit or the kill switch."""
 
     name = "coordination"
     every = minutes(1)
     singleton = True
+    roles: ClassVar[tuple[str, ...]] = ("coordinator",)
     settings_model = CoordinationSettings
     settings: CoordinationSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 
@@ -48,17 +60,26 @@ class Coordination(Worker):
         self.step()
 
     def step(self) -> None:
-        """Route, expire, sweep, tell; one event says what was done, if anything was."""
+        """Escalate, route, expire, sweep, tell; one event says what was done, if anything was."""
+        escalated = self.fleet.messages.escalate_waiting(self.settings.batch_size)
         routed = self._route()
         expired, broadcasts = self.fleet.messages.expire()
+        rescued, overdue = self.fleet.jobs.rescue()
+        standing = self.fleet.schedules.check()
         swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
+        gone = self.fleet.retention.sweep("lock_waiters", keep_s=0)
         tidied = self.fleet.reservations.tidy()
         before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
         self._counted = now
         done = [
+            f"messages that waited too long: {len(escalated)}" if escalated else "",
             f"routed {_listed(routed)}" if routed else "",
             f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else "",
+            f"jobs of lost workers taken back: {rescued}" if rescued else "",
+            f"jobs overdue: {overdue}" if overdue else "",
+            f"schedules that stand still: {standing}" if standing else "",
             f"locks swept: {swept}" if swept else "",
+            f"waiters swept: {gone}" if gone else "",
             _reserved(tidied),
             *self._tell_limits(now.at),
             *self._tell_kill_switch(now.real_at),
@@ -66,6 +87,71 @@ class Coordination(Worker):
         ]
         if any(done):
             self.fleet.audit.event("info", "coordinated", "; ".join(filter(None, done)))
+
+    # What is asked of it
+
+    @handles("RESOURCE_REQUEST", ResourceRequest)
+    def tell_availability(self, message: Message, request: ResourceRequest) -> Reply:
+        """Say whether something shared may be had now; who is told yes takes it itself."""
+        answer = Availability(
+            resource_type=request.resource_type,
+            resource_id=request.resource_id,
+            **self._availability(request),
+        )
+        self.log.info(
+            "asked", resource=request.resource_type, sender=message.sender, available=answer.available
+        )
+        return Reply(payload=answer.model_dump(mode="json"), priority=request.priority)
+
+    @handles("CONFLICT_RESOLUTION", Conflict)
+    def settle(self, message: Message, conflict: Conflict) -> None:
+        """Settle a conflict once, however often it is delivered; every party is told."""
+        settled = self.fleet.conflicts.resolve(
+            conflict.key or f"message:{message.id}",
+            conflict.kind,
+            conflict.thing,
+            [Contender(**one.model_dump()) for one in conflict.contenders],
+            asked_by=message.sender,
+            asked_at=message.sent_at,
+            capacity=conflict.capacity,
+            spacing_s=conflict.spacing_s,
+        )
+        self.log.info("settled", conflict=settled.id, strategy=settled.strategy, winner=settled.winner)
+
+    @handles("STATE_SYNC", StateChanged)
+    def tell_state(self, message: Message, changed: StateChanged) -> None:
+        """Tell all workers that a key of the shared state changed, once a version; its own news stay here."""
+        if message.to != "all":
+            self.fleet.messages.broadcast(
+                "STATE_SYNC",
+                changed.model_dump(),
+                dedupe_key=f"state:{changed.key}:{changed.version}",
+                ttl_s=EVENT_TTL_S,
+            )
+
+    @handles("PRIORITY_ESCALATION", Escalation)
+    def escalate(self, message: Message, urgent: Escalation) -> None:
+        """Raise what is urgent; a person hears of what is critical."""
+        done = self.fleet.messages.escalate(
+            urgent.kind, urgent.which, f"{message.sender}: {urgent.reason}", urgent.priority
+        )
+        self.log.info("escalated", what=f"{urgent.kind} {urgent.which}", priority=done.priority)
+
+    def _availability(self, request: ResourceRequest) -> dict[str, Any]:
+        reservations = getattr(self.fleet, "reservations", None)
+        if reservations is None:
+            return {"available": None, "reason": f"nobody keeps account of {request.resource_type}"}
+        try:
+            found = reservations.check_availability(request.resource_type, request.resource_id)
+        except InvalidValueError as error:
+            raise MessageRefusedError(str(error)) from None
+        return {
+            "available": found.available,
+            "queue_position": found.queue_position,
+            "estimated_wait_minutes": found.estimated_wait_minutes,
+        }
+
+    # Its step
 
     def _route(self) -> Counter[str]:
         """Give every message of a role that somebody has to a worker; count by role and worker."""

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from coordination.accounts import Account
 from coordination.candidates import Pool
-from coordination.messages import Message
+from coordination.messages import Message, Reply
 from workers.base import Worker, WorkerSettings
 from workers.content.haul import Haul
 from workers.content.qualifying import Bar, UnreadablePostError, find_of, why_unsuitable
@@ -111,21 +111,14 @@ class Discovery(Worker):
             raise failure
 
     @handles("TASK_DELEGATION", AnalysePost)
-    def analyse(self, message: Message, task: AnalysePost) -> None:
+    def analyse(self, message: Message, task: AnalysePost) -> Reply:
         """Score one post whatever its age, offer it when it qualifies, and answer whoever asked."""
         analysis = self._analysis(message, task)
-        self.fleet.messages.send(
-            message.type,
-            message.sender,
-            analysis.model_dump(mode="json"),
-            priority=message.priority,
-            reply_to=message.id,
-            dedupe_key=f"analysed:{message.id}",
-        )
         scored = "no score" if analysis.score is None else f"{analysis.score:.1f}"
         told = f"looked at post {task.post_id} for {message.sender}: {scored}, {analysis.reason}"
         self.fleet.audit.event("info", "analysed", told, {"post": task.post_id, "score": analysis.score})
         self.log.info("analysed", post=task.post_id, score=analysis.score, reason=analysis.reason)
+        return Reply(payload=analysis.model_dump(mode="json"))
 
     # Searching
 

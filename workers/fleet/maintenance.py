@@ -29,6 +29,7 @@ class MaintenanceSettings(WorkerSettings):
         incarnations_days: lives that ended.
         interactions_days: mentions that were answered or ignored.
         jobs_days: jobs that ended.
+        lock_measures_days: how requests for locks ended, in steps of five minutes.
         messages_days: messages that were acknowledged or are dead.
         process_ends_days: how processes ended.
         rate_grants_days: requests that no window counts any more.
@@ -50,6 +51,7 @@ class MaintenanceSettings(WorkerSettings):
     incarnations_days: float = Field(default=30, ge=1, le=3660)
     interactions_days: float = Field(default=90, ge=1, le=3660)
     jobs_days: float = Field(default=7, ge=0.01, le=3660)
+    lock_measures_days: float = Field(default=30, ge=0.01, le=3660)
     messages_days: float = Field(default=7, ge=0.01, le=3660)
     process_ends_days: float = Field(default=30, ge=1, le=3660)
     rate_grants_days: float = Field(default=7, ge=7, le=3660)

@@ -10,7 +10,7 @@ from coordination.messages import Message
 from workers.base import Worker
 from workers.handlers import handles
 from workers.intervals import minutes
-from workers.tasks import SystemIssue
+from workers.tasks import Escalation, SystemIssue
 from workers.vital_signs import Finding, Thresholds, findings
 
 
@@ -41,11 +41,18 @@ class Monitoring(Worker):
             task.severity, "issue", f"{message.sender}: {task.issue}", {"message": message.id}
         )
 
+    @handles("PRIORITY_ESCALATION", Escalation)
+    def escalation(self, message: Message, urgent: Escalation) -> None:
+        """Tell a person what waits too long; told again when it is delivered again."""
+        told = f"{urgent.kind} {urgent.which} is {urgent.priority or 'urgent'}: {urgent.reason}"
+        self.fleet.audit.event("warning", "escalated", told, {"message": message.id})
+
     def step(self) -> None:
         """Gather, judge, keep; tell each finding once, when it begins, and once when it is over.
 
-        What is critical is an alert for as long as it is.
+        What is critical is an alert for as long as it is; so is a breaker that stays open.
         """
+        self.fleet.breakers.watch()
         report = self.fleet.health.gather(window_s=self.settings.window_s)
         kept: list[dict[str, Any]] = report.pop("before") or []
         before = {one["key"]: Finding(**one) for one in kept}

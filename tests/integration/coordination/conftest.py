@@ -1,7 +1,7 @@
 """One database for all these tests, emptied after each, and who else looks at it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -11,10 +11,22 @@ from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError
 from tests.integration.conftest import TEMPLATE, FleetDatabase
 from tests.integration.coordination.tables import Owner
+from tests.integration.known_workers import ensure_worker
 from tests.postgres_servers import Server
 
 NAME = "fleet_coordination"
-STAYS = {"schema_revision", "installation", "rate_limits", "accounts", "policy_rules", "resource_kinds"}
+STAYS = {
+    "schema_revision",
+    "installation",
+    "rate_limits",
+    "accounts",
+    "policy_rules",
+    "resource_kinds",
+    "routes",
+    "setting_definitions",
+    "flag_definitions",
+    "breaker_rules",
+}
 FIRST_POOL = (
     "(resource_type, resource_id, kind, capacity, min_capacity, max_capacity) "
     "VALUES ('content', 'content_pipeline', 'pipeline', 100, 25, 100)"
@@ -54,6 +66,7 @@ class Standing:
         rest = [
             "DELETE FROM fleet.rate_limits WHERE account <> '*';",
             f"INSERT INTO fleet.pools {FIRST_POOL};",
+            "DELETE FROM fleet.routes WHERE changed_by <> 'migration';",
             (
                 "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL, "
                 "tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"
@@ -93,6 +106,7 @@ def _stand(postgres: Server, template: str) -> Standing:
                 sql.Identifier(NAME), sql.Identifier(TEMPLATE)
             )
         )
+        connection.execute("CHECKPOINT")  # a crash breaks a clone's unlogged indexes: PostgreSQL 15 to 18
     made = FleetDatabase(
         migrator_dsn=re.sub(rf"/{TEMPLATE}(?=$|\?)", f"/{NAME}", template),
         superuser_dsn=re.sub(r"/postgres(?=$|\?)", f"/{NAME}", postgres.superuser_dsn),
@@ -123,3 +137,16 @@ def console(standing: Standing, fleet_database: FleetDatabase) -> Database:
     except DatabaseUnavailableError:  # a test stopped the server; the next call connects anew
         standing.console.call("get_kill_switch")
     return standing.console
+
+
+@pytest.fixture
+def workers(fleet_database: FleetDatabase) -> Iterator[Callable[..., None]]:
+    """Makes workers known: `workers(tester=(), writer=("prose",))`."""
+    maintainer = fleet_database.database("maintainer")
+
+    def know(**roles: tuple[str, ...]) -> None:
+        for name, own in roles.items():
+            ensure_worker(maintainer, name, name, own)
+
+    yield know
+    maintainer.close()

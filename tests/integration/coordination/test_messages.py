@@ -1,6 +1,6 @@
 """Messages: sent once, taken by one, redelivered when a holder ends, dead letters with every error kept."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -12,22 +12,10 @@ from coordination.messages import Message
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
 from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
-from tests.integration.known_workers import ensure_worker
 
 TASK = "TASK_DELEGATION"
-
-
-@pytest.fixture
-def workers(fleet_database: FleetDatabase) -> Iterator[Callable[..., None]]:
-    """Makes workers known: `workers(tester=(), writer=("prose",))`."""
-    maintainer = fleet_database.database("maintainer")
-
-    def know(**roles: tuple[str, ...]) -> None:
-        for name, own in roles.items():
-            ensure_worker(maintainer, name, name, own)
-
-    yield know
-    maintainer.close()
+DO: dict[str, Any] = {"kind": "do"}
+"""A task of a kind that the fleet itself doesn't know."""
 
 
 def deaths(owner: Owner) -> list[tuple[str, str]]:
@@ -45,19 +33,21 @@ def claimed(fleet: Fleet, within_s: float = 2) -> Message:
 
 
 def test_a_message_arrives_with_everything_that_was_sent(fleet: Fleet) -> None:
-    asked = fleet.messages.send(TASK, "tester", {"n": [1, "ü", None]}, priority="high", ttl_s=60)
-    sent = fleet.messages.send("STATE_SYNC", "tester", {}, reply_to=asked, priority="low")
+    asked = fleet.messages.send(TASK, "tester", DO | {"n": [1, "ü", None]}, priority="high", ttl_s=60)
+    sent = fleet.messages.send(
+        "STATE_SYNC", "tester", {"key": "k", "version": 7}, reply_to=asked, priority="low"
+    )
     first, second = fleet.messages.claim(5)
     assert (first.id, first.type, first.sender, first.to) == (asked, TASK, "tester", "worker")
-    assert (first.payload, first.priority, first.attempt) == ({"n": [1, "ü", None]}, "high", 1)
+    assert (first.payload, first.priority, first.attempt) == (DO | {"n": [1, "ü", None]}, "high", 1)
     assert (first.expires_at - first.sent_at).total_seconds() == 60
-    assert (second.id, second.reply_to, second.payload) == (sent, asked, {})
+    assert (second.id, second.reply_to, second.payload) == (sent, asked, {"key": "k", "version": 7})
     assert second.lease > first.lease
 
 
 def test_a_message_goes_to_its_addressee_alone(fleet_database: FleetDatabase, fleet: Fleet) -> None:
     with fleet_database.connect("neighbour") as neighbour:
-        sent = neighbour.messages.send(TASK, "tester", {})
+        sent = neighbour.messages.send(TASK, "tester", DO)
         assert neighbour.messages.claim() == []
         assert [one.id for one in fleet.messages.claim()] == [sent]
 
@@ -67,7 +57,7 @@ def test_higher_priority_goes_first_then_the_older(fleet: Fleet) -> None:
         ("low", "l"), ("medium", "m1"), ("critical", "c"), ("medium", "m2"), ("high", "h"),
     ]  # fmt: skip
     for priority, name in order:
-        fleet.messages.send(TASK, "tester", {"name": name}, priority=priority)
+        fleet.messages.send(TASK, "tester", DO | {"name": name}, priority=priority)
     assert [one.payload["name"] for one in fleet.messages.claim(4)] == ["c", "h", "m1", "m2"]
     assert [one.payload["name"] for one in fleet.messages.claim(4)] == ["l"]
     assert fleet.messages.claim(4) == []
@@ -76,22 +66,22 @@ def test_higher_priority_goes_first_then_the_older(fleet: Fleet) -> None:
 def test_the_same_key_to_the_same_recipient_gives_the_message_that_is_there(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    first = fleet.messages.send(TASK, "tester", {"n": 1}, dedupe_key="k")
-    assert fleet.messages.send(TASK, "tester", {"n": 2}, dedupe_key="k") == first
+    first = fleet.messages.send(TASK, "tester", DO | {"n": 1}, dedupe_key="k")
+    assert fleet.messages.send(TASK, "tester", DO | {"n": 2}, dedupe_key="k") == first
     with fleet_database.connect("other"):
-        assert fleet.messages.send(TASK, "other", {"n": 1}, dedupe_key="k") != first
+        assert fleet.messages.send(TASK, "other", DO | {"n": 1}, dedupe_key="k") != first
     (message,) = fleet.messages.claim()
     fleet.messages.acknowledge(message)
-    assert fleet.messages.send(TASK, "tester", {"n": 3}, dedupe_key="k") == first
+    assert fleet.messages.send(TASK, "tester", DO | {"n": 3}, dedupe_key="k") == first
     assert rows(owner, "SELECT state, payload FROM fleet.messages WHERE recipient = 'tester'") == [
-        ("acknowledged", {"n": 1})
+        ("acknowledged", DO | {"n": 1})
     ]
 
 
 def _send_keyed(start: Callable[[], int], dsn: str) -> list[str]:
     with connect(dsn, "sender") as fleet:
         start()
-        return [fleet.messages.send(TASK, "sender", {}, dedupe_key=f"k{n}") for n in range(20)]
+        return [fleet.messages.send(TASK, "sender", DO, dedupe_key=f"k{n}") for n in range(20)]
 
 
 def test_8_processes_that_send_the_same_make_one_message(fleet_database: FleetDatabase, owner: Owner) -> None:
@@ -111,25 +101,25 @@ def test_a_send_wakes_the_addressee_a_roles_message_the_coordinator_and_a_repeat
         return heard[:-1]
 
     with fleet_database.connect("other"):
-        fleet.messages.send(TASK, "other", {}, dedupe_key="k")
+        fleet.messages.send(TASK, "other", DO, dedupe_key="k")
         assert woken() == ["other/messages"]
-        fleet.messages.send(TASK, "other", {}, dedupe_key="k")
+        fleet.messages.send(TASK, "other", DO, dedupe_key="k")
         assert woken() == []
-        fleet.messages.send(TASK, "painter", {}, to="role")
+        fleet.messages.send(TASK, "painter", DO, to="role")
         assert woken() == ["coordination"]
 
 
 def test_what_came_from_outside_with_a_nul_is_sent_and_arrives(fleet: Fleet) -> None:
-    fleet.messages.send(TASK, "tester", {"text\0": ["a\0b", "\ud800"]})
+    fleet.messages.send(TASK, "tester", DO | {"text\0": ["a\0b", "\ud800"]})
     (message,) = fleet.messages.claim()
-    assert message.payload == {"text\ufffd": ["a\ufffdb", "?"]}
+    assert message.payload == DO | {"text\ufffd": ["a\ufffdb", "?"]}
 
 
 def test_64_kb_is_the_most_that_a_message_carries(fleet: Fleet) -> None:
-    room = 65536 - len('{"x": ""}')
-    fleet.messages.send(TASK, "tester", {"x": "a" * room})
+    room = 65536 - len('{"x": "", "kind": "do"}')
+    fleet.messages.send(TASK, "tester", DO | {"x": "a" * room})
     with pytest.raises(InvalidValueError) as refusal:
-        fleet.messages.send(TASK, "tester", {"x": "a" * (room + 1)})
+        fleet.messages.send(TASK, "tester", DO | {"x": "a" * (room + 1)})
     assert_refused(refusal, "payload", ('{"x": "' + "a" * 200)[:200])
 
 
@@ -144,7 +134,6 @@ def test_64_kb_is_the_most_that_a_message_carries(fleet: Fleet) -> None:
         ({"to": "all"}, "recipient_kind", "all"),
         ({"to": "role", "recipient": "Ärzte"}, "recipient", "Ärzte"),
         ({"priority": "urgent"}, "priority", "urgent"),
-        ({"priority": None}, "priority", None),
         ({"reply_to": "7; DROP TABLE"}, "reply_to", "7; DROP TABLE"),
         ({"reply_to": "-1"}, "reply_to", "-1"),
         ({"dedupe_key": ""}, "dedupe_key", ""),
@@ -163,7 +152,7 @@ def test_64_kb_is_the_most_that_a_message_carries(fleet: Fleet) -> None:
 def test_a_bad_message_is_refused_by_name(
     fleet: Fleet, owner: Owner, changes: dict[str, Any], field: str, given: str | None
 ) -> None:
-    good: dict[str, Any] = {"type": TASK, "recipient": "tester", "payload": {}}
+    good: dict[str, Any] = {"type": TASK, "recipient": "tester", "payload": DO}
     send = cast("Callable[..., str]", fleet.messages.send)
     with pytest.raises(InvalidValueError) as refusal:
         send(**good | changes)
@@ -174,7 +163,7 @@ def test_a_bad_message_is_refused_by_name(
 def test_an_unknown_workers_refusal_says_which_there_are(fleet: Fleet, workers: Callable[..., None]) -> None:
     workers(poster=(), planner=())
     with pytest.raises(InvalidValueError, match="one of planner, poster"):
-        fleet.messages.send(TASK, "postre", {})
+        fleet.messages.send(TASK, "postre", DO)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +183,7 @@ def test_a_bad_claim_is_refused_by_name(
 def test_a_retry_at_an_impossible_time_is_refused_by_name(
     fleet: Fleet, retry_in_s: float, given: str
 ) -> None:
-    fleet.messages.send(TASK, "tester", {})
+    fleet.messages.send(TASK, "tester", DO)
     (message,) = fleet.messages.claim()
     with pytest.raises(InvalidValueError) as refusal:
         fleet.messages.reject(message, "later", retry_in_s)
@@ -218,7 +207,7 @@ def _take_all(start: Callable[[], int], dsn: str) -> list[str]:
 
 def _send_to_crew(fleet_database: FleetDatabase, fleet: Fleet, number: int) -> list[str]:
     fleet_database.connect("crew").close()
-    return sorted(fleet.messages.send(TASK, "crew", {"n": n}) for n in range(number))
+    return sorted(fleet.messages.send(TASK, "crew", DO | {"n": n}) for n in range(number))
 
 
 def test_8_processes_take_every_message_once_i15(
@@ -240,7 +229,7 @@ def test_without_the_row_lock_of_the_claim_two_take_the_same_message(
     wider = ("SELECT m.id FROM", "SELECT m.id, pg_sleep(0.02) FROM")  # a wider gap to meet in
     with (
         fleet_database.owner() as owner,
-        planted(owner, "claim_messages", fault, wider),
+        planted(owner, "take_messages", fault, wider),
         pytest.raises(AssertionError, match="LockLostError"),
     ):
         together(_take_all, 8, fleet_database.dsn("worker"))
@@ -274,7 +263,7 @@ def test_a_message_that_kills_whoever_takes_it_is_dead_in_the_end(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
     fleet_database.connect("crew").close()
-    fleet.messages.send(TASK, "crew", {}, max_attempts=2)
+    fleet.messages.send(TASK, "crew", DO, max_attempts=2)
     for _ in range(2):
         with victim(_claim_and_hold, fleet_database.dsn("worker")) as doomed:
             doomed.kill()
@@ -291,13 +280,14 @@ def test_a_message_that_kills_whoever_takes_it_is_dead_in_the_end(
 def test_a_zombies_reports_are_refused_and_change_nothing(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    fleet.messages.send(TASK, "tester", {})
+    fleet.messages.send(TASK, "tester", DO)
     (lost,) = fleet.messages.claim(lease_s=0.01)
     with fleet_database.connect("tester", slot=2) as heir:
         taken = claimed(heir)
         assert taken.lease > lost.lease
         assert taken.attempt == 2
-        before = rows(owner, "SELECT * FROM fleet.messages")
+        held = "SELECT to_jsonb(m) - 'late_reports' FROM fleet.messages m"
+        before = rows(owner, held)
         for report in (
             lambda: fleet.messages.acknowledge(lost),
             lambda: fleet.messages.reject(lost, "x"),
@@ -306,7 +296,8 @@ def test_a_zombies_reports_are_refused_and_change_nothing(
         ):
             with pytest.raises(LockLostError, match="lease"):
                 report()
-        assert rows(owner, "SELECT * FROM fleet.messages") == before
+        assert rows(owner, held) == before
+        assert value(owner, "SELECT late_reports FROM fleet.messages") == 4
         heir.messages.acknowledge(taken)
         with pytest.raises(LockLostError):
             heir.messages.acknowledge(taken)
@@ -315,7 +306,7 @@ def test_a_zombies_reports_are_refused_and_change_nothing(
 def test_without_the_lease_in_its_condition_a_zombies_acknowledgement_would_pass(
     fleet_database: FleetDatabase, fleet: Fleet
 ) -> None:
-    fleet.messages.send(TASK, "tester", {})
+    fleet.messages.send(TASK, "tester", DO)
     (lost,) = fleet.messages.claim(lease_s=0.01)
     held = claimed(fleet)
     fault = ("AND m.lease = held_message.lease ", "")
@@ -327,7 +318,7 @@ def test_without_the_lease_in_its_condition_a_zombies_acknowledgement_would_pass
 
 
 def test_a_lone_worker_gets_its_own_message_back_when_the_lease_is_over(fleet: Fleet) -> None:
-    fleet.messages.send(TASK, "tester", {})
+    fleet.messages.send(TASK, "tester", DO)
     (lost,) = fleet.messages.claim(lease_s=0.01)
     again = claimed(fleet)
     assert again.id == lost.id
@@ -337,7 +328,7 @@ def test_a_lone_worker_gets_its_own_message_back_when_the_lease_is_over(fleet: F
 def test_a_rejected_message_waits_its_time_and_is_dead_after_the_last_attempt_with_every_error(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    sent = fleet.messages.send(TASK, "tester", {}, max_attempts=3)
+    sent = fleet.messages.send(TASK, "tester", DO, max_attempts=3)
     for attempt in (1, 2, 3):
         (message,) = fleet.messages.claim()
         assert message.attempt == attempt
@@ -356,22 +347,22 @@ def test_a_rejected_message_waits_its_time_and_is_dead_after_the_last_attempt_wi
 
 def test_the_wait_for_a_retry_is_told_in_real_seconds(fleet_database: FleetDatabase, fleet: Fleet) -> None:
     fleet_database.advance(0, rate=60)
-    fleet.messages.send(TASK, "tester", {})
+    fleet.messages.send(TASK, "tester", DO)
     (message,) = fleet.messages.claim()
     assert fleet.messages.reject(message, "later", 600).wait_s == 10
 
 
 def test_a_retry_goes_behind_what_is_due_before_it(fleet_database: FleetDatabase, fleet: Fleet) -> None:
-    first = fleet.messages.send(TASK, "tester", {})
+    first = fleet.messages.send(TASK, "tester", DO)
     (message,) = fleet.messages.claim()
     fleet.messages.reject(message, "later", 1)
-    second = fleet.messages.send(TASK, "tester", {})
+    second = fleet.messages.send(TASK, "tester", DO)
     fleet_database.advance(2)
     assert [one.id for one in fleet.messages.claim(2)] == [second, first]
 
 
 def test_without_a_retry_a_message_is_dead_at_once(fleet: Fleet, owner: Owner) -> None:
-    fleet.messages.send(TASK, "tester", {})
+    fleet.messages.send(TASK, "tester", DO)
     (message,) = fleet.messages.claim()
     assert fleet.messages.reject(message, "can't be read", None).state == "dead"
     assert rows(owner, "SELECT state, attempts FROM fleet.messages") == [("dead", 1)]
@@ -381,7 +372,7 @@ def test_without_a_retry_a_message_is_dead_at_once(fleet: Fleet, owner: Owner) -
 def test_what_was_not_the_messages_fault_costs_it_no_attempt(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    fleet.messages.send(TASK, "tester", {}, max_attempts=1)
+    fleet.messages.send(TASK, "tester", DO, max_attempts=1)
     for _ in range(3):
         (message,) = fleet.messages.claim()
         assert message.attempt == 1
@@ -398,11 +389,11 @@ def test_what_was_not_the_messages_fault_costs_it_no_attempt(
 def test_an_expired_message_is_delivered_no_more_and_becomes_a_dead_letter(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    fleet.messages.send(TASK, "tester", {}, ttl_s=60)
-    fleet.messages.send(TASK, "tester", {"n": 2}, ttl_s=120)
+    fleet.messages.send(TASK, "tester", DO, ttl_s=60)
+    fleet.messages.send(TASK, "tester", DO | {"n": 2}, ttl_s=120)
     assert fleet.messages.expire() == (0, 0)
     fleet_database.advance(61)
-    assert [one.payload for one in fleet.messages.claim(5)] == [{"n": 2}]
+    assert [one.payload for one in fleet.messages.claim(5)] == [DO | {"n": 2}]
     assert fleet.messages.expire() == (1, 0)
     ((severity, message),) = deaths(owner)
     assert severity == "warning"
@@ -413,8 +404,8 @@ def test_an_expired_message_is_delivered_no_more_and_becomes_a_dead_letter(
 def test_a_message_in_hand_is_its_holders_beyond_its_expiry_until_the_lease_is_over(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    fleet.messages.send(TASK, "tester", {}, ttl_s=60)
-    fleet.messages.send(TASK, "tester", {}, ttl_s=60)
+    fleet.messages.send(TASK, "tester", DO, ttl_s=60)
+    fleet.messages.send(TASK, "tester", DO, ttl_s=60)
     kept, lost = fleet.messages.claim(lease_s=60)[0], fleet.messages.claim(lease_s=0.01)[0]
     fleet_database.advance(61)
     until(lambda: fleet.messages.expire() == (1, 0), 2)
@@ -425,7 +416,7 @@ def test_a_message_in_hand_is_its_holders_beyond_its_expiry_until_the_lease_is_o
 
 
 def test_a_message_rejected_after_its_expiry_is_dead(fleet_database: FleetDatabase, fleet: Fleet) -> None:
-    fleet.messages.send(TASK, "tester", {}, ttl_s=60)
+    fleet.messages.send(TASK, "tester", DO, ttl_s=60)
     (message,) = fleet.messages.claim()
     fleet_database.advance(61)
     assert fleet.messages.reject(message, "failed").state == "dead"
@@ -435,7 +426,7 @@ def test_a_role_that_nobody_has_keeps_its_message_until_it_expires_and_is_then_n
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, workers: Callable[..., None]
 ) -> None:
     workers(painter=("colour", "form"), writer=("prose",))
-    fleet.messages.send(TASK, "music", {}, to="role", ttl_s=60)
+    fleet.messages.send(TASK, "music", DO, to="role", ttl_s=60)
     assert fleet.messages.route() == []
     assert rows(owner, "SELECT state, routed_to FROM fleet.messages") == [("waiting", None)]
     fleet_database.advance(61)
@@ -454,9 +445,9 @@ def test_a_broadcast_is_one_message_for_each_enabled_worker(
 ) -> None:
     workers(tester=(), painter=(), resting=())
     owner.execute("UPDATE fleet.workers SET enabled = false WHERE name = 'resting'")
-    assert len(fleet.messages.broadcast("SYSTEM_EVENT", {"n": 1})) == 2
+    assert len(fleet.messages.broadcast("SYSTEM_EVENT", DO | {"n": 1})) == 2
     (own,) = fleet.messages.claim(5)
-    assert (own.to, own.sender, own.payload) == ("all", "tester", {"n": 1})
+    assert (own.to, own.sender, own.payload) == ("all", "tester", DO | {"n": 1})
     with fleet_database.connect("painter") as painter:
         (theirs,) = painter.messages.claim(5)
         painter.messages.acknowledge(theirs)
@@ -468,33 +459,33 @@ def test_a_broadcast_repeated_reaches_only_who_has_not_had_it(
     fleet: Fleet, workers: Callable[..., None]
 ) -> None:
     workers(tester=(), painter=())
-    assert len(fleet.messages.broadcast("SYSTEM_EVENT", {}, dedupe_key="k")) == 2
-    assert fleet.messages.broadcast("SYSTEM_EVENT", {}, dedupe_key="k") == ()
+    assert len(fleet.messages.broadcast("SYSTEM_EVENT", DO, dedupe_key="k")) == 2
+    assert fleet.messages.broadcast("SYSTEM_EVENT", DO, dedupe_key="k") == ()
     workers(newcomer=())
-    assert len(fleet.messages.broadcast("SYSTEM_EVENT", {}, dedupe_key="k")) == 1
-    assert len(fleet.messages.broadcast("SYSTEM_EVENT", {}, dedupe_key="other")) == 3
+    assert len(fleet.messages.broadcast("SYSTEM_EVENT", DO, dedupe_key="k")) == 1
+    assert len(fleet.messages.broadcast("SYSTEM_EVENT", DO, dedupe_key="other")) == 3
 
 
 def test_an_expired_broadcast_ends_without_a_word(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, workers: Callable[..., None]
 ) -> None:
     workers(painter=())
-    fleet.messages.broadcast("SYSTEM_EVENT", {}, ttl_s=60)
+    fleet.messages.broadcast("SYSTEM_EVENT", DO, ttl_s=60)
     fleet_database.advance(61)
-    assert fleet.messages.expire() == (1, 1)
+    assert fleet.messages.expire() == (2, 2)
     assert deaths(owner) == []
 
 
 def _broadcast(start: Callable[[], int], dsn: str) -> int:
     with connect(dsn, "sender") as fleet:
         start()
-        return sum(len(fleet.messages.broadcast("SYSTEM_EVENT", {}, dedupe_key=f"k{n}")) for n in range(20))
+        return sum(len(fleet.messages.broadcast("SYSTEM_EVENT", DO, dedupe_key=f"k{n}")) for n in range(20))
 
 
 def test_8_processes_that_broadcast_the_same_reach_each_worker_once(
     fleet_database: FleetDatabase, owner: Owner, workers: Callable[..., None]
 ) -> None:
-    workers(**{f"w{n}": () for n in range(6)})
+    workers(sender=(), **{f"w{n}": () for n in range(5)})
     assert sum(together(_broadcast, 8, fleet_database.dsn("worker"))) == 120
     assert value(owner, "SELECT count(*) FROM fleet.messages") == 120
 
@@ -506,9 +497,9 @@ def test_a_roles_messages_go_to_who_has_the_fewest_waiting(
     fleet_database: FleetDatabase, fleet: Fleet, workers: Callable[..., None]
 ) -> None:
     workers(painter=("colour",), writer=("colour", "prose"), tester=())
-    fleet.messages.send(TASK, "writer", {})
+    fleet.messages.send(TASK, "writer", DO)
     for number in range(3):
-        fleet.messages.send(TASK, "colour", {"n": number}, to="role")
+        fleet.messages.send(TASK, "colour", DO | {"n": number}, to="role")
     routed = fleet.messages.route()
     assert [one.worker for one in routed] == ["painter", "painter", "writer"]
     assert fleet.messages.route() == []
@@ -518,8 +509,8 @@ def test_a_roles_messages_go_to_who_has_the_fewest_waiting(
 
 def test_the_more_urgent_is_routed_first(fleet: Fleet, workers: Callable[..., None]) -> None:
     workers(painter=("colour",))
-    late = fleet.messages.send(TASK, "colour", {}, to="role", priority="low")
-    soon = fleet.messages.send(TASK, "colour", {}, to="role", priority="critical")
+    late = fleet.messages.send(TASK, "colour", DO, to="role", priority="low")
+    soon = fleet.messages.send(TASK, "colour", DO, to="role", priority="critical")
     assert [one.id for one in fleet.messages.route(1) + fleet.messages.route(1)] == [soon, late]
 
 
@@ -528,8 +519,8 @@ def test_messages_that_nobody_can_take_do_not_fill_the_batch(
 ) -> None:
     workers(painter=("colour",))
     for _ in range(5):
-        fleet.messages.send(TASK, "music", {}, to="role", priority="critical")
-    fleet.messages.send(TASK, "colour", {}, to="role")
+        fleet.messages.send(TASK, "music", DO, to="role", priority="critical")
+    fleet.messages.send(TASK, "colour", DO, to="role")
     assert [one.role for one in fleet.messages.route(2)] == ["colour"]
 
 
@@ -537,8 +528,8 @@ def test_a_stopped_workers_messages_of_a_role_go_to_another_and_wait_where_there
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, workers: Callable[..., None]
 ) -> None:
     workers(painter=("colour",))
-    fleet.messages.send(TASK, "colour", {}, to="role")
-    fleet.messages.send(TASK, "painter", {})
+    fleet.messages.send(TASK, "colour", DO, to="role")
+    fleet.messages.send(TASK, "painter", DO)
     assert [one.worker for one in fleet.messages.route()] == ["painter"]
     person = fleet_database.database("console")
     request_command(person, "stop", selector="painter", actor="me", reason="holidays")
@@ -556,7 +547,7 @@ def test_a_message_that_a_stopped_worker_holds_is_not_taken_from_it(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, workers: Callable[..., None]
 ) -> None:
     workers(painter=("colour",))
-    fleet.messages.send(TASK, "colour", {}, to="role")
+    fleet.messages.send(TASK, "colour", DO, to="role")
     fleet.messages.route()
     with fleet_database.connect("painter") as painter:
         (message,) = painter.messages.claim()
@@ -579,6 +570,6 @@ def test_4_coordinators_route_every_message_once(
     fleet_database: FleetDatabase, fleet: Fleet, workers: Callable[..., None]
 ) -> None:
     workers(painter=("colour",), writer=("colour",))
-    sent = sorted(fleet.messages.send(TASK, "colour", {}, to="role") for _ in range(60))
+    sent = sorted(fleet.messages.send(TASK, "colour", DO, to="role") for _ in range(60))
     routed = together(_route_all, 4, fleet_database.dsn("worker"))
     assert sorted(message for messages in routed for message in messages) == sent

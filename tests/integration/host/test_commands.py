@@ -153,8 +153,8 @@ class TestWithAFleet:
         self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
     ) -> None:
         with fleet_database.connect("poster") as poster:
-            waiting = poster.messages.send("TASK_DELEGATION", "colour", {"n": 1}, to="role")
-            number = poster.messages.send("TASK_DELEGATION", "poster", {"n": 2}, ttl_s=60)
+            waiting = poster.messages.send("TASK_DELEGATION", "colour", {"kind": "do", "n": 1}, to="role")
+            number = poster.messages.send("TASK_DELEGATION", "poster", {"kind": "do", "n": 2}, ttl_s=60)
             poster.messages.reject(poster.messages.claim()[0], "it can't be read", None)
             assert run("messages", "list", "--json") == 0
             assert [row["id"] for row in printed_json(capsys)] == [number, waiting]
@@ -189,7 +189,7 @@ class TestWithAFleet:
         maintainer = fleet_database.database("maintainer")
         ensure_worker(maintainer, "planner", "colour")
         with fleet_database.connect("planner") as planner:
-            number = planner.messages.send("TASK_DELEGATION", "colour", {}, to="role")
+            number = planner.messages.send("TASK_DELEGATION", "colour", {"kind": "do"}, to="role")
             planner.messages.route()
             planner.messages.reject(planner.messages.claim()[0], "no", None)
             ensure_worker(maintainer, "planner")

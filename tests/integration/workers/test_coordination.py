@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from config import Config
-from coordination import kill_switch
+from coordination import Fleet, kill_switch
+from coordination.messages import MessageType
 from host.control import Control
 from tests.integration.conftest import FleetDatabase
 from tests.integration.known_workers import ensure_worker
@@ -16,9 +17,21 @@ from tests.integration.workers.waiting import eventually
 from workers import registry
 from workers.context import Context
 from workers.fleet.coordination import Coordination
+from workers.inbox import Inbox
 from workers.progress import Progress
+from workers.tasks import (
+    Availability,
+    Claimant,
+    Conflict,
+    ConflictDecision,
+    Escalation,
+    ResourceRequest,
+    StateChanged,
+    Task,
+)
 
 TASK = "TASK_DELEGATION"
+DO = {"kind": "do"}
 
 
 class Office:
@@ -27,7 +40,11 @@ class Office:
     def __init__(self, database: FleetDatabase) -> None:
         self.database = database
         maintainer = database.database("maintainer")
-        for name, roles in (("coordination", ()), ("painter", ("colour",)), ("writer", ("prose",))):
+        for name, roles in (
+            ("coordination", Coordination.roles),
+            ("painter", ("colour",)),
+            ("writer", ("prose",)),
+        ):
             ensure_worker(maintainer, name, name, roles)
         maintainer.close()
 
@@ -99,9 +116,9 @@ def test_a_step_says_in_one_line_what_it_routed_ended_and_swept(office: Office) 
     with office.coordinator() as coordinator:
         messages = coordinator.fleet.messages
         for _ in range(3):
-            messages.send(TASK, "colour", {}, to="role")
-        messages.send(TASK, "prose", {}, to="role")
-        messages.send(TASK, "music", {}, to="role", ttl_s=60)
+            messages.send(TASK, "colour", DO, to="role")
+        messages.send(TASK, "prose", DO, to="role")
+        messages.send(TASK, "music", DO, to="role", ttl_s=60)
         coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis", duration_minutes=0.0001)
         with office.database.owner() as owner:
             owner.execute(
@@ -133,7 +150,7 @@ def test_more_messages_than_a_batch_are_routed_in_one_step(office: Office) -> No
     with office.coordinator() as coordinator:
         coordinator.settings = coordinator.settings.model_copy(update={"batch_size": 2})
         for _ in range(5):
-            coordinator.fleet.messages.send(TASK, "colour", {}, to="role")
+            coordinator.fleet.messages.send(TASK, "colour", DO, to="role")
         coordinator.step()
     assert office.told() == ["routed 5 colour to painter"]
 
@@ -240,3 +257,67 @@ def test_the_manager_stores_what_roles_the_programs_workers_have(office: Office)
         assert look().items() >= {**with_roles, "stranger": ()}.items()
     finally:
         control.stop()
+
+
+# What is asked of it
+
+
+def ask(office: Office, coordinator: Coordination, type_: MessageType, payload: Task, sender: Fleet) -> None:
+    """Send it to nobody in particular, and let the coordinator work it off."""
+    sender.messages.send(type_, None, payload.model_dump(mode="json", exclude_none=True), to="role")
+    coordinator.step()
+    Inbox(coordinator, coordinator.fleet, recorded).work_off()
+    assert office.rows("SELECT message FROM fleet.events WHERE kind = 'dead_letter'") == []
+
+
+def recorded(_step: str, method: Callable[[], None], _trace: str) -> Exception | None:
+    method()
+    return None
+
+
+def test_a_conflict_that_a_worker_brings_is_settled_and_told_to_all_parties(office: Office) -> None:
+    conflict = Conflict(
+        kind="resource",
+        thing="post 7",
+        contenders=[Claimant(worker="painter"), Claimant(worker="writer", priority="high")],
+    )
+    with office.coordinator() as coordinator, office.database.connect("painter") as painter:
+        ask(office, coordinator, "CONFLICT_RESOLUTION", conflict, painter)
+        (told,) = painter.messages.claim(5)
+        decision = ConflictDecision.model_validate(told.payload)
+        assert (decision.winner, decision.strategy, decision.state) == ("writer", "priority", "decided")
+    assert office.rows("SELECT asked_by, decided_by, took_s >= 0 FROM fleet.conflicts") == [
+        ("painter", "coordination", True)
+    ]
+
+
+def test_a_changed_key_of_the_shared_state_is_told_once_to_all(office: Office) -> None:
+    with office.coordinator() as coordinator, office.database.connect("painter") as painter:
+        for _ in range(2):
+            ask(office, coordinator, "STATE_SYNC", StateChanged(key="cadence", version=7), painter)
+        told = [one for one in painter.messages.claim(10) if one.to == "all"]
+        assert [one.payload for one in told] == [{"key": "cadence", "version": 7}]
+    assert office.rows("SELECT count(*) FROM fleet.broadcasts") == [(1,)]
+
+
+def test_what_is_called_urgent_rises_and_a_person_hears_of_what_is_critical(office: Office) -> None:
+    with office.coordinator() as coordinator, office.database.connect("painter") as painter:
+        waiting = painter.messages.send(TASK, "writer", DO)
+        ask(office, coordinator, "PRIORITY_ESCALATION", Escalation(kind="message", id=waiting), painter)
+        lock = Escalation(kind="engagement_lock", content="1999", priority="critical", reason="it waits")
+        ask(office, coordinator, "PRIORITY_ESCALATION", lock, painter)
+    assert office.rows(f"SELECT priority FROM fleet.messages WHERE id = {waiting}") == [("high",)]
+    assert office.rows("SELECT key, severity FROM fleet.alerts WHERE cleared_at IS NULL") == [
+        ("escalation:engagement_lock:1999", "critical")
+    ]
+
+
+def test_a_request_for_a_resource_is_answered_to_who_asked(office: Office) -> None:
+    with office.coordinator() as coordinator, office.database.connect("painter") as painter:
+        request = ResourceRequest(resource_type="content", resource_id="7", priority="high")
+        ask(office, coordinator, "RESOURCE_REQUEST", request, painter)
+        (answer,) = painter.messages.claim()
+        told = Availability.model_validate(answer.payload)
+        assert (told.resource_type, told.resource_id) == ("content", "7")
+        assert told.available is True or told.reason == "nobody keeps account of content"
+        assert (answer.type, answer.priority) == ("RESOURCE_REQUEST", "high")

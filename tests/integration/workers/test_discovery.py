@@ -337,7 +337,7 @@ def test_a_delegated_post_is_scored_offered_and_answered_once(
     x.posts = some(now, 1)
     message, task = delegated(finder, fleet_database, "1")
     discovery(finder, x.url).analyse(message, task)
-    discovery(finder, x.url).analyse(message, task)  # its holder died before the acknowledgement
+    finder.messages.acknowledge(message, discovery(finder, x.url).analyse(message, task))  # once more
     (answer,) = answers(fleet_database)
     assert answer["kind"] == "post_analysed"
     assert (answer["found"], answer["topic"], answer["handle"]) == (True, "gardens", "person500")
@@ -353,7 +353,7 @@ def test_an_old_post_is_scored_but_is_no_candidate(
 ) -> None:
     x.posts = [x_post(1, SUBJECTS[0], now - timedelta(days=400))]
     message, task = delegated(finder, fleet_database, "1")
-    discovery(finder, x.url).analyse(message, task)
+    finder.messages.acknowledge(message, discovery(finder, x.url).analyse(message, task))
     (answer,) = answers(fleet_database)
     assert answer["found"]
     assert answer["parts"]["freshness"] == 0
@@ -367,7 +367,7 @@ def test_a_post_that_is_gone_is_answered_with_the_reason(
 ) -> None:
     x.errors = [{"resource_id": "1", "detail": "Could not find tweet with ids: [1]."}]
     message, task = delegated(finder, fleet_database, "1")
-    discovery(finder, x.url).analyse(message, task)
+    finder.messages.acknowledge(message, discovery(finder, x.url).analyse(message, task))
     (answer,) = answers(fleet_database)
     assert (answer["found"], answer["score"]) == (False, None)
     assert "Could not find" in answer["reason"]

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from config import Config
 from coordination import Fleet, connect
 from coordination.errors import IncarnationLostError
-from coordination.messages import Message
+from coordination.messages import Message, Reply
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import victim
 from tests.integration.known_workers import ensure_worker
@@ -46,7 +46,7 @@ class Reader(Worker):
 
     name = "reader"
     every = hours(2)
-    script: ClassVar[Callable[["Reader", Message, Any], None]]
+    script: ClassVar[Callable[["Reader", Message, Any], Reply | None]]
     seen: ClassVar[list[tuple[str, str]]] = []
     steps: ClassVar[list[str]] = []
 
@@ -54,20 +54,20 @@ class Reader(Worker):
         self.steps.append("step")
 
     @handles("TASK_DELEGATION", AnalysePost)
-    def analyse(self, message: Message, task: AnalysePost) -> None:
-        self._see("analyse", message, task)
+    def analyse(self, message: Message, task: AnalysePost) -> Reply | None:
+        return self._see("analyse", message, task)
 
     @handles("TASK_DELEGATION", PostAnalysed)
-    def take_finding(self, message: Message, task: PostAnalysed) -> None:
-        self._see("take_finding", message, task)
+    def take_finding(self, message: Message, task: PostAnalysed) -> Reply | None:
+        return self._see("take_finding", message, task)
 
     @handles("STATE_SYNC", Anything)
-    def sync(self, message: Message, task: Anything) -> None:
-        self._see("sync", message, task)
+    def sync(self, message: Message, task: Anything) -> Reply | None:
+        return self._see("sync", message, task)
 
-    def _see(self, method: str, message: Message, task: object) -> None:
+    def _see(self, method: str, message: Message, task: object) -> Reply | None:
         self.seen.append((method, message.id))
-        type(self).script(self, message, task)
+        return type(self).script(self, message, task)
 
 
 def idle(_worker: Reader, _message: Message, _task: object) -> None: ...
@@ -211,7 +211,9 @@ def test_a_message_wakes_its_addressee_and_is_handled_under_a_record_without_a_s
 
 def test_each_kind_of_payload_goes_to_its_own_handler_in_order_of_priority(there: Fleetlet) -> None:
     there.know("reader")
-    sync = there.messages.send("STATE_SYNC", "reader", {"n": 7, "kind": "whatever"}, priority="low")
+    sync = there.messages.send(
+        "STATE_SYNC", "reader", {"key": "k", "version": 7, "kind": "whatever"}, priority="low"
+    )
     found = there.messages.send(TASK, "reader", FOUND.model_dump())
     asked = there.messages.send(TASK, "reader", ASKED.model_dump(), priority="high")
     there.settled(Reader)
@@ -263,22 +265,19 @@ def test_the_loop_comes_back_for_a_retry_by_itself(there: Fleetlet) -> None:
 
 def test_a_payload_that_does_not_fit_is_a_dead_letter_at_once_and_says_why(there: Fleetlet) -> None:
     there.settled(Reader)
-    bad = {**ASKED.model_dump(), "post_id": "seven", "surprise": 1}
+    bad = {**FOUND.model_dump(), "score": "seven", "surprise": 1}
     there.messages.send(TASK, "reader", bad)
     there.until_states(("dead", 1))
     (told,) = there.events("dead_letter")
-    assert "the payload is no AnalysePost" in told
-    assert "post_id is 'seven'" in told
+    assert "the payload is no PostAnalysed" in told
+    assert "score is 'seven'" in told
     assert "surprise is 1" in told
     assert Reader.seen == []
 
 
-@pytest.mark.parametrize("payload", [{}, {"kind": "make_tea"}, {"kind": None}, {"kind": ["analyse_post"]}])
-def test_a_message_that_no_handler_takes_is_a_dead_letter_and_says_what_is_taken(
-    there: Fleetlet, payload: dict[str, Any]
-) -> None:
+def test_a_message_that_no_handler_takes_is_a_dead_letter_and_says_what_is_taken(there: Fleetlet) -> None:
     there.settled(Reader)
-    there.messages.send(TASK, "reader", payload)
+    there.messages.send(TASK, "reader", {"kind": "make_tea"})
     there.until_states(("dead", 1))
     (told,) = there.events("dead_letter")
     assert (
@@ -377,7 +376,7 @@ def test_a_worker_without_handlers_refuses_what_is_sent_to_it_and_passes_over_br
     there.messages.send(TASK, "deaf", ASKED.model_dump())
     eventually(lambda: there.events("dead_letter"), what="the refusal")
     assert "taken are none at all" in there.events("dead_letter")[0]
-    there.messages.broadcast("SYSTEM_EVENT", {"n": 1})
+    there.messages.broadcast("SYSTEM_EVENT", {"kind": "news"})
     eventually(
         lambda: there.rows(
             "SELECT 1 FROM fleet.messages WHERE recipient = 'deaf' AND state = 'acknowledged'"
@@ -390,7 +389,7 @@ def test_a_worker_without_handlers_refuses_what_is_sent_to_it_and_passes_over_br
 def test_a_worker_may_say_that_no_wake_up_asks_for_its_step(there: Fleetlet) -> None:
     there.settled(Sleeper)
     there.sender.database.call("wake", worker="sleeper")
-    there.messages.send(TASK, "sleeper", {})  # a sign that the wake-up before it was heard
+    there.messages.send(TASK, "sleeper", {"kind": "do"})  # a sign that the wake-up before it was heard
     eventually(lambda: there.events("dead_letter"), what="the message behind the wake-up")
     assert Sleeper.steps == ["step"]
 
@@ -416,7 +415,9 @@ def _die_in_a_handler(keep: Callable[[object], None], dsn: str, at: str) -> str:
 
     def script(worker: Reader, message: Message, _task: object) -> None:
         if at == "report":
-            worker.fleet.messages.send("STATE_SYNC", "sender", {"n": 1}, dedupe_key=f"effect of {message.id}")
+            worker.fleet.messages.send(
+                "STATE_SYNC", "sender", {"key": "k", "version": 1}, dedupe_key=f"effect of {message.id}"
+            )
         written.set()
         never.wait()
 
@@ -437,7 +438,9 @@ def test_kill_9_before_or_after_the_effect_delivers_again_and_the_effect_stands_
         doomed.kill()
 
         def effect(worker: Reader, message: Message, _task: object) -> None:
-            worker.fleet.messages.send("STATE_SYNC", "sender", {"n": 1}, dedupe_key=f"effect of {message.id}")
+            worker.fleet.messages.send(
+                "STATE_SYNC", "sender", {"key": "k", "version": 1}, dedupe_key=f"effect of {message.id}"
+            )
 
         Reader.script = staticmethod(effect)
         there.live(Reader, slot=2)
@@ -454,14 +457,14 @@ def test_kill_9_before_or_after_the_effect_delivers_again_and_the_effect_stands_
 def test_a_coordinator_process_routes_to_two_workers_of_a_role_and_a_handler_answers(
     there: Fleetlet, tmp_path: Path
 ) -> None:
-    """Sender, coordinator and reader are three; the answer goes back to the sender."""
+    """Sender, coordinator and reader are three; of two with the role the one that runs is asked."""
     (tmp_path / "dsn").mkdir()
     (tmp_path / "dsn" / "worker").write_text(there.database.dsn("worker"))
     there.know("deaf", "content_analysis")
     Reader.roles = ("content_analysis",)
 
-    def answer(worker: Reader, message: Message, _task: object) -> None:
-        worker.fleet.messages.send(TASK, message.sender, FOUND.model_dump(), reply_to=message.id)
+    def answer(_worker: Reader, _message: Message, _task: object) -> Reply:
+        return Reply(payload=FOUND.model_dump())
 
     Reader.script = staticmethod(answer)
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -486,8 +489,8 @@ def test_a_coordinator_process_routes_to_two_workers_of_a_role_and_a_handler_ans
         routed = dict(
             there.rows("SELECT id::text, routed_to FROM fleet.messages WHERE recipient_kind = 'role'")
         )
-        assert routed == dict(zip(sent, ("deaf", "reader"), strict=True))
-        assert answers[0].reply_to == sent[1]
+        assert routed == dict.fromkeys(sent, "reader")
+        assert answers[0].reply_to == sent[0]
         assert answers[0].payload == FOUND.model_dump()
     finally:
         Reader.roles = ()

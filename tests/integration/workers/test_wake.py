@@ -151,7 +151,7 @@ def test_a_call_for_messages_has_the_handler_run_within_milliseconds_and_no_step
     sender = under.database.connect("sender")
     took_s: list[float] = []
     for number in range(1, 31):
-        sent = sender.messages.send("TASK_DELEGATION", "tester", {"number": number})
+        sent = sender.messages.send("TASK_DELEGATION", "tester", {"kind": "call", "number": number})
         called_at = monotonic()
         wake(under.fd, "mail")
         eventually(lambda n=number: len(Callee.called) >= n, what=f"message {sent}")
@@ -171,7 +171,9 @@ def test_a_call_for_a_step_runs_it_at_once(under: Under) -> None:
 
 def test_a_message_that_nobody_called_about_is_found_by_the_beat(under: Under) -> None:
     sender = under.database.connect("sender")
-    sender.messages.send("TASK_DELEGATION", "tester", {"number": 1})  # its NOTIFY finds no manager here
+    sender.messages.send(
+        "TASK_DELEGATION", "tester", {"kind": "call", "number": 1}
+    )  # its NOTIFY finds no manager here
     eventually(lambda: Callee.called, what="the message", within_s=60)
     sender.close()
 
@@ -180,7 +182,7 @@ def test_what_a_killed_sibling_held_is_taken_by_the_next_beat_i8(fleet_database:
     Callee.called, Callee.stepped = [], []
     sender = fleet_database.connect("sender")
     sibling = fleet_database.connect("tester", slot=2)
-    sender.messages.send("TASK_DELEGATION", "tester", {"number": 1})
+    sender.messages.send("TASK_DELEGATION", "tester", {"kind": "call", "number": 1})
     assert len(sibling.messages.claim()) == 1
     one = Under(fleet_database, Callee)
     eventually(lambda: Callee.stepped, what="the first step")
@@ -196,7 +198,8 @@ def test_what_it_holds_itself_past_its_lease_is_taken_again(under: Under) -> Non
     sender = under.database.connect("sender")
     with under.database.owner() as owner, owner.transaction():
         owner.execute(
-            "SELECT fleet.send_message(%s, 'TASK_DELEGATION', 'tester', '{\"number\": 1}')",
+            "SELECT fleet.send_message(%s, 'TASK_DELEGATION', 'tester', "
+            '\'{"kind": "call", "number": 1}\')',
             (sender.incarnation.id,),
         )
         owner.execute(
@@ -221,7 +224,7 @@ def test_a_paused_worker_does_nothing_and_says_why_until_it_may_go_on(under: Und
     assert "look first" in word.reason
     assert len(Callee.stepped) == 1
     sender = under.database.connect("sender")
-    sender.messages.send("TASK_DELEGATION", "tester", {"number": 1})
+    sender.messages.send("TASK_DELEGATION", "tester", {"kind": "call", "number": 1})
     wake(under.fd, "mail")
     under.until(lambda word: word.ticks > under.words[0].ticks + 1, "a turn of the loop")
     assert Callee.called == []
@@ -277,6 +280,7 @@ def test_a_hung_step_is_repeated_without_a_tick(
 
 
 def test_the_declared_time_without_a_tick_is_told_and_changes_live(under: Under) -> None:
+    under.database.know(under.kind)
     person = under.database.database("console")
     assert under.words[-1].stall_after_s == 120
     settings.set_setting(person, "tester_stall_after_s", 45, actor="me", reason="shorter steps")

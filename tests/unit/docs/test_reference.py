@@ -19,7 +19,7 @@ from config import Config
 from host.cli import COMMANDS
 from workers import registry
 from workers.base import Worker, WorkerSettings
-from workers.intervals import further_duties
+from workers.intervals import Interval, further_duties
 
 ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = ROOT / "docs" / "reference"
@@ -67,8 +67,11 @@ def allowed(metadata: list[Any]) -> str:
 
 def settings_table(kind: type[Worker]) -> str:
     said = sentences(kind.settings_model)
-    own = {"interval_s": kind.every.seconds, "stall_after_s": kind.stall_after_s} | {
-        f"{method}_interval_s": interval.seconds for method, interval in further_duties(kind).items()
+    intervals = {"": kind.every} | {f"{method}_": every for method, every in further_duties(kind).items()}
+    own = {"stall_after_s": kind.stall_after_s} | {
+        f"{method}interval_s": every.seconds
+        for method, every in intervals.items()
+        if isinstance(every, Interval)
     }
     rows: list[list[str]] = []
     for name, field in kind.settings_model.model_fields.items():

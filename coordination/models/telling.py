@@ -1,0 +1,148 @@
+"""What workers tell each other: messages, routes, broadcasts, who sleeps, conflicts."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, UUID
+
+from coordination.models.schema import MOMENT, metadata
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("recipient_kind", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("routed_to", Text),
+    Column("priority", Text, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Column("reply_to", BigInteger),
+    Column("dedupe_key", Text),
+    Column("sent_at", MOMENT, nullable=False),
+    Column("expires_at", MOMENT, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("max_attempts", Integer, nullable=False),
+    Column("due_at", MOMENT, nullable=False),
+    Column("incarnation", UUID),
+    Column("lease", BigInteger),
+    Column("lease_expires_at", MOMENT),
+    Column("errors", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("finished_at", MOMENT),
+    Column("broadcast", BigInteger),
+    Column("late_reports", Integer, nullable=False, server_default=text("0")),
+    Column("waited_s", Double),
+    Column("escalated_at", MOMENT),
+    Column(
+        "turn",
+        INTERVAL,
+        Computed(
+            "(due_at - '2000-01-01 00:00:00+00'::timestamp with time zone) "
+            "- (rank::double precision * '00:10:00'::interval)",
+            persisted=True,
+        ),
+    ),
+    Index(
+        "messages_once",
+        "recipient_kind",
+        "recipient",
+        "dedupe_key",
+        unique=True,
+        postgresql_where=text("dedupe_key IS NOT NULL"),
+    ),
+    Index(
+        "messages_waiting",
+        "routed_to",
+        "turn",
+        "id",
+        postgresql_where=text("state IN ('waiting', 'claimed')"),
+    ),
+    Index("messages_unrouted", "id", postgresql_where=text("state = 'waiting' AND routed_to IS NULL")),
+    Index(
+        "messages_broadcast",
+        "broadcast",
+        "recipient",
+        unique=True,
+        postgresql_where=text("broadcast IS NOT NULL"),
+    ),
+    Index("messages_open", "expires_at", postgresql_where=text("state IN ('waiting', 'claimed')")),
+    Index("messages_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+)
+
+broadcasts = Table(
+    "broadcasts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Column("dedupe_key", Text),
+    Column("max_attempts", Integer, nullable=False),
+    Column("sent_at", MOMENT, nullable=False),
+    Column("expires_at", MOMENT, nullable=False),
+    Index("broadcasts_once", "dedupe_key", unique=True, postgresql_where=text("dedupe_key IS NOT NULL")),
+    Index("broadcasts_live", "expires_at"),
+)
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("type", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("priority", Text),
+    Column("policy", Text, nullable=False),
+    Column("last_worker", Text),
+    Column("changed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", MOMENT, nullable=False),
+)
+
+sleepers = Table(
+    "sleepers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("incarnation", UUID, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("asleep", Boolean, nullable=False),
+    Column("changed_at", MOMENT, nullable=False),
+    Index("sleepers_slot", "worker", "slot"),
+)
+
+conflicts = Table(
+    "conflicts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("thing", Text, nullable=False),
+    Column("contenders", JSONB, nullable=False),
+    Column("strategy", Text),
+    Column("state", Text, nullable=False),
+    Column("winner", Text),
+    Column("grants", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", MOMENT, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", MOMENT),
+    Column("took_s", Double),
+    Index("conflicts_open", "id", postgresql_where=text("state = 'open'")),
+    Index("conflicts_asked", "asked_at"),
+)
