@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from coordination.database import Json
 from coordination.engagement import Priority
 from coordination.errors import ReservationLostError
 from coordination.rate_limits import Grant
@@ -317,8 +316,8 @@ class Reservations:
 
     def _wake(self, answer: dict[str, Any]) -> None:
         # Outside the reservation's own transaction: NOTIFY inside would serialise every commit.
-        if answer.get("wake"):
-            self._session.call("wake_waiters", tickets=Json(answer["wake"]))
+        for sleeper in {waiting["incarnation"] for waiting in answer.get("wake") or ()}:
+            self._session.wake(sleeper)
 
 
 def _found(answer: dict[str, Any]) -> Reservation | Refused:

@@ -574,7 +574,7 @@ BEGIN
     RETURN report - 'lost';
 END $$;
 
--- complete_jobs for one job; FL002 where its lease is lost. Locks its row; flushed.
+-- complete_jobs for one job; FL002 where its lease is lost. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.complete_job(incarnation uuid, job bigint, lease bigint, result jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
@@ -582,7 +582,7 @@ BEGIN
         || jsonb_build_object('state', 'completed');
 END $$;
 
--- fail_jobs for one job; FL002 where its lease is lost. Locks its row; flushed.
+-- fail_jobs for one job; FL002 where its lease is lost. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.fail_job(
     incarnation uuid, job bigint, lease bigint, error text, backoff_s double precision DEFAULT NULL
 ) RETURNS jsonb
@@ -592,7 +592,7 @@ BEGIN
         fail_job.backoff_s), job, lease)->'states'->>job::text);
 END $$;
 
--- snooze_jobs for one job; FL002 where its lease is lost. Locks its row; flushed.
+-- snooze_jobs for one job; FL002 where its lease is lost. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.snooze_job(incarnation uuid, job bigint, lease bigint, delay_s double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
@@ -667,14 +667,14 @@ BEGIN
     RETURN to_jsonb(replayed);
 END $$;
 
--- cancel_jobs for one job; true if there was one to end. Locks its row; flushed.
+-- cancel_jobs for one job; true if there was one to end. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.cancel_job(job bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     RETURN fleet.cancel_waiting_jobs(ARRAY[job]) <> '[]';
 END $$;
 
--- replay_jobs for one job; true if there was one. One row by key; flushed.
+-- replay_jobs for one job; true if there was one. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.replay_job(job bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
