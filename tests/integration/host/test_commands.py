@@ -164,7 +164,10 @@ class TestWithAFleet:
             assert line.endswith("it can't be read")
             assert run("messages", "show", number, "--json") == 0
             shown = printed_json(capsys)
-            assert (shown["payload"], shown["errors"][0]["error"]) == ({"n": 2}, "it can't be read")
+            assert (shown["payload"], shown["errors"][0]["error"]) == (
+                {"kind": "do", "n": 2},
+                "it can't be read",
+            )
             assert run("messages", "show", number) == 0
             assert "it can't be read" in printed(capsys)
             fleet_database.advance(61)
