@@ -174,7 +174,7 @@ class TestWithAFleet:
             assert run("messages", "replay", number, "--reason", "mended") == 0
             assert printed(capsys) == f"message {number} waits again for poster\n"
             (again,) = poster.messages.claim()
-            assert (again.id, again.attempt, again.payload) == (number, 1, {"n": 2})
+            assert (again.id, again.attempt, again.payload) == (number, 1, {"kind": "do", "n": 2})
             poster.messages.acknowledge(again)
             assert run("messages", "replay", number) == 1
             assert f"message {number} is acknowledged: only a dead letter" in complaint(capsys)
