@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from console import work_metrics
 from console.snapshots import Sight, Snapshot
 from coordination.candidates import CANDIDATE_STATES
 from coordination.ledger import INTENT_STATES
@@ -66,6 +67,8 @@ class _SightCollector(Collector):
             yield from _ledger(sight.snapshot)
             yield from _pool(sight.snapshot)
             yield from _guards(sight.snapshot)
+            yield from work_metrics.jobs(sight.snapshot.jobs)
+            yield from work_metrics.schedules(sight.snapshot.schedules)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

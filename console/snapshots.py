@@ -14,7 +14,9 @@ from coordination.black_boxes import list_black_boxes
 from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.hosts import list_hosts
+from coordination.jobs import get_job_status
 from coordination.kill_switch import get_kill_switch
+from coordination.schedules import get_schedule_status
 from coordination.status import SlotStatus, list_slots
 
 # Pages ask every 2 s; several of them share one reading.
@@ -70,6 +72,8 @@ class Snapshot:
     candidate_counts: list[Row]
     mentions: list[Row]
     candidates: list[Row]
+    jobs: list[Row] = field(default_factory=list[Row])
+    schedules: list[Row] = field(default_factory=list[Row])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,4 +179,6 @@ class Snapshots:
             mentions=[*database.rows("list_latest_mentions", number=MENTIONS)],
             candidate_counts=[*database.rows("count_candidates")],
             candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
+            jobs=[*get_job_status(database)],
+            schedules=[*get_schedule_status(database)],
         )
