@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "914f12050879fb9f"
+functions = "70380d019789ff2c"
 
 
 def upgrade() -> None:
