@@ -18,7 +18,9 @@ from coordination.cache import CacheStatus, get_cache_status
 from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.hosts import list_hosts
+from coordination.jobs import get_job_status
 from coordination.kill_switch import get_kill_switch
+from coordination.schedules import get_schedule_status
 from coordination.status import SlotStatus, list_slots
 
 # Pages ask every 2 s; several of them share one reading.
@@ -80,6 +82,8 @@ class Snapshot:
     breakers: list[BreakerStatus] = field(default_factory=list[BreakerStatus])
     budgets: list[BudgetStatus] = field(default_factory=list[BudgetStatus])
     cache: list[CacheStatus] = field(default_factory=list[CacheStatus])
+    jobs: list[Row] = field(default_factory=list[Row])
+    schedules: list[Row] = field(default_factory=list[Row])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,4 +194,6 @@ class Snapshots:
             breakers=get_breaker_status(database),
             budgets=get_budget_status(database),
             cache=get_cache_status(database),
+            jobs=[*get_job_status(database)],
+            schedules=[*get_schedule_status(database)],
         )

@@ -226,7 +226,7 @@ BEGIN
     SELECT g.id, g.kind, g.payload, g.priority, g.run_at, finish_job.state, g.attempts, g.max_attempts, g.unique_key,
         g.concurrency_key, g.expected_s, g.errors, finish_job.result, g.created_at, fleet.now()
     FROM gone g;
-    FOR waiting IN SELECT j.id FROM fleet.jobs j WHERE j.waits_for @> ARRAY[finish_job.job] ORDER BY j.id FOR UPDATE LOOP
+    FOR waiting IN SELECT j.id FROM fleet.jobs j WHERE j.waits_for @> ARRAY[finish_job.job] AND j.waits_for <> '{}' ORDER BY j.id FOR UPDATE LOOP
         IF finish_job.state = 'completed' THEN
             UPDATE fleet.jobs j SET waits_for = array_remove(j.waits_for, finish_job.job),
                 run_at = greatest(j.run_at, fleet.now()) WHERE j.id = waiting;

@@ -38,6 +38,33 @@ SLOT = SlotStatus(
 )
 
 
+JOBS = {
+    "kind": "analyse",
+    "available": 3,
+    "retryable": 1,
+    "running": 2,
+    "oldest_due_s": 12.5,
+    "wait_s": 90.0,
+    "run_s": 40.0,
+    "claimed": 9,
+    "completed": 5,
+    "failed": 2,
+    "dead": 1,
+    "snoozed": 0,
+    "rescued": 1,
+    "missed": 4,
+    "overdue": 0,
+}
+SCHEDULE = {
+    "name": "planner",
+    "fired": 20,
+    "skipped": 3,
+    "late_s": 7.5,
+    "overdue_s": 0.0,
+    "paused": True,
+}
+
+
 def snapshot(**changed: Any) -> Snapshot:
     known = Snapshot(
         real_now=NOW,
@@ -86,6 +113,8 @@ def snapshot(**changed: Any) -> Snapshot:
         ],
         candidate_counts=[{"account": "default", "state": "waiting", "number": 12}],
         candidates=[],
+        jobs=[JOBS],
+        schedules=[SCHEDULE],
     )
     return replace(known, **changed)
 
@@ -153,6 +182,25 @@ def test_slots_hosts_and_alerts_are_told() -> None:
     }
     assert expected.items() <= found.items()
     assert labelled("socialfleet_wake_channel_ok", host="away") not in found
+
+
+def test_jobs_and_schedules_are_told() -> None:
+    found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
+    expected = {
+        labelled("fleet_jobs", kind="analyse", state="available"): 3,
+        labelled("fleet_jobs", kind="analyse", state="running"): 2,
+        labelled("fleet_jobs_oldest_due_seconds", kind="analyse"): 12.5,
+        labelled("fleet_job_reports_total", kind="analyse", report="completed"): 5,
+        labelled("fleet_job_reports_total", kind="analyse", report="missed"): 4,
+        labelled("fleet_job_wait_seconds_total", kind="analyse"): 90,
+        labelled("fleet_job_run_seconds_total", kind="analyse"): 40,
+        labelled("fleet_schedule_slots_total", schedule="planner", state="fired"): 20,
+        labelled("fleet_schedule_slots_total", schedule="planner", state="skipped"): 3,
+        labelled("fleet_schedule_late_seconds_total", schedule="planner"): 7.5,
+        labelled("fleet_schedule_overdue_seconds", schedule="planner"): 0,
+        labelled("fleet_schedule_paused", schedule="planner"): 1,
+    }
+    assert expected.items() <= found.items()
 
 
 def test_while_the_database_is_away_no_old_value_is_repeated() -> None:
