@@ -23,7 +23,12 @@ from tests.integration.coordination.tables import Owner, assert_refused, planted
 
 ACCOUNT = "sandbox"
 SERVICE = "weather"
-QUICK = {"first_backoff_s": 30.0, "longest_backoff_s": 120.0, "probe_lease_s": 60.0, "stuck_after_s": 600.0}
+QUICK: dict[str, Any] = {
+    "first_backoff_s": 30.0,
+    "longest_backoff_s": 120.0,
+    "probe_lease_s": 60.0,
+    "stuck_after_s": 600.0,
+}
 
 
 @pytest.fixture
@@ -42,9 +47,7 @@ def fail(fleet: Fleet, times: int = 1, passage: Passage | None = None, **told: A
     state = ""
     for _ in range(times):
         asked = passage or Passage(allowed=True, state="closed", failures=0)
-        state = fleet.breakers.record(
-            ACCOUNT, SERVICE, asked, succeeded=False, **{"error": "timed out", **told}
-        )
+        state = fleet.breakers.record(ACCOUNT, SERVICE, asked, succeeded=False, error="timed out", **told)
     return state
 
 
@@ -361,8 +364,9 @@ def test_bad_reports_are_refused_by_name(
 )
 def test_bad_rules_are_refused_by_name(console: Database, owner: Owner, field: str, bad: float) -> None:
     before = rows(owner, "SELECT * FROM fleet.breaker_rules ORDER BY account, service")
+    changes: dict[str, Any] = {"opens_after": 3, field: bad}
     with pytest.raises(InvalidValueError) as refusal:
-        configure(console, **{"opens_after": 3, field: bad})
+        configure(console, **changes)
     assert refusal.value.field == field
     assert rows(owner, "SELECT * FROM fleet.breaker_rules ORDER BY account, service") == before
 

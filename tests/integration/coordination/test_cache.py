@@ -243,7 +243,14 @@ def test_nothing_of_it_is_flushed_or_logged(owner: Owner) -> None:
 def test_bad_values_are_refused_by_name(
     fleet: Fleet, owner: Owner, change: dict[str, Any], field: str, given: str | None
 ) -> None:
-    asked = {"namespace": SPACE, "key": "k", "value": "1", "ttl_s": 60, "stale_s": 0, **change}
+    asked: dict[str, Any] = {
+        "namespace": SPACE,
+        "key": "k",
+        "value": "1",
+        "ttl_s": 60,
+        "stale_s": 0,
+        **change,
+    }
     with pytest.raises(InvalidValueError) as refusal:
         fleet.session.call("put_cached", **asked)
     assert_refused(refusal, field, given)
