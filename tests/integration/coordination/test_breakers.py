@@ -1,5 +1,6 @@
 """Breakers: what fails is left alone for a while, and tried again by exactly one probe at a time."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -430,3 +431,35 @@ def test_failures_of_many_processes_are_all_counted_and_open_it_once(
     )
     owner.execute("DELETE FROM fleet.breaker_rules WHERE service = %s", (SERVICE,))
     assert not fleet.breakers.allow(ACCOUNT, SERVICE).allowed
+
+
+def probe_again_and_again(start: Callable[[], None], dsn: str) -> list[tuple[float, float]]:
+    """Ask a hundred times; give when this process was the probe, in the machine's monotonic seconds."""
+    spans: list[tuple[float, float]] = []
+    with connect(dsn, "prober") as fleet:
+        start()
+        for number in range(100):
+            passage = fleet.breakers.allow(ACCOUNT, SERVICE)
+            if passage.probe is None:
+                assert not passage.allowed
+                continue
+            began = time.monotonic()
+            fleet.settings.under("poster_")  # what a probe does takes a while
+            spans.append((began, time.monotonic()))
+            outcome = None if number % 3 == 0 else False
+            fleet.breakers.record(ACCOUNT, SERVICE, passage, succeeded=outcome)
+    return spans
+
+
+def test_no_two_probes_are_ever_under_way_together_i16(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, opens_after=1, first_backoff_s=0.002, longest_backoff_s=0.004)
+    fail(fleet)
+    found = together(probe_again_and_again, LIVES, fleet_database.dsn("worker"))
+    owner.execute("DELETE FROM fleet.breaker_rules WHERE service = %s", (SERVICE,))
+    spans = sorted(span for life in found for span in life)
+    assert len(spans) > LIVES
+    for (_, ended), (began, _) in itertools.pairwise(spans):
+        assert ended <= began
+    assert status(fleet).probes == len(spans)
