@@ -12,6 +12,9 @@ from console.connection import Connection
 from console.lock_metrics import WINDOW_H
 from coordination.alerts import list_alerts
 from coordination.black_boxes import list_black_boxes
+from coordination.breakers import BreakerStatus, get_breaker_status
+from coordination.budgets import BudgetStatus, get_budget_status
+from coordination.cache import CacheStatus, get_cache_status
 from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.hosts import list_hosts
@@ -66,6 +69,7 @@ class Snapshot:
     post_counts: list[Row]
     posts: list[Row]
     limits: list[Row]
+    pools: list[Row]
     events: list[Row]
     event_counts: Mapping[str, int]
     errors: list[Row]
@@ -73,6 +77,9 @@ class Snapshot:
     mentions: list[Row]
     candidates: list[Row]
     locks: Row = field(default_factory=dict[str, Any])
+    breakers: list[BreakerStatus] = field(default_factory=list[BreakerStatus])
+    budgets: list[BudgetStatus] = field(default_factory=list[BudgetStatus])
+    cache: list[CacheStatus] = field(default_factory=list[CacheStatus])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +179,7 @@ class Snapshots:
             post_counts=[*database.rows("count_posts")],
             posts=[*database.rows("list_latest_posts", number=POSTS)],
             limits=[*database.call("get_system_status", incarnation=None)],
+            pools=[*database.call("get_pool_status", incarnation=None)],
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],
@@ -179,4 +187,7 @@ class Snapshots:
             candidate_counts=[*database.rows("count_candidates")],
             candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
             locks=database.call("get_lock_measures", incarnation=None, hours=WINDOW_H),
+            breakers=get_breaker_status(database),
+            budgets=get_budget_status(database),
+            cache=get_cache_status(database),
         )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from coordination.database import Json
+from coordination.database import Database, Json
 from coordination.errors import DatabaseError
 from coordination.session import Session
 
@@ -161,3 +161,8 @@ class Cache:
                 token=token,
             )
         )
+
+
+def get_cache_status(database: Database) -> list[CacheStatus]:
+    """The same for a person or the console."""
+    return [CacheStatus(**row) for row in database.call("get_cache_status")]

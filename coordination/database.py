@@ -168,12 +168,6 @@ class Database:
         """Ask for wake-ups on this connection."""
         self._run(b"LISTEN " + _identifier(channel).encode(), {})
 
-    def stop_listening(self, channel: LiteralString) -> None:
-        """Ask for no more wake-ups on this connection; those that came and nobody took are forgotten."""
-        self._run(b"UNLISTEN " + _identifier(channel).encode(), {})
-        for _ in self.notifications(0):
-            pass
-
     def unlisten(self, channel: str) -> None:
         """Ask for them no more."""
         self._run(b"UNLISTEN " + _identifier(channel).encode(), {})

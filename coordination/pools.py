@@ -69,3 +69,8 @@ def configure_pool(
             **changed,
         )
     )
+
+
+def list_pools(database: Database) -> list[dict[str, Any]]:
+    """Give every pool as `Reservations.get_pool_status` does, for persons. One round trip."""
+    return list(database.call("get_pool_status", incarnation=None))

@@ -5,6 +5,9 @@ from coordination.session import Session
 KINDS = (
     "alerts",
     "black_boxes",
+    "budget_holds",
+    "budget_periods",
+    "cache",
     "candidates",
     "command_parts",
     "commands",
@@ -21,6 +24,7 @@ KINDS = (
     "messages",
     "process_ends",
     "rate_grants",
+    "reservations",
     "runs",
 )
 """What maintenance sweeps; the coordinator sweeps locks and who waited for them.

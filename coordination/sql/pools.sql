@@ -220,7 +220,7 @@ BEGIN
         SELECT jsonb_agg(fleet.describe_pool(p) || jsonb_build_object(
             'available_capacity', greatest(0, p.capacity - p.reserved), 'reserved_capacity', p.reserved,
             'waiting_queue', q.depth, 'oldest_wait_s', q.oldest_s, 'load', p.load,
-            'utilization_percent', round(100.0 * p.reserved / greatest(1, p.capacity), 1),
+            'is_standing', p.is_standing, 'utilization_percent', round(100.0 * p.reserved / greatest(1, p.capacity), 1),
             'recent_utilization_percent', round((100 * p.recent_use)::numeric, 1),
             'mean_utilization_percent', CASE WHEN p.capacity_unit_s > 0
                 THEN round((100 * p.reserved_unit_s / p.capacity_unit_s)::numeric, 1) END,

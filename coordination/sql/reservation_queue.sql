@@ -90,7 +90,8 @@ BEGIN
         WHERE l.wanted <= room), '[]');
 END $$;
 
--- Those that sleep in a wait for room look again; a lost wake-up costs a poll. Not flushed, in no business transaction.
+-- Those that sleep in a wait for room look again, each by its own channel; a lost wake-up costs a poll. Rows by key; not flushed, in no
+-- business transaction.
 CREATE OR REPLACE FUNCTION fleet.wake_waiters(incarnation uuid, tickets jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -98,7 +99,9 @@ BEGIN
     IF jsonb_typeof(tickets) IS DISTINCT FROM 'array' OR jsonb_array_length(tickets) > 100 THEN
         PERFORM fleet.refuse('tickets', tickets::text, 'a list of at most 100 tickets');
     END IF;
-    PERFORM pg_notify('fleet_room', left(t.ticket, 20)) FROM jsonb_array_elements_text(tickets) t (ticket);
+    PERFORM fleet.wake_incarnation(q.incarnation) FROM fleet.reservation_queue q
+    WHERE q.waits AND q.id IN (SELECT t.ticket::bigint FROM jsonb_array_elements_text(tickets) t (ticket)
+        WHERE t.ticket ~ '^[0-9]{1,18}$');
 END $$;
 
 -- A waiter that waited escalate_after_s rises by one priority and the coordinator is told, once; past alert_after_s a person is.

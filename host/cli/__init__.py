@@ -63,6 +63,10 @@ COMMANDS: Mapping[str, Group] = {
     "post": Group(module="post", summary="propose a post by hand"),
     "ledger": Group(module="ledger", summary="list, show, approve, cancel, resume, mark-posted"),
     "messages": Group(module="messages", summary="what workers tell each other: list, show, replay"),
+    "jobs": Group(
+        module="jobs", summary="work that waits, runs or ended: list, status, show, cancel, replay"
+    ),
+    "schedules": Group(module="schedules", summary="what comes round when: list, pause, resume"),
     "candidates": Group(module="candidates", summary="posts worth engaging with: list, show"),
     "mentions": Group(
         module="mentions", summary="who named the account, and why answered or not: list, show"
@@ -73,6 +77,7 @@ COMMANDS: Mapping[str, Group] = {
     "breakers": Group(
         module="breakers", summary="services that fail are left alone for a while: list, reset"
     ),
+    "pools": Group(module="pools", summary="shared things with a capacity: list, set"),
     "clock": Group(module="clock", summary="in a rehearsal, let days pass within minutes: show, move"),
     "account": Group(module="account", summary="accounts: list, topics, policy, tier, unblock"),
     "migrate": Group(module="migrate", summary="bring the database's schema up to date"),

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "e0003f905fd305a9"
+functions = "d34743027fb5fb0e"
 
 
 def upgrade() -> None:

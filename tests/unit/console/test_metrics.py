@@ -64,6 +64,26 @@ def snapshot(**changed: Any) -> Snapshot:
         event_counts={"error": 2},
         errors=[],
         mentions=[],
+        pools=[
+            {
+                "resource_type": "content",
+                "resource_id": "content_pipeline",
+                "is_standing": True,
+                "total_capacity": 100,
+                "reserved_capacity": 7,
+                "waiting_queue": 2,
+                "granted": 9,
+                "wait_s": 1.5,
+                "hold_s": None,
+            },
+            {"resource_type": "content", "resource_id": "a post", "is_standing": False, "granted": 1},
+            {
+                "resource_type": "api_quota",
+                "resource_id": "api_tweets",
+                "account": "default",
+                "total_capacity": 50,
+            },
+        ],
         candidate_counts=[{"account": "default", "state": "waiting", "number": 12}],
         candidates=[],
     )
@@ -160,3 +180,24 @@ def test_hostile_names_stay_inside_their_label() -> None:
     found = samples(Sight(snapshot=snapshot(limits=[row]), fault=None, age_s=0.0))
     assert found[labelled("fleet_rate_limit_used", account=hostile, endpoint="e")] == 1
     assert found[labelled("fleet_database_up")] == 1
+
+
+def test_pools_that_stand_are_told_and_those_made_at_first_use_are_not() -> None:
+    found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
+    pipeline = {"resource_type": "content", "resource_id": "content_pipeline", "account": ""}
+    tweets = {"resource_type": "api_quota", "resource_id": "api_tweets", "account": "default"}
+    expected = {
+        labelled("fleet_pool_capacity", **pipeline): 100,
+        labelled("fleet_pool_reserved", **pipeline): 7,
+        labelled("fleet_pool_waiting", **pipeline): 2,
+        labelled("fleet_pool_granted_total", **pipeline): 9,
+        labelled("fleet_pool_wait_seconds_total", **pipeline): 1.5,
+        labelled("fleet_pool_capacity", **tweets): 50,
+    }
+    assert expected.items() <= found.items()
+    assert labelled("fleet_pool_hold_seconds", **pipeline) not in found
+    assert not [
+        labels
+        for name, labels in found
+        if name.startswith("fleet_pool") and ("resource_id", "a post") in labels
+    ]
