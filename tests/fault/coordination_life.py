@@ -38,6 +38,7 @@ HOT, COLD = 4, 3000
 KINDS = ("hot", "cold")
 """Jobs' kinds: many ask for the first."""
 ENDPOINTS: Mapping[str, Sequence[tuple[int, int]]] = {"fault_few": [(12, 2)], "fault_many": [(300, 3)]}
+EVENT = {"kind": "tried"}
 NAMES = ("anna", "ben", "cleo", "dora")
 """The workers' names: several processes have each."""
 RANKS = ("low", "medium", "high", "critical")
@@ -319,7 +320,7 @@ class Life:
         jobs = self.fleet.jobs
         reports: Callable[[], object] = lambda: jobs.complete(job)  # noqa: E731  one of three
         if how > 0.9:
-            reports = lambda: jobs.fail(job, "by chance")  # noqa: E731
+            reports = lambda: jobs.fail(job, "by chance", 0)  # noqa: E731
         elif how > 0.8:
             reports = lambda: jobs.snooze(job, 0.05)  # noqa: E731
         self.voice.ask(
@@ -338,7 +339,9 @@ class Life:
             "put",
             f"message:{to}",
             {"rank": rank},
-            lambda: self.fleet.messages.send("SYSTEM_EVENT", to, {}, priority=RANKS[rank], max_attempts=1000),
+            lambda: self.fleet.messages.send(
+                "SYSTEM_EVENT", to, EVENT, priority=RANKS[rank], max_attempts=1000
+            ),
             lambda sent: (True, {"thing": f"message:{to}:{sent}"}),
         )
 

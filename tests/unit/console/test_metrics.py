@@ -203,6 +203,8 @@ def test_jobs_and_schedules_are_told() -> None:
         labelled("fleet_schedule_late_seconds_total", schedule="planner"): 7.5,
         labelled("fleet_schedule_overdue_seconds", schedule="planner"): 0,
         labelled("fleet_schedule_paused", schedule="planner"): 1,
+    }
+    assert expected.items() <= found.items()
 
 
 def test_breakers_budgets_and_the_cache_are_told() -> None:
