@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "fbf9b81ed82f62ad"
+functions = "275874aa251603f3"
 
 
 def upgrade() -> None:
