@@ -15,6 +15,7 @@ from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.hosts import list_hosts
 from coordination.kill_switch import get_kill_switch
+from coordination.pools import list_pools
 from coordination.status import SlotStatus, list_slots
 
 # Pages ask every 2 s; several of them share one reading.
@@ -170,7 +171,7 @@ class Snapshots:
             post_counts=[*database.rows("count_posts")],
             posts=[*database.rows("list_latest_posts", number=POSTS)],
             limits=[*database.call("get_system_status", incarnation=None)],
-            pools=[*database.call("get_pool_status", incarnation=None)],
+            pools=[*list_pools(database, standing=True)],
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "e7ea7a08aed0d989"
+functions = "f85ce59dbdd0ba11"
 
 
 def upgrade() -> None:
