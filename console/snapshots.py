@@ -20,6 +20,7 @@ from coordination.errors import FleetError
 from coordination.hosts import list_hosts
 from coordination.jobs import get_job_status
 from coordination.kill_switch import get_kill_switch
+from coordination.pools import list_pools
 from coordination.schedules import get_schedule_status
 from coordination.status import SlotStatus, list_slots
 
@@ -183,7 +184,7 @@ class Snapshots:
             post_counts=[*database.rows("count_posts")],
             posts=[*database.rows("list_latest_posts", number=POSTS)],
             limits=[*database.call("get_system_status", incarnation=None)],
-            pools=[*database.call("get_pool_status", incarnation=None)],
+            pools=[*list_pools(database, standing=True)],
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],

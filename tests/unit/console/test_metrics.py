@@ -99,7 +99,6 @@ def snapshot(**changed: Any) -> Snapshot:
             {
                 "resource_type": "content",
                 "resource_id": "content_pipeline",
-                "is_standing": True,
                 "total_capacity": 100,
                 "reserved_capacity": 7,
                 "waiting_queue": 2,
@@ -107,7 +106,6 @@ def snapshot(**changed: Any) -> Snapshot:
                 "wait_s": 1.5,
                 "hold_s": None,
             },
-            {"resource_type": "content", "resource_id": "a post", "is_standing": False, "granted": 1},
             {
                 "resource_type": "api_quota",
                 "resource_id": "api_tweets",
@@ -304,7 +302,7 @@ def test_hostile_names_stay_inside_their_label() -> None:
     assert found[labelled("fleet_database_up")] == 1
 
 
-def test_pools_that_stand_are_told_and_those_made_at_first_use_are_not() -> None:
+def test_pools_are_told_with_what_is_known_of_them() -> None:
     found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
     pipeline = {"resource_type": "content", "resource_id": "content_pipeline", "account": ""}
     tweets = {"resource_type": "api_quota", "resource_id": "api_tweets", "account": "default"}
@@ -318,8 +316,3 @@ def test_pools_that_stand_are_told_and_those_made_at_first_use_are_not() -> None
     }
     assert expected.items() <= found.items()
     assert labelled("fleet_pool_hold_seconds", **pipeline) not in found
-    assert not [
-        labels
-        for name, labels in found
-        if name.startswith("fleet_pool") and ("resource_id", "a post") in labels
-    ]
