@@ -132,7 +132,7 @@ def samples(sight: Sight) -> dict[tuple[str, frozenset[tuple[str, str]]], float]
     return found
 
 
-def labelled(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+def labelled(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
