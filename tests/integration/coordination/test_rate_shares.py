@@ -1,7 +1,6 @@
 """Who comes first when there is not enough: weighted max-min where shares are fair, priority with ageing elsewhere."""
 
 from collections import Counter
-from datetime import timedelta
 
 import pytest
 
@@ -9,8 +8,8 @@ from coordination import Fleet
 from coordination.database import Database, Json
 from coordination.engagement import Priority
 from tests.integration.conftest import FleetDatabase
-from tests.integration.coordination.queueing import Asker, Day, most_granted, run
-from tests.integration.coordination.tables import Owner, planted, value
+from tests.integration.coordination.queueing import Asker, most_granted, run
+from tests.integration.coordination.tables import Owner, value
 
 PRIORITIES: tuple[Priority, ...] = ("low", "medium", "high", "critical")
 WIDE = (1_000_000, 900)
