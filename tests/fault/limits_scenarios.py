@@ -120,7 +120,7 @@ DAY_WINDOWS: Mapping[str, Windows] = {
 }
 TROUBLES = ("headers", "resets", "shared", "killed")
 # The limiter waits three real seconds for who should come next, and looks at shares once a second: at rate r
-# that is 3 r seconds of a window. So how much is used is held to 98% only where 3 r is 1% of the shortest window,
+# that is 3 r seconds of a window. So how much is used is held to 98% only where 3 r is 1% of the window,
 # and shares to 5% only over an hour with some requests a second.
 SHORT = (
     Scenario(
