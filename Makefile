@@ -24,8 +24,8 @@ test: $(VENV)/.dev ## set up and pass every test (ARGS="-k name" narrows, ARGS="
 	@$(BIN)/python -m pytest -m "acceptance or timed" $(ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m pytest -m "not acceptance and not timed" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 
-faults: $(VENV)/.dev ## kill and stop at random (SUITE=mentions|manager FORM=short|long SEED=n)
-	@$(BIN)/python -m tests.fault.$${SUITE:-mentions} --form $${FORM:-short} --seed $${SEED:-1}
+faults: $(VENV)/.dev ## kill and stop at random (SUITE=mentions|manager|coordination|limits FORM=short|long SEED=n MUTANT=name)
+	@$(BIN)/python -m tests.fault.$${SUITE:-mentions} --form $${FORM:-short} --seed $${SEED:-1} $${MUTANT:+--mutant "$$MUTANT"}
 
 bench: $(VENV)/.bench ## measure beside peers, into benchmarks/results (ONLY=name for one)
 	@$(BIN)/python -m benchmarks $${ONLY:+--only "$$ONLY"}

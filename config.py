@@ -36,8 +36,8 @@ OF_THE_KEEPER = frozenset(
     f"SOCIALFLEET_{name}" for name in ("KEEPER", "LOG", "PROGRESS_FD", "STACKS_FD", "WAKE_FD")
 )
 """What the keeper tells the processes that it gives birth to."""
-RESERVED = frozenset({"SOCIALFLEET_DIRECT_DATABASE_URL", "SOCIALFLEET_CRASH_AT"}) | OF_THE_KEEPER
-"""Names that are no field, and that nobody should be refused for: one to come, one for tests of crashes."""
+RESERVED = frozenset({"SOCIALFLEET_CRASH_AT"}) | OF_THE_KEEPER
+"""Names that are no field, and that nobody should be refused for: one for tests of crashes."""
 ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 DATABASE_URL = re.compile(
     r"postgres(?:ql)?://(?:(?P<login>[^@/]*)@)?(?P<hosts>[^/?]*)(?P<database>/[^?]*)?(?:\?(?P<query>.*))?",
@@ -70,6 +70,7 @@ class Config(Place):
     """One process's configuration; every field is an environment variable of the same name."""
 
     database_url: SecretStr | None = None
+    socialfleet_direct_database_url: SecretStr | None = None
     socialfleet_pg_bin: Path | None = None
     socialfleet_console_port: Port = CONSOLE_PORT
     socialfleet_sandbox_port: Port = SANDBOX_PORT
@@ -90,7 +91,7 @@ class Config(Place):
     openai_model: str = "gpt-4o-mini"
     debug: bool = False
 
-    @field_validator("database_url")
+    @field_validator("database_url", "socialfleet_direct_database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value and (fault := _fault_of_url(value.get_secret_value().strip())):
@@ -240,6 +241,8 @@ def _is_port(text: str) -> bool:
 
 def _faults_between_fields(values: Mapping[str, Any]) -> list[str]:
     faults: list[str] = []
+    if values.get("socialfleet_direct_database_url") and not values.get("database_url"):
+        faults.append("SOCIALFLEET_DIRECT_DATABASE_URL: needs DATABASE_URL, the way through the pooler")
     missing = [name.upper() for name in X_CREDENTIALS if not values.get(name)]
     if 0 < len(missing) < len(X_CREDENTIALS):
         faults.append(f"{', '.join(missing)}: needed as well: X's four OAuth 1.0a values come together")

@@ -4,5 +4,6 @@ from coordination.engagement import Lease
 from coordination.fleet import Fleet, connect
 from coordination.ledger import Intent
 from coordination.rate_limits import Grant
+from coordination.reservations import Reservation
 
-__all__ = ["Fleet", "Grant", "Intent", "Lease", "connect"]
+__all__ = ["Fleet", "Grant", "Intent", "Lease", "Reservation", "connect"]

@@ -12,6 +12,7 @@ from typing import Any, LiteralString, TypeVar, cast
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.adapt import AdaptersMap, Dumper
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -30,10 +31,12 @@ SESSION: Mapping[str, str] = {
     "tcp_keepalives_count": "2",
     "idle_in_transaction_session_timeout": "1s",  # a worker never thinks inside a transaction
 }
+PREPARED_FROM = 5
+"""As psycopg has it: from so many runs on a statement is prepared in its session."""
 NOWHERE = "postgresql://nobody:nothing@/nothing?host=/dev/null/nowhere&hostaddr="
 UNTIL_SETTLED = 8
 """Calls after which CPython has chosen its fast instructions."""
-_BUSY = {"55P03", "40P01", "40001", "57014"}
+_BUSY = {"55P03", "40P01", "40001", "57014", "53200"}
 _MISSING = {"42883", "42P01", "3F000"}
 _GONE = {"57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006"}
 
@@ -100,8 +103,27 @@ class Database:
             known.
     """
 
-    def __init__(self, dsn: str, *, name: str, reconnect: bool = True, connect_timeout_s: int = 5) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str,
+        reconnect: bool = True,
+        connect_timeout_s: int = 5,
+        pooled: bool = False,
+    ) -> None:
+        """Name the server; nothing is opened.
+
+        Args:
+            dsn: a connection string.
+            name: what the server's list of sessions shows after the word socialfleet.
+            reconnect: whether a lost connection is made anew at the next call.
+            connect_timeout_s: how long a login may take.
+            pooled: a pooler may lend another session for each transaction: nothing is left in one, neither
+                a setting nor a prepared statement.
+        """
         self._dsn = dsn
+        self._pooled = pooled
         self._name = name
         self._reconnect = reconnect
         self._connect_timeout_s = connect_timeout_s
@@ -142,9 +164,13 @@ class Database:
         """Run a SELECT that SQLAlchemy built (see `coordination.lists`) and give all its rows."""
         return self._run(statement.encode(), parameters)
 
-    def listen(self, channel: LiteralString) -> None:
+    def listen(self, channel: str) -> None:
         """Ask for wake-ups on this connection."""
         self._run(b"LISTEN " + _identifier(channel).encode(), {})
+
+    def unlisten(self, channel: str) -> None:
+        """Ask for them no more."""
+        self._run(b"UNLISTEN " + _identifier(channel).encode(), {})
 
     def notifications(self, timeout_s: float) -> Iterator[str]:
         """Give the payloads that arrive within `timeout_s`, ending early after the first burst of them."""
@@ -182,7 +208,8 @@ class Database:
                 row_factory=dict_row,
                 application_name=f"socialfleet {self._name}"[:63],
                 connect_timeout=self._connect_timeout_s,
-                options=_OPTIONS,
+                options="" if self._pooled else _OPTIONS,
+                prepare_threshold=None if self._pooled else PREPARED_FROM,
                 keepalives_idle=5,  # this side too notices within 5 + 3 x 2 s that the server's host is gone
                 keepalives_interval=2,
                 keepalives_count=3,
@@ -259,11 +286,29 @@ class Database:
             translated = errors.InvalidValueError(
                 message, field=diagnostic.column_name or diagnostic.constraint_name or ""
             )
+        elif "unsupported startup parameter" in message:  # PgBouncer's words; PostgreSQL knows them all
+            translated = errors.PoolerInBetweenError(errors.PoolerInBetweenError.WHAT_TO_DO)
         elif gone or isinstance(error, psycopg.OperationalError):
             translated = errors.DatabaseUnavailableError(f"PostgreSQL can't be reached: {message}")
         else:
             translated = errors.DatabaseError(message)
         return translated
+
+
+def at_place_of(dsn: str, place: str) -> str:
+    """Give the login of one connection string at the server, and in the database, of another.
+
+    Raises:
+        DatabaseUnavailableError: one of them can't be read.
+    """
+    try:
+        login, there = conninfo_to_dict(dsn), conninfo_to_dict(place)
+        own = {name: login.get(name) for name in ("user", "password")}
+        return make_conninfo("", **{"dbname": login.get("dbname"), **there, **own})
+    except psycopg.ProgrammingError:
+        raise errors.DatabaseUnavailableError(
+            "a connection string can't be read: look at DATABASE_URL and SOCIALFLEET_DIRECT_DATABASE_URL"
+        ) from None
 
 
 def rehearse_login() -> None:

@@ -10,12 +10,9 @@ from typing import Self
 
 from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError, PoolerInBetweenError
+from coordination.sleeping import Sleep
 
 WAKE_CHANNEL = "fleet_wake"
-POOLED = (
-    "a pooler is between this process and PostgreSQL: session locks need a direct connection; "
-    "let DATABASE_URL name the server itself"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +78,7 @@ class Incarnation:
         self.worker = worker
         self.slot = slot
         self.database = Database(dsn, name=f"{worker}/{slot} incarnation", reconnect=False)
+        self.sleep = Sleep(self.database, self.id)
         self._host = host
         self._listens = listens
 
@@ -96,7 +94,7 @@ class Incarnation:
         # Two transactions, of which the second is needed anyway: a busy pooler may pass the first.
         if self.database.seen_pid() != told:
             self.database.close()
-            raise PoolerInBetweenError(POOLED)
+            raise PoolerInBetweenError(PoolerInBetweenError.WHAT_TO_DO)
         who = ProcessIdentity.of_this_process(self._host)
         opened = self.database.call(
             "open_incarnation",
@@ -111,7 +109,7 @@ class Incarnation:
         )
         if opened["backend_pid"] != told:
             self.close("a pooler is in between")
-            raise PoolerInBetweenError(POOLED)
+            raise PoolerInBetweenError(PoolerInBetweenError.WHAT_TO_DO)
         if self._listens:
             self.database.listen(WAKE_CHANNEL)
 
@@ -121,7 +119,7 @@ class Incarnation:
 
     def wake_ups(self, timeout_s: float) -> Iterator[str]:
         """Give the names of workers woken within `timeout_s`; a lost wake-up costs a poll, nothing more."""
-        return self.database.notifications(timeout_s)
+        return self.sleep.others(self.database.notifications(timeout_s))
 
     def close(self, reason: str) -> None:
         """End this life in good order; safe when the connection is gone already."""

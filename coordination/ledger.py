@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from coordination.breakers import Passage
 from coordination.database import Database, Json
 from coordination.plain import plain
 from coordination.rate_limits import limit_headers
@@ -70,6 +71,7 @@ class Claim:
         content: what the lock is on.
         fencing_token: the lock's.
         lease_expires_at: the lock's end, real time.
+        passage: what the breaker of the account's posting says.
         user_id: who the account is on the platform; None before anybody asked.
     """
 
@@ -82,6 +84,7 @@ class Claim:
     content: str
     fencing_token: int
     lease_expires_at: datetime
+    passage: Passage
     user_id: str | None = None
 
     @property
@@ -123,7 +126,10 @@ class Queue:
 
 
 class Ledger:
-    """The ledger's calls for workers. Each is one round trip and one flushed transaction."""
+    """The ledger's calls for workers. Each is one round trip and one flushed transaction.
+
+    One more where a lock goes back that somebody waits for: that wakes it.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -232,6 +238,7 @@ class Ledger:
             content=answer["content"],
             fencing_token=answer["fencing_token"],
             lease_expires_at=datetime.fromisoformat(answer["lease_expires_at"]),
+            passage=Passage(**answer["passage"]),
             user_id=answer["user_id"],
         )
 
@@ -257,7 +264,7 @@ class Ledger:
             retry_after_s=retry_after_s,
             grant_id=None if grant_id is None else int(grant_id),
         )
-        return dict(answer)
+        return self._woken(answer)
 
     def begin_send(
         self, claim: Claim, grant_id: str, worker_id: str, *, http_deadline_s: float, fence_seen: int
@@ -280,6 +287,7 @@ class Ledger:
             fence_seen=fence_seen,
         )
         if not answer["sending"]:
+            self._session.wake(answer["wake"])
             return Clearance(sending=False, reason=answer["reason"])
         return Clearance(
             sending=True,
@@ -303,7 +311,7 @@ class Ledger:
         retry_after_s: float | None = None,
     ) -> dict[str, Any]:
         """Report what came of a send; give the intent as it is then. Reporting it twice changes nothing."""
-        return dict(
+        return self._woken(
             self._session.call(
                 "settle",
                 intent=int(intent),
@@ -317,6 +325,12 @@ class Ledger:
                 retry_after_s=retry_after_s,
             )
         )
+
+    def _woken(self, answer: dict[str, Any] | None) -> dict[str, Any]:
+        """Wake who waits for the lock that went back; give the intent without that."""
+        intent = dict(answer or {})
+        self._session.wake(intent.pop("wake", None))
+        return intent
 
     def park_orphan(self, account: str, *, grace_s: float) -> str | None:
         """Park one act whose sender died in mid-send; give its id, or None when there is none.

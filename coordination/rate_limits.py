@@ -7,7 +7,6 @@ from datetime import datetime
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import InvalidValueError
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -23,8 +22,8 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Capacity:
-    """What is left of an endpoint's window; `resets_at` (fleet time) is when the next unit frees."""
+class Window:
+    """One window of a limit; `resets_at` (fleet time) is when the next unit frees."""
 
     limit: int
     window_s: int
@@ -33,34 +32,108 @@ class Capacity:
     resets_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Remaining:
+    """What is left of a window, and when its next unit frees (fleet time)."""
+
+    remaining: int
+    resets_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What is left of an endpoint: its shortest window's figures, the usual spans by name, and all windows.
+
+    Attributes:
+        resets_at: fleet time at which the shortest window's next unit frees.
+        per_15min: None where the endpoint has no such window; `per_hour` and `per_day` likewise.
+        windows: all of them, the shortest first.
+    """
+
+    limit: int
+    window_s: int
+    used: int
+    remaining: int
+    resets_at: datetime
+    per_15min: Remaining | None
+    per_hour: Remaining | None
+    per_day: Remaining | None
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Booking:
+    """A later time for one request; ask for it with the same names between these two times.
+
+    Attributes:
+        execute_at: fleet time from which on the request may be asked for, before newer ones of its rank.
+        expires_at: fleet time at which the place is given up.
+        estimated_delay_seconds: fleet seconds from now to `execute_at`.
+    """
+
+    booking_id: str
+    execute_at: datetime
+    expires_at: datetime
+    estimated_delay_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """A worker's part of an endpoint: weighted max-min over those that ask for it now."""
+
+    allocated_per_15min: int
+    allocated_per_hour: int
+    used_per_15min: int
+    used_per_hour: int
+    remaining_allocation: int
+
+
 class RateLimits:
-    """The fleet's limiter. Every method is one round trip and takes the endpoint's row while it decides."""
+    """The fleet's limiter. Every method is one round trip.
+
+    Those that decide take the endpoint's row and the rows of its pools, in the order of their names.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def configure(self, endpoint: str, windows: Sequence[tuple[int, int]], account: str = "default") -> None:
-        """Set an endpoint's limit as [(requests, window_s)]; this form of the limiter keeps one window.
+    def configure(
+        self,
+        endpoint: str,
+        windows: Sequence[tuple[int, int]],
+        account: str = "default",
+        *,
+        fair_share: bool | None = None,
+    ) -> None:
+        """Set the windows of an endpoint, or of a pool, as [(requests, window_s), ...].
+
+        A worker's windows are added to those that hold; a person's replace them.
+
+        Args:
+            endpoint: or a pool's name.
+            windows: one to eight, each span once.
+            account: whose; "*" for the defaults of accounts to come.
+            fair_share: shares by worker, or by priority alone; None leaves it.
 
         Raises:
-            InvalidValueError: not one window, a number out of range, or a worker that loosens a limit.
+            InvalidValueError: a number out of range, no window, or a worker that loosens a limit.
         """
-        if len(windows) != 1:
-            raise InvalidValueError(
-                f"windows is {list(windows)}: allowed is one (limit, window_s) pair",
-                field="windows",
-                value=str(list(windows)),
-                allowed="one (limit, window_s) pair",
-            )
-        requests, window_s = windows[0]
         self._session.database.call(
-            "configure_rate_limit", account=account, endpoint=endpoint, requests=requests, window_s=window_s
+            "configure_rate_windows",
+            account=account,
+            endpoint=endpoint,
+            windows=Json([list(window) for window in windows]),
+            fair_share=fair_share,
         )
 
     def can_make_request(
         self, endpoint: str, worker_id: str, priority: Priority = "medium", account: str = "default"
     ) -> Grant:
-        """Ask for one request, and be granted it: a yes takes the unit. Settle it with `record_usage`."""
+        """Ask for one request, and be granted it: a yes takes the unit. Settle it with `record_usage`.
+
+        A no is a place in line, kept until a few seconds after `retry_after_seconds`: the time, in fleet
+        seconds, at which this worker can expect its unit.
+        """
         answer = self._session.call(
             "can_make_request", endpoint=endpoint, worker_id=worker_id, priority=priority, account=account
         )
@@ -80,7 +153,7 @@ class RateLimits:
             grant_id: from the grant; settling it again changes nothing.
             success: whether the request did what it should.
             response_headers: as received, any case; without them one more use is assumed.
-            status: the HTTP status; 429 closes the endpoint until its reset.
+            status: the HTTP status; 429 closes the endpoint until its reset, longer when repeated.
         """
         self._session.call(
             "record_usage",
@@ -97,14 +170,47 @@ class RateLimits:
         """
         return bool(self._session.call("release_grant", grant_id=int(grant_id))["released"])
 
+    def schedule_request(
+        self, endpoint: str, worker_id: str, priority: Priority = "medium", account: str = "default"
+    ) -> Booking:
+        """Book the earliest time with room in every window, behind all who wait and have booked.
+
+        Ask with `can_make_request` when it is due, as the same worker with the same priority.
+        """
+        answer = self._session.call(
+            "schedule_request", endpoint=endpoint, worker_id=worker_id, priority=priority, account=account
+        )
+        return Booking(**with_moments(answer, "execute_at", "expires_at"))
+
+    def cancel_booking(self, booking_id: str) -> bool:
+        """Give a booking back; False where it is used, over or another incarnation's."""
+        return bool(self._session.call("cancel_booking", booking_id=int(booking_id))["cancelled"])
+
     def get_remaining_capacity(self, endpoint: str, account: str = "default") -> Capacity:
-        """Say what is left of the endpoint's window and when the next unit frees."""
+        """Say what is left of the endpoint's windows and when the next unit of each frees."""
         answer = self._session.call("get_remaining_capacity", endpoint=endpoint, account=account)
-        return Capacity(**with_moments(answer, "resets_at"))
+        named = {
+            name: Remaining(**with_moments(answer[name], "resets_at")) if answer[name] else None
+            for name in ("per_15min", "per_hour", "per_day")
+        }
+        windows = tuple(Window(**with_moments(window, "resets_at")) for window in answer["windows"])
+        return Capacity(**with_moments(answer, "resets_at") | named | {"windows": windows})
+
+    def get_worker_allocation(self, endpoint: str, worker_id: str, account: str = "default") -> Allocation:
+        """A worker's part of the endpoint in 15 minutes and in the hour, and what it used of it."""
+        return Allocation(
+            **self._session.call(
+                "get_worker_allocation", endpoint=endpoint, worker_id=worker_id, account=account
+            )
+        )
 
     def get_system_status(self) -> list[dict[str, object]]:
-        """Every endpoint in use: limit, used, utilization_percent, health, active_workers and more."""
+        """Every endpoint in use: limit, used, utilization_percent, health, requests_queued and more."""
         return list(self._session.call("get_system_status"))
+
+    def get_measures(self) -> list[dict[str, object]]:
+        """How well each limit is used: efficiency, waits, refusals, errors (429s), throughput."""
+        return list(self._session.call("get_rate_measures"))
 
 
 def unblock_endpoint(

@@ -5,6 +5,9 @@ from coordination.session import Session
 KINDS = (
     "alerts",
     "black_boxes",
+    "budget_holds",
+    "budget_periods",
+    "cache",
     "candidates",
     "command_parts",
     "commands",
@@ -17,12 +20,14 @@ KINDS = (
     "incarnations",
     "interactions",
     "jobs",
+    "lock_measures",
     "messages",
     "process_ends",
     "rate_grants",
+    "reservations",
     "runs",
 )
-"""What maintenance sweeps; the coordinator sweeps locks.
+"""What maintenance sweeps; the coordinator sweeps locks and who waited for them.
 
 Intents, attempts, transitions, readings and the audit are kept.
 """

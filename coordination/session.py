@@ -4,17 +4,28 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from coordination.database import Database
+from coordination.sleeping import Sleep
 
 
 class Session:
-    """What every primitive is given: calls that carry the incarnation's id as their first argument."""
+    """What every primitive is given: calls that carry the incarnation's id as their first argument.
 
-    def __init__(self, database: Database, incarnation: UUID) -> None:
+    Attributes:
+        sleep: how the life's work thread waits for its turn; None where it has no connection to be woken on.
+    """
+
+    def __init__(self, database: Database, incarnation: UUID, sleep: Sleep | None = None) -> None:
         self.database = database
         self.incarnation = incarnation
+        self.sleep = sleep
 
     def call(self, function: LiteralString, *, acknowledged: bool = False, **arguments: object) -> Any:
         """Call `fleet.<function>(incarnation, ...)`; one round trip."""
         return self.database.call(
             function, acknowledged=acknowledged, incarnation=self.incarnation, **arguments
         )
+
+    def wake(self, sleeper: str | None) -> None:
+        """Wake the life that an answer names, if any: one round trip, outside the business transaction."""
+        if sleeper is not None:
+            self.database.call("wake_incarnation", sleeper=sleeper)

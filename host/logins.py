@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from config import Config
 from host.state_directory import NoFleetError, Role, StateDirectory
 
 PASSWORD_LENGTH = 40
@@ -55,10 +56,11 @@ class Address:
     where: str
     query: str
 
-    def as_login(self, user: str, password: str) -> str:
+    def as_login(self, user: str, password: str | None) -> str:
         """The same place as another login."""
         query = f"?{self.query}" if self.query else ""
-        return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{self.where}{query}"
+        login = quote(user, safe="") + ("" if password is None else f":{quote(password, safe='')}")
+        return f"postgresql://{login}{'@' if login else ''}{self.where}{query}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,17 +107,33 @@ def parse(dsn: str) -> Address:
     )
 
 
-def derive(migrator_dsn: str, state: StateDirectory) -> Logins:
+def derive(migrator_dsn: str, state: StateDirectory, direct_url: str | None = None) -> Logins:
     """Every role's login at the migrator's database.
 
     Args:
         migrator_dsn: DATABASE_URL as given, or the embedded server's.
         state: where random passwords of earlier starts are kept, should there be nothing to derive from.
+        direct_url: the way around a pooler that DATABASE_URL leads through. Only the workers' work goes
+            through it then: migrations, managers and consoles hold session locks and listen.
     """
     address = parse(migrator_dsn)
+    direct = parse(direct_url) if direct_url else None
     passwords = {role: _password(role, address.password, state) for role in LOGINS}
-    dsns: dict[Role, str] = {LOGINS[role]: address.as_login(role, passwords[role]) for role in LOGINS}
-    return Logins(dsns={**dsns, "migrator": migrator_dsn}, passwords=passwords)
+    dsns: dict[Role, str] = {
+        name: (address if direct is None or name == "worker" else direct).as_login(role, passwords[role])
+        for role, name in LOGINS.items()
+    }
+    migrator = direct.as_login(address.user, address.password) if direct else migrator_dsn
+    return Logins(dsns={**dsns, "migrator": migrator}, passwords=passwords)
+
+
+def given(config: Config, state: StateDirectory) -> Logins:
+    """Every role's login at the server that the configuration names: `database_url`, which must be there."""
+    assert config.database_url is not None  # noqa: S101  the caller's choice
+    direct = config.socialfleet_direct_database_url
+    return derive(
+        config.database_url.get_secret_value(), state, direct.get_secret_value() if direct else None
+    )
 
 
 def _password(role: str, key: str | None, state: StateDirectory) -> str:

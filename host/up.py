@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import Config
+from coordination import settings
 from coordination.accounts import Tier
 from coordination.database import Database
 from coordination.errors import DatabaseError
@@ -208,7 +209,7 @@ class Up:
     def _database(self) -> Logins:
         if self._config.database_url is not None:
             self._step(2, "PostgreSQL: the one that DATABASE_URL names")
-            found = logins.derive(self._config.database_url.get_secret_value(), self._state)
+            found = logins.given(self._config, self._state)
             found.keep(self._state)
             return found
         self._step(2, "PostgreSQL: an embedded one")
@@ -248,6 +249,7 @@ class Up:
         self._step(4, f"account {x.name}{where}")
         database = Database(self._state.dsn("maintainer"), name="up")
         try:
+            settings.register_settings(database, registry.definitions(), registry.flags())
             if fleet_account.ensure(database, x, own_sandbox=self._config.runs_sandbox):
                 self._step(4, "the rehearsal's short intervals are taken back: workers go at their own pace")
         except DatabaseError as error:

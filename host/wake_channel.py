@@ -15,6 +15,7 @@ from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.incarnation import WAKE_CHANNEL
 from coordination.messages import MAIL
+from coordination.settings import SETTINGS
 from workers.wake import Kind
 
 TEST_EVERY_S = 30.0
@@ -125,5 +126,7 @@ class WakeChannel:
                     self._due_at = time.monotonic() + TEST_EVERY_S
         elif payload.endswith(MAIL):
             self._wake_worker(payload.removesuffix(MAIL), "mail")
+        elif payload.endswith(SETTINGS):
+            self._wake_worker(payload.removesuffix(SETTINGS), "settings")
         else:
             self._wake_worker(payload, "step")

@@ -4,7 +4,7 @@ import gc
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,12 +57,14 @@ class Server(Protocol):
 class LocalServer:
     """A server of this machine's binaries, in a directory of its own."""
 
-    def __init__(self, binaries: Binaries) -> None:
+    def __init__(self, binaries: Binaries, options: Mapping[str, str] | None = None) -> None:
         self.version = binaries.version
         # Under /tmp and open to pass through: as root PostgreSQL runs as another user.
         self._directory = Path(tempfile.mkdtemp(prefix="fleet-test-", dir="/tmp"))
         self._directory.chmod(0o755)
-        self.embedded = EmbeddedPostgres(self._directory, binaries, _quiet, options=UNSAFE_BUT_FAST)
+        self.embedded = EmbeddedPostgres(
+            self._directory, binaries, _quiet, options={**UNSAFE_BUT_FAST, **(options or {})}
+        )
 
     @property
     def superuser_dsn(self) -> str:

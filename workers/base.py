@@ -1,6 +1,6 @@
 """Worker: what a fleet file subclasses. The lifecycle around it is `workers.lifecycle`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic
@@ -15,9 +15,10 @@ from coordination.errors import (
     IncarnationLostError,
     LockLostError,
 )
+from coordination.jobs import Job
 from workers.context import Context, Platform
 from workers.errors import NeedNotMetError
-from workers.intervals import Interval, hours
+from workers.intervals import Every, hours
 from workers.logs import Log
 from workers.memory import resident_bytes
 from workers.progress import Progress
@@ -58,13 +59,15 @@ class Worker:
     """One kind of work. Subclass it in a file under `workers/fleet/`; being there registers it.
 
     The docstring's first line is the description that persons see. `step` is one unit of work: it raises to
-    fail and returns to finish; it is called every `every` (live: `<name>_interval_s`), and when the worker
-    is woken. Each call leaves a run record. One item's error doesn't end a step: see `each`. Methods marked
-    with `workers.handlers.handles` take the messages that others send to it.
+    fail and returns to finish; it is called as `every` says, and when the worker is woken; where it fails it
+    is tried again, later each time, until its next slot. Each call leaves a run record. One item's error
+    doesn't end a step: see `each`. Methods marked with `workers.handlers.handles` take the messages that
+    others send to it.
 
     Attributes:
         name: the worker's name: lower-case letters, digits, `_` and `-`.
-        every: the default interval of `step`.
+        every: when `step` runs, an interval (live: `<name>_interval_s`) or a cron line; or whose jobs
+            `handle` takes.
         roles: what it does for others: messages to one of these roles may come to it.
         step_when_woken: whether a wake-up runs `step`; one for messages alone never does.
         needs: outside services without which it can't work.
@@ -79,7 +82,7 @@ class Worker:
     """
 
     name: ClassVar[str]
-    every: ClassVar[Interval] = hours(1)
+    every: ClassVar[Every] = hours(1)
     roles: ClassVar[tuple[str, ...]] = ()
     step_when_woken: ClassVar[bool] = True
     needs: ClassVar[tuple[Platform, ...]] = ()
@@ -102,6 +105,15 @@ class Worker:
     def step(self) -> None:
         """Do one unit of work."""
         raise NotImplementedError(f"worker {self.name} has no step()")
+
+    def handle(self, job: Job) -> Mapping[str, Any] | None:
+        """Do one job, where `every` names a kind of jobs; give its result, if it has one.
+
+        Raise to fail: it is tried again with backoff, and dead after its last attempt. `JobPutOffError` puts
+        it off without counting the attempt; `JobRefusedError` makes it dead at once. Work that takes long
+        calls `self.progress.tick()`: that renews the claim, and raises `LockLostError` once it is lost.
+        """
+        raise NotImplementedError(f"worker {self.name} has no handle() for job {job.id} of kind {job.kind}")
 
     def each(self, items: Iterable[Item], key: Callable[[Item], str], handle: Callable[[Item], None]) -> None:
         """Handle items one by one; an item's error is kept with the item and the others go on.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from config import Config
+from coordination.database import at_place_of
 from workers.errors import NeedNotMetError
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class Context:
                 f"{path} can't be read ({error.strerror}): run `socialfleet migrate`, or `make up`, first"
             ) from None
 
+    @property
+    def direct_dsn(self) -> str | None:
+        """The same login around the pooler that `dsn` leads through; None where none is named."""
+        direct = self.config.socialfleet_direct_database_url
+        return at_place_of(self.dsn, direct.get_secret_value()) if direct else None
+
     @cached_property
     def x_credentials(self) -> "XCredentials":
         """The account's credentials: from the environment, else the sandbox's own.
@@ -105,7 +112,8 @@ class Context:
             known += [str(own[name]) for name in own if str(name).startswith("x_")]
         except (OSError, ValueError, TypeError):
             pass  # no sandbox here: nothing of it to hide
-        urls = [self.config.database_url.get_secret_value()] if self.config.database_url else []
+        given = (self.config.database_url, self.config.socialfleet_direct_database_url)
+        urls = [url.get_secret_value() for url in given if url]
         with suppress(NeedNotMetError):
             urls.append(self.dsn)
         for url in urls:

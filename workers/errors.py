@@ -3,6 +3,9 @@
 WorkerError
 |- NeedNotMetError     what it needs is missing or refused: a person must change something
 |- NoGrantError        the limit says wait: nothing was asked of the platform
+|  `- CutOffError      the platform failed too often and is left alone for a while: nothing was asked of it
+|- JobPutOffError      not now: the job comes back later, and the attempt doesn't count
+|- JobRefusedError     a job that can't be done however often it is tried: dead at once
 `- RegistryError       a file or package of workers can't be loaded: names it
 """
 
@@ -25,6 +28,30 @@ class NoGrantError(WorkerError):
     def __init__(self, reason: str, *, retry_after_s: float | None) -> None:
         super().__init__(f"the limit says wait: {reason}")
         self.retry_after_s = retry_after_s
+
+
+class JobPutOffError(WorkerError):
+    """A handler puts its job off.
+
+    Attributes:
+        delay_s: seconds of fleet time until it is due again.
+    """
+
+    def __init__(self, reason: str, *, delay_s: float) -> None:
+        super().__init__(f"put off for {delay_s:g} s: {reason}")
+        self.delay_s = delay_s
+
+
+class JobRefusedError(WorkerError):
+    """A handler refuses its job for good: what is wrong is in the job itself."""
+
+
+class CutOffError(NoGrantError):
+    """The breaker said no: to be waited for as for a grant."""
+
+    def __init__(self, reason: str, *, retry_after_s: float | None) -> None:
+        super().__init__(reason, retry_after_s=retry_after_s)
+        self.args = (f"left alone for a while: {reason}",)
 
 
 class RegistryError(WorkerError):

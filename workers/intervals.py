@@ -1,11 +1,21 @@
-"""Intervals: how often a worker's duties come round, in seconds of fleet time."""
+"""When a worker's duties come round: every so often, by a cron line, or whenever there is a job.
 
+`minutes(5)`, `cron("0 2 * * *", tz="Europe/Paris")` and `jobs("analyse")` are what `every` takes.
+"""
+
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-Method = TypeVar("Method", bound=Callable[[Any], None])
+from coordination.schedules import CronLine, Policy
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+FIELDS: Final = re.compile(r"[0-9a-z*/,-]+( +[0-9a-z*/,-]+){4}", re.IGNORECASE)
+"""What a cron line looks like; PostgreSQL reads it, and refuses what it doesn't mean."""
+KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 
 _ALSO = "__also_every__"
 
@@ -15,6 +25,35 @@ class Interval:
     """A default interval; the live one is the worker's setting."""
 
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cron:
+    """A cron line, and what becomes of slots for which nobody was there."""
+
+    line: CronLine
+    missed: Policy
+    catch_up: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsOf:
+    """Jobs of a kind, whenever there are some.
+
+    Attributes:
+        kind: the jobs' kind.
+        at_once: how many are claimed in one round trip; a drain gives back those that are not begun.
+        lease_s: real seconds for which a claim holds; renewed while the handler ticks.
+        poll_s: real seconds between looks where no wake-up comes.
+    """
+
+    kind: str
+    at_once: int
+    lease_s: float
+    poll_s: float
+
+
+Every = Interval | Cron | JobsOf
 
 
 def seconds(n: float) -> Interval:
@@ -32,10 +71,34 @@ def hours(n: float) -> Interval:
     return Interval(seconds=n * 3600)
 
 
-def also(every: Interval) -> Callable[[Method], Method]:
-    """Mark a method as a further duty with an interval of its own.
+def cron(line: str, tz: str = "UTC", *, missed: Policy = "fire_once", catch_up: int = 24) -> Cron:
+    """Slots by five fields (minute, hour, day of month, month, day of week) in an IANA zone.
 
-    Its live setting is `<worker>_<method>_interval_s`.
+    Of slots that nobody was there for the latest is made up (`missed`; see `coordination.schedules.Policy`).
+
+    Raises:
+        ValueError: that is no cron line. A field out of its range is refused when the worker starts.
+    """
+    if not FIELDS.fullmatch(line.strip()):
+        raise ValueError(f"cron line is {line!r}: five fields are allowed, such as '0 2 * * mon-fri'")
+    return Cron(line=CronLine(line=line.strip(), zone=tz), missed=missed, catch_up=catch_up)
+
+
+def jobs(kind: str, *, at_once: int = 1, lease_s: float = 300.0, poll_s: float = 30.0) -> JobsOf:
+    """Jobs of a kind: the worker's `handle(job)`, or the marked method, is called for each.
+
+    Raises:
+        ValueError: that is no kind of job.
+    """
+    if not KIND.fullmatch(kind):
+        raise ValueError(f"kind is {kind!r}: 1 to 63 lower-case letters, digits, _, . or - are allowed")
+    return JobsOf(kind=kind, at_once=at_once, lease_s=lease_s, poll_s=poll_s)
+
+
+def also(every: Every) -> Callable[[Method], Method]:
+    """Mark a method as a further duty with times of its own; one for jobs takes the job.
+
+    The live setting of one with an interval is `<worker>_<method>_interval_s`.
     """
 
     def mark(method: Method) -> Method:
@@ -46,11 +109,11 @@ def also(every: Interval) -> Callable[[Method], Method]:
 
 
 @cache
-def further_duties(kind: type) -> Mapping[str, Interval]:
+def further_duties(kind: type) -> Mapping[str, Every]:
     """The methods of a worker that `also` marked, by name."""
-    found: dict[str, Interval] = {}
+    found: dict[str, Every] = {}
     for name in dir(kind):
-        interval = getattr(getattr(kind, name), _ALSO, None)
-        if isinstance(interval, Interval):
-            found[name] = interval
+        every = getattr(getattr(kind, name), _ALSO, None)
+        if isinstance(every, Interval | Cron | JobsOf):
+            found[name] = every
     return found

@@ -1,9 +1,10 @@
 """The life of one incarnation: flag, settings, needs, first run, loop, drain.
 
-A step is asked for by its schedule (each slot fires once across the fleet) or by a wake-up; messages go
-first, at every turn of the loop that has some. Nothing here asks the database whether there is something to
-do: the heartbeat's answer says what changed, a schedule is asked when its time has come, and the loop waits
-on one event, which the heartbeat sets for wake-ups, changes and the loss of this life, and a drain for good.
+A step is asked for by its schedule (each slot fires once across the fleet) or by a wake-up, a job by being
+there; messages go first, at every turn of the loop that has some. Nothing here asks the database whether
+there is something to do, but for jobs without a wake-up: the heartbeat's answer says what changed, a schedule
+is asked when its time has come, and the loop waits on one event, which the heartbeat sets for wake-ups,
+changes and the loss of this life, and a drain for good.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from workers.context import Context, Platform
 from workers.duties import Duties
 from workers.errors import NeedNotMetError
 from workers.inbox import Inbox
+from workers.intervals import JobsOf
+from workers.job_line import JobLine
 from workers.logs import Log, log_context
 from workers.progress import Progress
 from workers.pulse import UNANSWERED_S, Pulse
@@ -71,6 +74,7 @@ class Life:
         self._worker = kind(context=context, fleet=fleet, progress=self._progress, draining=draining)
         self._inbox = Inbox(self._worker, fleet, self._record)
         self._duties = Duties(self._worker, fleet.schedules)
+        self._job_line = JobLine(self._worker, fleet.jobs, goes_on=self._may_begin)
         self._standing: Standing | None = None
         self._mail_at = -inf  # what waited before this life
         self._checked_at = -inf
@@ -152,11 +156,17 @@ class Life:
             self._mail_at = monotonic() + self._inbox.work_off()
         step_is_asked = woken.step and self._worker.step_when_woken
         for duty in self._duties.all():
-            if self._draining.is_set() or self._hindrance():
+            if not self._may_begin():
                 break
-            if self._duties.fire(duty) or (step_is_asked and duty.method == "step"):
-                self._run(duty.method, getattr(self._worker, duty.method))
+            if isinstance(duty.every, JobsOf):
+                self._duties.look(duty, self._job_line.work_off, woken=woken.step)
+            elif self._duties.fire(duty) or (step_is_asked and duty.method == "step"):
+                done = self._run(duty.method, getattr(self._worker, duty.method))
+                self._duties.ended(duty, failed=not done)
         return min(self._mail_at, self._duties.due_at)
+
+    def _may_begin(self) -> bool:
+        return not self._draining.is_set() and not self._pulse.lost.is_set() and not self._hindrance()
 
     def _while_waiting(self, waited_s: float) -> None:
         """Give up waiting for the database when this life is over, or it drains and no beat is answered."""

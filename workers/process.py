@@ -135,6 +135,7 @@ class _Lives:
             slot=self._context.slot,
             host=self._context.config.host,
             listens=self._wake is None,
+            direct_dsn=self._context.direct_dsn,
         )
 
     def _live_as(self, fleet: coordination.Fleet) -> None:

@@ -56,10 +56,12 @@ class Progress:
 
     Attributes:
         changed: called after a change of state, in the loop's thread; must not wait.
+        ticked: called after a tick, in the loop's thread; what it raises goes to who ticked.
     """
 
     def __init__(self, pipe: ProgressPipe | None = None) -> None:
         self.changed: Changed | None = None
+        self.ticked: Changed | None = None
         self._pipe = pipe
         self._lock = Lock()  # held for a write that never waits: words leave in the order of what they say
         self._snapshot = Snapshot()
@@ -73,6 +75,8 @@ class Progress:
     def tick(self) -> None:
         """Show that the loop moves."""
         self._count(items=0, item_errors=0)
+        if self.ticked is not None:
+            self.ticked()
 
     def item_done(self) -> None:
         """Count an item."""

@@ -16,6 +16,7 @@ from coordination.errors import DatabaseUnavailableError, FleetError
 from coordination.fleet import Fleet
 from coordination.heartbeats import Standing
 from coordination.messages import MAIL
+from coordination.settings import SETTINGS
 from workers.logs import Log
 from workers.memory import resident_bytes
 from workers.progress import Progress, Snapshot
@@ -71,6 +72,7 @@ class Pulse(Thread):
         self._fleet.incarnation.database.while_waiting = self._while_waiting
         self._beat()
         self._progress.changed = self._ring
+        self._fleet.incarnation.sleep.is_attended = True
         self.start()
 
     def run(self) -> None:
@@ -104,6 +106,7 @@ class Pulse(Thread):
         if self.is_alive():
             self._ring()
             self.join()
+        self._fleet.incarnation.sleep.is_attended = False
         bell, self._bell = self._bell, -1
         if bell >= 0:
             os.close(bell)
@@ -150,13 +153,17 @@ class Pulse(Thread):
     def _hear(self, names: Iterator[str]) -> None:
         worker = self._fleet.incarnation.worker
         heard = set(names)
-        self._be_woken(Woken(mail=worker + MAIL in heard, step=worker in heard))
+        self._be_woken(
+            Woken(mail=worker + MAIL in heard, step=worker in heard, settings=worker + SETTINGS in heard)
+        )
 
     def _be_woken(self, woken: Woken) -> None:
         if not woken:
             return
-        if woken.step:
+        if woken.step or woken.settings:
             self._beat()  # it may be called because it was paused, or may go on, a moment ago
+        if not (woken.mail or woken.step):
+            return  # settings that changed are in the beat's answer, and stir the loop with it
         with self._lock:
             self._woken = Woken(mail=woken.mail or self._woken.mail, step=woken.step or self._woken.step)
         self._stir.set()

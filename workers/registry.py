@@ -5,20 +5,46 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
+import annotated_types
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 import workers.fleet
-from workers.base import Worker, read_settings
+from coordination.settings import FLEET, Definition, FlagDefinition, SettingType
+from workers.base import Worker, WorkerSettings, read_settings
 from workers.errors import RegistryError
 
 GROUP = "socialfleet.workers"
+TYPES: dict[Any, SettingType] = {int: "int", float: "number", str: "text", bool: "bool"}
+LISTS = (list, tuple, set, frozenset)
+UNITS = {
+    "_s": "s",
+    "_ms": "ms",
+    "_h": "h",
+    "_hours": "h",
+    "_days": "days",
+    "_mb": "MB",
+    "_usd": "USD",
+    "_percent": "percent",
+}
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 FLEET_SETTINGS = {
+    "cache_max_entries": (1.0, 1_000_000.0),
     "engagement_window_hours": (0.0, 8784.0),
+    "engagement_spacing_s": (0.0, 86400.0),
+    "engagement_per_account": (0.0, 1.0),
+    "engagement_score_worth_s": (0.0, 86400.0),
+    "engagement_ageing_s": (0.0, 86400.0),
+    "engagement_escalation_s": (0.0, 86400.0),
     "quiet_time_s": (0.0, 86400.0),
+    "rate_limit_ageing_s": (1.0, 86400.0),
+    "request_delay_s": (0.0, 600.0),
 }
 """Settings of the fleet itself: numbers, lowest and highest allowed."""
 
@@ -74,6 +100,54 @@ def roles(name: str) -> tuple[str, ...]:
     return kind.roles if kind else ()
 
 
+def definitions() -> list[Definition]:
+    """What each setting of the fleet and of every worker may be, as the database is told it."""
+    own = [
+        Definition(
+            key=key,
+            owner=FLEET,
+            type="number",
+            lowest=low,
+            highest=high,
+            unit=_unit(key),
+        )
+        for key, (low, high) in FLEET_SETTINGS.items()
+    ]
+    return own + [one for kind in find().values() for one in settings_of(kind)]
+
+
+def settings_of(kind: type[Worker]) -> Iterator[Definition]:
+    """What each setting of one worker may be."""
+    told = _told(kind.settings_model)
+    for name, field in kind.settings_model.model_fields.items():
+        type_, choices, nullable = _type(field.annotation)
+        low, high = _bounds(field)
+        yield Definition(
+            key=f"{kind.name}_{name}",
+            owner=kind.name,
+            type=type_,
+            nullable=nullable,
+            lowest=low,
+            highest=high,
+            choices=choices,
+            default_value=kind.settings_model.model_construct().model_dump(mode="json")[name],
+            unit=_unit(name) if type_ in {"int", "number"} else "",
+            description=told.get(name, ""),
+        )
+
+
+def flags() -> list[FlagDefinition]:
+    """The flags that the program has: one a worker."""
+    return [flag_of(kind) for kind in find().values()]
+
+
+def flag_of(kind: type[Worker]) -> FlagDefinition:
+    """The flag by which a worker is switched off."""
+    return FlagDefinition(
+        name=f"{kind.name}_enabled", owner=kind.name, description=f"whether {kind.name} works"
+    )
+
+
 def check_setting(key: str, value: object) -> None:
     """Check a setting before it is written, with the model of the worker that it belongs to.
 
@@ -104,6 +178,51 @@ def check_setting(key: str, value: object) -> None:
         read_settings(owner, {key: value})
     except ValidationError as error:
         raise ValueError(f"{key} is {value!r}: {error.errors()[0]['msg']}") from None
+
+
+def _type(annotation: Any) -> tuple[SettingType, tuple[str, ...] | None, bool]:
+    """A field's type as the database knows it, what it can be where that is a choice, and whether null is."""
+    nullable = False
+    if get_origin(annotation) in {Union, UnionType}:
+        parts = [part for part in get_args(annotation) if part is not NoneType]
+        nullable = len(parts) < len(get_args(annotation))
+        annotation = parts[0] if len(parts) == 1 else object
+    if get_origin(annotation) is Literal and all(isinstance(one, str) for one in get_args(annotation)):
+        return "text", get_args(annotation), nullable
+    if (get_origin(annotation) or annotation) in LISTS:
+        return "list", None, nullable
+    return TYPES.get(annotation, "json"), None, nullable
+
+
+def _bounds(field: FieldInfo) -> tuple[float | None, float | None]:
+    """The lowest and highest that a field allows; one that it excludes is refused by pydantic."""
+    low = high = None
+    for item in field.metadata:
+        match item:
+            case annotated_types.Ge(ge=bound) | annotated_types.Gt(gt=bound):
+                low = float(bound)  # pyright: ignore[reportArgumentType]  a number's
+            case annotated_types.Le(le=bound) | annotated_types.Lt(lt=bound):
+                high = float(bound)  # pyright: ignore[reportArgumentType]  a number's
+            case annotated_types.MinLen(min_length=length):
+                low = float(length)
+            case annotated_types.MaxLen(max_length=length):
+                high = float(length)
+            case _:
+                pass
+    return low, high
+
+
+def _told(model: type[WorkerSettings]) -> dict[str, str]:
+    """What the docstrings of a model and its parents say of each field."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        listed = inspect.cleandoc(vars(kind).get("__doc__") or "").partition("Attributes:")[2]
+        found |= dict(re.findall(r"^ {4}(\w+): (.+?)\.?$", listed, flags=re.MULTILINE))
+    return found
+
+
+def _unit(name: str) -> str:
+    return next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
 
 
 def _in_file(module: str) -> list[type[Worker]]:

@@ -1,4 +1,4 @@
-"""Wake-ups from the manager: an eventfd whose two halves count calls for messages and for a step.
+"""Wake-ups from the manager: an eventfd whose parts count calls for messages, for a step, for settings.
 
 A wake-up carries nothing but its kind. A lost one costs a poll: the beat tells of due messages, and a
 schedule comes round.
@@ -14,13 +14,16 @@ from typing import Final, Literal
 
 from workers.progress_pipe import take_fd
 
-Kind = Literal["mail", "step"]
+Kind = Literal["mail", "step", "settings"]
 
 VARIABLE: Final = "SOCIALFLEET_WAKE_FD"
 """The environment's name for the eventfd."""
 MAIL: Final = 1
 STEP: Final = 1 << 32
-"""The low 32 bits count messages, the high ones steps; neither overflows before somebody reads."""
+"""The low 32 bits count messages, which don't overflow before somebody reads."""
+SETTINGS: Final = 1 << 48
+"""The 16 bits below count steps, the highest ones changes of settings: persons' acts, few at a time."""
+ADDED = {"mail": MAIL, "step": STEP, "settings": SETTINGS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +32,16 @@ class Woken:
 
     mail: bool = False
     step: bool = False
+    settings: bool = False
 
     def __bool__(self) -> bool:
-        return self.mail or self.step
+        return self.mail or self.step or self.settings
 
 
 def wake(fd: int, kind: Kind) -> None:
     """Wake the worker whose eventfd this is. Never waits; a counter that is full has woken it already."""
     with suppress(BlockingIOError):
-        os.eventfd_write(fd, STEP if kind == "step" else MAIL)
+        os.eventfd_write(fd, ADDED[kind])
 
 
 class Wake:
@@ -63,7 +67,7 @@ class Wake:
             count = os.eventfd_read(self._fd)
         except BlockingIOError:
             return Woken()
-        return Woken(mail=bool(count % STEP), step=count >= STEP)
+        return Woken(mail=bool(count % STEP), step=bool(count % SETTINGS // STEP), settings=count >= SETTINGS)
 
 
 def wait(fds: Sequence[int], timeout_s: float) -> set[int]:

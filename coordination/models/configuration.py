@@ -1,6 +1,6 @@
 """What persons set, and what is told to them."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Sequence, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Identity, Index, Sequence, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from coordination.models.schema import MOMENT, metadata
@@ -27,6 +27,42 @@ flags = Table(
     Column("changed_by", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("changed_at", MOMENT, nullable=False),
+)
+
+setting_definitions = Table(
+    "setting_definitions",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("nullable", Boolean, nullable=False, server_default=text("false")),
+    Column("lowest", Float(53)),
+    Column("highest", Float(53)),
+    Column("choices", JSONB),
+    Column("default_value", JSONB, nullable=False, server_default=text("'null'::jsonb")),
+    Column("unit", Text, nullable=False, server_default=text("''")),
+    Column("description", Text, nullable=False, server_default=text("''")),
+)
+
+flag_definitions = Table(
+    "flag_definitions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=text("''")),
+)
+
+configuration_history = Table(
+    "configuration_history",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("value", JSONB),
+    Column("changed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", MOMENT, nullable=False),
+    Index("configuration_history_version", "version"),
 )
 
 audits = Table(

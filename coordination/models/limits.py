@@ -1,38 +1,9 @@
-"""Locks and quotas."""
+"""Quotas."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, Table, Text, text
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Double, Identity, Index, Integer, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from coordination.models.schema import MOMENT, metadata
-
-engagement_locks = Table(
-    "engagement_locks",
-    metadata,
-    Column("content", Text, primary_key=True),
-    Column("lock_type", Text, nullable=False),
-    Column("priority", Text, nullable=False),
-    Column("incarnation", UUID, nullable=False),
-    Column("worker_id", Text, nullable=False),
-    Column("fencing_token", BigInteger, nullable=False),
-    Column("acquired_at", MOMENT, nullable=False),
-    Column("lease_expires_at", MOMENT, nullable=False),
-)
-
-engagements = Table(
-    "engagements",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("content", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("account", Text),
-    Column("worker_id", Text, nullable=False),
-    Column("incarnation", UUID),
-    Column("intent", BigInteger),
-    Column("success", Boolean, nullable=False),
-    Column("engaged_at", MOMENT, nullable=False),
-    Index("engagements_content", "content", text("engaged_at DESC")),
-    Index("engagements_time", "engaged_at"),
-)
 
 rate_limits = Table(
     "rate_limits",
@@ -47,6 +18,44 @@ rate_limits = Table(
     Column("header_resets_at", MOMENT),
     Column("blocked_until", MOMENT),
     Column("violations", Integer, nullable=False, server_default=text("0")),
+    Column("kind", Text, nullable=False, server_default=text("'endpoint'")),
+    Column("members", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("fair_share", Boolean, nullable=False, server_default=text("true")),
+    Column("longer_requests", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("longer_window_s", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("most_requests", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("header_raise", Integer),
+    Column("header_raise_reset", BigInteger),
+    Column("day_headers", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("limits", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("windows_s", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("burst", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("spacing_us", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    Column("tat", ARRAY(MOMENT), nullable=False, server_default=text("'{}'")),
+    Column("occupied", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("counted_to", ARRAY(MOMENT), nullable=False, server_default=text("'{}'")),
+    Column("told", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("unsettled", Integer, nullable=False, server_default=text("0")),
+    Column("room", Integer, nullable=False, server_default=text("0")),
+    Column("delay_s", Double, nullable=False, server_default=text("15")),
+    Column("clock_rate", Double, nullable=False, server_default=text("1")),
+    Column("refreshed_at", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    Column("next_charge_at", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    Column("since_flush", Integer, nullable=False, server_default=text("0")),
+    Column("flush_every", Integer, nullable=False, server_default=text("1")),
+    Column("line_until", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    Column("kept_critical", Integer, nullable=False, server_default=text("0")),
+    Column("kept_low", Integer, nullable=False, server_default=text("0")),
+    Column("critical_seen_at", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    Column("low_seen_at", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    Column("shares_at", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    Column("refused_at", MOMENT),
+    Column("refusals_in_row", Integer, nullable=False, server_default=text("0")),
+    Column("granted", BigInteger, nullable=False, server_default=text("0")),
+    Column("refused", BigInteger, nullable=False, server_default=text("0")),
+    Column("waited", BigInteger, nullable=False, server_default=text("0")),
+    Column("waited_s", Double, nullable=False, server_default=text("0")),
+    Column("longest_wait_s", Double, nullable=False, server_default=text("0")),
 )
 
 rate_grants = Table(
@@ -63,5 +72,46 @@ rate_grants = Table(
     Column("settled_at", MOMENT),
     Column("success", Boolean),
     Column("frees_at", MOMENT, nullable=False),
-    Index("rate_grants_occupying", "account", "endpoint", "frees_at"),
+    Column("units", Integer, nullable=False, server_default=text("1")),
+    Column("held", Boolean, nullable=False, server_default=text("false")),
+    Index("rate_grants_settled", "account", "endpoint", "settled_at"),
+)
+
+rate_demands = Table(
+    "rate_demands",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("incarnation", UUID, nullable=False),
+    Column("worker_id", Text, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("units", Integer, nullable=False),
+    Column("booked", Boolean, nullable=False),
+    Column("waiting", Boolean, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("first_asked_at", MOMENT, nullable=False),
+    Column("asked_at", MOMENT, nullable=False),
+    Column("returns_at", MOMENT, nullable=False),
+    Column("keep_until", MOMENT, nullable=False),
+    Column("rests_until", MOMENT),
+    Index(
+        "rate_demands_who",
+        "account",
+        "endpoint",
+        "incarnation",
+        "worker_id",
+        "rank",
+        unique=True,
+        postgresql_where=text("NOT booked"),
+    ),
+    Index("rate_demands_booked", "account", "endpoint", postgresql_where=text("booked")),
+)
+
+rate_epoch = Table(
+    "rate_epoch",
+    metadata,
+    Column("only_row", Boolean, primary_key=True, server_default=text("true")),
+    Column("started_at", MOMENT, nullable=False),
+    prefixes=["UNLOGGED"],
 )

@@ -31,6 +31,18 @@ ORDER BY i.updated_at DESC, i.id DESC LIMIT %(number)s::bigint;
 -- Every live setting that was set; tens of rows.
 SELECT key, value, version, changed_by, reason, changed_at FROM fleet.settings ORDER BY key;
 
+-- name: list_setting_definitions
+-- Every setting that there is, with its value where somebody set one; one or two hundred rows.
+SELECT d.key, d.owner, d.type, d.nullable, d.lowest, d.highest, d.choices, d.default_value, d.unit, d.description,
+    s.value, s.version, s.changed_by, s.reason, s.changed_at, s.key IS NOT NULL AS is_set
+FROM fleet.setting_definitions d LEFT JOIN fleet.settings s ON s.key = d.key
+WHERE %(key)s::text IS NULL OR d.key = %(key)s::text ORDER BY d.key;
+
+-- name: list_configuration_history
+-- The newest changes of a setting or flag, newest first; backwards along the primary key.
+SELECT h.version, h.value, h.changed_by, h.reason, h.changed_at FROM fleet.configuration_history h
+WHERE h.kind = %(kind)s AND h.name = %(name)s ORDER BY h.version DESC LIMIT %(n)s::bigint;
+
 -- name: list_flags
 -- Every flag that was set; tens of rows.
 SELECT name, enabled, version, changed_by, reason, changed_at FROM fleet.flags ORDER BY name;

@@ -47,6 +47,7 @@ BEGIN
     RETURN fleet.get_account(ensure_account.name);
 END $$;
 
+-- An account as its workers need it; null when there is none. Locks nothing; one row read.
 CREATE OR REPLACE FUNCTION fleet.get_account(name text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -69,7 +70,7 @@ END $$;
 
 -- What the account talks about; audited.
 CREATE OR REPLACE FUNCTION fleet.set_topics(account text, topics text[], actor text, reason text) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     topic text;
     changed fleet.accounts;
@@ -94,7 +95,7 @@ END $$;
 
 -- The platform says who the credentials belong to. The first answer is kept. Another one later is refused, since acting on
 -- with somebody else's credentials would repeat or leak what this account planned; except in the sandbox, where it means that
--- a new sandbox was made: there the account begins anew.
+-- a new sandbox was made: there the account begins anew. Locks the account's row.
 CREATE OR REPLACE FUNCTION fleet.confirm_identity(incarnation uuid, account text, platform_user_id text, handle text)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$

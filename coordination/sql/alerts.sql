@@ -47,7 +47,7 @@ BEGIN
     RETURN true;
 END $$;
 
--- A worker raises an alert, or says again that it holds.
+-- A worker raises an alert, or says again that it holds. Takes the key's lock.
 CREATE OR REPLACE FUNCTION fleet.report_alert(
     incarnation uuid, key text, severity text, kind text, message text, data jsonb DEFAULT '{}'
 ) RETURNS boolean
@@ -59,7 +59,7 @@ BEGIN
         report_alert.message, report_alert.data);
 END $$;
 
--- A worker takes an alert back.
+-- A worker takes an alert back. One row by key; false where none is open.
 CREATE OR REPLACE FUNCTION fleet.withdraw_alert(incarnation uuid, key text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN

@@ -33,7 +33,7 @@ END $$;
 -- A worker says what happened. One insert, not flushed.
 CREATE OR REPLACE FUNCTION fleet.report_event(incarnation uuid, severity text, kind text, message text, data jsonb DEFAULT '{}')
 RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations;
 BEGIN
@@ -49,7 +49,7 @@ END $$;
 -- A host's manager says what happened. One insert, not flushed.
 CREATE OR REPLACE FUNCTION fleet.report_host_event(severity text, kind text, source text, message text, data jsonb DEFAULT '{}')
 RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     IF report_host_event.severity IS NULL OR report_host_event.severity NOT IN ('debug', 'info', 'warning', 'error') THEN

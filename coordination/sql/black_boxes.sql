@@ -40,7 +40,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.keep_black_box(
     host text, worker text, slot integer, incarnation uuid, pid integer, reason text, report jsonb
 ) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     kept bigint;
     size integer := length(keep_black_box.report::text);

@@ -191,7 +191,7 @@ DECLARE
     why text := left(actor || ': ' || apply_command.reason, 500);
     whole text[] := ARRAY(SELECT jsonb_array_elements_text(plan->'whole'));
     a text := apply_command.action;
-    at timestamptz := fleet.now();
+    at timestamptz;
 BEGIN
     IF a IN ('restart', 'logs') THEN
         RETURN;
@@ -199,6 +199,7 @@ BEGIN
     PERFORM fleet.hold_hosts();
     PERFORM fleet.make_slots();  -- what is said of a slot holds also where no pass has made it yet
     PERFORM 1 FROM fleet.workers w WHERE w.name = ANY(whole) ORDER BY w.name FOR NO KEY UPDATE;
+    at := fleet.now();
     IF apply_command.selector IS NULL AND a IN ('drain', 'start') THEN
         UPDATE fleet.hosts h SET draining = (a = 'drain'), changed_by = actor, reason = apply_command.reason
         WHERE h.name = apply_command.host;

@@ -1,86 +1,168 @@
 -- Engagement locks: one worker at a time on one piece of content. The mutex is a transaction advisory lock on the content's
--- key; the lease is a row; every grant takes a new fencing token.
+-- key; the lease is a row; every grant takes a new fencing token. A lock of the fleet's scope keeps everybody from the content, one
+-- of an account's scope that account; all scopes of a content have one mutex. Who waits stands in waiters.sql.
 
--- The fleet time so many hours ago, read once: asked for each row it would keep every query from its index. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.hours_ago(hours double precision) RETURNS timestamptz
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF hours IS NULL OR NOT (hours >= 0 AND hours <= 1000000) THEN
-        PERFORM fleet.refuse('hours', hours::text, 'from 0 to 1000000');
-    END IF;
-    RETURN fleet.now() - make_interval(secs => hours * 3600);
-END $$;
-
--- Whether the content was engaged within the window; also while an act on it is under way or undecided. An intent that asks
--- ignores itself. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.is_engaged(tweet_id text, hours double precision, besides bigint DEFAULT NULL) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+-- A request as a row of the line that is not in it (yet): where it would stand. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.ask_for_lock(
+    content text, incarnation uuid, worker_id text, lock_type text, duration interval, priority text, scope text DEFAULT '',
+    account text DEFAULT NULL, score double precision DEFAULT NULL, besides bigint DEFAULT NULL, waits_since timestamptz DEFAULT NULL
+) RETURNS fleet.lock_waiters
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    since timestamptz := fleet.hours_ago(hours);
+    ask fleet.lock_waiters;
 BEGIN
-    RETURN EXISTS (
-        SELECT 1 FROM fleet.engagements e
-        WHERE e.content = is_engaged.tweet_id AND e.success AND e.action <> 'analysis' AND e.engaged_at > since
-          AND (besides IS NULL OR e.intent IS DISTINCT FROM besides)
-    ) OR EXISTS (
-        SELECT 1 FROM fleet.intents i
-        WHERE i.content = is_engaged.tweet_id AND i.state IN ('sending', 'unknown', 'parked')
-          AND (besides IS NULL OR i.id <> besides)
-    );
+    ask.content := ask_for_lock.content;
+    ask.scope := ask_for_lock.scope;
+    ask.account := ask_for_lock.account;
+    ask.lock_type := ask_for_lock.lock_type;
+    ask.duration := ask_for_lock.duration;
+    ask.priority := ask_for_lock.priority;
+    ask.score := ask_for_lock.score;
+    ask.besides := ask_for_lock.besides;
+    ask.incarnation := ask_for_lock.incarnation;
+    ask.worker_id := ask_for_lock.worker_id;
+    ask.waits_since := coalesce(ask_for_lock.waits_since, clock_timestamp());
+    -- One step of priority is worth so many seconds of waiting, and the highest score as much as a step. All that wait age at one
+    -- pace: so the order of two never changes while they do, and nobody waits behind more than the steps and the line ahead.
+    ask.stands_at := ask.waits_since - make_interval(secs => fleet.setting_number('engagement_ageing_s', 60)
+        * (fleet.priority_rank(ask.priority) + coalesce(ask.score, 0) / 100));
+    RETURN ask;
 END $$;
 
--- The same for callers: a jsonb boolean.
-CREATE OR REPLACE FUNCTION fleet.has_recent_engagement(incarnation uuid, tweet_id text, hours double precision DEFAULT 24)
-RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN to_jsonb(fleet.is_engaged(tweet_id, hours));
-END $$;
-
--- The grant itself, under the content's mutex, which the caller holds. Gives the new lease, or null with the holder's reason.
-CREATE OR REPLACE FUNCTION fleet.grant_lock(
-    content text, incarnation uuid, worker_id text, lock_type text, duration interval, priority text
-) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+-- Why a request can't have its content now, or null when it can: who holds it, who stands before it, its account's interval. Locks
+-- no row; each session lock of a holder or of one ahead is tried in a statement of its own, never the caller's own.
+CREATE OR REPLACE FUNCTION fleet.lock_obstacle(ask fleet.lock_waiters) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     lease fleet.engagement_locks;
+    ahead fleet.lock_waiters;
     real timestamptz;
-    leased boolean;
+    left_s double precision;
 BEGIN
+    real := clock_timestamp();
+    FOR lease IN
+        SELECT * FROM fleet.engagement_locks l
+        WHERE l.content = ask.content AND l.lease_expires_at > real AND (l.scope = ask.scope OR '' IN (l.scope, ask.scope))
+        ORDER BY l.scope
+    LOOP
+        IF lease.incarnation = ask.incarnation OR NOT fleet.is_suspected(lease.incarnation) THEN
+            RETURN jsonb_build_object('reason', 'held', 'holder', lease.worker_id, 'lease_expires_at', lease.lease_expires_at);
+        END IF;
+    END LOOP;
+    FOR ahead IN
+        SELECT * FROM fleet.lock_waiters w
+        WHERE w.content = ask.content AND w.poll_by > real AND w.deadline_at > real
+          AND (w.scope = ask.scope OR '' IN (w.scope, ask.scope))
+          AND (w.stands_at, w.id) < (ask.stands_at, coalesce(ask.id, 9223372036854775807))
+        ORDER BY w.stands_at, w.id LIMIT 16
+    LOOP
+        -- Who waits for its account's interval keeps nobody from a content that is free.
+        CONTINUE WHEN fleet.interval_left_s(ahead.account, ahead.lock_type, ahead.besides) > 0;
+        IF ahead.incarnation = ask.incarnation OR NOT fleet.is_suspected(ahead.incarnation) THEN
+            RETURN jsonb_build_object('reason', 'line', 'ahead', ahead.worker_id);
+        END IF;
+    END LOOP;
+    IF ask.account IS NULL OR NOT fleet.is_engaging(ask.lock_type) OR fleet.setting_number('engagement_spacing_s', 0) = 0 THEN
+        RETURN NULL;
+    END IF;
+    left_s := fleet.interval_left_s(ask.account, ask.lock_type, ask.besides);
+    IF left_s > 0 THEN
+        RETURN jsonb_build_object('reason', 'interval', 'retry_after_s', left_s / coalesce((SELECT c.rate FROM fleet.clock c), 1));
+    END IF;
+    RETURN fleet.account_obstacle(ask);
+END $$;
+
+-- Under an interval an account's contents compete for its next engagement: it has one engaging lock at a time, and of those that
+-- wait with a free content the first in line goes, so that a newcomer never takes the turn of one who waited. Locks no row.
+CREATE OR REPLACE FUNCTION fleet.account_obstacle(ask fleet.lock_waiters) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    lease fleet.engagement_locks;
+    ahead fleet.lock_waiters;
+    real timestamptz;
+BEGIN
+    real := clock_timestamp();
+    FOR lease IN
+        SELECT * FROM fleet.engagement_locks l
+        WHERE l.account = ask.account AND l.content <> ask.content AND l.lease_expires_at > real AND fleet.is_engaging(l.lock_type)
+        ORDER BY l.content, l.scope LIMIT 16
+    LOOP
+        IF lease.incarnation = ask.incarnation OR NOT fleet.is_suspected(lease.incarnation) THEN
+            RETURN jsonb_build_object('reason', 'interval', 'holder', lease.worker_id);
+        END IF;
+    END LOOP;
+    FOR ahead IN
+        SELECT * FROM fleet.lock_waiters w
+        WHERE w.account = ask.account AND w.content <> ask.content AND fleet.is_engaging(w.lock_type)
+          AND w.poll_by > real AND w.deadline_at > real
+          AND (w.stands_at, w.id) < (ask.stands_at, coalesce(ask.id, 9223372036854775807))
+          AND NOT EXISTS (SELECT 1 FROM fleet.engagement_locks l WHERE l.content = w.content AND l.lease_expires_at > real
+              AND (l.scope = w.scope OR '' IN (l.scope, w.scope)))
+        ORDER BY w.stands_at, w.id LIMIT 16
+    LOOP
+        IF ahead.incarnation = ask.incarnation OR NOT fleet.is_suspected(ahead.incarnation) THEN
+            RETURN jsonb_build_object('reason', 'interval', 'ahead', ahead.worker_id);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+-- The grant itself, under the content's mutex, which the caller holds. Gives the new lease, or why there is none. Under an interval
+-- it takes the account's row, as the last gate before a send does. Flushed when granted.
+CREATE OR REPLACE FUNCTION fleet.grant_lock(ask fleet.lock_waiters) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    lease fleet.engagement_locks;
+    obstacle jsonb;
+    real timestamptz;
+    overtakes boolean := false;
+BEGIN
+    IF ask.account IS NOT NULL AND fleet.is_engaging(ask.lock_type) AND fleet.setting_number('engagement_spacing_s', 0) > 0 THEN
+        PERFORM 1 FROM fleet.accounts a WHERE a.name = ask.account FOR UPDATE;
+    END IF;
+    obstacle := fleet.lock_obstacle(ask);
+    IF obstacle IS NOT NULL THEN
+        RETURN jsonb_build_object('granted', false) || obstacle;
+    END IF;
     -- Flushed whatever the server's default is: a crash that forgot a grant would give its token out again.
     PERFORM set_config('synchronous_commit', 'on', true);
-    SELECT * INTO lease FROM fleet.engagement_locks l WHERE l.content = grant_lock.content FOR UPDATE;
-    leased := FOUND;
     real := clock_timestamp();
-    IF leased AND lease.lease_expires_at > real THEN
-        IF lease.incarnation = grant_lock.incarnation OR NOT fleet.is_suspected(lease.incarnation) THEN
-            RETURN jsonb_build_object('granted', false, 'reason', 'held', 'holder', lease.worker_id,
-                'lease_expires_at', lease.lease_expires_at);
-        END IF;
-    END IF;
+    -- What is left of former holders goes, also of another scope: none of them may write any more.
+    FOR lease IN
+        SELECT * FROM fleet.engagement_locks l WHERE l.content = ask.content AND (l.scope = ask.scope OR '' IN (l.scope, ask.scope))
+        ORDER BY l.scope FOR UPDATE
+    LOOP
+        overtakes := overtakes OR lease.lease_expires_at > real;
+        DELETE FROM fleet.engagement_locks l WHERE l.content = lease.content AND l.scope = lease.scope;
+    END LOOP;
     INSERT INTO fleet.engagement_locks
-        (content, lock_type, priority, incarnation, worker_id, fencing_token, acquired_at, lease_expires_at)
-    VALUES (grant_lock.content, grant_lock.lock_type, grant_lock.priority, grant_lock.incarnation, grant_lock.worker_id,
-        nextval('fleet.fencing_token'), real, real + duration)
-    ON CONFLICT ON CONSTRAINT engagement_locks_pkey DO UPDATE SET
-        lock_type = excluded.lock_type, priority = excluded.priority, incarnation = excluded.incarnation,
-        worker_id = excluded.worker_id, fencing_token = excluded.fencing_token, acquired_at = excluded.acquired_at,
-        lease_expires_at = excluded.lease_expires_at
+        (content, scope, account, waiter, lock_type, priority, incarnation, worker_id, fencing_token, acquired_at, lease_expires_at)
+    VALUES (ask.content, ask.scope, ask.account, ask.id, ask.lock_type, ask.priority, ask.incarnation, ask.worker_id,
+        nextval('fleet.fencing_token'), real, real + ask.duration)
     RETURNING * INTO lease;
+    IF ask.id IS NOT NULL THEN
+        DELETE FROM fleet.lock_waiters w WHERE w.id = ask.id;
+    END IF;
+    PERFORM fleet.count_lock(ask.incarnation, CASE WHEN ask.id IS NULL THEN 'granted' ELSE 'granted_after_waiting' END,
+        extract(epoch FROM real - ask.waits_since)::double precision, overtakes);
+    RETURN fleet.tell_lease(lease);
+END $$;
+
+-- A lease as its holder is told of it. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.tell_lease(lease fleet.engagement_locks) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
     RETURN jsonb_build_object('granted', true, 'content', lease.content, 'fencing_token', lease.fencing_token,
         'lease_expires_at', lease.lease_expires_at);
 END $$;
 
--- Asks for the content. Waits only for the content's mutex (microseconds), never for its holder. One flushed commit.
-CREATE OR REPLACE FUNCTION fleet.request_lock(
-    incarnation uuid, tweet_id text, worker_id text, lock_type text, duration_minutes double precision DEFAULT 15,
-    priority text DEFAULT 'medium'
-) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+-- FL001 unless a request for a lock makes sense. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.check_lock_request(
+    tweet_id text, worker_id text, lock_type text, duration_minutes double precision, wait_s double precision, scope text,
+    account text, score double precision
+) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
-    PERFORM fleet.priority_rank(priority);
     IF coalesce(length(tweet_id), 0) NOT BETWEEN 1 AND 512 THEN
         PERFORM fleet.refuse('tweet_id', tweet_id, 'a text of 1 to 512 characters');
     END IF;
@@ -93,24 +175,92 @@ BEGIN
     IF duration_minutes IS NULL OR NOT (duration_minutes > 0 AND duration_minutes <= 1440) THEN
         PERFORM fleet.refuse('duration_minutes', duration_minutes::text, 'more than 0, at most 1440');
     END IF;
-    PERFORM pg_advisory_xact_lock(fleet.lock_key('content', tweet_id));
-    IF lock_type <> 'analysis' AND fleet.is_engaged(tweet_id, fleet.setting_number('engagement_window_hours', 24))
-    THEN
-        RETURN jsonb_build_object('granted', false, 'reason', 'recent_engagement');
+    IF wait_s IS NULL OR NOT (wait_s >= 0 AND wait_s <= 86400) THEN
+        PERFORM fleet.refuse('wait_s', wait_s::text, 'from 0 to 86400 seconds');
     END IF;
-    RETURN fleet.grant_lock(tweet_id, incarnation, worker_id, lock_type,
-        make_interval(secs => duration_minutes * 60), priority);
+    IF scope IS NULL OR scope NOT IN ('fleet', 'account', 'act') THEN
+        PERFORM fleet.refuse('scope', scope, 'fleet, account or act');
+    END IF;
+    IF scope = 'act' AND account IS NULL THEN
+        PERFORM fleet.refuse('account', NULL, 'the account whose act it is');
+    END IF;
+    IF account IS NOT NULL THEN
+        PERFORM fleet.require_account(account);
+    END IF;
+    IF score IS NOT NULL AND NOT (score >= 0 AND score <= 100) THEN
+        PERFORM fleet.refuse('score', score::text, 'no value, or from 0 to 100');
+    END IF;
 END $$;
 
--- FL002 for a writer whose (content, incarnation, token) is not the lease any more.
+-- Asks for the content: the lease, or why not. Its scope: the fleet's, the account's ("default" where none is named), or that of an
+-- act of the account, to decide about it: as the ledger will lock it, and without an interval, which the send keeps. With wait_s > 0 a request that only has to wait gets a place in the line (its
+-- `waiter`, for poll_lock). Waits only for the content's mutex (microseconds), never for its holder; what a living holder has is
+-- refused without the mutex. One commit, flushed when granted.
+CREATE OR REPLACE FUNCTION fleet.request_lock(
+    incarnation uuid, tweet_id text, worker_id text, lock_type text, duration_minutes double precision DEFAULT 15,
+    priority text DEFAULT 'medium', wait_s double precision DEFAULT 0, scope text DEFAULT 'fleet', account text DEFAULT NULL,
+    score double precision DEFAULT NULL, besides bigint DEFAULT NULL
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    ask fleet.lock_waiters;
+    answer jsonb;
+    lease fleet.engagement_locks;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.priority_rank(priority);
+    account := CASE WHEN scope = 'account' THEN coalesce(account, 'default') ELSE account END;
+    PERFORM fleet.check_lock_request(tweet_id, worker_id, lock_type, duration_minutes, wait_s, scope, account, score);
+    PERFORM set_config('synchronous_commit', 'off', true);
+    ask := fleet.ask_for_lock(tweet_id, incarnation, worker_id, lock_type, make_interval(secs => duration_minutes * 60), priority,
+        CASE scope WHEN 'account' THEN account WHEN 'act' THEN fleet.act_scope(account) ELSE '' END,
+        CASE WHEN scope <> 'act' THEN account END, score, besides);
+    IF wait_s = 0 THEN
+        SELECT * INTO lease FROM fleet.engagement_locks l
+        WHERE l.content = ask.content AND l.scope = ask.scope AND l.lease_expires_at > clock_timestamp();
+        IF FOUND AND lease.incarnation <> ask.incarnation AND NOT fleet.is_suspected(lease.incarnation)
+            AND NOT (lock_type <> 'analysis' AND fleet.is_engaged(tweet_id, fleet.setting_number('engagement_window_hours', 24),
+                besides, ask.scope))
+        THEN
+            RETURN fleet.refuse_lock(ask, jsonb_build_object('granted', false, 'reason', 'held', 'holder', lease.worker_id,
+                'lease_expires_at', lease.lease_expires_at));
+        END IF;
+    END IF;
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('content', tweet_id));
+    IF lock_type <> 'analysis'
+        AND fleet.is_engaged(tweet_id, fleet.setting_number('engagement_window_hours', 24), besides, ask.scope)
+    THEN
+        RETURN fleet.refuse_lock(ask, jsonb_build_object('granted', false, 'reason', 'recent_engagement'));
+    END IF;
+    answer := fleet.grant_lock(ask);
+    IF (answer->>'granted')::boolean THEN
+        RETURN answer;
+    END IF;
+    answer := fleet.refuse_lock(ask, answer);
+    RETURN CASE WHEN wait_s > 0 THEN answer || fleet.line_up(ask, wait_s) ELSE answer END;
+END $$;
+
+-- Counts a refusal and gives it on; one row that nobody else writes, not flushed.
+CREATE OR REPLACE FUNCTION fleet.refuse_lock(ask fleet.lock_waiters, answer jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM fleet.count_lock(ask.incarnation, CASE answer->>'reason' WHEN 'recent_engagement' THEN 'refused_engaged'
+        WHEN 'interval' THEN 'refused_interval' ELSE 'refused_held' END);
+    RETURN answer;
+END $$;
+
+-- FL002 for a writer whose (content, incarnation, token) is not the lease any more. The miss is counted by a sequence, since all
+-- else that this transaction wrote is undone.
 CREATE OR REPLACE FUNCTION fleet.lock_lost(content text, token bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM nextval('fleet.lock_misses');
     RAISE EXCEPTION 'the lock on % with fencing token % is lost', quote_literal(content), token
         USING ERRCODE = 'FL002', HINT = 'stop work on this content; ask for the lock again';
 END $$;
 
--- Prolongs a lease that is still one's own, from now on. FL002 when it is lost or over.
+-- Prolongs a lease that is still one's own, from now on. FL002 when it is lost or over. Takes the content's mutex; one flushed commit.
 CREATE OR REPLACE FUNCTION fleet.renew_lock(incarnation uuid, content text, token bigint, duration_minutes double precision)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
@@ -119,6 +269,7 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
+    PERFORM set_config('synchronous_commit', 'on', true);
     IF duration_minutes IS NULL OR NOT (duration_minutes > 0 AND duration_minutes <= 1440) THEN
         PERFORM fleet.refuse('duration_minutes', duration_minutes::text, 'more than 0, at most 1440');
     END IF;
@@ -133,7 +284,8 @@ BEGIN
     RETURN jsonb_build_object('content', renew_lock.content, 'fencing_token', token, 'lease_expires_at', expires);
 END $$;
 
--- Gives the content back; an analysis leaves its history here, acts leave theirs in the ledger's settle. FL002 when lost.
+-- Gives the content back; an analysis leaves its history here, acts leave theirs in the ledger's settle. FL002 when lost. Names the
+-- life that waits for it (`wake`), to be woken afterwards. Takes the content's mutex; one flushed commit.
 CREATE OR REPLACE FUNCTION fleet.release_lock(incarnation uuid, content text, token bigint, success boolean DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
@@ -142,6 +294,7 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
+    PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', release_lock.content));
     DELETE FROM fleet.engagement_locks l
     WHERE l.content = release_lock.content AND l.incarnation = release_lock.incarnation AND l.fencing_token = token
@@ -155,27 +308,19 @@ BEGIN
                 || ' lock: the ledger writes the history of acts');
         END IF;
         INSERT INTO fleet.engagements (content, action, account, worker_id, incarnation, success, engaged_at)
-        VALUES (lease.content, 'analysis', NULL, lease.worker_id, lease.incarnation, release_lock.success, fleet.now());
+        VALUES (lease.content, 'analysis', lease.account, lease.worker_id, lease.incarnation, release_lock.success, fleet.now());
     END IF;
-    RETURN jsonb_build_object('released', true);
+    RETURN jsonb_build_object('released', true, 'wake', fleet.next_in_line(lease.content, lease.scope));
 END $$;
 
--- Counts over the last hours of fleet time; a person's reader gives a null incarnation. Locks nothing; one range read.
-CREATE OR REPLACE FUNCTION fleet.get_engagement_stats(incarnation uuid, hours double precision DEFAULT 24) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Gives back what the ledger held, in the ledger's own transaction; gives the life that waits for it, or null. The caller holds the
+-- content's mutex, or has shown that nobody holds the lease any more.
+CREATE OR REPLACE FUNCTION fleet.free_lock(content text, token bigint) RETURNS uuid
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    since timestamptz := fleet.hours_ago(hours);
+    freed text;
 BEGIN
-    RETURN (
-        SELECT jsonb_build_object(
-            'total_engagements', count(*),
-            'successful_engagements', count(*) FILTER (WHERE e.success),
-            'quote_tweets', count(*) FILTER (WHERE e.action = 'quote'),
-            'replies', count(*) FILTER (WHERE e.action = 'reply'),
-            'likes', count(*) FILTER (WHERE e.action = 'like'),
-            'posts', count(*) FILTER (WHERE e.action = 'post'),
-            'success_rate', CASE WHEN count(*) = 0 THEN NULL
-                ELSE round(count(*) FILTER (WHERE e.success)::numeric / count(*), 4) END)
-        FROM fleet.engagements e
-        WHERE e.action <> 'analysis' AND e.engaged_at > since);
+    DELETE FROM fleet.engagement_locks l WHERE l.content = free_lock.content AND l.fencing_token = free_lock.token
+    RETURNING l.scope INTO freed;
+    RETURN CASE WHEN FOUND THEN fleet.next_in_line(free_lock.content, freed) END;
 END $$;

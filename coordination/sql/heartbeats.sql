@@ -36,7 +36,7 @@ CREATE OR REPLACE FUNCTION fleet.beat(
     incarnation uuid, state text, reason text, step text, progress bigint, healthy boolean, health jsonb, memory_bytes bigint,
     known_version bigint DEFAULT NULL
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations;
     real timestamptz := clock_timestamp();
@@ -56,7 +56,7 @@ BEGIN
         progressed_at = CASE WHEN h.progress = excluded.progress THEN h.progressed_at ELSE excluded.progressed_at END,
         beat_at = excluded.beat_at, healthy = excluded.healthy, health = excluded.health,
         memory_bytes = excluded.memory_bytes;
-    latest := greatest((SELECT max(version) FROM fleet.settings), (SELECT max(version) FROM fleet.flags), 0);
+    latest := fleet.configuration_version();
     RETURN jsonb_build_object(
         'version', latest,
         'settings', CASE WHEN known_version IS DISTINCT FROM latest THEN fleet.get_settings(life.worker || '_') END,

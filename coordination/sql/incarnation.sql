@@ -15,6 +15,10 @@ BEGIN
     IF open_incarnation.worker IS NULL OR open_incarnation.worker !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         PERFORM fleet.refuse('worker', open_incarnation.worker, 'a lower-case name of 1 to 63 letters, digits, _ or -');
     END IF;
+    -- A session lock counts: taken twice it would outlive its closing.
+    IF EXISTS (SELECT 1 FROM fleet.incarnations i WHERE i.id = open_incarnation.incarnation) THEN
+        PERFORM fleet.refuse('incarnation', incarnation::text, 'an id that no life had before: each is opened once');
+    END IF;
     PERFORM pg_advisory_lock(fleet.lock_key('incarnation', incarnation::text));
     PERFORM fleet.welcome(open_incarnation.worker, open_incarnation.slot, incarnation);
     INSERT INTO fleet.incarnations (id, worker, slot, host, pid, pid_started, boot_id, pid_namespace, started_at)
@@ -25,7 +29,7 @@ END $$;
 
 -- Ends a life in good order: the row is closed and the session lock given back.
 CREATE OR REPLACE FUNCTION fleet.close_incarnation(incarnation uuid, reason text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     UPDATE fleet.incarnations SET ended_at = clock_timestamp(), end_reason = left(reason, 500)
     WHERE id = incarnation AND ended_at IS NULL;

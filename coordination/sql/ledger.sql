@@ -90,7 +90,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     owner fleet.accounts;
     added fleet.intents;
-    now_at timestamptz := fleet.now();
+    now_at timestamptz;
     first_state text;
     refusal text;
     subject text;
@@ -101,6 +101,7 @@ BEGIN
     IF jsonb_typeof(add_intent.origin) IS DISTINCT FROM 'object' THEN
         PERFORM fleet.refuse('origin', add_intent.origin::text, 'a JSON object');
     END IF;
+    now_at := fleet.now();
     IF add_intent.deadline <= greatest(now_at, coalesce(add_intent.at, now_at)) THEN
         PERFORM fleet.refuse('deadline', add_intent.deadline::text, 'a time after both now and the time of the act');
     END IF;
@@ -112,6 +113,7 @@ BEGIN
         -- No index keeps rejected intents apart: one proposer at a time looks, then adds.
         PERFORM pg_advisory_xact_lock(fleet.lock_key('refusal',
             owner.name || ':' || add_intent.action || ':' || add_intent.target));
+        now_at := fleet.now();  -- the wait may have been long
     END IF;
     LOOP
         SELECT * INTO added FROM fleet.intents i

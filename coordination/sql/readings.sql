@@ -26,6 +26,7 @@ BEGIN
 END $$;
 
 -- One more reading, and when the next is due. Appends; a number that is there already changes nothing.
+-- Locks the post's row.
 CREATE OR REPLACE FUNCTION fleet.append_reading(
     incarnation uuid, account text, platform_id text, metrics jsonb, next_in_s double precision
 ) RETURNS integer

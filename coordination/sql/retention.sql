@@ -1,25 +1,31 @@
 -- Retention: what is over and nobody needs any more is deleted, a batch a call. The ledger's own rows and the audit stay.
 
 -- Deletes up to n rows of one kind that ended more than keep_s seconds of fleet time ago; gives how many. Locks those rows,
--- and passes over what others hold.
+-- and passes over what others hold. Finished jobs and runs go by whole days, whose tables it also makes ahead.
 CREATE OR REPLACE FUNCTION fleet.sweep(incarnation uuid, kind text, keep_s double precision, n integer DEFAULT 1000) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     -- What "over" means for each kind; $1 is the time before which it goes.
     over constant jsonb := '{
-        "rate_grants": "settled_at IS NOT NULL AND frees_at < $1 AND (account, endpoint) IN (SELECT r.account, r.endpoint FROM fleet.rate_limits r)",
+        "rate_grants": "frees_at < least($1, $2 - interval ''1 day'') AND settled_at < $1 AND (account, endpoint) IN (SELECT r.account, r.endpoint FROM fleet.rate_limits r)",
         "engagement_locks": "lease_expires_at < clock_timestamp() - ($2 - $1)",
+        "lock_waiters": "deadline_at < clock_timestamp() - ($2 - $1)",
+        "lock_measures": "counted_at < $1",
         "engagements": "engaged_at < $1",
         "events": "at < $1",
-        "runs": "started_at < $1 AND outcome <> ''running''",
-        "jobs": "finished_at < $1",
+        "runs": "in days: see partitions.sql",
+        "jobs": "in days: see partitions.sql",
         "messages": "finished_at < $1 AND NOT EXISTS (SELECT 1 FROM fleet.broadcasts b WHERE b.id = broadcast AND b.expires_at > $2)",
         "candidates": "found_at < $1 AND state NOT IN (''waiting'', ''taken'')",
         "interactions": "settled_at < $1",
+        "reservations": "ended_at < clock_timestamp() - ($2 - $1)",
         "failed_items": "dead_at < $1",
         "commands": "finished_at < clock_timestamp() - ($2 - $1)",
         "command_parts": "finished_at < clock_timestamp() - ($2 - $1)",
         "alerts": "cleared_at < clock_timestamp() - ($2 - $1)",
+        "budget_holds": "ended_at < $1",
+        "budget_periods": "ends_at < $1 AND NOT EXISTS (SELECT 1 FROM fleet.budget_hold_periods l JOIN fleet.budget_holds h ON h.id = l.hold WHERE h.ended_at IS NULL AND h.account = budget_periods.account AND (l.kind, l.name, l.period, l.starts_at) = (budget_periods.kind, budget_periods.name, budget_periods.period, budget_periods.starts_at))",
+        "cache": "stale_until < clock_timestamp() - ($2 - $1) AND coalesce(computing_until < clock_timestamp(), true)",
         "black_boxes": "at < clock_timestamp() - ($2 - $1)",
         "process_ends": "ended_at < clock_timestamp() - ($2 - $1)",
         "hosts": "state <> ''live'' AND seen_at < clock_timestamp() - ($2 - $1) AND NOT EXISTS (SELECT 1 FROM fleet.slots s WHERE hosts.name IN (s.host, s.leaving))",
@@ -44,6 +50,16 @@ BEGIN
     -- A crash that forgets a deletion costs one more sweep.
     PERFORM set_config('synchronous_commit', 'off', true);
     at := fleet.now();
+    IF kind IN ('runs', 'jobs') THEN
+        IF kind = 'runs' THEN
+            -- What lives left open that ended long since, in slots that nobody has any more.
+            PERFORM fleet.cut_runs(o.incarnation) FROM (SELECT DISTINCT r.incarnation FROM fleet.open_runs r
+                JOIN fleet.incarnations i ON i.id = r.incarnation
+                WHERE i.ended_at < clock_timestamp() - interval '1 day') o;
+        END IF;
+        PERFORM fleet.make_partitions(CASE kind WHEN 'jobs' THEN 'jobs_finished' ELSE kind END);
+        RETURN fleet.drop_partitions(CASE kind WHEN 'jobs' THEN 'jobs_finished' ELSE kind END, at - make_interval(secs => keep_s));
+    END IF;
     EXECUTE format('WITH old AS MATERIALIZED (SELECT ctid FROM fleet.%I WHERE %s LIMIT %s FOR UPDATE SKIP LOCKED)
         DELETE FROM fleet.%I t USING old WHERE t.ctid = old.ctid', kind, over->>kind, n, kind)
     USING at - make_interval(secs => keep_s), at;

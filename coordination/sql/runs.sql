@@ -1,7 +1,19 @@
 -- Run records and failed items: what each step did, and which items it could not do.
 
+-- Moves the open records of a life that is over to runs, as cut. Not flushed; takes those rows.
+CREATE OR REPLACE FUNCTION fleet.cut_runs(of_incarnation uuid) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    WITH ended AS (DELETE FROM fleet.open_runs o WHERE o.incarnation = of_incarnation RETURNING o.*)
+    INSERT INTO fleet.runs (id, worker, slot, incarnation, step, trace_id, started_at, started_real_at, ended_real_at, outcome, error,
+        job, attempt, wait_s)
+    SELECT e.id, e.worker, e.slot, e.incarnation, e.step, e.trace_id, e.started_at, e.started_real_at, clock_timestamp(), 'cut',
+        'the process ended in mid-step', e.job, e.attempt, e.wait_s
+    FROM ended e
+$$;
+
+-- Opens the record of a step, and closes those that a predecessor in this slot left when it died in mid-step. One insert, not flushed.
 CREATE OR REPLACE FUNCTION fleet.start_run(incarnation uuid, step text, trace_id text) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations;
     started bigint;
@@ -9,34 +21,38 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     life := fleet.require_incarnation(incarnation);
-    -- A predecessor in this slot that died in mid-step left its record open.
     FOR predecessor IN
-        SELECT DISTINCT r.incarnation FROM fleet.runs r
-        WHERE r.worker = life.worker AND r.slot = life.slot AND r.outcome = 'running' AND r.incarnation <> life.id
+        SELECT DISTINCT r.incarnation FROM fleet.open_runs r
+        WHERE r.worker = life.worker AND r.slot = life.slot AND r.incarnation <> life.id
     LOOP
         IF fleet.is_suspected(predecessor) THEN
-            UPDATE fleet.runs r SET outcome = 'cut', ended_real_at = clock_timestamp(),
-                error = 'the process ended in mid-step'
-            WHERE r.incarnation = predecessor AND r.worker = life.worker AND r.outcome = 'running';
+            PERFORM fleet.cut_runs(predecessor);
         END IF;
     END LOOP;
-    INSERT INTO fleet.runs (worker, slot, incarnation, step, trace_id, started_at, started_real_at, outcome)
-    VALUES (life.worker, life.slot, life.id, start_run.step, start_run.trace_id, fleet.now(), clock_timestamp(), 'running')
+    INSERT INTO fleet.open_runs (worker, slot, incarnation, step, trace_id, started_at, started_real_at)
+    VALUES (life.worker, life.slot, life.id, start_run.step, start_run.trace_id, fleet.now(), clock_timestamp())
     RETURNING id INTO started;
     RETURN started;
 END $$;
 
+-- Closes the record of a step: it moves to runs, in one statement; one that is closed stays as it is. Not flushed.
 CREATE OR REPLACE FUNCTION fleet.finish_run(
     incarnation uuid, run bigint, outcome text, items integer, item_errors integer, error_class text, error text
 ) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    UPDATE fleet.runs r SET outcome = finish_run.outcome, items = finish_run.items, item_errors = finish_run.item_errors,
-        error_class = finish_run.error_class, error = left(finish_run.error, 2000), ended_real_at = clock_timestamp(),
-        items_per_minute = finish_run.items * 60
-            / greatest(0.001, extract(epoch FROM clock_timestamp() - r.started_real_at))
-    WHERE r.id = finish_run.run AND r.incarnation = finish_run.incarnation AND r.outcome = 'running';
+    WITH ended AS (
+        DELETE FROM fleet.open_runs o WHERE o.id = finish_run.run AND o.incarnation = finish_run.incarnation AND o.job IS NULL
+        RETURNING o.*
+    )
+    INSERT INTO fleet.runs (id, worker, slot, incarnation, step, trace_id, started_at, started_real_at, ended_real_at, outcome, items,
+        item_errors, items_per_minute, error_class, error)
+    SELECT e.id, e.worker, e.slot, e.incarnation, e.step, e.trace_id, e.started_at, e.started_real_at, clock_timestamp(),
+        finish_run.outcome, finish_run.items, finish_run.item_errors,
+        finish_run.items * 60 / greatest(0.001, extract(epoch FROM clock_timestamp() - e.started_real_at)),
+        finish_run.error_class, left(finish_run.error, 2000)
+    FROM ended e;
 END $$;
 
 -- One more failure of one item; dead from the max_attempts-th on. One upsert.
@@ -77,9 +93,9 @@ BEGIN
         FROM unnest(items) given JOIN fleet.failed_items f ON f.worker = life.worker AND f.item = left(given, 500)), '{}');
 END $$;
 
--- An item that works again is forgotten.
+-- An item that works again is forgotten. One row by key.
 CREATE OR REPLACE FUNCTION fleet.clear_item(incarnation uuid, item text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     life fleet.incarnations := fleet.require_incarnation(incarnation);
 BEGIN

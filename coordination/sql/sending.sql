@@ -25,8 +25,7 @@ BEGIN
                 AND fleet.is_suspected(candidate.incarnation)) THEN
                 PERFORM fleet.move_intent(candidate.id, 'ready', life.worker || '/' || life.slot,
                     'its claimant ended or ran out of time before it sent anything');
-                DELETE FROM fleet.engagement_locks l
-                WHERE l.content = candidate.content AND l.fencing_token = candidate.fencing_token;
+                PERFORM fleet.free_lock(candidate.content, candidate.fencing_token);
                 moved := moved + 1;
             END IF;
         ELSIF candidate.deadline <= at THEN
@@ -44,7 +43,18 @@ BEGIN
     RETURN moved;
 END $$;
 
--- The next due intent, claimed, with the lock on its content: one transaction, one content. {"intent": null} when none is due.
+-- What an act's score is worth in the line of its account's acts: the whole of worth_s for 100. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.score_worth(origin jsonb, worth_s double precision) RETURNS interval
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN make_interval(secs => CASE WHEN jsonb_typeof(origin->'score') = 'number'
+        THEN worth_s * least(100, greatest(0, (origin->>'score')::numeric))::double precision / 100 ELSE 0 END);
+END $$;
+
+-- The next due intent, claimed, with the lock on its content, and what the breaker of posting says to it: one transaction, one content.
+-- {"intent": null} when none is due. The oldest goes first; where the account has an interval to keep, its contents compete, and a
+-- better score is worth so much time. One whose interval is not over, whose content is held, or for whose content somebody stands in
+-- line before it, is passed over.
 CREATE OR REPLACE FUNCTION fleet.claim_intent(
     incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
 ) RETURNS jsonb
@@ -52,8 +62,15 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     candidate fleet.intents;
     held record;
+    ask fleet.lock_waiters;
     lease jsonb;
     at timestamptz;
+    real timestamptz;
+    scope text;
+    rate double precision;
+    spaced boolean;
+    engages boolean := true;
+    worth_s double precision;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -64,18 +81,36 @@ BEGIN
         RETURN jsonb_build_object('intent', NULL, 'blocked', 'the kill switch is on');
     END IF;
     at := fleet.now();
-    SELECT * INTO candidate FROM fleet.intents i
-    WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at
-      AND fleet.endpoint_of(i.action) <> ALL (besides)
-      AND NOT EXISTS (SELECT 1 FROM fleet.engagement_locks l
-          WHERE l.content = i.content AND l.lease_expires_at > clock_timestamp())
-    ORDER BY i.not_before, i.id LIMIT 1;
+    real := clock_timestamp();
+    scope := fleet.act_scope(claim_intent.account);
+    rate := coalesce((SELECT c.rate FROM fleet.clock c), 1);
+    spaced := fleet.setting_number('engagement_spacing_s', 0) > 0;
+    ask := fleet.ask_for_lock('', incarnation, worker_id, 'reply', make_interval(secs => lease_s), 'medium', scope, claim_intent.account);
+    IF spaced THEN
+        worth_s := fleet.setting_number('engagement_score_worth_s', 3600);
+        engages := fleet.interval_left_s(claim_intent.account, 'reply') = 0 AND fleet.account_obstacle(ask) IS NULL;
+    END IF;
+    SELECT * INTO candidate FROM (
+        SELECT * FROM fleet.intents i
+        WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at
+          AND fleet.endpoint_of(i.action) <> ALL (besides) AND (engages OR NOT fleet.is_engaging(i.action))
+          AND NOT EXISTS (SELECT 1 FROM fleet.engagement_locks l
+              WHERE l.content = i.content AND l.lease_expires_at > real AND (l.scope = ask.scope OR '' IN (l.scope, ask.scope)))
+          AND NOT EXISTS (SELECT 1 FROM fleet.lock_waiters w
+              WHERE w.content = i.content AND w.poll_by > real AND w.deadline_at > real
+                AND (w.scope = ask.scope OR '' IN (w.scope, ask.scope))
+                AND w.stands_at <= ask.stands_at - (at - greatest(i.not_before, i.updated_at)) / rate)
+        ORDER BY i.not_before, i.id LIMIT CASE WHEN spaced THEN 200 ELSE 1 END
+    ) i
+    ORDER BY i.not_before - CASE WHEN spaced AND fleet.is_engaging(i.action) THEN fleet.score_worth(i.origin, worth_s)
+        ELSE interval '0' END, i.id LIMIT 1;
     IF NOT FOUND THEN
         -- What is left stands behind a lock. Whose holder died, nobody need wait for; each is asked in a statement of its own.
         FOR held IN
             SELECT i.id, l.incarnation AS holder FROM fleet.intents i JOIN fleet.engagement_locks l ON l.content = i.content
             WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at
-              AND fleet.endpoint_of(i.action) <> ALL (besides) AND l.incarnation <> claim_intent.incarnation
+              AND fleet.endpoint_of(i.action) <> ALL (besides) AND (engages OR NOT fleet.is_engaging(i.action))
+              AND l.incarnation <> claim_intent.incarnation AND (l.scope = ask.scope OR '' IN (l.scope, ask.scope))
             ORDER BY i.not_before, i.id LIMIT 50
         LOOP
             IF fleet.is_suspected(held.holder) THEN
@@ -88,11 +123,16 @@ BEGIN
         END IF;
     END IF;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', candidate.content));
+    IF spaced THEN  -- before the intent, as everywhere: the grant would ask for it afterwards
+        PERFORM 1 FROM fleet.accounts a WHERE a.name = claim_intent.account FOR UPDATE;
+    END IF;
     SELECT * INTO candidate FROM fleet.intents i WHERE i.id = candidate.id AND i.state = 'ready' FOR UPDATE;
     IF NOT FOUND THEN
         RETURN jsonb_build_object('intent', NULL, 'blocked', 'another poster was faster');
     END IF;
-    lease := fleet.grant_lock(candidate.content, incarnation, worker_id, candidate.action, make_interval(secs => lease_s), 'medium');
+    lease := fleet.grant_lock(fleet.ask_for_lock(candidate.content, incarnation, worker_id, candidate.action,
+        make_interval(secs => lease_s), 'medium', scope, candidate.account, NULL, candidate.id,
+        clock_timestamp() - (fleet.now() - greatest(candidate.not_before, candidate.updated_at)) / rate));
     IF NOT (lease->>'granted')::boolean THEN
         RETURN jsonb_build_object('intent', NULL, 'blocked', 'another poster was faster');
     END IF;
@@ -100,11 +140,12 @@ BEGIN
     PERFORM fleet.move_intent(candidate.id, 'claimed', worker_id, NULL, incarnation, (lease->>'fencing_token')::bigint);
     RETURN jsonb_build_object('intent', fleet.get_intent(candidate.id), 'blocked', NULL, 'content', candidate.content,
         'fencing_token', lease->'fencing_token', 'lease_expires_at', lease->'lease_expires_at',
-        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account));
+        'user_id', (SELECT a.platform_user_id FROM fleet.accounts a WHERE a.name = candidate.account),
+        'passage', fleet.ask_breaker(incarnation, candidate.account, 'posting'));
 END $$;
 
 -- A claim given back before anything was sent: the intent is ready again (or waits until retry_after_s), its lock is free,
--- its grant returned.
+-- its grant returned. `wake` is the life that waits for the lock, to be woken afterwards.
 CREATE OR REPLACE FUNCTION fleet.unclaim_intent(
     incarnation uuid, intent bigint, token bigint, worker_id text, reason text, retry_after_s double precision DEFAULT NULL,
     grant_id bigint DEFAULT NULL
@@ -112,6 +153,7 @@ CREATE OR REPLACE FUNCTION fleet.unclaim_intent(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     known fleet.intents;
+    sleeper uuid;
 BEGIN
     PERFORM fleet.require_read_committed();
     SELECT * INTO known FROM fleet.intents i WHERE i.id = unclaim_intent.intent;
@@ -125,11 +167,11 @@ BEGIN
             PERFORM fleet.move_intent(known.id, 'retry_at', worker_id, unclaim_intent.reason, incarnation, token, NULL,
                 fleet.now() + make_interval(secs => retry_after_s));
         END IF;
-        DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = token;
+        sleeper := fleet.free_lock(known.content, token);
     END IF;
     -- Not one that an attempt began with, which may have used it: that one is the settlement's.
     PERFORM fleet.return_grant(unclaim_intent.incarnation, grant_id);
-    RETURN fleet.get_intent(unclaim_intent.intent);
+    RETURN fleet.get_intent(unclaim_intent.intent) || jsonb_build_object('wake', sleeper);
 END $$;
 
 -- The last gate before the socket. Every check is a statement of its own, in this order; when the answer says sending, the
@@ -149,6 +191,7 @@ DECLARE
     fence bigint;
     distrust text;
     refusal text;
+    left_s double precision;
     at timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -171,7 +214,7 @@ BEGIN
         RAISE EXCEPTION 'intent % is %: it is not claimed by this incarnation with token %', known.id, known.state, token
             USING ERRCODE = 'FL005', DETAIL = json_build_object('intent', known.id::text, 'state', known.state);
     END IF;
-    SELECT * INTO lease FROM fleet.engagement_locks l WHERE l.content = known.content FOR UPDATE;
+    SELECT * INTO lease FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = token FOR UPDATE;
     IF NOT FOUND OR lease.incarnation IS DISTINCT FROM begin_send.incarnation OR lease.fencing_token IS DISTINCT FROM token
         OR lease.lease_expires_at < clock_timestamp() + make_interval(secs => http_deadline_s + 2) THEN
         PERFORM fleet.lock_lost(known.content, token);
@@ -207,15 +250,21 @@ BEGIN
     IF refusal IS NOT NULL THEN
         RETURN fleet.refuse_send(known, 'rejected', worker_id, 'policy: ' || refusal, grant_id);
     END IF;
-    IF fleet.is_engaged(known.content, fleet.setting_number('engagement_window_hours', 24), known.id) THEN
+    IF fleet.is_engaged(known.content, fleet.setting_number('engagement_window_hours', 24), known.id, fleet.act_scope(known.account))
+    THEN
         RETURN fleet.refuse_send(known, 'rejected', worker_id, 'recent_engagement', grant_id);
+    END IF;
+    left_s := fleet.interval_left_s(known.account, known.action, known.id);
+    IF left_s > 0 THEN
+        RETURN fleet.refuse_send(known, 'retry_at', worker_id, 'the account keeps an interval between its engagements', grant_id, left_s);
     END IF;
     PERFORM 1 FROM fleet.rate_grants g
     WHERE g.id = grant_id AND g.incarnation = begin_send.incarnation AND g.settled_at IS NULL AND g.account = known.account
       AND g.endpoint = fleet.endpoint_of(known.action)
       -- One grant is one request: no other send may stand on it.
       AND NOT EXISTS (SELECT 1 FROM fleet.intents i JOIN fleet.attempts a ON a.intent = i.id AND a.settled_at IS NULL
-          WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id);
+          WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id)
+    FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM fleet.refuse('grant_id', grant_id::text,
             format('an open, unused %s grant of this incarnation for account %s', fleet.endpoint_of(known.action),
@@ -235,16 +284,21 @@ BEGIN
         'first_sent_at', (SELECT min(a.began_real_at) FROM fleet.attempts a WHERE a.intent = known.id));
 END $$;
 
--- A no from begin_send, under its locks.
-CREATE OR REPLACE FUNCTION fleet.refuse_send(known fleet.intents, to_state text, actor text, reason text, grant_id bigint)
-RETURNS jsonb
+-- A no from begin_send, under its locks; with retry_after_s of fleet time the intent is tried again then. `wake` is the life that
+-- waits for the lock, to be woken afterwards.
+CREATE OR REPLACE FUNCTION fleet.refuse_send(
+    known fleet.intents, to_state text, actor text, reason text, grant_id bigint, retry_after_s double precision DEFAULT NULL
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    sleeper uuid;
 BEGIN
-    PERFORM fleet.move_intent(known.id, to_state, actor, refuse_send.reason, known.incarnation, known.fencing_token);
-    DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = known.fencing_token;
+    PERFORM fleet.move_intent(known.id, to_state, actor, refuse_send.reason, known.incarnation, known.fencing_token, NULL,
+        fleet.now() + make_interval(secs => retry_after_s));
+    sleeper := fleet.free_lock(known.content, known.fencing_token);
     PERFORM fleet.return_grant(known.incarnation, refuse_send.grant_id);
     PERFORM fleet.emit('warning', 'send_refused', actor,
         format('%s was not sent: %s', fleet.name_act(known), refuse_send.reason),
         jsonb_build_object('intent', known.id::text, 'state', to_state));
-    RETURN jsonb_build_object('sending', false, 'state', to_state, 'reason', refuse_send.reason);
+    RETURN jsonb_build_object('sending', false, 'state', to_state, 'reason', refuse_send.reason, 'wake', sleeper);
 END $$;

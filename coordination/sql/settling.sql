@@ -1,7 +1,8 @@
 -- What came of an act: its sender's report, a dead sender's act set aside, and a person's decision.
 
 -- What came of a send, in one transaction: result, history, grant with the answer's headers, lock. Open to the sender of that
--- attempt even after its incarnation ended, since it alone knows. An unknown outcome is parked for a person.
+-- attempt even after its incarnation ended, since it alone knows. An unknown outcome is parked for a person. `wake` is the life
+-- that waits for the lock, to be woken afterwards.
 CREATE OR REPLACE FUNCTION fleet.settle(
     incarnation uuid, intent bigint, attempt integer, outcome text, worker_id text, platform_id text DEFAULT NULL,
     status integer DEFAULT NULL, reason text DEFAULT NULL, response_headers jsonb DEFAULT '{}',
@@ -37,7 +38,7 @@ BEGIN
         RETURN fleet.get_intent(known.id);  -- reported before: the same report twice changes nothing
     END IF;
     IF settle.outcome = 'not_written' OR (settle.outcome = 'retry_at' AND settle.status IS NULL) THEN
-        DELETE FROM fleet.rate_grants g WHERE g.id = tried.grant_id AND g.settled_at IS NULL;
+        PERFORM fleet.drop_grant(tried.grant_id);
     ELSIF EXISTS (SELECT 1 FROM fleet.rate_grants g WHERE g.id = tried.grant_id) THEN
         PERFORM fleet.settle_grant(settle.incarnation, tried.grant_id, settle.outcome = 'posted',
             coalesce(settle.response_headers, '{}'), settle.status);
@@ -64,6 +65,9 @@ BEGIN
             jsonb_build_object('intent', known.id::text, 'action', known.action, 'platform_id', settle.platform_id));
     WHEN 'rejected' THEN
         PERFORM fleet.move_intent(known.id, 'rejected', worker_id, settle.reason, settle.incarnation, tried.fencing_token);
+        -- Tried, and without success: it opens no window, and the rate of success knows it.
+        INSERT INTO fleet.engagements (content, action, account, worker_id, incarnation, intent, success, engaged_at)
+        VALUES (known.content, known.action, known.account, worker_id, settle.incarnation, known.id, false, fleet.now());
         PERFORM fleet.emit('warning', 'rejected', worker_id,
             format('%s was rejected: %s', fleet.name_act(known), settle.reason),
             jsonb_build_object('intent', known.id::text, 'status', settle.status));
@@ -80,8 +84,7 @@ BEGIN
         PERFORM fleet.move_intent(known.id, 'unknown', worker_id, settle.reason, settle.incarnation, tried.fencing_token);
         PERFORM fleet.park(known.id, worker_id, 'nobody knows whether it was posted: ' || coalesce(settle.reason, ''));
     END CASE;
-    DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = tried.fencing_token;
-    RETURN fleet.get_intent(known.id);
+    RETURN fleet.get_intent(known.id) || jsonb_build_object('wake', fleet.free_lock(known.content, tried.fencing_token));
 END $$;
 
 -- The other intent of the account that has this platform id already; null when there is none. A like has no id of its own:
@@ -100,10 +103,11 @@ CREATE OR REPLACE FUNCTION fleet.mark_posted(
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    at timestamptz := fleet.now();
+    at timestamptz;
 BEGIN
     PERFORM fleet.move_intent(known.id, 'posted', actor, mark_posted.reason, incarnation, token,
         CASE known.action WHEN 'like' THEN known.target ELSE mark_posted.platform_id END);
+    at := fleet.now();
     INSERT INTO fleet.engagements (content, action, account, worker_id, incarnation, intent, success, engaged_at)
     VALUES (known.content, known.action, known.account, actor, incarnation, known.id, true, at);
     IF known.action <> 'like' THEN
@@ -158,8 +162,7 @@ BEGIN
             WHERE i.id = candidate.id AND i.state = 'sending' AND i.attempt = candidate.attempt FOR UPDATE;
             IF FOUND THEN
                 PERFORM fleet.park(candidate.id, life.worker || '/' || life.slot, fleet.tell_orphan(candidate.incarnation, life.id));
-                DELETE FROM fleet.engagement_locks l
-                WHERE l.content = candidate.content AND l.fencing_token = candidate.fencing_token;
+                PERFORM fleet.free_lock(candidate.content, candidate.fencing_token);
             END IF;
             RETURN candidate.id::text;  -- one content a transaction: the caller asks again
         END IF;
@@ -201,7 +204,7 @@ BEGIN
         UPDATE fleet.intents i SET approved_by = actor WHERE i.id = known.id;
     ELSIF decision = 'cancel' THEN
         PERFORM fleet.move_intent(known.id, 'cancelled', actor, decide_intent.reason);
-        DELETE FROM fleet.engagement_locks l WHERE l.content = known.content AND l.fencing_token = known.fencing_token;
+        PERFORM fleet.free_lock(known.content, known.fencing_token);
     ELSIF known.state <> 'parked' THEN
         RAISE EXCEPTION 'intent % is %: only a parked one can be decided so', known.id, known.state
             USING ERRCODE = 'FL005', DETAIL = json_build_object('intent', known.id::text, 'state', known.state);

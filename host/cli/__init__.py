@@ -66,13 +66,21 @@ COMMANDS: Mapping[str, Group] = {
         module="messages",
         summary="what workers tell each other: list, show, replay, status, routes, conflicts",
     ),
+    "jobs": Group(
+        module="jobs", summary="work that waits, runs or ended: list, status, show, cancel, replay"
+    ),
+    "schedules": Group(module="schedules", summary="what comes round when: list, pause, resume"),
     "candidates": Group(module="candidates", summary="posts worth engaging with: list, show"),
     "mentions": Group(
         module="mentions", summary="who named the account, and why answered or not: list, show"
     ),
     "kill-switch": Group(module="kill_switch", summary="stop all sending at once: on, off, status"),
-    "settings": Group(module="settings", summary="live settings: list, set"),
-    "flags": Group(module="flags", summary="feature flags: list, set"),
+    "settings": Group(module="settings", summary="live settings: list, get, set, unset, history, revert"),
+    "flags": Group(module="flags", summary="feature flags: list, set, history, revert"),
+    "breakers": Group(
+        module="breakers", summary="services that fail are left alone for a while: list, reset"
+    ),
+    "pools": Group(module="pools", summary="shared things with a capacity: list, set"),
     "clock": Group(module="clock", summary="in a rehearsal, let days pass within minutes: show, move"),
     "account": Group(module="account", summary="accounts: list, topics, policy, tier, unblock"),
     "migrate": Group(module="migrate", summary="bring the database's schema up to date"),

@@ -2,11 +2,12 @@
 
 import argparse
 
-from coordination.flags import set_flag
-from host.cli.listing import add_json, add_list
+from coordination.flags import flag_history, revert_flag, set_flag
+from host.cli.listing import add_json, add_limit, add_list
 from host.cli.parser import require_known
 from host.cli.person import Person
 from host.cli.reason import add_reason
+from host.cli.settings import add_version, print_history, version_of
 
 WORDS = {True: "on", False: "off"}
 
@@ -20,11 +21,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
     setting.add_argument("value", choices=("on", "off"))
     add_reason(setting, default=None)
     setting.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    add_json(listing, setting)
+    history = actions.add_parser("history", help="what one was, by whom and why, newest first")
+    history.add_argument("name", metavar="NAME", help="such as poster_enabled")
+    add_limit(history)
+    revert = actions.add_parser("revert", help="set one back to what it was in a version")
+    revert.add_argument("name", metavar="NAME", help="such as poster_enabled")
+    add_version(revert)
+    add_reason(revert, default=None)
+    add_json(listing, setting, history, revert)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
-    """List or set."""
+    """List, set, or go back."""
+    if options.action in {"history", "revert"}:
+        _past(options, person)
+        return 0
     rows = person.database.rows("list_flags")
     if options.action == "list":
         if options.json:
@@ -51,3 +62,16 @@ def run(options: argparse.Namespace, person: Person) -> int:
     else:
         person.say(f"{options.name} is {options.value}")
     return 0
+
+
+def _past(options: argparse.Namespace, person: Person) -> None:
+    if options.action == "history":
+        changes = flag_history(person.database, options.name, n=options.limit)
+        print_history(options, person, changes, WORDS)
+        return
+    version = version_of(options, options.name, flag_history(person.database, options.name, n=2))
+    enabled = revert_flag(person.database, options.name, version, actor=person.actor, reason=options.reason)
+    if options.json:
+        person.print_json({"name": options.name, "enabled": enabled, "version": version})
+    else:
+        person.say(f"{options.name} is {WORDS[enabled]} again, as in version {version}")

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, person: Person) -> int:
 def _logins(person: Person) -> Generator[Logins]:
     """The logins at a server that runs: DATABASE_URL's, the running fleet's, or one that runs meanwhile."""
     if person.config.database_url is not None:
-        yield logins.derive(person.config.database_url.get_secret_value(), person.state)
+        yield logins.given(person.config, person.state)
         return
     if person.state.is_running:
         yield logins.derive(person.state.dsn("migrator"), person.state)

@@ -28,7 +28,7 @@ from sandbox.x.control.control import Control
 from sandbox.x.control.faults import Faults, Fired
 from sandbox.x.endpoints import ENDPOINTS
 from sandbox.x.pages.site import Site
-from sandbox.x.rate_limits import Usage
+from sandbox.x.rate_limits import Limits, Usage
 from sandbox.x.store.store import Store
 from sandbox.x.wire import headers, views
 from sandbox.x.wire.answers import NotFound, Problem, TooManyRequests
@@ -58,6 +58,7 @@ class Sandbox:
         living: What other people do as that time goes by.
         token: Who holds it may change faults and clock.
         faults: How it misbehaves.
+        limits: How many requests its windows take.
         last_headers: The rate-limit headers of the last answer to each caller from each endpoint.
     """
 
@@ -69,11 +70,18 @@ class Sandbox:
     living: Living
     token: str
     faults: Faults = field(default_factory=lambda: Faults(_is_written))
+    limits: Limits = field(default_factory=Limits)
     last_headers: LastHeaders = field(default_factory=LastHeaders)
 
     def application(self) -> Starlette:
         """The ASGI application."""
-        control = Control(token=self.token, faults=self.faults, clock=self.clock)
+        control = Control(
+            token=self.token,
+            faults=self.faults,
+            clock=self.clock,
+            limits=self.limits,
+            counts=self.store.counts,
+        )
         site = Site(
             store=self.store,
             clock=self.clock,
@@ -87,7 +95,7 @@ class Sandbox:
             routes=[
                 Route("/_sandbox/faults", _for_known_hosts(control.faults), methods=METHODS),
                 Route("/_sandbox/clock", _for_known_hosts(control.clock), methods=METHODS),
-                Route("/_sandbox/limits", _for_known_hosts(self.limits)),
+                Route("/_sandbox/limits", _for_known_hosts(control.limits), methods=METHODS),
                 Route("/_sandbox/writes", _for_known_hosts(self.writes)),
                 Route("/_sandbox/requests", _for_known_hosts(self.requests)),
                 Route("/_sandbox/health", _for_known_hosts(self.health)),
@@ -197,10 +205,15 @@ class Sandbox:
 
     def _take(self, endpoint: Endpoint, caller: Caller, now_ms: int, fired: Fired) -> list[Usage]:
         endpoint.check_authentication(caller)
+        limits = self.limits.of(endpoint.name, caller.context)
         used_up_s = fault_answers.window_seconds(fired)
         if used_up_s is not None:
-            return rate_limits.used_up(caller, endpoint.name, now_ms, used_up_s)
-        return rate_limits.use(self.store, caller, endpoint.name, now_ms)
+            return rate_limits.used_up(limits, now_ms, used_up_s)
+        if "window_ends" in fired:
+            rate_limits.begin_anew(self.store, caller, endpoint.name, now_ms, limits)
+        for _ in range(fault_answers.foreign_requests(fired)):
+            rate_limits.use(self.store, caller, endpoint.name, now_ms, limits)
+        return rate_limits.use(self.store, caller, endpoint.name, now_ms, limits)
 
     # The sandbox's own record
 
@@ -211,10 +224,6 @@ class Sandbox:
     async def requests(self, _request: Request) -> Response:
         """GET /_sandbox/requests: every answered API request, in order."""
         return JSONResponse([_timed(row) for row in self.store.requests()])
-
-    async def limits(self, _request: Request) -> Response:
-        """GET /_sandbox/limits: the most that each limit's windows held, fixed ones and any rolling one."""
-        return JSONResponse(self.store.counts.view())
 
     async def health(self, _request: Request) -> Response:
         """GET /_sandbox/health: that this is a sandbox, and of what."""

@@ -1,9 +1,10 @@
 """Rate limits: fixed windows that begin with a caller's first request to an endpoint, as on X.
 
-The figures are X's published ones (docs/reference/sandbox.md). Every authenticated request counts,
-also one that is refused afterwards; one beyond the limit counts no further.
+The figures are X's published ones (docs/reference/sandbox.md), unless control has set others. Every
+authenticated request counts, also one that is refused afterwards; one beyond the limit counts no further.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.x.auth import Caller
@@ -15,11 +16,11 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """So many requests a window; `header` is the stem of the headers that report it."""
+    """So many requests a window; `header` is the stem of the headers that report it, None where none do."""
 
     limit: int
     window_s: int = WINDOW_S
-    header: str = "x-rate-limit"
+    header: str | None = "x-rate-limit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,10 @@ class Usage:
     reset_s: int
 
     def headers(self) -> dict[str, str]:
-        """The three response headers of this window."""
+        """The three response headers of this window; none where it is silent."""
         stem = self.limit.header
+        if stem is None:
+            return {}
         return {
             f"{stem}-limit": str(self.limit.limit),
             f"{stem}-remaining": str(self.remaining),
@@ -76,17 +79,37 @@ LIMITS: dict[tuple[str, str], tuple[Limit, ...]] = {
 }
 
 
-def used_up(caller: Caller, endpoint: str, now_ms: int, seconds: float) -> list[Usage]:
-    """The caller's first window on the endpoint as if nothing were left of it for so many seconds."""
-    limits = LIMITS.get((endpoint, caller.context)) or (Limit(limit=1),)
+class Limits:
+    """The limits in force: the published ones, and in their place what was set."""
+
+    def __init__(self) -> None:
+        self._set: dict[tuple[str, str], tuple[Limit, ...]] = {}
+
+    def of(self, endpoint: str, context: str) -> tuple[Limit, ...]:
+        """The windows of an endpoint in a context; empty where nothing limits it."""
+        return self._set.get((endpoint, context), LIMITS.get((endpoint, context), ()))
+
+    def set(self, endpoint: str, context: str, windows: Sequence[Limit]) -> None:
+        """Let these be the endpoint's windows; what was counted in a window of the same length stays."""
+        self._set[endpoint, context] = tuple(windows)
+
+    def clear(self) -> int:
+        """Let the published ones hold again; gives how many were set."""
+        count = len(self._set)
+        self._set.clear()
+        return count
+
+
+def used_up(limits: Sequence[Limit], now_ms: int, seconds: float) -> list[Usage]:
+    """The first of these windows as if nothing were left of it for so many seconds."""
+    first = limits[0] if limits else Limit(limit=1)
     reset_s = int(now_ms / 1000 + seconds)
-    return [Usage(limit=limits[0], allowed=False, remaining=0, reset_s=reset_s)]
+    return [Usage(limit=first, allowed=False, remaining=0, reset_s=reset_s)]
 
 
-def use(store: Store, caller: Caller, endpoint: str, now_ms: int) -> list[Usage]:
+def use(store: Store, caller: Caller, endpoint: str, now_ms: int, limits: Sequence[Limit]) -> list[Usage]:
     """Takes one request from each of the caller's windows on the endpoint, or from none if one is empty."""
     now_s = now_ms // 1000
-    limits = LIMITS.get((endpoint, caller.context), ())
     windows = [_window(store, caller, endpoint, limit, now_s) for limit in limits]
     allowed = all(used < limit.limit for limit, (_, used) in zip(limits, windows, strict=True))
     usages: list[Usage] = []
@@ -111,6 +134,12 @@ def use(store: Store, caller: Caller, endpoint: str, now_ms: int) -> list[Usage]
             )
         )
     return usages
+
+
+def begin_anew(store: Store, caller: Caller, endpoint: str, now_ms: int, limits: Sequence[Limit]) -> None:
+    """Ends the caller's windows on the endpoint before their time: new ones begin now, with nothing used."""
+    for limit in limits:
+        store.set_window(caller.name, endpoint, limit.window_s, started_s=now_ms // 1000, used=0)
 
 
 def _window(store: Store, caller: Caller, endpoint: str, limit: Limit, now_s: int) -> tuple[int, int]:

@@ -11,10 +11,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from coordination import Fleet, accounts, connect
+from coordination import Fleet, accounts, connect, settings
 from coordination.database import Database
 from migrations import schema
 from tests.postgres_servers import Server
+from workers import registry
+from workers.base import Worker
 
 PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
 TEMPLATE = "fleet_template"
@@ -50,6 +52,13 @@ class FleetDatabase:
         """Join the fleet as a worker."""
         return connect(self.dsn("worker"), name, slot=slot)
 
+    def know(self, *kinds: type[Worker]) -> None:
+        """Let the fleet know the settings and the flag of workers that only a test has."""
+        maintainer = self.database("maintainer")
+        definitions = [one for kind in kinds for one in registry.settings_of(kind)]
+        settings.register_settings(maintainer, definitions, [registry.flag_of(kind) for kind in kinds])
+        maintainer.close()
+
     @contextlib.contextmanager
     def owner(self) -> Generator[psycopg.Connection]:
         """An owner's connection in autocommit, to look at tables and to move time."""
@@ -82,6 +91,7 @@ def template(postgres: Server) -> str:
             accounts.ensure_account(
                 maintainer, account, platform="x", api_url=url, sandbox=sandbox, topics=topics
             )
+        settings.register_settings(maintainer, registry.definitions(), registry.flags())
         maintainer.close()
     return _templates[id(postgres)]
 
@@ -98,6 +108,7 @@ def fleet_database(postgres: Server, template: str) -> Iterator[FleetDatabase]:
                 sql.Identifier(name), sql.Identifier(TEMPLATE)
             )
         )
+        connection.execute("CHECKPOINT")  # a crash breaks a clone's unlogged indexes: PostgreSQL 15 to 18
     own = FleetDatabase(
         migrator_dsn=migrator, superuser_dsn=re.sub(r"/postgres(?=$|\?)", f"/{name}", admin), server=postgres
     )

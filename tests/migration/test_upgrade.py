@@ -98,14 +98,54 @@ def test_an_upgrade_keeps_every_row_of_every_table(first_release: str) -> None:
     assert schema.upgrade(first_release, PASSWORDS) == schema.head() != FIRST
     after = tables(first_release)
     for name, rows in before.items():
-        kept = [{column: row[column] for column in rows[0]} for row in after[name]]
-        if name == "rate_limits":  # an endpoint of its own for likes is all that is new
+        # What a column of its own told of finished jobs, none of which is here, another table tells now.
+        kept = [{column: row.get(column) for column in rows[0]} for row in after[name]]
+        if name == "rate_limits":  # an endpoint of its own for likes, and pools: that is all that is new
             new = [row for row in kept if row not in rows]
-            assert [(row["account"], row["endpoint"]) for row in new] == [("*", "like_tweet")]
+            assert {(row["account"], row["endpoint"]) for row in new} == {
+                ("*", "like_tweet"),
+                *((account, pool) for account in ("*", "sandbox") for pool in ("api_requests", "api_tweets")),
+            }
             kept = [row for row in kept if row in rows]
         assert kept == rows, name
     assert {row["tier"] for row in after["accounts"]} == {"pay_per_use"}
     assert all(row["roles"] == [] for row in after["workers"])
+
+
+def test_an_upgrade_moves_what_ended_to_the_tables_of_what_ended(first_release: str) -> None:
+    with psycopg.connect(first_release, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, state, attempts, max_attempts, "
+            "errors, result, created_at, finished_at) SELECT 'k', '{}', 'low', 1, now(), s, 2, 3, "
+            '\'[{"error": "no"}]\', '
+            "'{\"n\": 1}', now(), now() - n * interval '1 day' "
+            "FROM unnest('{completed,cancelled,dead}'::text[]) WITH ORDINALITY AS u (s, n)"
+        )
+        connection.execute(
+            "INSERT INTO fleet.runs (worker, slot, incarnation, step, trace_id, started_at, "
+            "started_real_at, outcome) SELECT 'poster', 1, gen_random_uuid(), o, 't', "
+            "now() - interval '9 days', now(), o "
+            "FROM unnest('{running,failed,cut}'::text[]) o"
+        )
+        newest = connection.execute("SELECT max(id) FROM fleet.runs").fetchone()
+    schema.upgrade(first_release, PASSWORDS)
+    with psycopg.connect(first_release) as connection:
+        ended = connection.execute(
+            "SELECT state, attempts, errors->0->>'error', result->>'n' FROM fleet.jobs_finished "
+            "ORDER BY state"
+        ).fetchall()
+        assert ended == [(state, 2, "no", "1") for state in ("cancelled", "completed", "dead")]
+        assert connection.execute("SELECT state FROM fleet.jobs").fetchall() == [("available",)]
+        assert connection.execute("SELECT step FROM fleet.open_runs").fetchall() == [("running",)]
+        closed = connection.execute("SELECT outcome FROM fleet.runs ORDER BY 1").fetchall()
+        assert closed == [("cut",), ("done",), ("failed",)]
+        for table in ("runs_rest", "jobs_finished_rest"):
+            rest = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("fleet", table))
+            assert connection.execute(rest).fetchone() == (0,)
+        following = connection.execute("SELECT nextval('fleet.run_id')").fetchone()
+        assert newest is not None
+        assert following is not None
+        assert following[0] > newest[0]
 
 
 def test_an_upgrade_replaces_functions_and_leaves_none_of_the_old(

@@ -146,10 +146,24 @@ def test_a_mistyped_name_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_names_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("X_SERVER", "OPENAI_ORG_ID", "SOCIALFLEET_DIRECT_DATABASE_URL"):
+    for name in ("X_SERVER", "OPENAI_ORG_ID", "SOCIALFLEET_CRASH_AT"):
         monkeypatch.setenv(name, "1")
-    Path(".env").write_text("SOCIALFLEET_DIRECT_DATABASE_URL=later\nDATABASE_NAME=1\n")
+    Path(".env").write_text("SOCIALFLEET_CRASH_AT=later\nDATABASE_NAME=1\n")
     assert config.load().database_url is None
+
+
+def test_the_way_around_a_pooler_needs_the_way_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOCIALFLEET_DIRECT_DATABASE_URL", "postgresql://me:hidden@db:5432/fleet")
+    with pytest.raises(config.ConfigError, match="SOCIALFLEET_DIRECT_DATABASE_URL: needs DATABASE_URL"):
+        config.load()
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:hidden@pooler:6432/fleet")
+    found = config.load().socialfleet_direct_database_url
+    assert found is not None
+    assert found.get_secret_value() == "postgresql://me:hidden@db:5432/fleet"
+    monkeypatch.setenv("SOCIALFLEET_DIRECT_DATABASE_URL", "mysql://me:hidden@db/fleet")
+    with pytest.raises(config.ConfigError, match="must be a URL that starts with postgresql") as caught:
+        config.load()
+    assert "hidden" not in str(caught.value)
 
 
 def test_the_account_is_a_lower_case_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from coordination.conflicts import Contender, Contention
 from coordination.errors import InvalidValueError
 from coordination.kill_switch import get_kill_switch
 from coordination.messages import Message, Reply
+from coordination.reservations import Tidied
 from workers.base import Worker, WorkerSettings
 from workers.handlers import MessageRefusedError, handles
 from workers.intervals import minutes
@@ -63,14 +64,23 @@ class Coordination(Worker):
         escalated = self.fleet.messages.escalate_waiting(self.settings.batch_size)
         routed = self._route()
         expired, broadcasts = self.fleet.messages.expire()
+        rescued, overdue = self.fleet.jobs.rescue()
+        standing = self.fleet.schedules.check()
         swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
+        gone = self.fleet.retention.sweep("lock_waiters", keep_s=0)
+        tidied = self.fleet.reservations.tidy()
         before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
         self._counted = now
         done = [
             f"messages that waited too long: {len(escalated)}" if escalated else "",
             f"routed {_listed(routed)}" if routed else "",
             f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else "",
+            f"jobs of lost workers taken back: {rescued}" if rescued else "",
+            f"jobs overdue: {overdue}" if overdue else "",
+            f"schedules that stand still: {standing}" if standing else "",
             f"locks swept: {swept}" if swept else "",
+            f"waiters swept: {gone}" if gone else "",
+            _reserved(tidied),
             *self._tell_limits(now.at),
             *self._tell_kill_switch(now.real_at),
             _conflicts(now) if before else "",  # the first count says how it is, not what is new
@@ -213,6 +223,17 @@ class Coordination(Worker):
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
+
+
+def _reserved(tidied: Tidied) -> str:
+    found = {
+        "quotas ended": tidied.quotas,
+        "reservations expired": tidied.expired,
+        "reservations of the dead freed": tidied.recovered,
+        "waits out of time": tidied.time_outs,
+        "waits escalated": tidied.escalated,
+    }
+    return ", ".join(f"{what}: {number}" for what, number in found.items() if number)
 
 
 def _conflicts(contention: Contention) -> str:

@@ -17,6 +17,9 @@ class MaintenanceSettings(WorkerSettings):
     Attributes:
         alerts_days: alerts that were taken back.
         black_boxes_days: what was seen of processes before they were killed.
+        budget_holds_days: money that was spent or given back; a new budget counts what is kept of its period.
+        budget_periods_days: days and months of budgets that are over.
+        cache_days: what the cache kept past its time.
         candidates_days: posts that were engaged, passed over or given up.
         command_parts_days: what orders asked of single slots.
         commands_days: orders that managers carried out.
@@ -29,14 +32,19 @@ class MaintenanceSettings(WorkerSettings):
         incarnations_days: lives that ended.
         interactions_days: mentions that were answered or ignored.
         jobs_days: jobs that ended.
+        lock_measures_days: how requests for locks ended, in steps of five minutes.
         messages_days: messages that were acknowledged or are dead.
         process_ends_days: how processes ended.
         rate_grants_days: requests that no window counts any more.
+        reservations_days: reservations that ended.
         runs_days: records of steps.
     """
 
     alerts_days: float = Field(default=90, ge=0.01, le=3660)
     black_boxes_days: float = Field(default=30, ge=0.01, le=3660)
+    budget_holds_days: float = Field(default=400, ge=62, le=3660)
+    budget_periods_days: float = Field(default=400, ge=62, le=3660)
+    cache_days: float = Field(default=0.01, ge=0.001, le=31)
     candidates_days: float = Field(default=7, ge=2, le=3660)
     command_parts_days: float = Field(default=30, ge=1, le=3660)
     commands_days: float = Field(default=30, ge=1, le=3660)
@@ -49,9 +57,11 @@ class MaintenanceSettings(WorkerSettings):
     incarnations_days: float = Field(default=30, ge=1, le=3660)
     interactions_days: float = Field(default=90, ge=1, le=3660)
     jobs_days: float = Field(default=7, ge=0.01, le=3660)
+    lock_measures_days: float = Field(default=30, ge=0.01, le=3660)
     messages_days: float = Field(default=7, ge=0.01, le=3660)
     process_ends_days: float = Field(default=30, ge=1, le=3660)
     rate_grants_days: float = Field(default=7, ge=7, le=3660)
+    reservations_days: float = Field(default=7, ge=0.01, le=3660)
     runs_days: float = Field(default=30, ge=0.05, le=3660)
 
     def keep_s(self, kind: str) -> float:

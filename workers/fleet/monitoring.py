@@ -50,8 +50,9 @@ class Monitoring(Worker):
     def step(self) -> None:
         """Gather, judge, keep; tell each finding once, when it begins, and once when it is over.
 
-        What is critical is an alert for as long as it is.
+        What is critical is an alert for as long as it is; so is a breaker that stays open.
         """
+        self.fleet.breakers.watch()
         report = self.fleet.health.gather(window_s=self.settings.window_s)
         kept: list[dict[str, Any]] = report.pop("before") or []
         before = {one["key"]: Finding(**one) for one in kept}

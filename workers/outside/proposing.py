@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from coordination import Fleet
 from coordination.candidates import Candidate
-from coordination.engagement import Lease
+from coordination.engagement import Lease, Refusal
 from coordination.errors import LockLostError
 from coordination.ledger import Intent
 from workers.crash_points import CrashPoints
@@ -99,10 +99,18 @@ class Proposing:
     def propose(self, act: Act, *, lock_minutes: float) -> Proposed | NotProposed:
         """Lock the post, see that the limit has room, write, propose, give lock and grant back."""
         content = act.candidate.platform_id
-        lease = self._fleet.engagement.request_lock(content, self._worker_id, act.action, lock_minutes)
+        lease = self._fleet.engagement.ask(
+            content,
+            self._worker_id,
+            act.action,
+            lock_minutes,
+            scope="act",
+            account=act.account,
+            score=act.candidate.score,
+        )
         self._crash.pass_by("engagement.after_lock")
-        if lease is None:
-            if self._fleet.engagement.has_recent_engagement(content):
+        if isinstance(lease, Refusal):
+            if lease.reason == "recent_engagement":
                 return NotProposed(reason="the fleet engaged with it lately", is_final=True)
             return NotProposed(reason="somebody else works on it")
         with self._held(lease):

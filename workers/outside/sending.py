@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from typing import Final
 
 from coordination import Fleet
+from coordination.breakers import Call
 from coordination.errors import (
+    BreakerOpenError,
     DatabaseBusyError,
     DatabaseUnavailableError,
     FleetError,
@@ -28,6 +31,8 @@ from workers.outside.reads import read
 from workers.platforms import x as platform
 from workers.platforms.x import Sent, X, XError, find_own_post
 
+POSTING: Final = "posting"
+"""The breaker of an account's writes, which a claim asks."""
 WRITE_WITHIN_S = 0.5
 """From begin_send to the first byte: later, the gate's answer is too old to act on."""
 CLOCK_SKEW = timedelta(seconds=60)
@@ -105,7 +110,18 @@ class Sending:
             DatabaseUnavailableError, IncarnationLostError: go on as a new incarnation; nothing is in doubt.
             NeedNotMetError: the platform refuses the credentials; the intent waits.
         """
+        try:
+            with self._fleet.breakers.guard(claim.account, POSTING, claim.passage) as call:
+                return self._send(claim, call)
+        except BreakerOpenError as refusal:
+            self._unclaim(claim, str(refusal), retry_after_s=refusal.retry_after_s)
+            log.warning("posting is cut off", intent=claim.intent, reason=str(refusal))
+            return False
+
+    def _send(self, claim: Claim, call: Call) -> bool:
+        """Send under the breaker, and tell `call` what the platform did."""
         if claim.action == "like" and claim.user_id is None:
+            call.untried()
             reason = "who the account is on the platform is not known yet"
             self._unclaim(claim, reason, retry_after_s=IDENTITY_RETRY_S)
             log.warning("a like waits", intent=claim.intent, reason=reason)
@@ -114,6 +130,7 @@ class Sending:
             claim.endpoint, self._worker_id, "high", account=claim.account
         )
         if grant.grant_id is None:
+            call.untried()
             reason = grant.reason or "the limiter gave no grant"
             self._unclaim(claim, reason, retry_after_s=grant.retry_after_seconds)
             log.warning("the limit says wait", intent=claim.intent, reason=reason)
@@ -122,11 +139,14 @@ class Sending:
         try:
             sent = self._write(claim, gate)
         except Exception as error:
+            if not gate.passed:
+                call.untried()
             self._end_in_order(claim, grant.grant_id, gate, error)
             if isinstance(error, LockLostError | TransitionRefusedError | DatabaseBusyError):
                 return True
             raise
         if gate.clearance is None:  # no connection: the gate was never asked
+            call.failed(sent.reason)
             self._unclaim(
                 claim,
                 sent.reason,
@@ -135,6 +155,11 @@ class Sending:
             )
             log.warning("nothing was sent: tried again later", intent=claim.intent, reason=sent.reason)
             return False
+        call.status = sent.status
+        if not gate.passed:
+            call.untried()
+        elif sent.outcome == platform.Outcome.UNKNOWN:
+            call.failed(sent.reason)
         if not gate.clearance.sending:  # the gate said no, and moved the intent on itself
             log.warning("not sent", intent=claim.intent, reason=gate.clearance.reason)
             return True

@@ -1,6 +1,7 @@
-"""Control: the sandbox's faults and clock, changed by whoever holds the token that its start names.
+"""Control: the sandbox's faults, clock and limits, changed by whoever holds the token that its start names.
 
     GET, POST, DELETE /_sandbox/faults        GET, POST /_sandbox/clock
+    GET, POST, DELETE /_sandbox/limits
 
 Reading needs no token. A change needs `Authorization: Bearer TOKEN` and a JSON body: what a page of a
 stranger's can't make a browser send.
@@ -22,6 +23,9 @@ from starlette.responses import JSONResponse, Response
 
 from sandbox.x.control.clock import BackwardsError, Clock, ClockError
 from sandbox.x.control.faults import FaultError, Faults
+from sandbox.x.control.limit_settings import LimitError, read_limits
+from sandbox.x.rate_limits import Limits
+from sandbox.x.store.counts import Counts
 from sandbox.x.wire.answers import Problem
 
 FILE = "sandbox.token"
@@ -49,7 +53,7 @@ class Token:
 class BadControl(Problem):
     """A setting that can't be used: its field, value and what is allowed."""
 
-    def __init__(self, status: int, error: FaultError | ClockError) -> None:
+    def __init__(self, status: int, error: FaultError | ClockError | LimitError) -> None:
         super().__init__(status, "Invalid Request", str(error))
         shown = (
             error.value if isinstance(error.value, str | int | None) else json.dumps(error.value)[:MAX_SHOWN]
@@ -100,13 +104,15 @@ def _make(path: Path) -> None:
 
 
 class Control:
-    """The two controls as handlers of requests."""
+    """The three controls as handlers of requests."""
 
-    def __init__(self, *, token: str, faults: Faults, clock: Clock) -> None:
-        """Control of these faults and this clock by the holder of the token."""
+    def __init__(self, *, token: str, faults: Faults, clock: Clock, limits: Limits, counts: Counts) -> None:
+        """Control of these faults, this clock and these limits by the holder of the token."""
         self._token = token.encode()
         self._faults = faults
         self._clock = clock
+        self._limits = limits
+        self._counts = counts
 
     async def faults(self, request: Request) -> Response:
         """The armed faults: lists, arms one, clears all."""
@@ -115,6 +121,12 @@ class Control:
     async def clock(self, request: Request) -> Response:
         """The sandbox's time: gives it, sets it."""
         return await self._answer(request, {"GET": self._show_clock, "POST": self._set_clock})
+
+    async def limits(self, request: Request) -> Response:
+        """The most that each limit's windows held, in fixed ones and in any rolling one; sets windows."""
+        return await self._answer(
+            request, {"GET": self._show_counts, "POST": self._set_limits, "DELETE": self._clear_limits}
+        )
 
     async def _list(self, _request: Request) -> Response:
         return JSONResponse([fault.view() for fault in self._faults.armed()])
@@ -127,6 +139,20 @@ class Control:
 
     async def _clear(self, _request: Request) -> Response:
         return JSONResponse({"cleared": self._faults.clear()})
+
+    async def _show_counts(self, _request: Request) -> Response:
+        return JSONResponse(self._counts.view())
+
+    async def _set_limits(self, request: Request) -> Response:
+        try:
+            given = read_limits(await _json(request))
+        except LimitError as error:
+            raise BadControl(400, error) from error
+        self._limits.set(given.endpoint, given.context, given.windows)
+        return JSONResponse(given.view())
+
+    async def _clear_limits(self, _request: Request) -> Response:
+        return JSONResponse({"cleared": self._limits.clear()})
 
     async def _show_clock(self, _request: Request) -> Response:
         return JSONResponse(self._clock.view())

@@ -56,6 +56,11 @@ def window_seconds(fired: Fired) -> float | None:
     return None
 
 
+def foreign_requests(fired: Fired) -> int:
+    """How many requests another app of the same user makes just before."""
+    return int(fired.options["foreign_app"]["requests"]) if "foreign_app" in fired else 0
+
+
 def refuse_window(fired: Fired) -> None:
     """Raises the refusal of a used-up window."""
     if "code_88" in fired:

@@ -138,6 +138,22 @@ FAULTS = (
         ends=True,
         options=(_one_of("period", PERIODS),),
     ),
+    Kind(
+        name="window_ends",
+        does="the caller's windows end before their time, and new ones begin with the request",
+    ),
+    Kind(
+        name="foreign_app",
+        does="another app of the same user makes `requests` requests just before, in the same windows",
+        options=(
+            Option(
+                name="requests",
+                default=1,
+                allowed="a whole number from 1 to 10000",
+                check=is_whole(1, 10_000),
+            ),
+        ),
+    ),
     Kind(name="credits_depleted", does="402: the account has no credits left", ends=True),
     Kind(
         name="accept_then_504",

@@ -71,7 +71,7 @@ def test_a_deadlock_that_was_cut_is_busy(fleet_database: FleetDatabase, owner: O
 
     def change() -> None:
         try:
-            console.call("set_setting", key="planner_a", value="1", actor="me", reason="x")
+            console.call("set_setting", key="planner_queue_target", value="1", actor="me", reason="x")
         except DatabaseBusyError as error:
             faults.append(error)
 

@@ -28,9 +28,9 @@ def test_8_processes_do_every_job_once(fleet_database: FleetDatabase, fleet: Fle
     enqueued = sorted(fleet.jobs.enqueue("sum", {"n": n}).id for n in range(150))
     done = sorted(job for jobs in together(_work_off, 8, fleet_database.dsn("worker")) for job in jobs)
     assert done == enqueued
-    assert rows(owner, "SELECT state, max(attempts), count(*) FROM fleet.jobs GROUP BY state") == [
-        ("completed", 1, 150)
-    ]
+    ended = "SELECT state, max(attempts), count(*) FROM fleet.jobs_finished GROUP BY state"
+    assert rows(owner, ended) == [("completed", 1, 150)]
+    assert value(owner, "SELECT count(*) FROM fleet.jobs") == 0
 
 
 def test_higher_priority_goes_first_then_the_older(fleet: Fleet) -> None:
@@ -77,7 +77,7 @@ def test_enqueueing_beside_a_job_that_just_ends_still_gives_a_job(
     fleet_database: FleetDatabase, owner: Owner
 ) -> None:
     look = "SELECT * INTO added FROM fleet.jobs j"
-    with planted(owner, "enqueue_job", (look, f"PERFORM pg_sleep(0.002); {look}")):  # a wider gap to end in
+    with planted(owner, "add_job", (look, f"PERFORM pg_sleep(0.002); {look}")):  # a wider gap to end in
         for seen in together(_enqueue_and_finish, 4, fleet_database.dsn("worker"), 0.4):
             assert None not in seen
 
@@ -147,14 +147,14 @@ def test_failures_are_retried_after_their_backoff_then_dead_with_every_error_kep
         assert fleet.jobs.claim("a") == []
         fleet_database.advance(61)
     assert fleet.jobs.claim("a") == []
-    errors = value(owner, "SELECT errors FROM fleet.jobs")
+    errors = value(owner, "SELECT errors FROM fleet.jobs_finished")
     assert [(one["attempt"], one["error"]) for one in errors] == [(n, f"error {n}") for n in (1, 2, 3)]
     assert value(owner, "SELECT count(*) FROM fleet.events WHERE kind = 'dead_letter'") == 1
     assert fleet.jobs.replay(enqueued.id)
     (again,) = fleet.jobs.claim("a")
     assert again.attempt == 1
     fleet.jobs.complete(again)
-    assert len(value(owner, "SELECT errors FROM fleet.jobs")) == 3
+    assert len(value(owner, "SELECT errors FROM fleet.jobs_finished")) == 3
 
 
 def test_a_snoozed_job_comes_back_and_the_attempt_does_not_count(

@@ -14,38 +14,52 @@ EVERYBODY = {"now", "real_now", "lock_key"}
 # Who may call what, written a second time: widening it takes a change here too.
 NAMED = {
     "fleet_worker": """
-        open_incarnation close_incarnation beat report_event wake get_settings flag_enabled
-        request_lock renew_lock release_lock has_recent_engagement get_engagement_stats
-        configure_rate_limit can_make_request record_usage get_remaining_capacity get_system_status
-        get_account confirm_identity fire_slot start_run finish_run fail_item failed_among
-        clear_item propose tidy_intents claim_intent unclaim_intent begin_send settle park_orphan
-        get_intent get_queue get_kill_switch enqueue_job claim_jobs complete_job fail_job snooze_job
-        cancel_job replay_job claim_readings append_reading miss_reading
-        get_policy check_policy record_opt_out has_opted_out release_grant send_message
-        delegate_task broadcast_message claim_messages acknowledge_message reject_message renew_message
-        count_late_report route_messages expire_messages escalate_messages escalate resolve_conflict
-        get_message_status count_conflicts
-        offer_candidates take_candidates decide_candidate give_up_candidates get_pool get_cursor
-        note_mentions take_interactions settle_interaction gather_health take_snapshot sweep
-        close_silent_incarnations is_dead report_alert withdraw_alert
+        open_incarnation close_incarnation beat is_dead report_event wake report_alert withdraw_alert
+        start_run finish_run get_settings flag_enabled request_lock poll_lock leave_line
+        escalate_conflict renew_lock release_lock wake_incarnation has_recent_engagement
+        get_engagement_stats get_engagement_patterns get_lock_status get_lock_measures get_state
+        set_state compare_and_set_state delete_state list_state get_cached get_many_cached put_cached
+        drop_cached begin_cached give_up_cached get_cache_status ask_breaker record_call watch_breakers
+        get_breaker_status hold_budget keep_hold settle_hold release_hold get_budget_status
+        count_conflicts configure_rate_limit configure_rate_windows can_make_request record_usage
+        release_grant get_remaining_capacity schedule_request cancel_booking get_worker_allocation
+        get_rate_measures get_system_status reserve_resource renew_reservation release_resource
+        check_availability poll_reservation leave_queue tidy_pools adjust_capacity get_pool_status
+        reserve_api_quota use_api_quota send_message broadcast_message claim_messages
+        acknowledge_message reject_message route_messages expire_messages enqueue_job enqueue_jobs
+        claim_jobs next_job_in_s renew_jobs complete_job complete_jobs fail_job fail_jobs snooze_job
+        snooze_jobs cancel_job cancel_jobs replay_job replay_jobs rescue_jobs get_job get_job_status
+        fire_slot check_schedules get_schedule_status delegate_task renew_message count_late_report
+        escalate_messages escalate resolve_conflict get_message_status fail_item failed_among clear_item
+        get_account confirm_identity get_policy check_policy record_opt_out has_opted_out propose
+        tidy_intents claim_intent unclaim_intent begin_send settle park_orphan get_intent get_queue
+        get_kill_switch claim_readings append_reading miss_reading offer_candidates take_candidates
+        decide_candidate give_up_candidates get_pool get_cursor note_mentions take_interactions
+        settle_interaction gather_health take_snapshot sweep close_silent_incarnations
         """,
     "fleet_console": """
-        wake get_settings set_setting set_flag flag_enabled set_kill_switch get_kill_switch
-        propose_by_person decide_intent request_command preview_command get_command set_topics
-        configure_rate_limit
-        drain_host declare_host_gone acknowledge_alert unblock_endpoint
-        get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
-        get_queue has_recent_engagement get_policy check_policy set_tier replay_message
-        set_route remove_route decide_conflict get_message_status
+        wake get_settings set_setting set_flag flag_enabled unset_setting revert_setting revert_flag
+        get_state list_state get_cache_status reset_breaker configure_breaker get_breaker_status
+        set_budget remove_budget decide_hold get_budget_status set_kill_switch get_kill_switch
+        propose_by_person decide_intent get_intent get_queue request_command preview_command get_command
+        drain_host declare_host_gone acknowledge_alert configure_rate_limit get_remaining_capacity
+        get_system_status unblock_endpoint configure_pool get_pool_status configure_rate_windows
+        get_rate_measures get_engagement_stats has_recent_engagement get_engagement_patterns
+        get_lock_status get_lock_measures get_account set_topics set_tier get_policy check_policy
+        decide_job get_job get_job_status pause_schedule get_schedule_status replay_message set_route
+        remove_route decide_conflict get_message_status
         """,
     "fleet_reader": """
-        get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
-        get_policy check_policy get_message_status
+        get_settings flag_enabled get_kill_switch get_system_status get_pool_status get_rate_measures
+        get_state list_state get_cache_status get_breaker_status get_budget_status get_engagement_stats
+        get_engagement_patterns get_lock_status get_lock_measures get_job_status get_schedule_status
+        get_message_status get_intent get_policy check_policy
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
         adopt_override record_process_ends is_dead raise_alert clear_alert report_host_event
-        keep_black_box look_into seed_setting unseed_settings get_kill_switch get_system_status wake
+        keep_black_box look_into seed_setting unseed_settings register_settings get_kill_switch
+        get_system_status wake
         """,
 }
 CALLABLE = {role: set(names.split()) for role, names in NAMED.items()}
@@ -159,20 +173,33 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
         owner, "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace AND provolatile = 'i'"
     )}  # fmt: skip
     assert pure <= {
-        "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
-        "quote_text", "admits", "why_not", "broadcast_key", "priority_of_type",
+        "conforming", "tell_full", "line_key", "day_room", "pace", "max_min_shares", "rate_alert_key",
+        "lock_key", "share_span", "is_scarce", "may_become", "header_number", "id_number", "shorten",
+        "endpoint_of", "name_act", "quote_text", "admits", "why_not", "is_engaging", "poll_within",
+        "job_order", "backoff_s", "tell_lost", "tell_line", "slots_of", "slot_after",
+        "parse_cron_field", "first_instant", "cron_slots", "next_cron_slot", "allow_call",
+        "breaker_state", "breaker_key", "budget_start", "budget_end", "budget_counts", "budget_key",
+        "budget_subject", "refuse_hold", "show_state", "broadcast_key", "priority_of_type",
     }  # fmt: skip
 
 
 # What waits for a lock and then decides: it must see what was committed while it waited.
 DECIDING = """
-    request_lock renew_lock release_lock can_make_request record_usage fire_slot enqueue_job
-    claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
-    begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
-    confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
+    request_lock poll_lock leave_line escalate_conflict renew_lock release_lock can_make_request
+    record_usage fire_slot enqueue_job claim_jobs complete_job fail_job snooze_job propose tidy_intents
+    claim_intent unclaim_intent begin_send settle park_orphan claim_readings append_reading
+    release_grant record_opt_out confirm_identity offer_candidates take_candidates decide_candidate
+    give_up_candidates reserve_resource renew_reservation release_resource poll_reservation leave_queue
+    tidy_pools adjust_capacity enqueue_jobs complete_jobs fail_jobs snooze_jobs renew_jobs cancel_jobs
+    replay_jobs rescue_jobs check_schedules set_state compare_and_set_state delete_state put_cached
+    begin_cached ask_breaker record_call hold_budget keep_hold settle_hold release_hold
+    reserve_api_quota use_api_quota
     """
 WAITING = DECIDING.split()
-PERSONS = {"request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint"}
+PERSONS = {
+    "request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint",
+    "decide_job", "pause_schedule",
+}  # fmt: skip
 MANAGERS = {
     "open_host", "report_host", "get_share", "finish_part", "adopt_override", "record_process_ends",
     "raise_alert",
@@ -195,7 +222,7 @@ def test_a_caller_with_an_older_snapshot_is_refused(fleet_database: FleetDatabas
     with fleet_database.connect() as fleet:
         for role, names in (
             ("worker", WAITING),
-            ("console", {"decide_intent", "set_kill_switch", "set_tier", *PERSONS}),
+            ("console", {"configure_pool", "decide_intent", "set_kill_switch", "set_tier", *PERSONS}),
             ("maintainer", MANAGERS),
         ):
             for level in (
@@ -219,6 +246,7 @@ def test_what_must_survive_a_crash_is_flushed_whatever_the_servers_default(
         for call in (
             f"fleet.request_lock('{life}', 'c', 'w', 'quote')",
             f"fleet.can_make_request('{life}', 'post_tweet', 'w', 'low', 'sandbox')",
+            f"fleet.reserve_resource('{life}', 'content', 'c', 'w')",
             f"fleet.enqueue_job('{life}', 'a')",
             f"fleet.claim_jobs('{life}', 'a')",
             f"fleet.propose('{life}', 'sandbox', 'post', 't', 'x')",

@@ -77,13 +77,13 @@ def test_without_the_row_lock_the_test_above_would_fail(
     configure(console, N, WINDOW_S)
     fleet_database.advance(0, rate=200)
     unlocked = (
-        "SELECT * INTO rate_limit FROM fleet.rate_limits r "
-        "WHERE r.account = can_make_request.account AND r.endpoint = can_make_request.endpoint;"
+        "SELECT array_agg(r) INTO limits FROM fleet.rate_limits r "
+        "WHERE r.account = take_units.account AND r.endpoint = take_units.endpoint;"
     )
     with planted(
         owner,
-        "can_make_request",
-        ("rate_limit := fleet.lock_rate_limit(account, endpoint);", unlocked),
+        "take_units",
+        ("limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);", unlocked),
         ("INSERT INTO fleet.rate_grants", "PERFORM pg_sleep(0.02); INSERT INTO fleet.rate_grants"),
     ):
         together(_ask_and_settle, 8, fleet_database.dsn("worker"), 0.5)
@@ -339,7 +339,7 @@ def test_bad_limits_are_refused_by_name(fleet: Fleet) -> None:
         ([(10, 604801)], "window_s", "604801"),
         ([(None, 900)], "limit", None),
         ([], "windows", "[]"),
-        ([(1, 1), (2, 2)], "windows", "[(1, 1), (2, 2)]"),
+        ([(1, 1), (2, 1)], "windows", "[[1, 1], [2, 1]]"),
     ):
         with pytest.raises(InvalidValueError) as refusal:
             set_limit("search_tweets", windows)

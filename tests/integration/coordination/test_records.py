@@ -30,25 +30,25 @@ def test_settings_are_read_by_prefix_versioned_and_audited(
 ) -> None:
     assert fleet.settings.under("planner_") == {}
     before = beat(fleet)
-    set_setting(console, "planner_topics", ["a", {"b": 1}], actor="me", reason="first")
+    set_setting(console, "planner_queue_target", 3, actor="me", reason="first")
     first = beat(fleet)
-    set_setting(console, "planner_topics", 2, actor="you", reason="second")
-    set_setting(console, "poster_x", None, actor="me", reason="other")
+    set_setting(console, "planner_queue_target", 2, actor="you", reason="second")
+    set_setting(console, "poster_interval_s", None, actor="me", reason="other")
     assert before < first < beat(fleet)
-    assert fleet.settings.under("planner_") == {"planner_topics": 2}
+    assert fleet.settings.under("planner_") == {"planner_queue_target": 2}
     audits = rows(owner, "SELECT actor, login, action, target, reason, details FROM fleet.audits ORDER BY id")
-    changed = {"value": 2, "before": ["a", {"b": 1}]}
-    assert audits[1] == ("you", "fleet_console", "set_setting", "planner_topics", "second", changed)
+    changed = {"value": 2, "before": 3}
+    assert audits[1] == ("you", "fleet_console", "set_setting", "planner_queue_target", "second", changed)
 
 
 def test_a_first_value_leaves_what_persons_set_alone(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:
     maintainer = fleet_database.database("maintainer")
-    assert seed_setting(maintainer, "planner_x", 1, actor="manager", reason="start")
-    set_setting(console, "planner_x", 2, actor="me", reason="why")
-    assert not seed_setting(maintainer, "planner_x", 3, actor="manager", reason="start")
-    assert fleet.settings.under("planner_x") == {"planner_x": 2}
+    assert seed_setting(maintainer, "planner_spacing_s", 1, actor="manager", reason="start")
+    set_setting(console, "planner_spacing_s", 2, actor="me", reason="why")
+    assert not seed_setting(maintainer, "planner_spacing_s", 3, actor="manager", reason="start")
+    assert fleet.settings.under("planner_spacing_s") == {"planner_spacing_s": 2}
     maintainer.close()
 
 
@@ -67,10 +67,10 @@ def test_a_change_that_commits_late_is_still_noticed_by_who_saw_a_newer_one(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:
     quick = threading.Thread(
-        target=set_setting, args=(console, "planner_b", 1), kwargs={"actor": "me", "reason": "quick"}
+        target=set_setting, args=(console, "planner_spacing_s", 1), kwargs={"actor": "me", "reason": "quick"}
     )
     with psycopg.connect(fleet_database.dsn("console")) as late:
-        late.execute("SELECT fleet.set_setting('planner_a', '1', 'me', 'slow commit')")
+        late.execute("SELECT fleet.set_setting('planner_queue_target', '1', 'me', 'slow commit')")
         quick.start()
         quick.join(0.3)  # with versions in any order it is through by now, and its version seen
         seen = beat(fleet)
@@ -78,18 +78,19 @@ def test_a_change_that_commits_late_is_still_noticed_by_who_saw_a_newer_one(
         after = beat(fleet)
     quick.join()
     assert after > seen
-    assert fleet.settings.under("planner_") == {"planner_a": 1, "planner_b": 1}
+    assert fleet.settings.under("planner_") == {"planner_queue_target": 1, "planner_spacing_s": 1}
 
 
 def test_bad_settings_and_flags_are_refused_by_name(console: Database, owner: Owner) -> None:
+    key, flag = "planner_queue_target", "poster_enabled"
     for change, field, given in (
         (lambda: set_setting(console, "A", 1, actor="me", reason="x"), "key", "A"),
         (lambda: console.call("set_setting", key=None, value="1", actor="me", reason="x"), "key", None),
-        (lambda: console.call("set_setting", key="a", value=None, actor="me", reason="x"), "value", None),
-        (lambda: set_setting(console, "a", 1, actor="", reason="x"), "actor", ""),
-        (lambda: set_setting(console, "a", 1, actor="me", reason=""), "reason", ""),
+        (lambda: console.call("set_setting", key=key, value=None, actor="me", reason="x"), key, None),
+        (lambda: set_setting(console, key, 1, actor="", reason="x"), "actor", ""),
+        (lambda: set_setting(console, key, 1, actor="me", reason=""), "reason", ""),
         (lambda: set_flag(console, "A b", enabled=True, actor="me", reason="x"), "name", "A b"),
-        (lambda: console.call("set_flag", name="a", enabled=None, actor="me", reason="x"), "enabled", None),
+        (lambda: console.call("set_flag", name=flag, enabled=None, actor="me", reason="x"), "enabled", None),
     ):
         with pytest.raises(InvalidValueError) as refusal:
             change()
@@ -144,12 +145,14 @@ def test_the_run_of_a_process_that_died_is_cut_by_its_successor_and_of_a_living_
         run("t2")
         kill_session(owner, "poster/1 incarnation")  # both
         run("t3", slot=2)
-        assert value(owner, "SELECT count(*) FROM fleet.runs WHERE outcome = 'running'") == 3
+        assert value(owner, "SELECT count(*) FROM fleet.open_runs") == 3
         run("t4")
         run("t5")
         assert rows(owner, "SELECT trace_id, outcome FROM fleet.runs ORDER BY id") == [
-            ("t1", "cut"), ("t2", "cut"), ("t3", "running"), ("t4", "running"), ("t5", "running"),
-        ]  # fmt: skip
+            ("t1", "cut"),
+            ("t2", "cut"),
+        ]
+        assert rows(owner, "SELECT trace_id FROM fleet.open_runs ORDER BY id") == [("t3",), ("t4",), ("t5",)]
 
 
 def test_an_item_that_fails_n_times_is_dead_until_it_works_again(

@@ -9,6 +9,7 @@ import pytest
 
 from coordination.conflicts import Contender
 from coordination.database import Database
+from coordination.schedules import CronLine
 from host import cli
 from host.state_directory import StateDirectory
 from tests.integration.conftest import FleetDatabase
@@ -186,6 +187,52 @@ class TestWithAFleet:
             ).fetchall()
         assert audited == [("replay_message", number, "mended")]
         assert kept == [("it can't be read",)]
+
+    def test_jobs_are_listed_counted_shown_cancelled_and_started_anew(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        with fleet_database.connect("poster") as poster:
+            dead = poster.jobs.enqueue("analyse", {"n": 1}, max_attempts=1).id
+            poster.jobs.fail(poster.jobs.claim("analyse")[0], "it can't be read")
+            waiting = poster.jobs.enqueue("analyse").id
+            poster.jobs.enqueue("other")
+        assert run("jobs", "list", "--kind", "analyse") == 0
+        (_, first, second) = printed(capsys).splitlines()
+        assert first.startswith(waiting)
+        assert second.startswith(dead)
+        assert second.endswith("it can't be read")
+        assert run("jobs", "list", "--state", "dead", "--json") == 0
+        assert [row["id"] for row in printed_json(capsys)] == [dead]
+        assert run("jobs", "status") == 0
+        assert printed(capsys).splitlines()[1].split()[:3] == ["analyse", "1", "0"]
+        assert run("jobs", "show", dead) == 0
+        assert "it can't be read" in printed(capsys)
+        assert run("jobs", "cancel", waiting, "--reason", "not needed") == 0
+        assert printed(capsys) == f"job {waiting} is cancelled\n"
+        assert run("jobs", "replay", dead, "--reason", "mended", "--json") == 0
+        assert printed_json(capsys) == {"id": dead, "state": "available"}
+        assert run("jobs", "replay", dead) == 1
+        assert f"job {dead} is available" in complaint(capsys)
+        assert run("jobs", "show", "7777") == 1
+        with fleet_database.owner() as owner:
+            audited = owner.execute("SELECT action, target, reason FROM fleet.audits ORDER BY id").fetchall()
+        assert audited == [("cancel_job", waiting, "not needed"), ("replay_job", dead, "mended")]
+
+    def test_schedules_are_listed_paused_and_resumed(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        with fleet_database.connect("poster") as poster:
+            poster.schedules.fire("poster", 60)
+            poster.schedules.fire("night", CronLine(line="0 2 * * *", zone="Europe/Paris"))
+        assert run("schedules", "pause", "night", "--reason", "a holiday") == 0
+        assert run("schedules", "list") == 0
+        listed = printed(capsys)
+        assert "0 2 * * * in Europe/Paris" in listed
+        assert "a holiday" in listed
+        assert run("schedules", "resume", "night", "--json") == 0
+        assert not printed_json(capsys)["paused"]
+        assert run("schedules", "pause", "nothing") == 2
+        assert "socialfleet schedules list" in complaint(capsys)
 
     def test_routes_are_set_listed_and_taken_away(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         order = ("messages", "route", "TASK_DELEGATION", "paint", "painters")

@@ -46,6 +46,12 @@ class Greeter(Worker):
         self.steps.append("tally")
 
 
+@pytest.fixture(autouse=True)
+def known(fleet_database: FleetDatabase) -> None:
+    """The database knows the test's worker as it knows the program's."""
+    fleet_database.know(Greeter)
+
+
 class Running:
     """One life in a thread; `error` is what ended it."""
 
@@ -174,7 +180,9 @@ def test_a_setting_that_is_not_allowed_is_told_and_the_one_before_stays(
 ) -> None:
     seen: list[str] = []
     person = fleet_database.database("console")
-    settings.set_setting(person, "tester_batch_size", -5, actor="me", reason="by psql, unchecked")
+    settings.set_setting(person, "tester_batch_size", 5, actor="me", reason="then an older program's")
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.settings SET value = '-5'")
     with living(fleet_database, lambda worker: seen.append(str(worker.settings.batch_size))):
         eventually(lambda: seen == ["10"], what="a step with the default")
     told = rows(fleet_database, "SELECT message FROM fleet.events WHERE kind = 'bad_settings'")

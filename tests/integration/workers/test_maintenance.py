@@ -54,7 +54,8 @@ def test_what_is_past_its_time_goes_and_the_rest_stays(fleet: Fleet, fleet_datab
     maintenance(fleet).step()
     # Of the two grants the unsettled one stays: nobody knows yet whether it was used.
     assert count(fleet_database, "rate_grants") == 1
-    assert count(fleet_database, "runs") == 1
+    assert count(fleet_database, "runs") == 0
+    assert count(fleet_database, "open_runs") == 1
     with fleet_database.owner() as owner:
         assert owner.execute("SELECT kind FROM fleet.events ORDER BY id").fetchall() == [("new",), ("swept",)]
 

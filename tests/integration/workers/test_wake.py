@@ -280,6 +280,7 @@ def test_a_hung_step_is_repeated_without_a_tick(
 
 
 def test_the_declared_time_without_a_tick_is_told_and_changes_live(under: Under) -> None:
+    under.database.know(under.kind)
     person = under.database.database("console")
     assert under.words[-1].stall_after_s == 120
     settings.set_setting(person, "tester_stall_after_s", 45, actor="me", reason="shorter steps")

@@ -38,6 +38,33 @@ SLOT = SlotStatus(
 )
 
 
+JOBS = {
+    "kind": "analyse",
+    "available": 3,
+    "retryable": 1,
+    "running": 2,
+    "oldest_due_s": 12.5,
+    "wait_s": 90.0,
+    "run_s": 40.0,
+    "claimed": 9,
+    "completed": 5,
+    "failed": 2,
+    "dead": 1,
+    "snoozed": 0,
+    "rescued": 1,
+    "missed": 4,
+    "overdue": 0,
+}
+SCHEDULE = {
+    "name": "planner",
+    "fired": 20,
+    "skipped": 3,
+    "late_s": 7.5,
+    "overdue_s": 0.0,
+    "paused": True,
+}
+
+
 def snapshot(**changed: Any) -> Snapshot:
     known = Snapshot(
         real_now=NOW,
@@ -64,8 +91,30 @@ def snapshot(**changed: Any) -> Snapshot:
         event_counts={"error": 2},
         errors=[],
         mentions=[],
+        pools=[
+            {
+                "resource_type": "content",
+                "resource_id": "content_pipeline",
+                "is_standing": True,
+                "total_capacity": 100,
+                "reserved_capacity": 7,
+                "waiting_queue": 2,
+                "granted": 9,
+                "wait_s": 1.5,
+                "hold_s": None,
+            },
+            {"resource_type": "content", "resource_id": "a post", "is_standing": False, "granted": 1},
+            {
+                "resource_type": "api_quota",
+                "resource_id": "api_tweets",
+                "account": "default",
+                "total_capacity": 50,
+            },
+        ],
         candidate_counts=[{"account": "default", "state": "waiting", "number": 12}],
         candidates=[],
+        jobs=[JOBS],
+        schedules=[SCHEDULE],
     )
     return replace(known, **changed)
 
@@ -135,6 +184,25 @@ def test_slots_hosts_and_alerts_are_told() -> None:
     assert labelled("socialfleet_wake_channel_ok", host="away") not in found
 
 
+def test_jobs_and_schedules_are_told() -> None:
+    found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
+    expected = {
+        labelled("fleet_jobs", kind="analyse", state="available"): 3,
+        labelled("fleet_jobs", kind="analyse", state="running"): 2,
+        labelled("fleet_jobs_oldest_due_seconds", kind="analyse"): 12.5,
+        labelled("fleet_job_reports_total", kind="analyse", report="completed"): 5,
+        labelled("fleet_job_reports_total", kind="analyse", report="missed"): 4,
+        labelled("fleet_job_wait_seconds_total", kind="analyse"): 90,
+        labelled("fleet_job_run_seconds_total", kind="analyse"): 40,
+        labelled("fleet_schedule_slots_total", schedule="planner", state="fired"): 20,
+        labelled("fleet_schedule_slots_total", schedule="planner", state="skipped"): 3,
+        labelled("fleet_schedule_late_seconds_total", schedule="planner"): 7.5,
+        labelled("fleet_schedule_overdue_seconds", schedule="planner"): 0,
+        labelled("fleet_schedule_paused", schedule="planner"): 1,
+    }
+    assert expected.items() <= found.items()
+
+
 def test_while_the_database_is_away_no_old_value_is_repeated() -> None:
     found = samples(Sight(snapshot=snapshot(), fault="away", age_s=61.0))
     assert found == {
@@ -160,3 +228,24 @@ def test_hostile_names_stay_inside_their_label() -> None:
     found = samples(Sight(snapshot=snapshot(limits=[row]), fault=None, age_s=0.0))
     assert found[labelled("fleet_rate_limit_used", account=hostile, endpoint="e")] == 1
     assert found[labelled("fleet_database_up")] == 1
+
+
+def test_pools_that_stand_are_told_and_those_made_at_first_use_are_not() -> None:
+    found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
+    pipeline = {"resource_type": "content", "resource_id": "content_pipeline", "account": ""}
+    tweets = {"resource_type": "api_quota", "resource_id": "api_tweets", "account": "default"}
+    expected = {
+        labelled("fleet_pool_capacity", **pipeline): 100,
+        labelled("fleet_pool_reserved", **pipeline): 7,
+        labelled("fleet_pool_waiting", **pipeline): 2,
+        labelled("fleet_pool_granted_total", **pipeline): 9,
+        labelled("fleet_pool_wait_seconds_total", **pipeline): 1.5,
+        labelled("fleet_pool_capacity", **tweets): 50,
+    }
+    assert expected.items() <= found.items()
+    assert labelled("fleet_pool_hold_seconds", **pipeline) not in found
+    assert not [
+        labels
+        for name, labels in found
+        if name.startswith("fleet_pool") and ("resource_id", "a post") in labels
+    ]

@@ -36,6 +36,16 @@ def test_the_migrators_own_connection_string_stays_as_given(state: StateDirector
     assert derive(given, state).dsns["migrator"] == given
 
 
+def test_around_a_pooler_goes_all_but_the_workers_work(state: StateDirectory) -> None:
+    through, around = "postgresql://me:s3cret@pooler:6432/fleet", "postgresql://db:5432/fleet?sslmode=require"
+    found = derive(through, state, around)
+    hosts = {role: conninfo_to_dict(dsn)["host"] for role, dsn in found.dsns.items()}
+    assert hosts.pop("worker") == "pooler"
+    assert set(hosts.values()) == {"db"}
+    assert found.dsns["migrator"] == "postgresql://me:s3cret@db:5432/fleet?sslmode=require"
+    assert found.passwords == derive(through, state).passwords
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [

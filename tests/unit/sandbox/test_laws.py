@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sandbox.x import rate_limits, snowflakes
 from sandbox.x.auth import Caller
 from sandbox.x.posts import Post, User
+from sandbox.x.rate_limits import Limit, Limits
 from sandbox.x.store.store import DAY_MS, Span, Store
 from sandbox.x.wire import parameters, search
 from sandbox.x.wire.parameters import Query
@@ -15,6 +16,8 @@ from sandbox.x.wire.parameters import Query
 NOW_MS = 1_800_000_000_000
 ACCOUNT = User(id=12, username="fleet", name="Fleet", created_ms=0)
 CALLER = Caller(name="fleet", context="user")
+ME = rate_limits.LIMITS["users_me", "user"]
+POSTS = rate_limits.LIMITS["post_tweet", "user"]
 
 
 def post(post_id: int = 5) -> Post:
@@ -46,11 +49,11 @@ def test_a_token_continues_before_the_post_it_was_made_for(post_id: int) -> None
 def test_a_window_counts_down_ends_and_begins_anew(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.sqlite", ACCOUNT)
     for used in range(1, 76):
-        (usage,) = rate_limits.use(store, CALLER, "users_me", (1000 + used) * 1000)
+        (usage,) = rate_limits.use(store, CALLER, "users_me", (1000 + used) * 1000, ME)
         assert (usage.allowed, usage.remaining, usage.reset_s) == (True, 75 - used, 1001 + 900)
-    (refused,) = rate_limits.use(store, CALLER, "users_me", 1_900_000)
+    (refused,) = rate_limits.use(store, CALLER, "users_me", 1_900_000, ME)
     assert (refused.allowed, refused.remaining) == (False, 0)
-    (anew,) = rate_limits.use(store, CALLER, "users_me", 1_901_000)
+    (anew,) = rate_limits.use(store, CALLER, "users_me", 1_901_000, ME)
     assert (anew.allowed, anew.remaining, anew.reset_s) == (True, 74, 2801)
     store.close()
 
@@ -58,18 +61,64 @@ def test_a_window_counts_down_ends_and_begins_anew(tmp_path: Path) -> None:
 def test_an_empty_window_takes_nothing_from_the_others(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.sqlite", ACCOUNT)
     for _ in range(100):
-        rate_limits.use(store, CALLER, "post_tweet", 1_000_000)
-    short, day = rate_limits.use(store, CALLER, "post_tweet", 1_000_000)
+        rate_limits.use(store, CALLER, "post_tweet", 1_000_000, POSTS)
+    short, day = rate_limits.use(store, CALLER, "post_tweet", 1_000_000, POSTS)
     assert (short.allowed, short.remaining) == (False, 0)
     assert day.remaining == 10_000 - 100
     assert day.headers()["x-app-limit-24hour-limit"] == "10000"
     store.close()
 
 
+def test_windows_that_end_before_their_time_begin_with_nothing_used(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite", ACCOUNT)
+    for _ in range(70):
+        rate_limits.use(store, CALLER, "users_me", 1_000_000, ME)
+    rate_limits.begin_anew(store, CALLER, "users_me", 1_100_000, ME)
+    (usage,) = rate_limits.use(store, CALLER, "users_me", 1_100_000, ME)
+    assert (usage.remaining, usage.reset_s) == (74, 1100 + 900)
+    (count,) = store.counts.view()
+    assert (count["rolling_max"], count["fixed_max"]) == (71, 70)
+    store.close()
+
+
+def test_a_window_without_a_header_counts_in_silence(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite", ACCOUNT)
+    limits = Limits()
+    limits.set(
+        "post_tweet",
+        "user",
+        [
+            Limit(limit=3, window_s=900),
+            Limit(limit=2, window_s=3600, header=None),
+            Limit(limit=9, window_s=86_400, header="x-user-limit-24hour"),
+        ],
+    )
+    windows = limits.of("post_tweet", "user")
+    usages = [rate_limits.use(store, CALLER, "post_tweet", 1_000_000, windows) for _ in range(3)]
+    assert [all(usage.allowed for usage in each) for each in usages] == [True, True, False]
+    sent = {name: value for usage in usages[-1] for name, value in usage.headers().items()}
+    assert sent == {
+        "x-rate-limit-limit": "3",
+        "x-rate-limit-remaining": "1",
+        "x-rate-limit-reset": "1900",
+        "x-user-limit-24hour-limit": "9",
+        "x-user-limit-24hour-remaining": "7",
+        "x-user-limit-24hour-reset": "87400",
+    }
+    assert [(one["window_s"], one["limit"], one["rolling_max"]) for one in store.counts.view()] == [
+        (900, 3, 2),
+        (3600, 2, 2),
+        (86_400, 9, 2),
+    ]
+    assert limits.clear() == 1
+    assert limits.of("post_tweet", "user") == POSTS
+    store.close()
+
+
 def test_windows_survive_a_restart(tmp_path: Path) -> None:
     for remaining in (74, 73):
         store = Store(tmp_path / "x.sqlite", ACCOUNT)
-        assert rate_limits.use(store, CALLER, "users_me", 1_000_000)[0].remaining == remaining
+        assert rate_limits.use(store, CALLER, "users_me", 1_000_000, ME)[0].remaining == remaining
         store.close()
 
 

@@ -1,0 +1,344 @@
+"""Reservations: units of things with a capacity, held until given back, out of time, or their holder dies."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from coordination.engagement import Priority
+from coordination.errors import ReservationLostError
+from coordination.rate_limits import Grant
+from coordination.session import Session
+from coordination.waiting import wait_for_turn
+
+ResourceType = Literal["content", "api_quota", "db_connection", "memory", "cpu", "storage", "conversation"]
+Refusal = Literal["no_room", "others_wait", "overflow", "time_out", "not_waiting", "no_quota"]
+Operation = Literal["tweet", "search", "fetch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """Units that were granted.
+
+    Attributes:
+        reservation_id: names it, to renew and to release it.
+        fencing_token: the same as a number: higher than that of every grant before.
+        units: how many units of the resource.
+        reserved_at: real time.
+        lease_expires_at: real time; then the units are others'.
+        waited_s: real seconds in the queue.
+    """
+
+    reservation_id: str
+    fencing_token: int
+    resource_type: str
+    resource_id: str
+    worker_id: str
+    priority: Priority
+    units: int
+    reserved_at: datetime
+    lease_expires_at: datetime
+    waited_s: float
+
+    @classmethod
+    def from_answer(cls, answer: dict[str, Any]) -> Self:
+        """Read what the SQL functions return."""
+        return cls(
+            reservation_id=answer["reservation_id"],
+            fencing_token=int(answer["reservation_id"]),
+            resource_type=answer["resource_type"],
+            resource_id=answer["resource_id"],
+            worker_id=answer["worker_id"],
+            priority=answer["priority"],
+            units=answer["units"],
+            reserved_at=datetime.fromisoformat(answer["reserved_at"]),
+            lease_expires_at=datetime.fromisoformat(answer["lease_expires_at"]),
+            waited_s=float(answer["waited_s"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Why there is no reservation.
+
+    Attributes:
+        reason: `no_room`; `others_wait` before this one; `overflow`, the queue is full; `time_out`, it waited
+            in vain; `not_waiting`, somebody removed it from the queue; `no_quota` of the platform's requests.
+        queue_position: the place that it would have had, where it is known.
+        estimated_wait_minutes: what it would have waited, as far as the present holders let expect.
+        retry_after_seconds: fleet seconds until a quota may be had.
+    """
+
+    reason: Refusal
+    queue_position: int | None = None
+    estimated_wait_minutes: float | None = None
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """Whether units could be had now; else the place in the queue, from 1, and the likely wait.
+
+    Attributes:
+        resource_id: the pool that this is about, the soonest one where none was named.
+    """
+
+    available: bool
+    resource_id: str | None = None
+    queue_position: int | None = None
+    estimated_wait_minutes: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tidied:
+    """What a look after the pools did: holders that outstayed or died, waiters out of time or raised."""
+
+    quotas: int
+    expired: int
+    recovered: int
+    time_outs: int
+    escalated: int
+    dropped: int
+
+
+class Reservations:
+    """The fleet's pools. Every method is one round trip; one that wakes waiters is one more.
+
+    A wait is one round trip a poll, three a second at most, and is ended by a wake-up in milliseconds.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def reserve_resource(
+        self,
+        resource_type: ResourceType,
+        resource_id: str,
+        worker_id: str,
+        priority: Priority = "medium",
+        duration_minutes: float = 30,
+        *,
+        units: int = 1,
+        wait_s: float = 0,
+        kind: str | None = None,
+        need: float = 1,
+    ) -> Reservation | None:
+        """Reserve units of a resource, for others to find no room; None where there is none in time.
+
+        Args:
+            resource_type: what it is.
+            resource_id: which; one that nobody configured is made, with its kind's capacity, or for one.
+            worker_id: who asks; shares are counted by it.
+            priority: who is earlier in the queue; it rises with waiting.
+            duration_minutes: after so long, in real time, the units are others'.
+            units: how many.
+            wait_s: real seconds to wait for room; 0 never queues.
+            kind: what it is for, one of the type's kinds: a thread, a discussion...
+            need: the weight of this worker where the pool shares in proportion.
+
+        Raises:
+            InvalidValueError: names the parameter and what is allowed.
+            IncarnationLostError: stop acting.
+        """
+        found = self.request_resource(
+            resource_type,
+            resource_id,
+            worker_id,
+            priority,
+            duration_minutes,
+            units=units,
+            wait_s=wait_s,
+            kind=kind,
+            need=need,
+        )
+        return found if isinstance(found, Reservation) else None
+
+    def request_resource(
+        self,
+        resource_type: ResourceType,
+        resource_id: str,
+        worker_id: str,
+        priority: Priority = "medium",
+        duration_minutes: float = 30,
+        *,
+        units: int = 1,
+        wait_s: float = 0,
+        kind: str | None = None,
+        need: float = 1,
+    ) -> Reservation | Refused:
+        """Do the same, and say why where there is none."""
+        answer = self._session.call(
+            "reserve_resource",
+            resource_type=resource_type,
+            resource_id=resource_id,
+            worker_id=worker_id,
+            priority=priority,
+            duration_minutes=float(duration_minutes),
+            units=units,
+            wait_s=float(wait_s),
+            kind=kind,
+            need=float(need),
+        )
+        self._wake(answer)
+        if answer.get("waits"):
+            answer = wait_for_turn(
+                self._session, answer["ticket"], poll="poll_reservation", leave="leave_queue", wake=self._wake
+            )
+        return _found(answer)
+
+    def reserve_api_quota(
+        self,
+        worker_id: str,
+        operation_type: Operation | str,
+        estimated_requests: int = 1,
+        *,
+        priority: Priority = "medium",
+        account: str = "default",
+        duration_minutes: float = 30,
+    ) -> Reservation | None:
+        """Set requests to the platform aside, all or none; they are the rate limiter's own units.
+
+        Make each with `use_api_quota`, and give the rest back with `release_resource`.
+
+        Args:
+            worker_id: who asks.
+            operation_type: tweet, search or fetch, or an endpoint of the limiter.
+            estimated_requests: how many.
+            priority: as for a single request.
+            account: whose requests.
+            duration_minutes: after so long, in real time, those that were not made are others'.
+
+        Raises:
+            InvalidValueError: names the parameter and what is allowed.
+        """
+        found = self.request_api_quota(
+            worker_id,
+            operation_type,
+            estimated_requests,
+            priority=priority,
+            account=account,
+            duration_minutes=duration_minutes,
+        )
+        return found if isinstance(found, Reservation) else None
+
+    def request_api_quota(
+        self,
+        worker_id: str,
+        operation_type: Operation | str,
+        estimated_requests: int = 1,
+        *,
+        priority: Priority = "medium",
+        account: str = "default",
+        duration_minutes: float = 30,
+    ) -> Reservation | Refused:
+        """Do the same, and say when to ask again where there is none."""
+        answer = self._session.call(
+            "reserve_api_quota",
+            worker_id=worker_id,
+            operation_type=operation_type,
+            estimated_requests=estimated_requests,
+            priority=priority,
+            account=account,
+            duration_minutes=float(duration_minutes),
+        )
+        return _found(answer)
+
+    def use_api_quota(self, quota: Reservation | str) -> Grant:
+        """Take one request out of a quota; settle it with `rate_limits.record_usage`, as any grant.
+
+        Raises:
+            ReservationLostError: it is used up, over or somebody else's; its `why` says which.
+        """
+        answer = self._session.call("use_api_quota", reservation_id=_number(quota))
+        _require_kept(quota, answer)
+        return Grant(**{name: value for name, value in answer.items() if name != "lost"})
+
+    def renew(self, reservation: Reservation | str, duration_minutes: float = 30) -> datetime:
+        """Prolong a reservation from now on; give the real time of its new end.
+
+        Raises:
+            ReservationLostError: it is over or somebody else's; its `why` says which.
+        """
+        answer = self._session.call(
+            "renew_reservation", reservation_id=_number(reservation), duration_minutes=float(duration_minutes)
+        )
+        _require_kept(reservation, answer)
+        return datetime.fromisoformat(answer["lease_expires_at"])
+
+    def release_resource(self, reservation: Reservation | str) -> None:
+        """Give a reservation back.
+
+        Raises:
+            ReservationLostError: it was lost before, or is somebody else's; its `why` says which.
+        """
+        answer = self._session.call("release_resource", reservation_id=_number(reservation))
+        self._wake(answer)
+        _require_kept(reservation, answer)
+
+    def check_availability(
+        self,
+        resource_type: ResourceType,
+        resource_id: str | None = None,
+        *,
+        priority: Priority = "medium",
+        units: int = 1,
+    ) -> Availability:
+        """Say whether a request would be granted now; a promise it is not: the request itself decides."""
+        answer = self._session.call(
+            "check_availability",
+            resource_type=resource_type,
+            resource_id=resource_id,
+            priority=priority,
+            units=units,
+        )
+        return Availability(**answer)
+
+    def adjust_capacity(self, resource_type: ResourceType, resource_id: str, load: float) -> int:
+        """Tell a pool's load, 0 idle to 1 full; give the capacity that follows, within its bounds."""
+        answer = self._session.call(
+            "adjust_capacity", resource_type=resource_type, resource_id=resource_id, load=float(load)
+        )
+        self._wake(answer)
+        return int(answer["capacity"])
+
+    def tidy(self, n: int = 100) -> Tidied:
+        """Look after up to `n` pools: free what outstayed, end waits out of time, raise who waits long."""
+        answer = self._session.call("tidy_pools", n=n)
+        self._wake(answer)
+        return Tidied(**{name: int(answer[name]) for name in Tidied.__dataclass_fields__})
+
+    def get_pool_status(
+        self, resource_type: ResourceType | None = None, resource_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Give each pool's capacity, use, queue, waits and conflicts; see `docs/reference/sql-api.md`."""
+        return list(
+            self._session.call("get_pool_status", resource_type=resource_type, resource_id=resource_id)
+        )
+
+    def _wake(self, answer: dict[str, Any]) -> None:
+        # Outside the reservation's own transaction: NOTIFY inside would serialise every commit.
+        for sleeper in {waiting["incarnation"] for waiting in answer.get("wake") or ()}:
+            self._session.wake(sleeper)
+
+
+def _found(answer: dict[str, Any]) -> Reservation | Refused:
+    if answer["granted"]:
+        return Reservation.from_answer(answer)
+    return Refused(
+        reason=answer["reason"],
+        queue_position=answer.get("queue_position"),
+        estimated_wait_minutes=answer.get("estimated_wait_minutes"),
+        retry_after_seconds=answer.get("retry_after_seconds"),
+    )
+
+
+def _number(reservation: Reservation | str) -> int:
+    return int(reservation if isinstance(reservation, str) else reservation.reservation_id)
+
+
+def _require_kept(reservation: Reservation | str, answer: dict[str, Any]) -> None:
+    if answer["lost"]:
+        raise ReservationLostError(
+            f"reservation {_number(reservation)} is lost ({answer['why']}): stop using what it stood for; "
+            "reserve it again",
+            why=answer["why"],
+        )

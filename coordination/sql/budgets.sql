@@ -1,0 +1,444 @@
+-- Budgets: what may be spent in a UTC day or month, for an account as a whole, an endpoint or a model. Money is held before it is spent;
+-- what is held or spent never exceeds a limit. Everything is in fleet time, and under the account's mutex, so that a call reads what the one
+-- before it left. The promise is by our price table: what the platform charges is its own affair.
+
+-- A sum of money as the fleet counts it: rounded up to a millionth of a dollar. FL001 for anything that is no sum. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.require_usd(field text, usd numeric, lowest numeric DEFAULT 0.000001) RETURNS numeric
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    rounded numeric := ceil(usd * 1000000) / 1000000;
+BEGIN
+    -- NaN is above every number.
+    IF usd IS NULL OR NOT (usd >= 0 AND rounded >= lowest AND rounded <= 1000000) THEN
+        PERFORM fleet.refuse(field, usd::text, format('US dollars from %s to 1000000', lowest));
+    END IF;
+    RETURN rounded;
+END $$;
+
+-- The UTC day or month that a moment is in. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.budget_start(period text, at timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN date_trunc(period, at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
+
+-- The first moment after the UTC day or month that a moment is in. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.budget_end(period text, at timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (date_trunc(period, at AT TIME ZONE 'UTC') + CASE period WHEN 'day' THEN interval '1 day' ELSE interval '1 month' END) AT TIME ZONE 'UTC';
+
+-- Whether a budget of that kind and name counts what an endpoint and a model cost. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.budget_counts(kind text, name text, endpoint text, model text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(CASE kind WHEN 'total' THEN true WHEN 'endpoint' THEN name = endpoint ELSE name = model END, false);
+
+-- The alert of a budget. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.budget_key(account text, kind text, name text, period text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'budget:' || account || ':' || kind || ':' || name || ':' || period;
+
+-- Makes the rows of this period and the next where they are missing. A budget that is new within its period finds what was spent and held
+-- in it before. Under the account's mutex; a few reads where nothing is missing.
+CREATE OR REPLACE FUNCTION fleet.make_budget_periods(account text, at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    made record;
+BEGIN
+    FOR made IN
+        SELECT b.kind, b.name, b.period, w.starts_at, fleet.budget_end(b.period, w.starts_at) AS ends_at
+        FROM fleet.budgets b, LATERAL (VALUES (fleet.budget_start(b.period, at)), (fleet.budget_end(b.period, at))) AS w(starts_at)
+        WHERE b.account = make_budget_periods.account AND NOT EXISTS (SELECT 1 FROM fleet.budget_periods p
+            WHERE (p.account, p.kind, p.name, p.period, p.starts_at) = (b.account, b.kind, b.name, b.period, w.starts_at))
+        ORDER BY b.kind, b.name, b.period, w.starts_at
+    LOOP
+        INSERT INTO fleet.budget_periods (account, kind, name, period, starts_at, ends_at, spent_usd, held_usd)
+        SELECT make_budget_periods.account, made.kind, made.name, made.period, made.starts_at, made.ends_at,
+            coalesce(sum(h.actual_usd) FILTER (WHERE h.state = 'spent'), 0),
+            coalesce(sum(h.amount_usd) FILTER (WHERE h.state IN ('held', 'kept')), 0)
+        FROM fleet.budget_holds h
+        WHERE h.account = make_budget_periods.account AND h.state IN ('held', 'kept', 'spent')
+          AND fleet.budget_counts(made.kind, made.name, h.endpoint, h.model)
+          AND h.held_at < made.ends_at AND h.expires_at + fleet.budget_margin() >= made.starts_at;
+        INSERT INTO fleet.budget_hold_periods (hold, kind, name, period, starts_at)
+        SELECT h.id, made.kind, made.name, made.period, made.starts_at FROM fleet.budget_holds h
+        WHERE h.account = make_budget_periods.account AND h.state IN ('held', 'kept', 'spent')
+          AND fleet.budget_counts(made.kind, made.name, h.endpoint, h.model)
+          AND h.held_at < made.ends_at AND h.expires_at + fleet.budget_margin() >= made.starts_at;
+        IF made.starts_at > at THEN  -- a period has begun, and with it what was told of the one before is over
+            PERFORM fleet.clear_alert(fleet.budget_key(make_budget_periods.account, made.kind, made.name, made.period));
+        END IF;
+    END LOOP;
+END $$;
+
+-- How long after it was kept a hold's money may still be spent: a call's deadline and the time to begin it. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.budget_margin() RETURNS interval
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN interval '60 seconds' * coalesce((SELECT c.rate FROM fleet.clock c), 1);
+END $$;
+
+-- Ends a hold: what it held becomes free, or is spent. Under the account's mutex; takes the hold's period rows in key order.
+CREATE OR REPLACE FUNCTION fleet.end_hold(
+    known fleet.budget_holds, to_state text, actual numeric, ended_by text, reason text
+) RETURNS fleet.budget_holds
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ended fleet.budget_holds;
+    open_usd numeric := CASE WHEN known.state IN ('held', 'kept') THEN known.amount_usd ELSE 0 END;
+BEGIN
+    PERFORM 1 FROM fleet.budget_periods p JOIN fleet.budget_hold_periods l USING (kind, name, period, starts_at)
+    WHERE l.hold = known.id AND p.account = known.account ORDER BY p.kind, p.name, p.period, p.starts_at FOR UPDATE OF p;
+    UPDATE fleet.budget_periods p SET held_usd = p.held_usd - open_usd, spent_usd = p.spent_usd + coalesce(actual, 0)
+    FROM fleet.budget_hold_periods l
+    WHERE l.hold = known.id AND p.account = known.account
+      AND (p.kind, p.name, p.period, p.starts_at) = (l.kind, l.name, l.period, l.starts_at);
+    UPDATE fleet.budget_holds h SET state = to_state, actual_usd = actual, ended_at = fleet.now(), ended_by = left(end_hold.ended_by, 200),
+        reason = left(end_hold.reason, 500)
+    WHERE h.id = known.id RETURNING * INTO ended;
+    RETURN ended;
+END $$;
+
+-- Frees what was held and never kept in its time. Under the account's mutex; reads the account's open holds by index.
+CREATE OR REPLACE FUNCTION fleet.expire_holds(account text, at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known fleet.budget_holds;
+BEGIN
+    FOR known IN SELECT * FROM fleet.budget_holds h
+        WHERE h.account = expire_holds.account AND h.state = 'held' AND h.expires_at <= at ORDER BY h.id FOR UPDATE
+    LOOP
+        PERFORM fleet.end_hold(known, 'expired', NULL, 'fleet', 'it was not used in its time');
+    END LOOP;
+END $$;
+
+-- Holds money before it is spent: in every period that it may fall into, or in none. Takes the account's mutex, then its period rows in
+-- key order, flushed. kept: it is spent at once, and so never expires by itself. One that is not kept is free again after lease_s.
+CREATE OR REPLACE FUNCTION fleet.hold_budget(
+    incarnation uuid, account text, amount_usd numeric, purpose text, endpoint text DEFAULT NULL, model text DEFAULT NULL,
+    lease_s double precision DEFAULT 120, kept boolean DEFAULT false
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    life fleet.incarnations;
+    usd numeric;
+    at timestamptz;
+    until timestamptz;
+    short record;
+    held fleet.budget_holds;
+    warnings jsonb;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    life := fleet.require_incarnation(incarnation);
+    PERFORM set_config('synchronous_commit', 'on', true);
+    usd := fleet.require_usd('amount_usd', hold_budget.amount_usd);
+    IF hold_budget.account IS NULL OR length(hold_budget.account) NOT BETWEEN 1 AND 100 THEN
+        PERFORM fleet.refuse('account', hold_budget.account, '1 to 100 characters: the account that pays');
+    END IF;
+    IF length(trim(coalesce(hold_budget.purpose, ''))) = 0 THEN
+        PERFORM fleet.refuse('purpose', hold_budget.purpose, 'what the money is for');
+    END IF;
+    IF hold_budget.lease_s IS NULL OR NOT (hold_budget.lease_s > 0 AND hold_budget.lease_s <= 3600) THEN
+        PERFORM fleet.refuse('lease_s', hold_budget.lease_s::text, 'more than 0, at most 3600 seconds');
+    END IF;
+    IF hold_budget.kept IS NULL THEN
+        PERFORM fleet.refuse('kept', NULL, 'true or false');
+    END IF;
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('budget', hold_budget.account));
+    at := fleet.now();
+    PERFORM fleet.make_budget_periods(hold_budget.account, at);
+    PERFORM fleet.expire_holds(hold_budget.account, at);
+    IF NOT EXISTS (SELECT 1 FROM fleet.budgets b WHERE b.account = hold_budget.account AND b.kind = 'total') THEN
+        RETURN fleet.refuse_hold('account ' || hold_budget.account || ' has no budget: what nobody has allowed is not spent');
+    END IF;
+    until := at + make_interval(secs => hold_budget.lease_s) * coalesce((SELECT c.rate FROM fleet.clock c), 1);
+    PERFORM 1 FROM fleet.budget_periods p
+    WHERE p.account = hold_budget.account AND fleet.budget_counts(p.kind, p.name, hold_budget.endpoint, hold_budget.model)
+      AND p.starts_at <= until + fleet.budget_margin() AND p.ends_at > at
+    ORDER BY p.kind, p.name, p.period, p.starts_at FOR UPDATE;
+    SELECT p.*, b.limit_usd INTO short FROM fleet.budget_periods p JOIN fleet.budgets b USING (account, kind, name, period)
+    WHERE p.account = hold_budget.account AND fleet.budget_counts(p.kind, p.name, hold_budget.endpoint, hold_budget.model)
+      AND p.starts_at <= until + fleet.budget_margin() AND p.ends_at > at AND p.spent_usd + p.held_usd + usd > b.limit_usd
+    ORDER BY p.ends_at DESC, p.kind, p.name LIMIT 1;
+    IF FOUND THEN
+        PERFORM fleet.tell_budget(hold_budget.account, short.kind, short.name, short.period, short.starts_at, 100,
+            life.worker || '/' || life.slot);
+        RETURN fleet.refuse_hold(format('the %s budget of %s has %s of %s USD left', short.period,
+                fleet.budget_subject(hold_budget.account, short.kind, short.name),
+                greatest(0.000000, short.limit_usd - short.spent_usd - short.held_usd), short.limit_usd),
+            jsonb_build_object('kind', short.kind, 'name', short.name, 'period', short.period, 'limit_usd', short.limit_usd::text,
+                'left_usd', greatest(0.000000, short.limit_usd - short.spent_usd - short.held_usd)::text, 'resets_at', short.ends_at));
+    END IF;
+    INSERT INTO fleet.budget_holds (account, endpoint, model, amount_usd, purpose, incarnation, worker_id, state, held_at, expires_at)
+    VALUES (hold_budget.account, hold_budget.endpoint, hold_budget.model, usd, left(hold_budget.purpose, 300), life.id,
+        life.worker || '/' || life.slot, CASE WHEN hold_budget.kept THEN 'kept' ELSE 'held' END, at, until)
+    RETURNING * INTO held;
+    WITH counted AS (
+        UPDATE fleet.budget_periods p SET held_usd = p.held_usd + usd
+        WHERE p.account = hold_budget.account AND fleet.budget_counts(p.kind, p.name, hold_budget.endpoint, hold_budget.model)
+          AND p.starts_at <= until + fleet.budget_margin() AND p.ends_at > at
+        RETURNING p.kind, p.name, p.period, p.starts_at)
+    INSERT INTO fleet.budget_hold_periods (hold, kind, name, period, starts_at)
+    SELECT held.id, c.kind, c.name, c.period, c.starts_at FROM counted c;
+    warnings := fleet.warn_of_budgets(held, at);
+    RETURN jsonb_build_object('held', true, 'hold_id', held.id::text, 'amount_usd', held.amount_usd::text, 'expires_at',
+        CASE held.state WHEN 'held' THEN held.expires_at END, 'warnings', warnings, 'reason', NULL, 'short', NULL);
+END $$;
+
+-- A no to a hold. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.refuse_hold(reason text, short jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN jsonb_build_object('held', false, 'hold_id', NULL, 'amount_usd', NULL, 'expires_at', NULL, 'warnings', '[]'::jsonb,
+    'reason', reason, 'short', short);
+
+-- A budget as a person reads it. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.budget_subject(account text, kind text, name text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'account ' || account || CASE kind WHEN 'total' THEN '' ELSE ' for ' || kind || ' ' || name END;
+
+-- Tells that a budget has reached 80, 95 or 100 percent, each once a period, with one alert for them. Under the account's mutex.
+CREATE OR REPLACE FUNCTION fleet.tell_budget(
+    account text, kind text, name text, period text, starts_at timestamptz, percent integer, source text
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    told text;
+BEGIN
+    UPDATE fleet.budget_periods p SET told_percent = tell_budget.percent
+    WHERE (p.account, p.kind, p.name, p.period, p.starts_at)
+        = (tell_budget.account, tell_budget.kind, tell_budget.name, tell_budget.period, tell_budget.starts_at)
+      AND p.told_percent < tell_budget.percent;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    told := format(CASE percent WHEN 100 THEN 'the %s budget of %s is used up: a call was refused' ELSE 'the %s budget of %s is used to %s%%' END,
+        tell_budget.period, fleet.budget_subject(tell_budget.account, tell_budget.kind, tell_budget.name), percent);
+    PERFORM fleet.raise_alert(fleet.budget_key(tell_budget.account, tell_budget.kind, tell_budget.name, tell_budget.period),
+        CASE WHEN percent < 95 THEN 'warning' ELSE 'error' END, 'budget', tell_budget.source, told,
+        jsonb_build_object('account', tell_budget.account, 'kind', tell_budget.kind, 'name', tell_budget.name,
+            'period', tell_budget.period, 'percent', percent));
+    PERFORM fleet.emit('warning', 'budget', tell_budget.source, told, jsonb_build_object('account', tell_budget.account,
+        'kind', tell_budget.kind, 'name', tell_budget.name, 'period', tell_budget.period, 'percent', percent));
+    RETURN true;
+END $$;
+
+-- The warnings that a hold's sum gives rise to, those that are new told too. Under the account's mutex.
+CREATE OR REPLACE FUNCTION fleet.warn_of_budgets(known fleet.budget_holds, at timestamptz) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    used record;
+    warnings jsonb := '[]';
+BEGIN
+    FOR used IN
+        SELECT p.kind, p.name, p.period, p.starts_at,
+            CASE WHEN p.spent_usd + p.held_usd >= b.limit_usd * 0.95 THEN 95 ELSE 80 END AS percent
+        FROM fleet.budget_hold_periods l JOIN fleet.budget_periods p USING (kind, name, period, starts_at)
+        JOIN fleet.budgets b USING (account, kind, name, period)
+        WHERE l.hold = known.id AND p.account = known.account AND p.starts_at <= at AND p.spent_usd + p.held_usd >= b.limit_usd * 0.8
+        ORDER BY p.kind, p.name, p.period
+    LOOP
+        PERFORM fleet.tell_budget(known.account, used.kind, used.name, used.period, used.starts_at, used.percent, known.worker_id);
+        warnings := warnings || jsonb_build_object('kind', used.kind, 'name', used.name, 'period', used.period, 'percent', used.percent);
+    END LOOP;
+    RETURN warnings;
+END $$;
+
+-- The caller's hold, under its account's mutex. FL001 where it has none of that number.
+CREATE OR REPLACE FUNCTION fleet.take_hold(incarnation uuid, hold bigint) RETURNS fleet.budget_holds
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known fleet.budget_holds;
+BEGIN
+    SELECT * INTO known FROM fleet.budget_holds h WHERE h.id = take_hold.hold AND h.incarnation = take_hold.incarnation;
+    IF NOT FOUND THEN
+        PERFORM fleet.refuse('hold', take_hold.hold::text, 'a hold that this incarnation was given');
+    END IF;
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('budget', known.account));
+    SELECT * INTO known FROM fleet.budget_holds h WHERE h.id = take_hold.hold FOR UPDATE;
+    RETURN known;
+END $$;
+
+-- FL002: the hold is over. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.hold_lost(known fleet.budget_holds) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'hold % of % USD is %: %', known.id, known.amount_usd, known.state, coalesce(known.reason, '')
+        USING ERRCODE = 'FL002', HINT = 'spend nothing on it; ask for a new hold';
+END $$;
+
+-- From here on the money may be spent, so that the hold stays until somebody knows whether it was, whatever becomes of its process. FL002
+-- where its time was over. Takes the account's mutex, flushed.
+CREATE OR REPLACE FUNCTION fleet.keep_hold(incarnation uuid, hold bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    known fleet.budget_holds;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM set_config('synchronous_commit', 'on', true);
+    known := fleet.take_hold(incarnation, hold);
+    IF known.state = 'held' AND known.expires_at > fleet.now() THEN
+        UPDATE fleet.budget_holds h SET state = 'kept' WHERE h.id = known.id RETURNING * INTO known;
+    ELSIF known.state <> 'kept' THEN
+        known.reason := coalesce(known.reason, 'its time was over');
+        PERFORM fleet.hold_lost(known);
+    END IF;
+    RETURN jsonb_build_object('hold_id', known.id::text, 'state', known.state);
+END $$;
+
+-- What a hold's money came to: never more than was held. Open to its holder also after the holder's incarnation ended, who alone knows; told
+-- twice it changes nothing. What was spent on a hold that had expired is counted all the same. Takes the account's mutex, flushed.
+CREATE OR REPLACE FUNCTION fleet.settle_hold(incarnation uuid, hold bigint, actual_usd numeric) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    known fleet.budget_holds;
+    actual numeric;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    actual := fleet.require_usd('actual_usd', settle_hold.actual_usd, 0);
+    known := fleet.take_hold(incarnation, hold);
+    IF actual > known.amount_usd THEN
+        PERFORM fleet.refuse('actual_usd', settle_hold.actual_usd::text, format('at most the %s USD that were held', known.amount_usd));
+    END IF;
+    IF known.state NOT IN ('spent', 'released') THEN
+        IF known.state = 'expired' THEN
+            PERFORM fleet.emit('error', 'budget_late', known.worker_id, format(
+                '%s USD were spent on hold %s of account %s after it had expired: keep a hold before it is spent', actual, known.id,
+                known.account), jsonb_build_object('hold', known.id::text));
+        END IF;
+        known := fleet.end_hold(known, 'spent', actual, known.worker_id, NULL);
+    END IF;
+    RETURN jsonb_build_object('hold_id', known.id::text, 'state', known.state, 'actual_usd', known.actual_usd::text);
+END $$;
+
+-- Nothing was spent: the holder gives its hold back, also one that is kept, and also after its incarnation ended. Told twice it changes
+-- nothing. Takes the account's mutex, flushed.
+CREATE OR REPLACE FUNCTION fleet.release_hold(incarnation uuid, hold bigint, reason text DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    known fleet.budget_holds;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    known := fleet.take_hold(incarnation, hold);
+    IF known.state IN ('held', 'kept') THEN
+        known := fleet.end_hold(known, 'released', NULL, known.worker_id, coalesce(release_hold.reason, 'nothing was spent'));
+    END IF;
+    RETURN jsonb_build_object('hold_id', known.id::text, 'state', known.state, 'actual_usd', known.actual_usd::text);
+END $$;
+
+-- A person decides about a hold that nobody reports on any more: spent (by default all of it) or released. Audited, flushed; takes the
+-- account's mutex. FL005 where it is over already.
+CREATE OR REPLACE FUNCTION fleet.decide_hold(hold bigint, decision text, actor text, reason text, actual_usd numeric DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    known fleet.budget_holds;
+    actual numeric;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    IF decision IS NULL OR decision NOT IN ('spent', 'released') THEN
+        PERFORM fleet.refuse('decision', decision, 'spent or released');
+    END IF;
+    SELECT * INTO known FROM fleet.budget_holds h WHERE h.id = decide_hold.hold;
+    IF NOT FOUND THEN
+        PERFORM fleet.refuse('hold', decide_hold.hold::text, 'the number of a hold');
+    END IF;
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('budget', known.account));
+    SELECT * INTO known FROM fleet.budget_holds h WHERE h.id = decide_hold.hold FOR UPDATE;
+    IF known.state NOT IN ('held', 'kept') THEN
+        RAISE EXCEPTION 'hold % is %: only one that is open can be decided', known.id, known.state
+            USING ERRCODE = 'FL005', DETAIL = json_build_object('hold', known.id::text, 'state', known.state);
+    END IF;
+    actual := CASE decision WHEN 'spent' THEN fleet.require_usd('actual_usd', coalesce(decide_hold.actual_usd, known.amount_usd), 0) END;
+    IF actual > known.amount_usd THEN
+        PERFORM fleet.refuse('actual_usd', decide_hold.actual_usd::text, format('at most the %s USD that were held', known.amount_usd));
+    END IF;
+    PERFORM fleet.write_audit(actor, 'decide_hold', 'hold ' || known.id, decide_hold.reason,
+        jsonb_build_object('decision', decision, 'amount_usd', known.amount_usd::text, 'actual_usd', actual::text));
+    known := fleet.end_hold(known, decision, actual, actor, decide_hold.reason);
+    RETURN jsonb_build_object('hold_id', known.id::text, 'state', known.state, 'actual_usd', known.actual_usd::text);
+END $$;
+
+-- A person sets a limit; what was spent in its period before counts. Audited, flushed; takes the account's mutex.
+CREATE OR REPLACE FUNCTION fleet.set_budget(
+    account text, period text, limit_usd numeric, actor text, reason text, kind text DEFAULT 'total', name text DEFAULT ''
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    usd numeric;
+    at timestamptz;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    IF set_budget.account IS NULL OR length(set_budget.account) NOT BETWEEN 1 AND 100 THEN
+        PERFORM fleet.refuse('account', set_budget.account, '1 to 100 characters: the account that pays');
+    END IF;
+    IF set_budget.kind IS NULL OR set_budget.kind NOT IN ('total', 'endpoint', 'model') THEN
+        PERFORM fleet.refuse('kind', set_budget.kind, 'total, endpoint or model');
+    END IF;
+    IF set_budget.name IS NULL OR (set_budget.kind = 'total') <> (set_budget.name = '') OR length(set_budget.name) > 100 THEN
+        PERFORM fleet.refuse('name', set_budget.name, 'the name of the endpoint or model; nothing for the total');
+    END IF;
+    IF set_budget.period IS NULL OR set_budget.period NOT IN ('day', 'month') THEN
+        PERFORM fleet.refuse('period', set_budget.period, 'day or month');
+    END IF;
+    usd := fleet.require_usd('limit_usd', set_budget.limit_usd, 0);
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('budget', set_budget.account));
+    at := fleet.now();
+    PERFORM fleet.write_audit(actor, 'set_budget', fleet.budget_key(set_budget.account, set_budget.kind, set_budget.name, set_budget.period),
+        set_budget.reason, jsonb_build_object('limit_usd', usd::text, 'before', (SELECT b.limit_usd::text FROM fleet.budgets b
+            WHERE (b.account, b.kind, b.name, b.period) = (set_budget.account, set_budget.kind, set_budget.name, set_budget.period))));
+    INSERT INTO fleet.budgets (account, kind, name, period, limit_usd, changed_by, reason, changed_at)
+    VALUES (set_budget.account, set_budget.kind, set_budget.name, set_budget.period, usd, left(actor, 200), left(set_budget.reason, 1000), at)
+    ON CONFLICT ON CONSTRAINT budgets_pkey DO UPDATE SET limit_usd = excluded.limit_usd, changed_by = excluded.changed_by,
+        reason = excluded.reason, changed_at = excluded.changed_at;
+    PERFORM fleet.make_budget_periods(set_budget.account, at);
+    UPDATE fleet.budget_periods p SET told_percent = 0
+    WHERE (p.account, p.kind, p.name, p.period) = (set_budget.account, set_budget.kind, set_budget.name, set_budget.period) AND p.ends_at > at;
+    PERFORM fleet.clear_alert(fleet.budget_key(set_budget.account, set_budget.kind, set_budget.name, set_budget.period));
+    RETURN jsonb_build_object('account', set_budget.account, 'kind', set_budget.kind, 'name', set_budget.name, 'period', set_budget.period,
+        'limit_usd', usd::text);
+END $$;
+
+-- A person takes a limit away; without one for its total an account can spend nothing. Audited, flushed; takes the account's mutex.
+CREATE OR REPLACE FUNCTION fleet.remove_budget(
+    account text, period text, actor text, reason text, kind text DEFAULT 'total', name text DEFAULT ''
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    gone fleet.budgets;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('budget', remove_budget.account));
+    DELETE FROM fleet.budgets b
+    WHERE (b.account, b.kind, b.name, b.period) = (remove_budget.account, remove_budget.kind, remove_budget.name, remove_budget.period)
+    RETURNING * INTO gone;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM fleet.write_audit(actor, 'remove_budget', fleet.budget_key(gone.account, gone.kind, gone.name, gone.period),
+        remove_budget.reason, jsonb_build_object('before', gone.limit_usd::text));
+    PERFORM fleet.clear_alert(fleet.budget_key(gone.account, gone.kind, gone.name, gone.period));
+    RETURN true;
+END $$;
+
+-- Every budget in its present period: limit, spent, held, left, and how many holds are kept, since when. Locks nothing; reads the rows of
+-- the budgets and the open holds.
+CREATE OR REPLACE FUNCTION fleet.get_budget_status(incarnation uuid DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    at timestamptz := fleet.now();
+BEGIN
+    RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('account', b.account, 'kind', b.kind, 'name', b.name, 'period', b.period,
+            'limit_usd', b.limit_usd::text, 'spent_usd', coalesce(p.spent_usd, 0)::text, 'held_usd', coalesce(p.held_usd, 0)::text,
+            'left_usd', greatest(0.000000, b.limit_usd - coalesce(p.spent_usd + p.held_usd, 0))::text,
+            'used_percent', CASE WHEN b.limit_usd > 0
+                THEN round(100 * coalesce(p.spent_usd + p.held_usd, 0) / b.limit_usd, 1)::double precision ELSE 100 END,
+            'resets_at', fleet.budget_end(b.period, at), 'open_holds', h.number, 'oldest_hold_at', h.oldest)
+            ORDER BY b.account, b.kind, b.name, b.period)
+        FROM fleet.budgets b
+        LEFT JOIN fleet.budget_periods p ON (p.account, p.kind, p.name, p.period, p.starts_at)
+            = (b.account, b.kind, b.name, b.period, fleet.budget_start(b.period, at))
+        CROSS JOIN LATERAL (SELECT count(*) AS number, min(o.held_at) AS oldest FROM fleet.budget_holds o
+            WHERE o.account = b.account AND o.state IN ('held', 'kept') AND fleet.budget_counts(b.kind, b.name, o.endpoint, o.model)) h), '[]');
+END $$;

@@ -1,0 +1,181 @@
+-- API quotas: requests set aside for one worker. They are units of the rate limiter, held in one grant of its: there is no second
+-- count. A request under a quota is drawn from it and settled as any other, so that what was not drawn cannot have been sent, and
+-- goes back when the quota is released, its lease is over or its holder dies.
+
+-- The endpoint that a quota is of: by operation (tweet, search, fetch), by pool, or by its own name. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.quota_endpoint(operation_type text) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := CASE operation_type WHEN 'tweet' THEN 'post_tweet' WHEN 'api_tweets' THEN 'post_tweet'
+        WHEN 'search' THEN 'search_tweets' WHEN 'fetch' THEN 'fetch_mentions' ELSE operation_type END;
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM fleet.rate_limits r WHERE r.endpoint = named AND r.kind = 'endpoint') THEN
+        PERFORM fleet.refuse('operation_type', operation_type, 'tweet, search, fetch, or an endpoint with a configured limit');
+    END IF;
+    RETURN named;
+END $$;
+
+-- Sets n requests of an operation (tweet, search, fetch) or endpoint aside, all or none; says when to ask again where it can't.
+-- Locks the endpoint's row and its pools', as can_make_request. Flushed.
+CREATE OR REPLACE FUNCTION fleet.reserve_api_quota(
+    incarnation uuid, worker_id text, operation_type text, estimated_requests integer DEFAULT 1, priority text DEFAULT 'medium',
+    account text DEFAULT 'default', duration_minutes double precision DEFAULT 30
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    named text;
+    answer jsonb;
+    held fleet.reservations;
+    real timestamptz;
+    most integer;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.priority_rank(priority);
+    IF estimated_requests IS NULL OR estimated_requests NOT BETWEEN 1 AND 1000000 THEN
+        PERFORM fleet.refuse('estimated_requests', estimated_requests::text, 'a whole number from 1 to 1000000');
+    END IF;
+    PERFORM fleet.check_reservation(worker_id, duration_minutes, 1, 0, 1);
+    named := fleet.quota_endpoint(operation_type);
+    PERFORM fleet.require_quota_account(account);
+    answer := fleet.grant_units(incarnation, named, worker_id, estimated_requests, priority, account);
+    IF NOT (answer->>'allowed')::boolean AND fleet.end_lost_quotas(account, named, incarnation) > 0 THEN
+        answer := fleet.grant_units(incarnation, named, worker_id, estimated_requests, priority, account);
+    END IF;
+    IF NOT (answer->>'allowed')::boolean THEN
+        -- What no window ever grants at once is no matter of waiting: a spread window gives a burst at most.
+        SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END) INTO most
+        FROM fleet.rate_limits r, unnest(r.limits, r.burst, r.spacing_us) w (requests, burst, spacing_us)
+        WHERE r.account = reserve_api_quota.account AND (r.endpoint = named
+            OR r.kind = 'pool' AND (r.members = '{*}' OR named = ANY (r.members)));
+        IF estimated_requests > most THEN
+            PERFORM fleet.refuse('estimated_requests', estimated_requests::text, 'at most ' || most || ' at a time of this endpoint');
+        END IF;
+        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'no_quota', 'why', answer->>'reason',
+            'retry_after_seconds', answer->'retry_after_seconds');
+    END IF;
+    -- Flushed, unlike a single request of a large limit: it may be held for long.
+    PERFORM set_config('synchronous_commit', 'on', true);
+    real := clock_timestamp();
+    INSERT INTO fleet.reservations (id, resource_type, resource_id, units, need, incarnation, worker_id, priority, reserved_at,
+        lease_expires_at, account, grant_id)
+    VALUES (nextval('fleet.fencing_token'), 'api_quota', named, estimated_requests, 1, reserve_api_quota.incarnation,
+        reserve_api_quota.worker_id, reserve_api_quota.priority, real, real + make_interval(secs => duration_minutes * 60),
+        reserve_api_quota.account, (answer->>'grant_id')::bigint)
+    RETURNING * INTO held;
+    RETURN fleet.tell_reservation(held) || jsonb_build_object('account', held.account);
+END $$;
+
+-- FL001 unless the account is known. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.require_quota_account(account text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF account IS NULL OR length(account) NOT BETWEEN 1 AND 200 OR account = '*' THEN
+        PERFORM fleet.refuse('account', account, 'the name of an account');
+    END IF;
+END $$;
+
+-- One request out of a quota that is still one's own: a grant, to be settled with record_usage; else says why it is lost. Locks the
+-- quota's row, then the endpoint's and its pools'. Flushed.
+CREATE OR REPLACE FUNCTION fleet.use_api_quota(incarnation uuid, reservation_id bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    held fleet.reservations;
+    answer jsonb;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    SELECT * INTO held FROM fleet.reservations r
+    WHERE r.id = use_api_quota.reservation_id AND r.resource_type = 'api_quota' AND r.incarnation = use_api_quota.incarnation
+      AND r.ended_at IS NULL FOR UPDATE;
+    IF NOT FOUND OR held.lease_expires_at <= clock_timestamp()
+        OR NOT EXISTS (SELECT 1 FROM fleet.rate_grants g WHERE g.id = held.grant_id AND g.settled_at IS NULL) THEN
+        RETURN fleet.note_late(incarnation, reservation_id);
+    END IF;
+    answer := fleet.draw_unit(incarnation, held.grant_id, held.worker_id);
+    IF NOT EXISTS (SELECT 1 FROM fleet.rate_grants g WHERE g.id = held.grant_id) THEN
+        UPDATE fleet.reservations r SET ended_at = clock_timestamp(), end_reason = 'used_up' WHERE r.id = held.id;
+    END IF;
+    RETURN answer || jsonb_build_object('lost', false);
+END $$;
+
+-- Ends a quota whose row the caller holds, and gives back what was not drawn. Locks the endpoint's row and its pools'.
+CREATE OR REPLACE FUNCTION fleet.end_quota(held fleet.reservations, why text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'on', true);
+    UPDATE fleet.reservations r SET ended_at = clock_timestamp(), end_reason = end_quota.why WHERE r.id = held.id;
+    PERFORM fleet.drop_grant(held.grant_id);
+END $$;
+
+-- Ends quotas that outstayed their lease, or whose holder, the caller apart, lost its session lock: of one endpoint, or of all. Gives
+-- how many. Passes over those in use; each lock is tried in a statement of its own.
+CREATE OR REPLACE FUNCTION fleet.end_lost_quotas(account text, endpoint text, me uuid) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held fleet.reservations;
+    ended integer := 0;
+BEGIN
+    FOR held IN
+        SELECT * FROM fleet.reservations r
+        WHERE r.resource_type = 'api_quota' AND r.ended_at IS NULL
+          AND (end_lost_quotas.endpoint IS NULL OR r.resource_id = end_lost_quotas.endpoint AND r.account = end_lost_quotas.account)
+        ORDER BY r.account, r.resource_id, r.id FOR UPDATE SKIP LOCKED
+    LOOP
+        IF held.lease_expires_at <= clock_timestamp() THEN
+            PERFORM fleet.end_quota(held, 'expired');
+            ended := ended + 1;
+        ELSIF held.incarnation <> me AND fleet.is_suspected(held.incarnation) THEN
+            PERFORM fleet.end_quota(held, 'holder_died');
+            ended := ended + 1;
+        END IF;
+    END LOOP;
+    RETURN ended;
+END $$;
+
+-- Whether so many requests of an endpoint could be granted now, by every window and pool; else when the next frees. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.check_quota(incarnation uuid, operation_type text, account text, units integer) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := fleet.quota_endpoint(operation_type);
+    found jsonb;
+    tightest jsonb;
+    waiting bigint;
+BEGIN
+    FOR found IN
+        SELECT w FROM (
+            SELECT named AS name UNION ALL
+            SELECT DISTINCT r.endpoint FROM fleet.rate_limits r WHERE r.kind = 'pool' AND r.account IN (check_quota.account, '*')
+              AND (r.members = '{*}' OR named = ANY (r.members))) n,
+            LATERAL jsonb_array_elements(fleet.get_remaining_capacity(incarnation, n.name, account)->'windows') w
+    LOOP
+        IF tightest IS NULL OR (found->>'remaining')::integer < (tightest->>'remaining')::integer THEN
+            tightest := found;
+        END IF;
+    END LOOP;
+    IF (tightest->>'remaining')::integer >= units THEN
+        RETURN jsonb_build_object('available', true, 'resource_id', named);
+    END IF;
+    SELECT count(*) INTO waiting FROM fleet.rate_demands d WHERE d.account = check_quota.account AND d.endpoint = named
+        AND d.waiting AND d.keep_until > fleet.now();
+    RETURN jsonb_build_object('available', false, 'resource_id', named, 'queue_position', waiting + 1,
+        'estimated_wait_minutes', round(greatest(0, extract(epoch FROM (tightest->>'resets_at')::timestamptz - fleet.now()) / 60)::numeric, 6));
+END $$;
+
+-- The pools of the rate limiter, as pools. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.describe_api_pools(incarnation uuid, resource_id text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce((
+        SELECT jsonb_agg(jsonb_build_object('resource_type', 'api_quota', 'resource_id', s->'endpoint', 'account', s->'account',
+            'kind', 'rate', 'window_s', s->'window_s', 'total_capacity', s->'limit', 'available_capacity', s->'remaining',
+            'reserved_capacity', s->'used', 'waiting_queue', w.waiting, 'utilization_percent', s->'utilization_percent',
+            'health', s->'health', 'held', h.units) ORDER BY s->>'account', s->>'endpoint')
+        FROM jsonb_array_elements(fleet.get_system_status(incarnation)) s
+        JOIN fleet.rate_limits r ON r.account = s->>'account' AND r.endpoint = s->>'endpoint' AND r.kind = 'pool',
+            LATERAL (SELECT count(*) AS waiting FROM fleet.rate_demands d WHERE d.account = r.account AND d.waiting
+                AND (r.members = '{*}' OR d.endpoint = ANY (r.members)) AND d.keep_until > fleet.now()) w,
+            LATERAL (SELECT coalesce(sum(g.units), 0) AS units FROM fleet.rate_grants g WHERE g.account = r.account AND g.held
+                AND g.settled_at IS NULL AND (r.members = '{*}' OR g.endpoint = ANY (r.members))) h
+        WHERE describe_api_pools.resource_id IS NULL OR s->>'endpoint' = describe_api_pools.resource_id), '[]');
+END $$;

@@ -1,0 +1,288 @@
+-- Who comes first when there is not enough. Whoever is refused stands in line, and a unit that frees belongs to the first of
+-- those who come when they were told to. With a fair share the order is weighted max-min: who has had least for its priority;
+-- without, it is the priority, which rises with waiting. Who stays away loses the place.
+
+-- The span in which shares are counted: an hour, or a longer log's window. Pure.
+CREATE OR REPLACE FUNCTION fleet.share_span(one fleet.rate_limits) RETURNS interval
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN make_interval(secs => CASE WHEN one.spacing_us[1] = 0 THEN greatest(3600, one.window_s) ELSE 3600 END);
+END $$;
+
+-- A place in line as a number, lower is earlier. Pure. Fair: what was used by weight (low 1 to critical 4), a critical
+-- request first while its kept part is not used up. By priority: the rank, one higher for every tau_s waited; the kept part of
+-- the low goes before high.
+CREATE OR REPLACE FUNCTION fleet.line_key(
+    fair boolean, rank integer, used integer, waited_s double precision, tau_s double precision, kept_critical integer, kept_low integer
+) RETURNS double precision
+LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN fair THEN CASE WHEN rank = 4 AND kept_critical > 0 THEN -1 ELSE used::double precision / rank END
+    WHEN rank = 1 AND kept_low > 0 THEN -3.5
+    ELSE -least(4, rank + floor(greatest(0, waited_s) / tau_s)) END;
+
+-- Weighted max-min: each gets what it wants, or a share by weight of what the contented leave. Pure; at most as many rounds as
+-- there are claimants.
+CREATE OR REPLACE FUNCTION fleet.max_min_shares(capacity double precision, weights double precision[], wants double precision[])
+RETURNS double precision[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    shares double precision[] := wants;
+    left_over double precision := capacity;
+    level double precision;
+    open boolean[];
+    weight double precision;
+    contented boolean := true;
+BEGIN
+    FOR i IN 1 .. coalesce(cardinality(weights), 0) LOOP
+        open[i] := true;
+    END LOOP;
+    WHILE contented LOOP
+        contented := false;
+        SELECT sum(w) FILTER (WHERE o) INTO weight FROM unnest(weights, open) u(w, o);
+        EXIT WHEN weight IS NULL;
+        level := greatest(0, left_over) / weight;
+        FOR i IN 1 .. cardinality(weights) LOOP
+            IF open[i] AND wants[i] <= level * weights[i] THEN
+                open[i] := false;
+                left_over := left_over - wants[i];
+                contented := true;
+            ELSIF open[i] THEN
+                shares[i] := level * weights[i];
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN shares;
+END $$;
+
+-- What each worker that wants had in the share's span, and what of the kept parts is unused: at most once a second. Reads the
+-- span's grants; writes the line's rows. Under the endpoint's row.
+CREATE OR REPLACE FUNCTION fleet.refresh_shares(own fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- A long window's kept part is that of each quarter of an hour: nobody goes first for hours.
+    span_s integer := least(900, own.window_s);
+    span_limit integer := own.limits[1]::bigint * span_s / own.window_s;
+    span_start timestamptz := at - make_interval(secs => span_s);
+    by_critical integer := 0;
+    by_low integer := 0;
+BEGIN
+    IF own.shares_at > at - own.clock_rate * interval '1 second' THEN
+        RETURN own;
+    END IF;
+    own.shares_at := at;
+    IF own.critical_seen_at > at - interval '1 day' OR own.low_seen_at > at - interval '1 day' THEN
+        SELECT coalesce(sum(g.units) FILTER (WHERE g.priority = 'critical'), 0), coalesce(sum(g.units) FILTER (WHERE g.priority = 'low'), 0)
+        INTO by_critical, by_low
+        FROM fleet.rate_grants g
+        WHERE g.account = own.account AND g.endpoint = own.endpoint AND (g.settled_at > span_start OR g.settled_at IS NULL);
+    END IF;
+    own.kept_critical := CASE WHEN own.critical_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 10 - by_critical) ELSE 0 END;
+    own.kept_low := CASE WHEN own.low_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 50 - by_low) ELSE 0 END;
+    IF own.line_until > at OR fleet.is_scarce(own) THEN
+        DELETE FROM fleet.rate_demands d
+        WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.keep_until < at - interval '1 day';
+        UPDATE fleet.rate_demands d SET used = coalesce(u.units, 0)
+        FROM fleet.rate_demands k LEFT JOIN (
+            SELECT g.worker_id, sum(g.units)::integer AS units FROM fleet.rate_grants g
+            WHERE g.account = own.account AND g.endpoint = own.endpoint AND (g.settled_at > at - fleet.share_span(own) OR g.settled_at IS NULL)
+            GROUP BY g.worker_id) u ON u.worker_id = k.worker_id
+        WHERE k.id = d.id AND d.account = own.account AND d.endpoint = own.endpoint AND d.used <> coalesce(u.units, 0);
+    END IF;
+    RETURN own;
+END $$;
+
+-- Whether who uses a row is to be known for fair shares: in an exact log, where a unit lent is gone for a whole window, from
+-- half of it on. Pure.
+CREATE OR REPLACE FUNCTION fleet.is_scarce(one fleet.rate_limits) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN one.fair_share AND one.spacing_us[1] = 0 AND one.occupied[1] * 2::bigint >= one.limits[1];
+END $$;
+
+-- Where a request stands: its row in line (null: none), its worker's use, the units of those before it, of them those that are
+-- due now; whether its worker had its share while others want theirs; and whether it must rest first: with fewer than ten
+-- units left each asker comes back once in a minute. A due booking is a place since the time of the booking. Reads the line
+-- only where there is one, or shares matter.
+CREATE OR REPLACE FUNCTION fleet.find_place(
+    own fleet.rate_limits, incarnation uuid, worker_id text, rank integer, n integer, room integer, at timestamptz,
+    OUT mine bigint, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean, OUT had_share boolean,
+    OUT rests boolean, OUT rests_until timestamptz
+)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    soon timestamptz := at + own.clock_rate * interval '0.5 seconds';
+    last_ones boolean := rank < 4 AND own.spacing_us[1] = 0 AND own.limits[1] >= 50 AND own.limits[1] - own.occupied[1] < 10;
+    seat fleet.rate_demands;
+    since timestamptz := at;
+    tau_s double precision;
+    my_key double precision;
+    weights integer;
+    theirs integer;
+BEGIN
+    ahead := 0;
+    ahead_due := 0;
+    rests := false;
+    had_share := false;
+    shares := fleet.is_scarce(own);
+    IF own.line_until <= at AND NOT last_ones AND NOT shares THEN
+        RETURN;
+    END IF;
+    SELECT * INTO seat FROM fleet.rate_demands d
+    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.incarnation = find_place.incarnation
+      AND d.worker_id = find_place.worker_id AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
+    ORDER BY d.returns_at, d.id LIMIT 1;
+    IF NOT FOUND THEN
+        SELECT * INTO seat FROM fleet.rate_demands d
+        WHERE NOT d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.incarnation = find_place.incarnation
+          AND d.worker_id = find_place.worker_id AND d.rank = find_place.rank;
+    END IF;
+    mine := seat.id;
+    used := seat.used;
+    rests_until := seat.rests_until;
+    IF seat.waiting AND seat.keep_until > at THEN
+        since := seat.first_asked_at;
+    END IF;
+    IF used IS NULL AND own.fair_share THEN
+        SELECT coalesce(sum(g.units), 0) INTO used FROM fleet.rate_grants g
+        WHERE g.account = own.account AND g.endpoint = own.endpoint AND g.worker_id = find_place.worker_id
+          AND (g.settled_at > at - fleet.share_span(own) OR g.settled_at IS NULL);
+    END IF;
+    IF own.line_until > at THEN
+        tau_s := greatest(1, fleet.setting_number('rate_limit_ageing_s', 300));
+        my_key := fleet.line_key(own.fair_share, rank, used, extract(epoch FROM at - since)::double precision, tau_s,
+            own.kept_critical, own.kept_low);
+        SELECT coalesce(sum(l.units), 0), coalesce(sum(l.units) FILTER (WHERE l.returns_at <= soon), 0) INTO ahead, ahead_due
+        FROM (SELECT d.units, d.returns_at, d.first_asked_at, d.id, fleet.line_key(own.fair_share, d.rank, d.used,
+                    extract(epoch FROM at - d.first_asked_at)::double precision, tau_s, own.kept_critical, own.kept_low) AS key
+                FROM fleet.rate_demands d
+                WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.waiting AND d.keep_until > at
+                  AND d.id IS DISTINCT FROM mine) l
+        WHERE (l.key, l.first_asked_at, l.id) < (my_key, since, coalesce(mine, 9223372036854775807));
+    END IF;
+    IF shares AND NOT coalesce(seat.booked, false) AND room - ahead_due >= n AND NOT (rank = 4 AND own.kept_critical > 0) THEN
+        -- Who asked in the last seconds, or waits, wants. More than one unit above what all of them had by weight is too much.
+        SELECT sum(w.weight), sum(w.used) INTO weights, theirs FROM (
+            SELECT max(d.rank) AS weight, max(d.used) AS used FROM fleet.rate_demands d
+            WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id <> find_place.worker_id
+              AND (d.asked_at > at - own.clock_rate * interval '3 seconds' OR d.waiting AND d.keep_until > at)
+            GROUP BY d.worker_id) w;
+        had_share := weights > 0 AND used >= (theirs + used)::double precision * rank / (weights + rank) + 1;
+    END IF;
+    IF last_ones AND NOT had_share AND NOT coalesce(seat.booked, false) AND room - ahead_due >= n THEN
+        -- Who has waited for a minute has rested.
+        rests := since > at - interval '60 seconds'
+            AND (rests_until IS NULL OR rests_until > at OR rests_until <= at - make_interval(secs => own.window_s));
+        IF rests AND (rests_until IS NULL OR rests_until <= at) THEN
+            rests_until := at + interval '60 seconds';
+        END IF;
+    END IF;
+END $$;
+
+-- A refused request takes or keeps its place until a few seconds after the time that it was told. One upsert.
+CREATE OR REPLACE FUNCTION fleet.stand_in_line(
+    own fleet.rate_limits, place record, incarnation uuid, worker_id text, rank integer, n integer, retry_s numeric, at timestamptz
+) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    comes timestamptz := at + make_interval(secs => retry_s::double precision);
+    kept_until timestamptz := comes + own.clock_rate * interval '3 seconds';
+BEGIN
+    UPDATE fleet.rate_demands d SET returns_at = comes, keep_until = greatest(d.keep_until, kept_until), asked_at = at
+    WHERE d.id = place.mine AND d.booked;
+    IF NOT FOUND THEN
+        INSERT INTO fleet.rate_demands AS d (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
+            first_asked_at, asked_at, returns_at, keep_until, rests_until)
+        VALUES (own.account, own.endpoint, stand_in_line.incarnation, stand_in_line.worker_id, stand_in_line.rank, n, false, true,
+            coalesce(place.used, 0), at, at, comes, kept_until, place.rests_until)
+        ON CONFLICT (account, endpoint, incarnation, worker_id, rank) WHERE NOT booked DO UPDATE SET
+            first_asked_at = CASE WHEN d.waiting AND d.keep_until > at THEN d.first_asked_at ELSE at END,
+            waiting = true, units = excluded.units, asked_at = excluded.asked_at, returns_at = excluded.returns_at,
+            keep_until = excluded.keep_until, rests_until = excluded.rests_until;
+    END IF;
+    own.line_until := greatest(own.line_until, kept_until);
+    RETURN own;
+END $$;
+
+-- A granted request leaves the line, and its wait is measured; where shares matter, its worker is known as one that wants. One
+-- row by key.
+CREATE OR REPLACE FUNCTION fleet.leave_rate_line(
+    own fleet.rate_limits, place record, incarnation uuid, worker_id text, rank integer, n integer, at timestamptz
+) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seat fleet.rate_demands;
+    waited_s double precision;
+BEGIN
+    SELECT * INTO seat FROM fleet.rate_demands d WHERE d.id = place.mine;
+    IF seat.waiting AND seat.keep_until > at THEN
+        waited_s := greatest(0, extract(epoch FROM at - seat.first_asked_at));
+        own.waited := own.waited + 1;
+        own.waited_s := own.waited_s + waited_s;
+        own.longest_wait_s := greatest(own.longest_wait_s, waited_s);
+    END IF;
+    IF seat.booked THEN
+        DELETE FROM fleet.rate_demands d WHERE d.id = place.mine;
+    ELSIF seat.id IS NOT NULL THEN
+        UPDATE fleet.rate_demands d SET waiting = false, used = d.used + n, asked_at = at WHERE d.id = place.mine;
+    ELSIF place.shares THEN
+        INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
+            first_asked_at, asked_at, returns_at, keep_until)
+        VALUES (own.account, own.endpoint, leave_rate_line.incarnation, leave_rate_line.worker_id, leave_rate_line.rank, n, false, false,
+            place.used + n, at, at, at, at);
+    END IF;
+    RETURN own;
+END $$;
+
+-- A worker's part of an endpoint now: weighted max-min over the workers that wait (they want all) and that asked in the last
+-- hour (they want what they used). Without fair share everybody is allocated the whole. Locks nothing; reads the last hour.
+CREATE OR REPLACE FUNCTION fleet.get_worker_allocation(
+    incarnation uuid, endpoint text, worker_id text, account text DEFAULT 'default'
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    own fleet.rate_limits;
+    at timestamptz;
+    rate double precision;
+    names text[];
+    weights double precision[];
+    wants double precision[];
+    used double precision[];
+    allocated double precision[];
+    spans integer[] := ARRAY[900, 3600];
+    capacity double precision;
+BEGIN
+    PERFORM fleet.require_incarnation(incarnation);
+    SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
+    own := fleet.weigh(fleet.peek_rate_limit(get_worker_allocation.account, get_worker_allocation.endpoint), at, rate, 1000000);
+    FOR i IN 1 .. 2 LOOP
+        -- Where no window has that span: what the tightest of the others lets through in it.
+        SELECT coalesce(min(w.n) FILTER (WHERE w.s = spans[i]),
+            min(CASE WHEN w.s > spans[i] THEN least(w.n, ceil(w.n::double precision * spans[i] / w.s)) ELSE w.n * ceil(spans[i]::double precision / w.s) END))
+        INTO capacity FROM unnest(own.limits, own.windows_s) w(n, s);
+        SELECT array_agg(c.name ORDER BY c.name), array_agg(c.weight ORDER BY c.name),
+            array_agg((CASE WHEN c.wants THEN greatest(capacity, c.used) ELSE c.used END) ORDER BY c.name), array_agg(c.used ORDER BY c.name)
+        INTO names, weights, wants, used FROM (
+            SELECT p.name, max(p.weight)::double precision AS weight, sum(p.units)::double precision AS used, bool_or(p.wants) AS wants FROM (
+                SELECT g.worker_id AS name, fleet.priority_rank(g.priority) AS weight,
+                    CASE WHEN coalesce(g.settled_at, 'infinity') > at - make_interval(secs => spans[i]) THEN g.units ELSE 0 END AS units,
+                    g.worker_id = get_worker_allocation.worker_id AS wants
+                FROM fleet.rate_grants g
+                WHERE g.account = own.account AND g.endpoint = own.endpoint AND (g.settled_at > at - interval '1 hour' OR g.settled_at IS NULL)
+                UNION ALL
+                SELECT d.worker_id, d.rank, 0, true FROM fleet.rate_demands d
+                WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.waiting AND d.keep_until > at
+                UNION ALL
+                SELECT get_worker_allocation.worker_id, 1, 0, true) p
+            GROUP BY p.name) c;
+        IF own.fair_share THEN
+            allocated[i] := floor((fleet.max_min_shares(capacity, weights, wants))[array_position(names, get_worker_allocation.worker_id)]);
+        ELSE
+            allocated[i] := capacity;
+        END IF;
+        spans[i + 2] := used[array_position(names, get_worker_allocation.worker_id)];
+    END LOOP;
+    RETURN jsonb_build_object('allocated_per_15min', allocated[1]::integer, 'allocated_per_hour', allocated[2]::integer,
+        'used_per_15min', spans[3], 'used_per_hour', spans[4],
+        'remaining_allocation', greatest(0, least(allocated[1] - spans[3], allocated[2] - spans[4]))::integer);
+END $$;

@@ -1,0 +1,145 @@
+-- What there is to know of limits: what is left, how full they are and will be, how well they are used. Nothing here locks.
+
+-- An account's row of an endpoint or a pool, or what it would be made of. FL001 where there is none. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.peek_rate_limit(account text, endpoint text) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one fleet.rate_limits;
+BEGIN
+    SELECT * INTO one FROM fleet.rate_limits r
+    WHERE r.endpoint = peek_rate_limit.endpoint AND r.account IN (peek_rate_limit.account, '*')
+    ORDER BY r.account = '*' LIMIT 1;
+    IF NOT FOUND THEN
+        PERFORM fleet.refuse('endpoint', peek_rate_limit.endpoint, 'an endpoint with a configured limit');
+    END IF;
+    one.account := peek_rate_limit.account;
+    RETURN one;
+END $$;
+
+-- Each window of a row: limit, used, remaining, percent, when the next unit frees. `used` is the greater of the log's count
+-- and the platform's own with what is under way. Locks nothing; reads what left the windows.
+CREATE OR REPLACE FUNCTION fleet.rate_windows(one fleet.rate_limits, at timestamptz, rate double precision) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    windows jsonb := '[]';
+    used integer;
+    next_free timestamptz;
+    resets timestamptz;
+BEGIN
+    one := fleet.weigh(one, at, rate, 1000000);
+    FOR i IN 1 .. cardinality(one.limits) LOOP
+        used := one.occupied[i];
+        IF one.spacing_us[i] > 0 THEN
+            next_free := CASE WHEN used > 0 THEN greatest(at, one.tat[i] - (one.burst[i] - 1) * (one.spacing_us[i] * interval '1 microsecond')) END;
+        ELSE
+            SELECT min(g.settled_at) + make_interval(secs => one.windows_s[i]) INTO next_free FROM fleet.rate_grants g
+            WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+              AND g.settled_at > at - make_interval(secs => one.windows_s[i]);
+        END IF;
+        resets := NULL;
+        IF i = 1 AND one.header_resets_at > at THEN
+            used := greatest(used, one.header_used + one.unsettled);
+            IF one.header_used + one.unsettled >= one.limits[1] THEN
+                resets := one.header_resets_at;
+            END IF;
+        ELSIF one.windows_s[i] = 86400 AND fleet.day_room(one.day_headers, one.unsettled, at) IS NOT NULL THEN
+            used := greatest(used, one.limits[i] - fleet.day_room(one.day_headers, one.unsettled, at));
+            IF fleet.day_room(one.day_headers, one.unsettled, at) <= 0 THEN
+                SELECT max((h.value->>'resets_at')::timestamptz) INTO resets FROM jsonb_each(one.day_headers) h;
+            END IF;
+        END IF;
+        -- Never before the platform's own reset when its count is the binding one.
+        next_free := CASE WHEN resets IS NULL THEN next_free
+            ELSE greatest(resets, CASE WHEN one.occupied[i] >= one.limits[i] THEN next_free END) END;
+        windows := windows || jsonb_build_object('window_s', one.windows_s[i], 'limit', one.limits[i], 'used', used,
+            'remaining', greatest(0, one.limits[i] - used), 'next_free_at', next_free,
+            'percent', round(100.0 * used / one.limits[i], 1), 'spread', one.spacing_us[i] > 0);
+    END LOOP;
+    RETURN windows;
+END $$;
+
+-- What is left in every window, and when the next unit frees: the shortest window's figures, those of 15 minutes, hour and day
+-- by name (null where there is no such window), and all as a list. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.get_remaining_capacity(incarnation uuid, endpoint text, account text DEFAULT 'default') RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    clock record;
+    windows jsonb;
+    told jsonb;
+BEGIN
+    SELECT * INTO clock FROM fleet.read_clock();
+    windows := fleet.rate_windows(fleet.peek_rate_limit(get_remaining_capacity.account, get_remaining_capacity.endpoint), clock.at, clock.rate);
+    SELECT jsonb_agg(jsonb_build_object('window_s', w->'window_s', 'limit', w->'limit', 'used', w->'used', 'remaining', w->'remaining',
+        'resets_at', coalesce((w->>'next_free_at')::timestamptz, clock.at))) INTO told FROM jsonb_array_elements(windows) w;
+    RETURN (told->0) || jsonb_build_object('windows', told,
+        'per_15min', (SELECT jsonb_build_object('remaining', w->'remaining', 'resets_at', w->'resets_at')
+            FROM jsonb_array_elements(told) w WHERE w->>'window_s' = '900'),
+        'per_hour', (SELECT jsonb_build_object('remaining', w->'remaining', 'resets_at', w->'resets_at')
+            FROM jsonb_array_elements(told) w WHERE w->>'window_s' = '3600'),
+        'per_day', (SELECT jsonb_build_object('remaining', w->'remaining', 'resets_at', w->'resets_at')
+            FROM jsonb_array_elements(told) w WHERE w->>'window_s' = '86400'));
+END $$;
+
+-- Every endpoint and pool in use, by its fullest window: healthy below 80%, warning below 95%, critical from there on; who
+-- waits; and when it will be full at the pace of the last third of that window (null: not in this one). Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.get_system_status(incarnation uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    clock record;
+    one fleet.rate_limits;
+    windows jsonb;
+    fullest jsonb;
+    percent numeric;
+    pace double precision;
+    full_in_s double precision;
+    status jsonb := '[]';
+BEGIN
+    SELECT * INTO clock FROM fleet.read_clock();
+    FOR one IN SELECT * FROM fleet.rate_limits r WHERE r.account <> '*' ORDER BY r.kind, r.account, r.endpoint LOOP
+        windows := fleet.rate_windows(one, clock.at, clock.rate);
+        SELECT w INTO fullest FROM jsonb_array_elements(windows) w
+        ORDER BY (w->>'percent')::numeric DESC, (w->>'window_s')::integer LIMIT 1;
+        percent := (fullest->>'percent')::numeric;
+        pace := (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
+            WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+              AND (g.settled_at > clock.at - make_interval(secs => (fullest->>'window_s')::integer / 3.0)
+                OR g.settled_at IS NULL)) / ((fullest->>'window_s')::integer / 3.0);
+        full_in_s := CASE WHEN pace > 0 THEN (fullest->>'remaining')::integer / pace END;
+        status := status || jsonb_build_object(
+            'account', one.account, 'endpoint', one.endpoint, 'kind', one.kind, 'limit', fullest->'limit', 'used', fullest->'used',
+            'remaining', fullest->'remaining', 'window_s', fullest->'window_s', 'next_free_at', fullest->'next_free_at',
+            'blocked_until', CASE WHEN one.blocked_until > clock.at THEN one.blocked_until END, 'violations', one.violations,
+            'utilization_percent', percent,
+            'active_workers', (SELECT count(DISTINCT g.incarnation) FROM fleet.rate_grants g
+                WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+                  AND (g.settled_at > clock.at - make_interval(secs => one.window_s) OR g.settled_at IS NULL)),
+            'requests_queued', (SELECT count(*) FROM fleet.rate_demands d
+                WHERE d.account = one.account AND d.endpoint = one.endpoint AND d.waiting AND d.keep_until > clock.at),
+            'predicted_full_at', CASE WHEN full_in_s < (fullest->>'window_s')::integer
+                THEN clock.at + make_interval(secs => full_in_s) END,
+            'windows', windows,
+            'health', CASE WHEN percent < 80 THEN 'healthy' WHEN percent < 95 THEN 'warning' ELSE 'critical' END);
+    END LOOP;
+    RETURN status;
+END $$;
+
+-- How well each limit is used since it is kept: requests granted and refused by the fleet, refused by the platform, how long
+-- those waited that waited, and of the last full window the part that was used and the pace. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.get_rate_measures(incarnation uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    clock record;
+BEGIN
+    SELECT * INTO clock FROM fleet.read_clock();
+    RETURN coalesce((SELECT jsonb_agg(jsonb_build_object(
+            'account', r.account, 'endpoint', r.endpoint, 'granted', r.granted, 'refused', r.refused,
+            'errors', r.violations, 'waited', r.waited, 'longest_wait_s', round(r.longest_wait_s::numeric, 3),
+            'average_wait_s', CASE WHEN r.waited > 0 THEN round((r.waited_s / r.waited)::numeric, 3) END,
+            'granted_at_once_percent', CASE WHEN r.granted > 0 THEN round(100.0 * greatest(0, r.granted - r.waited) / r.granted, 1) END,
+            'efficiency_percent', round(100.0 * u.units / r.requests, 1),
+            'requests_per_minute', round(u.units * 60.0 / r.window_s, 2)) ORDER BY r.account, r.endpoint)
+        FROM fleet.rate_limits r, LATERAL (SELECT coalesce(sum(g.units), 0) AS units FROM fleet.rate_grants g
+            WHERE g.account = r.account AND g.endpoint = r.endpoint
+              AND g.settled_at > clock.at - make_interval(secs => r.window_s)) u
+        WHERE r.account <> '*' AND r.kind = 'endpoint'), '[]');
+END $$;

@@ -1,0 +1,253 @@
+-- What a window has room for. Two ways to know: GCRA, which spaces requests so that even those that the platform counts late
+-- fit, for limits so large that this costs less than 2%; and the exact log of grants for all others.
+
+-- How a window is kept: GCRA with at most `burst` at once and `spacing_us` microseconds between requests in the long run, or
+-- the exact log (0, 0) where a burst of ten would cost more than 1.5% of the limit. Pure. At most
+-- ceil((W + delay) / spacing) + burst - 1 <= N requests are counted in any window; rounding to nearest would let one more in.
+CREATE OR REPLACE FUNCTION fleet.pace(
+    requests integer, window_s double precision, delay_s double precision, OUT burst integer, OUT spacing_us bigint
+)
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    burst := 1 + floor(requests * (1 - 0.985 * (window_s + delay_s) / window_s));
+    IF burst < 10 THEN
+        burst := 0;
+        spacing_us := 0;
+    ELSE
+        spacing_us := ceil((window_s::numeric + delay_s::numeric) * 1000000 / (requests - burst + 1));
+    END IF;
+END $$;
+
+-- How many requests GCRA lets through at once at a time. Pure.
+CREATE OR REPLACE FUNCTION fleet.conforming(tat timestamptz, at timestamptz, burst integer, spacing_us bigint) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN greatest(0, burst - CASE WHEN tat <= at THEN 0
+        ELSE ceil(extract(epoch FROM tat - at) * 1000000 / spacing_us)::integer END);
+END $$;
+
+-- The endpoints whose grants a row counts: its own, or a pool's members. One small read for a pool of all.
+CREATE OR REPLACE FUNCTION fleet.endpoints_of(one fleet.rate_limits) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF one.kind = 'endpoint' THEN
+        RETURN ARRAY[one.endpoint];
+    ELSIF one.members <> '{*}' THEN
+        RETURN one.members;
+    END IF;
+    RETURN ARRAY(SELECT r.endpoint FROM fleet.rate_limits r WHERE r.account = one.account AND r.kind = 'endpoint');
+END $$;
+
+-- Units settled after one time and until another. An index range.
+CREATE OR REPLACE FUNCTION fleet.settled_between(one fleet.rate_limits, since timestamptz, till timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF one.kind = 'endpoint' THEN
+        RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
+            WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.settled_at > since AND g.settled_at <= till);
+    END IF;
+    RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
+        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at > since AND g.settled_at <= till);
+END $$;
+
+-- Units granted and not settled. An index range.
+CREATE OR REPLACE FUNCTION fleet.unsettled_units(one fleet.rate_limits) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
+        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL);
+END $$;
+
+-- GCRA's arrival time as if it had always had this spacing: from the log itself, unsettled grants as made now. Reads a window.
+CREATE OR REPLACE FUNCTION fleet.replay(one fleet.rate_limits, window_s integer, spacing_us bigint, at timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce((
+        SELECT max(g.since + g.later * (spacing_us * interval '1 microsecond')) FROM (
+            SELECT coalesce(r.settled_at, at) AS since,
+                sum(r.units) OVER (ORDER BY coalesce(r.settled_at, at) DESC, r.id DESC) AS later
+            FROM fleet.rate_grants r
+            WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
+              AND (r.settled_at IS NULL OR r.settled_at > at - make_interval(secs => window_s))) g), at);
+END $$;
+
+-- Puts right what of a row follows from its configuration, from what headers told and from the clock's rate; where a window
+-- changed, its counts are made from the log. Changes nothing but the copy that it gives; reads windows that changed.
+CREATE OR REPLACE FUNCTION fleet.refresh_rate_limit(one fleet.rate_limits, at timestamptz, rate double precision) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known integer[] := one.requests || one.longer_requests;
+    day_limit integer;
+    paced record;
+    fresh boolean;
+BEGIN
+    one.clock_rate := rate;
+    one.delay_s := fleet.setting_number('request_delay_s', 15) * rate;
+    one.windows_s := one.window_s || one.longer_window_s;
+    fresh := cardinality(one.occupied) <> cardinality(one.windows_s);
+    IF one.header_limit IS NOT NULL THEN
+        known[1] := least(one.header_limit, coalesce(one.most_requests[1], one.requests));
+    END IF;
+    day_limit := least((one.day_headers->'user'->>'limit')::integer, (one.day_headers->'app'->>'limit')::integer);
+    FOR i IN 2 .. cardinality(known) LOOP
+        IF one.windows_s[i] = 86400 AND day_limit IS NOT NULL THEN
+            known[i] := least(day_limit, coalesce(one.most_requests[i], known[i]));
+        END IF;
+    END LOOP;
+    one.next_charge_at := greatest(one.next_charge_at, '-infinity');
+    FOR i IN 1 .. cardinality(known) LOOP
+        SELECT * INTO paced FROM fleet.pace(known[i], one.windows_s[i], one.delay_s);
+        IF fresh THEN
+            one.counted_to[i] := at - make_interval(secs => one.windows_s[i]);
+            one.occupied[i] := fleet.unsettled_units(one) + fleet.settled_between(one, one.counted_to[i], 'infinity');
+            one.told[i] := 0;
+        END IF;
+        IF paced.spacing_us > 0 AND (fresh OR one.spacing_us[i] IS DISTINCT FROM paced.spacing_us) THEN
+            one.tat[i] := fleet.replay(one, one.windows_s[i], paced.spacing_us, at);
+        ELSIF paced.spacing_us = 0 THEN
+            one.tat[i] := '-infinity';
+        END IF;
+        one.burst[i] := paced.burst;
+        one.spacing_us[i] := paced.spacing_us;
+    END LOOP;
+    IF fresh THEN
+        one.unsettled := fleet.unsettled_units(one);
+    END IF;
+    one.limits := known;
+    one.flush_every := greatest(1, least(100, (SELECT min(n) FROM unnest(known) n) / 100));
+    one.refreshed_at := clock_timestamp();
+    RETURN one;
+END $$;
+
+-- A request that is under way for long may be counted at any time: GCRA charges it anew, so that each is charged at least
+-- once in the time that it was given. Reads the unsettled grants, twice in that time.
+CREATE OR REPLACE FUNCTION fleet.charge_unresolved(one fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    half interval := make_interval(secs => one.delay_s / 2);
+    overdue integer;
+BEGIN
+    one.next_charge_at := at + half;
+    IF (SELECT bool_or(s > 0) FROM unnest(one.spacing_us) s) THEN
+        SELECT coalesce(sum(g.units), 0) INTO overdue FROM fleet.rate_grants g
+        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL
+          AND NOT g.held AND g.granted_at <= at - half;
+        IF overdue > 0 THEN
+            FOR i IN 1 .. cardinality(one.limits) LOOP
+                IF one.spacing_us[i] > 0 THEN
+                    one.tat[i] := greatest(one.tat[i], at) + overdue * (one.spacing_us[i] * interval '1 microsecond');
+                END IF;
+            END LOOP;
+        END IF;
+    END IF;
+    RETURN one;
+END $$;
+
+-- How much is left in the 24 hours by the platform's own count; null where it told nothing that still holds. Pure.
+CREATE OR REPLACE FUNCTION fleet.day_room(day_headers jsonb, unsettled integer, at timestamptz) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN (SELECT min((h.value->>'limit')::integer - (h.value->>'used')::integer) - unsettled
+        FROM jsonb_each(day_headers) h WHERE (h.value->>'resets_at')::timestamptz > at);
+END $$;
+
+-- A row with its room: the units that may be taken now, by all of its windows. Counts what left a window only where that
+-- may matter: from 80% on, or where so many are asked for (n). Changes nothing but the copy that it gives.
+CREATE OR REPLACE FUNCTION fleet.weigh(one fleet.rate_limits, at timestamptz, rate double precision, n integer) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    left_until timestamptz;
+    gone integer;
+BEGIN
+    IF one.refreshed_at < clock_timestamp() - interval '1 second' OR one.clock_rate <> rate THEN
+        one := fleet.refresh_rate_limit(one, at, rate);
+    END IF;
+    IF one.next_charge_at <= at THEN
+        one := fleet.charge_unresolved(one, at);
+    END IF;
+    one.room := 1000000;
+    FOR i IN 1 .. cardinality(one.limits) LOOP
+        IF (one.occupied[i] + n::bigint) * 5 > one.limits[i] * 4::bigint THEN
+            left_until := at - make_interval(secs => one.windows_s[i]);
+            IF one.kind = 'pool' AND one.occupied[i] + n > one.limits[i] OR one.counted_to[i] < left_until - interval '1 day' THEN
+                -- A pool's requests are settled without its row, and old ones may have been swept.
+                one.occupied[i] := fleet.unsettled_units(one) + fleet.settled_between(one, left_until, 'infinity');
+                one.counted_to[i] := left_until;
+            ELSIF one.counted_to[i] < left_until THEN
+                gone := fleet.settled_between(one, one.counted_to[i], left_until);
+                one.occupied[i] := greatest(0, one.occupied[i] - gone);
+                one.counted_to[i] := left_until;
+            END IF;
+        END IF;
+        one.room := least(one.room, CASE WHEN one.spacing_us[i] > 0
+            THEN fleet.conforming(one.tat[i], at, one.burst[i], one.spacing_us[i])
+            ELSE one.limits[i] - one.occupied[i] END);
+    END LOOP;
+    IF one.header_resets_at > at THEN
+        one.room := least(one.room, one.limits[1] - one.header_used - one.unsettled);
+    END IF;
+    IF one.day_headers <> '{}' THEN
+        one.room := least(one.room, fleet.day_room(one.day_headers, one.unsettled, at));
+    END IF;
+    one.room := greatest(0, one.room);
+    RETURN one;
+END $$;
+
+-- When a row will have n units free, as far as that is known: null while it depends on requests that are under way. Reads a
+-- window's log as far as the n-th.
+CREATE OR REPLACE FUNCTION fleet.frees_when(one fleet.rate_limits, at timestamptz, n integer) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    latest timestamptz := at;
+    missing integer;
+    leaves timestamptz;
+BEGIN
+    FOR i IN 1 .. cardinality(one.limits) LOOP
+        IF one.spacing_us[i] > 0 THEN
+            latest := greatest(latest, one.tat[i] - (one.burst[i] - n) * (one.spacing_us[i] * interval '1 microsecond'));
+            CONTINUE;
+        END IF;
+        missing := one.occupied[i] + n - one.limits[i];
+        IF missing > 0 THEN
+            SELECT g.settled_at + make_interval(secs => one.windows_s[i]) INTO leaves FROM (
+                SELECT r.settled_at, sum(r.units) OVER (ORDER BY r.settled_at, r.id) AS so_far FROM fleet.rate_grants r
+                WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
+                  AND r.settled_at > at - make_interval(secs => one.windows_s[i])) g
+            WHERE g.so_far >= missing ORDER BY g.so_far LIMIT 1;
+            IF NOT FOUND THEN
+                RETURN NULL;
+            END IF;
+            latest := greatest(latest, leaves);
+        END IF;
+    END LOOP;
+    IF one.header_resets_at > at AND one.limits[1] - one.header_used - one.unsettled < n THEN
+        latest := greatest(latest, one.header_resets_at);
+    END IF;
+    RETURN greatest(latest, (SELECT max((h.value->>'resets_at')::timestamptz) FROM jsonb_each(one.day_headers) h
+        WHERE (h.value->>'limit')::integer - (h.value->>'used')::integer - one.unsettled < n
+          AND (h.value->>'resets_at')::timestamptz > at), one.blocked_until);
+END $$;
+
+-- An event from the granting call itself when its units cross 80, 95 or 100% of a window; again only once the use has been
+-- more than 10% below. Gives the row with what it told.
+CREATE OR REPLACE FUNCTION fleet.report_crossing(one fleet.rate_limits) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    percent integer;
+    mark integer;
+BEGIN
+    FOR i IN 1 .. cardinality(one.limits) LOOP
+        percent := one.occupied[i]::bigint * 100 / one.limits[i];
+        mark := CASE WHEN percent >= 100 THEN 100 WHEN percent >= 95 THEN 95 WHEN percent >= 80 THEN 80 ELSE 0 END;
+        IF mark > one.told[i] THEN
+            PERFORM fleet.emit(CASE mark WHEN 80 THEN 'warning' ELSE 'error' END, 'rate_limit', one.endpoint,
+                format('%s of %s requests of %s in %s s are used (%s%%)', one.occupied[i], one.limits[i], one.endpoint,
+                    one.windows_s[i], mark),
+                jsonb_build_object('account', one.account, 'percent', mark, 'window_s', one.windows_s[i]));
+            one.told[i] := mark;
+        ELSIF percent < one.told[i] - 10 THEN
+            one.told[i] := mark;
+        END IF;
+    END LOOP;
+    RETURN one;
+END $$;

@@ -1,0 +1,327 @@
+-- The line for a pool: by place, which is the time of asking less ageing_s for each step of priority, so that a low one that waited
+-- long enough is before a high one that came later. First come within one priority. The head waits for room: a small request never
+-- passes a large one. Where shares count, whoever holds least for its need is first; one that waited too long is before all.
+
+-- How many live requests, and units of them, are before one in the line of a pool. A waiter past its poll_by is passed over, and
+-- keeps its place. Locks nothing; reads the pool's queue and, where shares count, its holders.
+CREATE OR REPLACE FUNCTION fleet.line_before(
+    pool fleet.pools, asked fleet.reservation_queue, moment timestamptz, OUT requests bigint, OUT units bigint
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pool.strategy = 'priority' THEN
+        SELECT count(*), coalesce(sum(q.units), 0) INTO line_before.requests, line_before.units
+        FROM fleet.reservation_queue q
+        WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.waits
+          AND q.poll_by > moment AND q.deadline_at > moment AND q.id <> asked.id AND (q.place, q.id) < (asked.place, asked.id);
+        RETURN;
+    END IF;
+    WITH held AS (
+        SELECT r.worker_id, sum(r.units) AS units, max(r.need) AS need FROM fleet.reservations r
+        WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL
+        GROUP BY r.worker_id
+    ), line AS (
+        SELECT l.id, l.worker_id, l.units, l.waits, l.place,
+            NOT (l.waits AND l.asked_at < moment - make_interval(secs => pool.escalate_after_s)) AS timely,
+            coalesce(h.units, 0) / CASE pool.strategy WHEN 'equal' THEN 1 ELSE greatest(l.need, coalesce(h.need, 0)) END AS share
+        FROM (SELECT * FROM fleet.reservation_queue q
+            WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.id <> asked.id
+              AND q.poll_by > moment AND q.deadline_at > moment AND (q.waits OR q.worker_id <> asked.worker_id)
+            UNION ALL SELECT asked.*) l
+        LEFT JOIN held h ON h.worker_id = l.worker_id
+    )
+    SELECT count(*), coalesce(sum(o.units), 0) INTO line_before.requests, line_before.units
+    FROM line o, line me
+    WHERE me.id = asked.id AND o.id <> asked.id
+      AND (o.timely, o.share, o.place, o.id) < (me.timely, me.share, me.place, me.id);
+END $$;
+
+-- Real seconds until so many units more come free, as the present holders let expect, each for as long as reservations were held
+-- lately. Not calibrated. Locks nothing; reads the pool's holders.
+CREATE OR REPLACE FUNCTION fleet.reckon_wait(pool fleet.pools, units bigint, moment timestamptz) RETURNS double precision
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held bigint;
+    lease_s double precision;
+    hold_s double precision;
+    first_s double precision;
+BEGIN
+    IF units <= 0 THEN
+        RETURN 0;
+    END IF;
+    SELECT sum(r.units), avg(extract(epoch FROM r.lease_expires_at - r.reserved_at)) INTO held, lease_s FROM fleet.reservations r
+    WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL;
+    IF coalesce(held, 0) = 0 THEN
+        RETURN coalesce(pool.hold_s, 60);
+    END IF;
+    hold_s := coalesce(pool.hold_s, lease_s);
+    SELECT e.ends_in_s INTO first_s FROM (
+        SELECT h.ends_in_s, sum(h.units) OVER (ORDER BY h.ends_in_s, h.id) AS freed FROM (
+            SELECT r.id, r.units, greatest(0, extract(epoch FROM least(r.lease_expires_at,
+                r.reserved_at + make_interval(secs => hold_s)) - moment)) AS ends_in_s
+            FROM fleet.reservations r
+            WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL) h) e
+    WHERE e.freed > (reckon_wait.units - 1) % held ORDER BY e.freed LIMIT 1;
+    -- Whoever gets a unit holds it for as long again.
+    RETURN first_s + (reckon_wait.units - 1) / held * hold_s;
+END $$;
+
+-- The waiters that the pool's room is enough for, first in line first: whom to wake, afterwards, with
+-- wake_incarnation. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.next_for_room(pool fleet.pools) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    real timestamptz := clock_timestamp();
+    room integer := pool.capacity - pool.reserved;
+BEGIN
+    IF room <= 0 THEN
+        RETURN '[]';
+    END IF;
+    IF pool.strategy <> 'priority' THEN
+        -- Each grant changes the shares: the first few of the line look for themselves.
+        RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('ticket', f.id::text, 'incarnation', f.incarnation)) FROM (
+            SELECT q.id, q.incarnation FROM fleet.reservation_queue q, LATERAL fleet.line_before(pool, q, real) b
+            WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.waits AND q.deadline_at > real
+              AND q.poll_by > real ORDER BY b.requests, q.id LIMIT least(room, 4)) f), '[]');
+    END IF;
+    RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('ticket', l.id::text, 'incarnation', l.incarnation) ORDER BY l.place, l.id) FROM (
+        SELECT f.id, f.incarnation, f.place, f.units, sum(f.units) OVER (ORDER BY f.place, f.id) AS wanted FROM (
+            SELECT q.id, q.incarnation, q.place, q.units FROM fleet.reservation_queue q
+            WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.waits AND q.deadline_at > real
+              AND q.poll_by > real ORDER BY q.place, q.id LIMIT 16) f) l
+        WHERE l.wanted <= room), '[]');
+END $$;
+
+-- A waiter that waited escalate_after_s rises by one priority and the coordinator is told, once; past alert_after_s a person is.
+-- The caller holds the pool and the waiter's row; gives the changed waiter.
+CREATE OR REPLACE FUNCTION fleet.escalate_waiter(incarnation uuid, pool fleet.pools, asked fleet.reservation_queue)
+RETURNS fleet.reservation_queue
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    names constant text[] := ARRAY['low', 'medium', 'high', 'critical'];
+    waited_s double precision := extract(epoch FROM pool.measured_at - asked.asked_at);
+    named text := format('%s %s', pool.resource_type, pool.resource_id);
+BEGIN
+    IF asked.escalated_at IS NULL AND waited_s >= pool.escalate_after_s THEN
+        asked.escalated_at := pool.measured_at;
+        IF asked.rank < 4 THEN
+            asked.rank := asked.rank + 1;
+            asked.priority := names[asked.rank];
+            asked.place := asked.place - make_interval(secs => pool.ageing_s);
+        END IF;
+        PERFORM fleet.send_message(incarnation => escalate_waiter.incarnation, type => 'PRIORITY_ESCALATION', recipient => 'coordinator',
+            payload => jsonb_build_object('kind', 'reservation', 'ticket', asked.id::text, 'resource_type', pool.resource_type,
+                'resource_id', pool.resource_id, 'worker_id', asked.worker_id, 'units', asked.units, 'priority', asked.priority,
+                'waited_s', round(waited_s::numeric, 1), 'reason', format('%s waits for %s', asked.worker_id, named)),
+            recipient_kind => 'role', priority => 'high', dedupe_key => 'reservation:' || asked.id);
+    END IF;
+    IF asked.alerted_at IS NULL AND waited_s >= pool.alert_after_s THEN
+        asked.alerted_at := pool.measured_at;
+        PERFORM fleet.raise_alert('pool:' || left(named, 200), 'warning', 'long_wait', asked.worker_id,
+            format('%s waits for %s since %s s: more capacity, or fewer who hold it', asked.worker_id, named, round(waited_s)),
+            jsonb_build_object('ticket', asked.id::text));
+    END IF;
+    UPDATE fleet.reservation_queue q SET escalated_at = asked.escalated_at, alerted_at = asked.alerted_at, rank = asked.rank,
+        priority = asked.priority, place = asked.place WHERE q.id = asked.id;
+    RETURN asked;
+END $$;
+
+-- A waiter asks whether it is its turn, at least once a second. It reads, and takes the pool's row only if it is the head and there
+-- may be room; its sign of life is written at most twice a second, not flushed. A grant is.
+CREATE OR REPLACE FUNCTION fleet.poll_reservation(incarnation uuid, ticket bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    asked fleet.reservation_queue;
+    pool fleet.pools;
+    granted fleet.reservations;
+    real timestamptz;
+    ahead record;
+    due boolean;
+    escalating integer;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    SELECT * INTO asked FROM fleet.reservation_queue q
+    WHERE q.id = ticket AND q.incarnation = poll_reservation.incarnation AND q.waits;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'not_waiting');
+    END IF;
+    SELECT * INTO pool FROM fleet.pools p WHERE p.resource_type = asked.resource_type AND p.resource_id = asked.resource_id;
+    real := clock_timestamp();
+    ahead := fleet.line_before(pool, asked, real);
+    due := asked.deadline_at <= real
+        OR (asked.escalated_at IS NULL AND asked.asked_at + make_interval(secs => pool.escalate_after_s) <= real)
+        OR (asked.alerted_at IS NULL AND asked.asked_at + make_interval(secs => pool.alert_after_s) <= real)
+        OR (ahead.requests = 0 AND fleet.has_room(pool, asked.units, real));
+    IF NOT due AND asked.poll_by < real + interval '0.5 seconds' THEN
+        -- The head sees by itself that a holder died: whoever died can't wake it.
+        due := ahead.requests = 0 AND fleet.has_suspects(pool, poll_reservation.incarnation);
+        IF NOT due THEN
+            PERFORM set_config('synchronous_commit', 'off', true);
+            UPDATE fleet.reservation_queue q SET poll_by = real + interval '1 second' WHERE q.id = asked.id;
+        END IF;
+    END IF;
+    IF NOT due THEN
+        RETURN fleet.tell_place(pool, asked, ahead.requests, ahead.units, real);
+    END IF;
+    pool := fleet.hold_pool(asked.resource_type, asked.resource_id, NULL);
+    real := pool.measured_at;
+    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = ticket FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'time_out');
+    END IF;
+    pool := fleet.end_overdue(pool, asked.incarnation, pool.capacity - pool.reserved < asked.units);
+    ahead := fleet.line_before(pool, asked, real);
+    IF ahead.requests = 0 AND pool.capacity - pool.reserved >= asked.units AND asked.deadline_at > real THEN
+        granted := fleet.grant_reservation(pool, asked);
+        RETURN fleet.tell_reservation(granted);
+    END IF;
+    IF asked.deadline_at <= real THEN
+        DELETE FROM fleet.reservation_queue q WHERE q.id = asked.id;
+        pool.time_outs := pool.time_outs + 1;
+        PERFORM fleet.keep_pool(pool);
+        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'time_out', 'wake', fleet.next_for_room(pool));
+    END IF;
+    escalating := CASE WHEN asked.escalated_at IS NULL THEN 1 ELSE 0 END;
+    asked := fleet.escalate_waiter(poll_reservation.incarnation, pool, asked);
+    UPDATE fleet.reservation_queue q SET poll_by = real + interval '1 second' WHERE q.id = asked.id;
+    IF escalating = 1 AND asked.escalated_at IS NOT NULL THEN
+        pool.escalated := pool.escalated + 1;
+    END IF;
+    PERFORM fleet.keep_pool(pool);
+    RETURN fleet.tell_place(pool, asked, ahead.requests, ahead.units, real);
+END $$;
+
+-- Whether a pool has so much room, counting what outstayed its lease. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.has_room(pool fleet.pools, units integer, moment timestamptz) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN pool.capacity - pool.reserved >= units OR pool.capacity - pool.reserved + coalesce((
+        SELECT sum(r.units) FROM fleet.reservations r WHERE r.resource_type = pool.resource_type
+          AND r.resource_id = pool.resource_id AND r.ended_at IS NULL AND r.lease_expires_at <= moment), 0) >= units;
+END $$;
+
+-- Whether any holder but the caller lost its session lock. Each lock is tried in a statement of its own.
+CREATE OR REPLACE FUNCTION fleet.has_suspects(pool fleet.pools, me uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    holder uuid;
+BEGIN
+    FOR holder IN SELECT DISTINCT r.incarnation FROM fleet.reservations r WHERE r.resource_type = pool.resource_type
+        AND r.resource_id = pool.resource_id AND r.ended_at IS NULL AND r.incarnation <> me
+    LOOP
+        IF fleet.is_suspected(holder) THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
+END $$;
+
+-- What a waiter is told: its place and what it may expect. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.tell_place(
+    pool fleet.pools, asked fleet.reservation_queue, requests bigint, units bigint, moment timestamptz
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    wait_s double precision := fleet.reckon_wait(pool, units + asked.units - greatest(0, pool.capacity - pool.reserved), moment)
+        * pool.wait_factor;
+BEGIN
+    RETURN jsonb_build_object('granted', false, 'waits', true, 'reason', 'waiting', 'ticket', asked.id::text,
+        'queue_position', requests + 1, 'estimated_wait_minutes', round((wait_s / 60)::numeric, 6),
+        'deadline_at', asked.deadline_at);
+END $$;
+
+-- Who no longer wants to wait leaves the line. Takes the pool's row; gives whom to wake.
+CREATE OR REPLACE FUNCTION fleet.leave_queue(incarnation uuid, ticket bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    asked fleet.reservation_queue;
+    pool fleet.pools;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = ticket AND q.incarnation = leave_queue.incarnation;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('left', false);
+    END IF;
+    pool := fleet.hold_pool(asked.resource_type, asked.resource_id, NULL);
+    DELETE FROM fleet.reservation_queue q WHERE q.id = ticket;
+    PERFORM fleet.keep_pool(pool);
+    RETURN jsonb_build_object('left', true, 'wake', fleet.next_for_room(pool));
+END $$;
+
+-- The coordinator's care for pools, each under its row, by key, passing over those in use: holders that outstayed or died, waiters
+-- whose time is over, those that wait long, quotas that nobody holds any more, pools that nobody uses. Up to n pools. Gives what was done and whom to wake.
+CREATE OR REPLACE FUNCTION fleet.tidy_pools(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    seen fleet.pools;
+    pool fleet.pools;
+    asked fleet.reservation_queue;
+    real timestamptz;
+    silent integer;
+    done_expired bigint := 0;
+    done_recovered bigint := 0;
+    done_time_outs bigint := 0;
+    done_escalated bigint := 0;
+    dropped integer := 0;
+    woken jsonb := '[]';
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.require_batch(n);
+    FOR seen IN
+        SELECT * FROM fleet.pools p WHERE p.reserved > 0
+          OR NOT p.is_standing AND p.measured_at < clock_timestamp() - interval '10 minutes'
+          OR EXISTS (SELECT 1 FROM fleet.reservation_queue q
+              WHERE q.resource_type = p.resource_type AND q.resource_id = p.resource_id)
+        ORDER BY p.measured_at LIMIT n
+    LOOP
+        PERFORM 1 FROM fleet.pools p
+        WHERE p.resource_type = seen.resource_type AND p.resource_id = seen.resource_id FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+        pool := fleet.hold_pool(seen.resource_type, seen.resource_id, NULL);
+        real := pool.measured_at;
+        seen := pool;
+        pool := fleet.end_overdue(pool, tidy_pools.incarnation, true);
+        DELETE FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id
+            AND q.deadline_at <= real AND NOT q.waits;
+        DELETE FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id
+            AND q.deadline_at <= real;
+        GET DIAGNOSTICS silent = ROW_COUNT;
+        pool.time_outs := pool.time_outs + silent;
+        FOR asked IN SELECT * FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type
+            AND q.resource_id = pool.resource_id AND q.waits AND q.poll_by > real AND (q.escalated_at IS NULL OR q.alerted_at IS NULL)
+            AND q.asked_at <= real - make_interval(secs => least(pool.escalate_after_s, pool.alert_after_s))
+            ORDER BY q.place, q.id FOR UPDATE
+        LOOP
+            silent := CASE WHEN asked.escalated_at IS NULL THEN 1 ELSE 0 END;
+            asked := fleet.escalate_waiter(tidy_pools.incarnation, pool, asked);
+            IF silent = 1 AND asked.escalated_at IS NOT NULL THEN
+                pool.escalated := pool.escalated + 1;
+            END IF;
+        END LOOP;
+        IF NOT EXISTS (SELECT 1 FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type
+            AND q.resource_id = pool.resource_id AND q.alerted_at IS NOT NULL) THEN
+            PERFORM fleet.clear_alert(a.key) FROM fleet.alerts a
+            WHERE a.key = 'pool:' || left(format('%s %s', pool.resource_type, pool.resource_id), 200) AND a.cleared_at IS NULL;
+        END IF;
+        done_expired := done_expired + pool.expired - seen.expired;
+        done_recovered := done_recovered + pool.recovered - seen.recovered;
+        done_time_outs := done_time_outs + pool.time_outs - seen.time_outs;
+        done_escalated := done_escalated + pool.escalated - seen.escalated;
+        woken := woken || fleet.next_for_room(pool);
+        IF NOT pool.is_standing AND pool.reserved = 0 AND NOT EXISTS (SELECT 1 FROM fleet.reservation_queue q
+            WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id) THEN
+            DELETE FROM fleet.pools p WHERE p.resource_type = pool.resource_type AND p.resource_id = pool.resource_id
+              AND p.measured_at < real - interval '10 minutes';
+            IF FOUND THEN
+                dropped := dropped + 1;
+                CONTINUE;
+            END IF;
+        END IF;
+        pool.measured_at := real;
+        PERFORM fleet.keep_pool(pool);
+    END LOOP;
+    RETURN jsonb_build_object('quotas', fleet.end_lost_quotas(NULL, NULL, tidy_pools.incarnation), 'expired', done_expired, 'recovered', done_recovered, 'time_outs', done_time_outs,
+        'escalated', done_escalated, 'dropped', dropped, 'wake', woken);
+END $$;

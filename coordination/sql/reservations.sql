@@ -1,0 +1,328 @@
+-- Reservations: units of a pool, held until they are given back, their lease is over or their holder dies. Each has a fencing token
+-- as its id; whoever comes late with one is told so and counted, and changes nothing.
+
+-- FL001 for what no request may be. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.check_reservation(
+    worker_id text, duration_minutes double precision, units integer, wait_s double precision, need double precision
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF coalesce(length(worker_id), 0) NOT BETWEEN 1 AND 200 THEN
+        PERFORM fleet.refuse('worker_id', worker_id, 'a text of 1 to 200 characters');
+    END IF;
+    IF duration_minutes IS NULL OR NOT (duration_minutes > 0 AND duration_minutes <= 1440) THEN
+        PERFORM fleet.refuse('duration_minutes', duration_minutes::text, 'more than 0, at most 1440');
+    END IF;
+    IF units IS NULL OR units NOT BETWEEN 1 AND 1000000 THEN
+        PERFORM fleet.refuse('units', units::text, 'a whole number from 1 to 1000000');
+    END IF;
+    IF wait_s IS NULL OR NOT (wait_s >= 0 AND wait_s <= 86400) THEN
+        PERFORM fleet.refuse('wait_s', wait_s::text, 'from 0 to 86400 seconds');
+    END IF;
+    IF need IS NULL OR NOT (need > 0 AND need <= 1000000) THEN
+        PERFORM fleet.refuse('need', need::text, 'more than 0, at most 1000000');
+    END IF;
+END $$;
+
+-- Frees the units of those that outstayed their lease and, where asked, of those whose process lost its session lock, the caller's
+-- own apart. The caller holds the pool; gives it changed, and not yet written back.
+CREATE OR REPLACE FUNCTION fleet.end_overdue(pool fleet.pools, me uuid, also_suspects boolean) RETURNS fleet.pools
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    real timestamptz := pool.measured_at;
+    holder uuid;
+    freed record;
+BEGIN
+    IF pool.reserved = 0 THEN
+        RETURN pool;
+    END IF;
+    WITH ended AS (
+        UPDATE fleet.reservations r SET ended_at = real, end_reason = 'expired'
+        WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL
+          AND r.lease_expires_at <= real
+        RETURNING r.units
+    )
+    SELECT count(*) AS number, coalesce(sum(e.units), 0) AS units INTO freed FROM ended e;
+    pool.reserved := pool.reserved - freed.units;
+    pool.expired := pool.expired + freed.number;
+    IF also_suspects THEN
+        FOR holder IN
+            SELECT DISTINCT r.incarnation FROM fleet.reservations r
+            WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL
+              AND r.incarnation <> me
+        LOOP
+            CONTINUE WHEN NOT fleet.is_suspected(holder);
+            WITH ended AS (
+                UPDATE fleet.reservations r SET ended_at = real, end_reason = 'holder_died'
+                WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL
+                  AND r.incarnation = holder
+                RETURNING r.units
+            )
+            SELECT count(*) AS number, coalesce(sum(e.units), 0) AS units INTO freed FROM ended e;
+            pool.reserved := pool.reserved - freed.units;
+            pool.recovered := pool.recovered + freed.number;
+        END LOOP;
+    END IF;
+    RETURN pool;
+END $$;
+
+-- The grant itself: the caller holds the pool, and there is room. Takes the asker out of the line, writes the pool back, and learns
+-- from how long the wait was.
+CREATE OR REPLACE FUNCTION fleet.grant_reservation(pool fleet.pools, asked fleet.reservation_queue) RETURNS fleet.reservations
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    granted fleet.reservations;
+    waited_s double precision := extract(epoch FROM pool.measured_at - asked.asked_at);
+    weight double precision;
+BEGIN
+    INSERT INTO fleet.reservations (id, resource_type, resource_id, units, need, incarnation, worker_id, priority, reserved_at,
+        lease_expires_at, waited_s, estimated_s)
+    VALUES (nextval('fleet.fencing_token'), asked.resource_type, asked.resource_id, asked.units, asked.need, asked.incarnation,
+        asked.worker_id, asked.priority, pool.measured_at, pool.measured_at + make_interval(secs => asked.duration_s),
+        CASE WHEN asked.waits THEN waited_s END, asked.estimated_s)
+    RETURNING * INTO granted;
+    pool.reserved := pool.reserved + asked.units;
+    pool.granted := pool.granted + 1;
+    IF asked.waits THEN
+        DELETE FROM fleet.reservation_queue q WHERE q.id = asked.id;
+        pool.waits := pool.waits + 1;
+        pool.wait_s := pool.wait_s + waited_s;
+        pool.longest_wait_s := greatest(pool.longest_wait_s, waited_s);
+        -- Waits that overlap say the same: each moves the next estimates by little.
+        IF asked.reckoned_s > 0.01 THEN
+            weight := greatest(0.02, 1.0 / (pool.waits + 10));
+            pool.wait_factor := greatest(0.1, least(10, pool.wait_factor ^ (1 - weight)
+                * greatest(0.1, least(10, waited_s / asked.reckoned_s)) ^ weight));
+        END IF;
+    END IF;
+    PERFORM fleet.keep_pool(pool);
+    RETURN granted;
+END $$;
+
+-- What the holder is told: the reservation, and who else there is room for. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.tell_reservation(held fleet.reservations) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN jsonb_build_object('granted', true, 'reservation_id', held.id::text, 'resource_type', held.resource_type,
+        'resource_id', held.resource_id, 'worker_id', held.worker_id, 'priority', held.priority, 'units', held.units,
+        'reserved_at', held.reserved_at, 'lease_expires_at', held.lease_expires_at, 'waited_s', coalesce(held.waited_s, 0),
+        'wake', fleet.next_for_room((SELECT p FROM fleet.pools p
+            WHERE p.resource_type = held.resource_type AND p.resource_id = held.resource_id)));
+END $$;
+
+-- Asks for units of a pool: a reservation, or why not; with wait_s a place in the line, to be polled. An api_quota's resource_id is
+-- an operation or endpoint, with @ and an account's name where it is not the default's; see reserve_api_quota. Takes the pool's row, never
+-- waits for a holder. One flushed commit.
+CREATE OR REPLACE FUNCTION fleet.reserve_resource(
+    incarnation uuid, resource_type text, resource_id text, worker_id text, priority text DEFAULT 'medium',
+    duration_minutes double precision DEFAULT 30, units integer DEFAULT 1, wait_s double precision DEFAULT 0,
+    kind text DEFAULT NULL, need double precision DEFAULT 1
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    asked fleet.reservation_queue;
+    pool fleet.pools;
+    real timestamptz;
+    before record;
+    room integer;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    asked.rank := fleet.priority_rank(priority);
+    PERFORM fleet.require_resource(resource_type, resource_id, kind);
+    PERFORM fleet.check_reservation(worker_id, duration_minutes, units, wait_s, need);
+    IF resource_type = 'api_quota' THEN
+        IF wait_s > 0 THEN
+            PERFORM fleet.refuse('wait_s', wait_s::text, '0 for api_quota: the answer says when to ask again');
+        END IF;
+        RETURN fleet.reserve_api_quota(incarnation, worker_id, split_part(resource_id, '@', 1), units, priority,
+            coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), duration_minutes);
+    END IF;
+    pool := fleet.hold_pool(resource_type, resource_id, kind);
+    real := pool.measured_at;
+    IF reserve_resource.units > pool.max_capacity THEN
+        PERFORM fleet.refuse('units', reserve_resource.units::text, 'at most what the pool can have: ' || pool.max_capacity);
+    END IF;
+    asked.id := 9223372036854775807;  -- behind all that are there
+    asked.resource_type := resource_type;
+    asked.resource_id := resource_id;
+    asked.units := units;
+    asked.need := need;
+    asked.incarnation := incarnation;
+    asked.worker_id := worker_id;
+    asked.priority := priority;
+    asked.duration_s := duration_minutes * 60;
+    asked.waits := false;
+    asked.asked_at := real;
+    asked.place := real - make_interval(secs => asked.rank * pool.ageing_s);
+    pool := fleet.end_overdue(pool, incarnation, pool.capacity - pool.reserved < asked.units);
+    room := pool.capacity - pool.reserved;
+    before := fleet.line_before(pool, asked, real);
+    IF pool.strategy <> 'priority' THEN
+        DELETE FROM fleet.reservation_queue q
+        WHERE q.resource_type = asked.resource_type AND q.resource_id = asked.resource_id AND q.worker_id = asked.worker_id
+          AND NOT q.waits;
+    END IF;
+    IF before.requests = 0 AND room >= asked.units THEN
+        RETURN fleet.tell_reservation(fleet.grant_reservation(pool, asked));
+    END IF;
+    pool.conflicts := pool.conflicts + 1;
+    asked.reckoned_s := fleet.reckon_wait(pool, before.units + asked.units - greatest(0, room), real);
+    asked.estimated_s := asked.reckoned_s * pool.wait_factor;
+    IF pool.hold_s IS NULL THEN
+        asked.reckoned_s := NULL;  -- reckoned from leases: no measure of how well it is reckoned
+    END IF;
+    IF wait_s > 0 AND (SELECT count(*) FROM fleet.reservation_queue q WHERE q.resource_type = asked.resource_type
+        AND q.resource_id = asked.resource_id AND q.waits) >= pool.queue_bound THEN
+        pool.overflows := pool.overflows + 1;
+        PERFORM fleet.keep_pool(pool);
+        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'overflow', 'queue_bound', pool.queue_bound,
+            'wake', fleet.next_for_room(pool));
+    END IF;
+    asked.waits := wait_s > 0;
+    IF asked.waits OR pool.strategy <> 'priority' THEN
+        -- Who asks without waiting counts among the claimants for two seconds: others leave it its share meanwhile.
+        asked.poll_by := real + make_interval(secs => CASE WHEN asked.waits THEN 1 ELSE 2 END);
+        asked.deadline_at := real + make_interval(secs => CASE WHEN asked.waits THEN reserve_resource.wait_s ELSE 2 END);
+        INSERT INTO fleet.reservation_queue (resource_type, resource_id, units, need, incarnation, worker_id, priority, rank,
+            duration_s, waits, asked_at, place, poll_by, deadline_at, reckoned_s, estimated_s)
+        VALUES (asked.resource_type, asked.resource_id, asked.units, asked.need, asked.incarnation, asked.worker_id, asked.priority,
+            asked.rank, asked.duration_s, asked.waits, asked.asked_at, asked.place, asked.poll_by, asked.deadline_at,
+            asked.reckoned_s, asked.estimated_s)
+        RETURNING id INTO asked.id;
+    END IF;
+    PERFORM fleet.keep_pool(pool);
+    RETURN jsonb_build_object('granted', false, 'waits', asked.waits,
+        'reason', CASE WHEN asked.waits THEN 'waiting' WHEN room >= asked.units THEN 'others_wait' ELSE 'no_room' END,
+        'ticket', CASE WHEN asked.waits THEN asked.id::text END, 'queue_position', before.requests + 1,
+        'estimated_wait_minutes', round((asked.estimated_s / 60)::numeric, 6), 'wake', fleet.next_for_room(pool));
+END $$;
+
+-- Why a renewal or a release found nothing to change; counted on its pool. Takes the pool's row.
+CREATE OR REPLACE FUNCTION fleet.note_late(incarnation uuid, reservation_id bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    lost fleet.reservations;
+BEGIN
+    SELECT * INTO lost FROM fleet.reservations r WHERE r.id = note_late.reservation_id;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('lost', true, 'why', 'unknown');
+    END IF;
+    UPDATE fleet.pools p SET late = p.late + 1 WHERE p.resource_type = lost.resource_type AND p.resource_id = lost.resource_id;
+    RETURN jsonb_build_object('lost', true, 'why', CASE WHEN lost.incarnation <> note_late.incarnation THEN 'not_yours'
+        ELSE coalesce(lost.end_reason, 'expired') END);
+END $$;
+
+-- Prolongs a reservation that is still one's own, from now on; else says why it is lost. One row by key, flushed.
+CREATE OR REPLACE FUNCTION fleet.renew_reservation(incarnation uuid, reservation_id bigint, duration_minutes double precision DEFAULT 30)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    renewed fleet.reservations;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_reservation('-', duration_minutes, 1, 0, 1);
+    PERFORM set_config('synchronous_commit', 'on', true);
+    UPDATE fleet.reservations r SET lease_expires_at = clock_timestamp() + make_interval(secs => duration_minutes * 60)
+    WHERE r.id = renew_reservation.reservation_id AND r.incarnation = renew_reservation.incarnation AND r.ended_at IS NULL
+      AND r.lease_expires_at > clock_timestamp()
+    RETURNING * INTO renewed;
+    IF NOT FOUND THEN
+        RETURN fleet.note_late(incarnation, reservation_id);
+    END IF;
+    RETURN jsonb_build_object('lost', false, 'lease_expires_at', renewed.lease_expires_at);
+END $$;
+
+-- Gives a reservation back; else says why there is nothing to give back. Takes the pool's row; flushed. Gives whom to wake.
+CREATE OR REPLACE FUNCTION fleet.release_resource(incarnation uuid, reservation_id bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    held fleet.reservations;
+    pool fleet.pools;
+    held_s double precision;
+    share double precision;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    SELECT * INTO held FROM fleet.reservations r WHERE r.id = release_resource.reservation_id;
+    IF NOT FOUND OR held.incarnation <> release_resource.incarnation OR held.ended_at IS NOT NULL THEN
+        RETURN fleet.note_late(incarnation, reservation_id);
+    END IF;
+    IF held.resource_type = 'api_quota' THEN
+        SELECT * INTO held FROM fleet.reservations r WHERE r.id = held.id AND r.ended_at IS NULL FOR UPDATE;
+        IF NOT FOUND THEN
+            RETURN fleet.note_late(incarnation, reservation_id);
+        END IF;
+        PERFORM fleet.end_quota(held, 'released');
+        RETURN jsonb_build_object('lost', false, 'released', true);
+    END IF;
+    pool := fleet.hold_pool(held.resource_type, held.resource_id, NULL);
+    UPDATE fleet.reservations r SET ended_at = pool.measured_at, end_reason = 'released' WHERE r.id = held.id AND r.ended_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN fleet.note_late(incarnation, reservation_id);
+    END IF;
+    held_s := extract(epoch FROM pool.measured_at - held.reserved_at);
+    -- The mean of all at first, of the last thirty or so later on.
+    share := greatest(0.03, 1.0 / greatest(1, pool.granted - pool.reserved));
+    pool.hold_s := coalesce(pool.hold_s * (1 - share) + held_s * share, held_s);
+    pool.reserved := pool.reserved - held.units;
+    PERFORM fleet.keep_pool(pool);
+    RETURN jsonb_build_object('lost', false, 'released', true, 'wake', fleet.next_for_room(pool));
+END $$;
+
+-- Whether so many units could be had now, else the place that a request would get and its likely wait; without a resource_id that of
+-- the type's pool that is soonest. Locks nothing, promises nothing.
+CREATE OR REPLACE FUNCTION fleet.check_availability(
+    incarnation uuid, resource_type text, resource_id text DEFAULT NULL, priority text DEFAULT 'medium', units integer DEFAULT 1,
+    worker_id text DEFAULT '-'
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    asked fleet.reservation_queue;
+    pool fleet.pools;
+    real timestamptz;
+    before record;
+    wait_s double precision;
+    soonest_s double precision;
+    soonest jsonb;
+    seen boolean := false;
+BEGIN
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.require_resource(resource_type, coalesce(resource_id, '-'), NULL);
+    PERFORM fleet.check_reservation(worker_id, 1, units, 0, 1);
+    asked.rank := fleet.priority_rank(priority);
+    IF resource_type = 'api_quota' AND resource_id IS NOT NULL THEN
+        RETURN fleet.check_quota(incarnation, split_part(resource_id, '@', 1),
+            coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), units);
+    END IF;
+    asked.id := 9223372036854775807;
+    asked.units := units;
+    asked.need := 1;
+    asked.worker_id := worker_id;
+    asked.waits := false;
+    FOR pool IN SELECT * FROM fleet.pools p WHERE p.resource_type = check_availability.resource_type
+        AND (check_availability.resource_id IS NULL OR p.resource_id = check_availability.resource_id) LIMIT 1000
+    LOOP
+        seen := true;
+        real := clock_timestamp();
+        asked.asked_at := real;
+        asked.place := real - make_interval(secs => asked.rank * pool.ageing_s);
+        before := fleet.line_before(pool, asked, real);
+        IF before.requests = 0 AND (fleet.has_room(pool, asked.units, real)
+            OR pool.capacity >= asked.units AND fleet.has_suspects(pool, incarnation)) THEN
+            RETURN jsonb_build_object('available', true, 'resource_id', pool.resource_id);
+        END IF;
+        wait_s := fleet.reckon_wait(pool, before.units + asked.units - greatest(0, pool.capacity - pool.reserved), real)
+            * pool.wait_factor;
+        IF soonest IS NULL OR wait_s < soonest_s THEN
+            soonest_s := wait_s;
+            soonest := jsonb_build_object('available', false, 'resource_id', pool.resource_id,
+                'queue_position', before.requests + 1, 'estimated_wait_minutes', round((wait_s / 60)::numeric, 6));
+        END IF;
+    END LOOP;
+    IF NOT seen THEN
+        RETURN jsonb_build_object('available', true, 'resource_id', resource_id);
+    END IF;
+    RETURN soonest;
+END $$;

@@ -1,0 +1,220 @@
+-- Waiters: who stands in line for a content that somebody holds. A waiter is a row that its owner keeps alive by polling; one that
+-- falls silent is passed over, keeps its place until its deadline, and then loses it.
+
+-- How long a waiter may be silent: its row is written at most twice a second, and it polls four times a second. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.poll_within() RETURNS interval
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN interval '1 second';
+
+-- A place in the line for a request, under the content's mutex; who asks again keeps the place it has. One row, not flushed: a place
+-- that a crash forgets is asked for again.
+CREATE OR REPLACE FUNCTION fleet.line_up(ask fleet.lock_waiters, wait_s double precision) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    standing fleet.lock_waiters;
+    real timestamptz;
+BEGIN
+    real := clock_timestamp();
+    UPDATE fleet.lock_waiters w SET stands_at = least(w.stands_at, ask.stands_at), priority = ask.priority, score = ask.score,
+        duration = ask.duration, polled_at = real, poll_by = real + fleet.poll_within(),
+        deadline_at = real + make_interval(secs => wait_s)
+    WHERE w.content = ask.content AND w.scope = ask.scope AND w.incarnation = ask.incarnation AND w.worker_id = ask.worker_id
+      AND w.lock_type = ask.lock_type AND w.account IS NOT DISTINCT FROM ask.account AND w.deadline_at > real
+    RETURNING * INTO standing;
+    IF NOT FOUND THEN
+        INSERT INTO fleet.lock_waiters (content, scope, account, lock_type, duration, priority, score, besides, incarnation,
+            worker_id, waits_since, stands_at, polled_at, poll_by, deadline_at)
+        VALUES (ask.content, ask.scope, ask.account, ask.lock_type, ask.duration, ask.priority, ask.score, ask.besides,
+            ask.incarnation, ask.worker_id, ask.waits_since, ask.stands_at, real, real + fleet.poll_within(),
+            real + make_interval(secs => wait_s))
+        RETURNING * INTO standing;
+    END IF;
+    RETURN jsonb_build_object('waiter', standing.id::text, 'position', fleet.place_in_line(standing),
+        'wait_s', extract(epoch FROM standing.deadline_at - real));
+END $$;
+
+-- A waiter's place, from 1: those before it that still poll count. Locks nothing; reads the content's line.
+CREATE OR REPLACE FUNCTION fleet.place_in_line(standing fleet.lock_waiters) RETURNS bigint
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN (SELECT count(*) + 1 FROM fleet.lock_waiters w
+        WHERE w.content = standing.content AND (w.stands_at, w.id) < (standing.stands_at, standing.id)
+          AND w.poll_by > clock_timestamp() AND w.deadline_at > clock_timestamp()
+          AND (w.scope = standing.scope OR '' IN (w.scope, standing.scope)));
+END $$;
+
+-- The life that is to be woken when a lock of that scope is given back: the first in line that polls; null where nobody waits. Locks
+-- nothing.
+CREATE OR REPLACE FUNCTION fleet.next_in_line(content text, scope text) RETURNS uuid
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN (SELECT w.incarnation FROM fleet.lock_waiters w
+        WHERE w.content = next_in_line.content AND (w.scope = next_in_line.scope OR '' IN (w.scope, next_in_line.scope))
+          AND w.poll_by > clock_timestamp() AND w.deadline_at > clock_timestamp()
+        ORDER BY w.stands_at, w.id LIMIT 1);
+END $$;
+
+-- Asks whether a waiter's turn has come: the lease, or why it still waits; `over` once it waits no more (granted, timed out, engaged
+-- meanwhile, or its place is gone). Reads first, and takes the content's mutex only where the content is free and the waiter the
+-- first. Else it writes the waiter's own row at most twice a second, not flushed. FL003 as every call.
+CREATE OR REPLACE FUNCTION fleet.poll_lock(incarnation uuid, waiter bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    standing fleet.lock_waiters;
+    lease fleet.engagement_locks;
+    answer jsonb;
+    escalated boolean := false;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM set_config('synchronous_commit', 'off', true);
+    SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.id = poll_lock.waiter AND w.incarnation = poll_lock.incarnation;
+    IF NOT FOUND THEN
+        SELECT * INTO lease FROM fleet.engagement_locks l
+        WHERE l.waiter = poll_lock.waiter AND l.incarnation = poll_lock.incarnation AND l.lease_expires_at > clock_timestamp();
+        RETURN CASE WHEN FOUND THEN fleet.tell_lease(lease) || '{"over": true}'
+            ELSE '{"granted": false, "over": true, "reason": "gone"}'::jsonb END;
+    END IF;
+    IF standing.deadline_at <= clock_timestamp() THEN
+        RETURN fleet.end_wait(standing, 'timed_out');
+    END IF;
+    answer := fleet.lock_obstacle(standing);
+    IF answer IS NULL THEN
+        PERFORM pg_advisory_xact_lock(fleet.lock_key('content', standing.content));
+        PERFORM 1 FROM fleet.lock_waiters w WHERE w.id = standing.id FOR UPDATE;
+        IF NOT FOUND THEN
+            RETURN '{"granted": false, "over": true, "reason": "gone"}'::jsonb;
+        END IF;
+        IF standing.lock_type <> 'analysis' AND fleet.is_engaged(standing.content,
+            fleet.setting_number('engagement_window_hours', 24), standing.besides, standing.scope)
+        THEN
+            RETURN fleet.end_wait(standing, 'refused_engaged');
+        END IF;
+        answer := fleet.grant_lock(standing);
+        IF (answer->>'granted')::boolean THEN
+            RETURN answer || '{"over": true}';
+        END IF;
+    END IF;
+    IF standing.polled_at < clock_timestamp() - fleet.poll_within() / 2 THEN
+        UPDATE fleet.lock_waiters w SET polled_at = clock_timestamp(), poll_by = clock_timestamp() + fleet.poll_within()
+        WHERE w.id = standing.id;
+        escalated := fleet.escalate_wait(standing);
+    END IF;
+    RETURN answer || jsonb_build_object('granted', false, 'over', false, 'position', fleet.place_in_line(standing),
+        'wait_s', extract(epoch FROM standing.deadline_at - clock_timestamp()), 'escalated', escalated);
+END $$;
+
+-- Takes a waiter out of the line, and counts how its conflict ended. One row, not flushed.
+CREATE OR REPLACE FUNCTION fleet.end_wait(standing fleet.lock_waiters, outcome text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    DELETE FROM fleet.lock_waiters w WHERE w.id = standing.id;
+    IF FOUND THEN
+        PERFORM fleet.count_lock(standing.incarnation, outcome,
+            extract(epoch FROM clock_timestamp() - standing.waits_since)::double precision);
+    END IF;
+    RETURN jsonb_build_object('granted', false, 'over', true, 'reason',
+        CASE outcome WHEN 'refused_engaged' THEN 'recent_engagement' ELSE outcome END);
+END $$;
+
+-- A waiter goes; what it was granted without having heard of it goes back. Names the life that waits next (`wake`). Takes the
+-- content's mutex; not flushed unless a lock goes back.
+CREATE OR REPLACE FUNCTION fleet.leave_line(incarnation uuid, waiter bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    standing fleet.lock_waiters;
+    lease fleet.engagement_locks;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM set_config('synchronous_commit', 'off', true);
+    SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.id = leave_line.waiter AND w.incarnation = leave_line.incarnation;
+    IF FOUND THEN
+        PERFORM fleet.end_wait(standing, 'given_up');
+        RETURN jsonb_build_object('left', true, 'wake', NULL);
+    END IF;
+    SELECT * INTO lease FROM fleet.engagement_locks l
+    WHERE l.waiter = leave_line.waiter AND l.incarnation = leave_line.incarnation;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('left', false, 'wake', NULL);
+    END IF;
+    PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('content', lease.content));
+    RETURN jsonb_build_object('left', true, 'wake', fleet.free_lock(lease.content, lease.fencing_token));
+END $$;
+
+-- One that has waited for engagement_escalation_s is told to whoever coordinates, once: a message of the role. Says whether it did.
+-- Its priority has risen by waiting, as everybody's. One row and one message.
+CREATE OR REPLACE FUNCTION fleet.escalate_wait(standing fleet.lock_waiters) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    waited_s double precision;
+BEGIN
+    waited_s := extract(epoch FROM clock_timestamp() - standing.waits_since);
+    IF standing.escalated_at IS NOT NULL OR waited_s < fleet.setting_number('engagement_escalation_s', 60) THEN
+        RETURN false;
+    END IF;
+    UPDATE fleet.lock_waiters w SET escalated_at = clock_timestamp() WHERE w.id = standing.id AND w.escalated_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM fleet.count_lock(standing.incarnation, 'escalated');
+    PERFORM fleet.send_message(standing.incarnation, type => 'PRIORITY_ESCALATION', recipient => 'coordinator',
+        payload => jsonb_build_object('kind', 'engagement_lock', 'content', left(standing.content, 200), 'worker_id', standing.worker_id,
+            'priority', standing.priority, 'waited_s', round(waited_s::numeric, 1),
+            'reason', format('%s waits for %s since %s s', standing.worker_id, left(standing.content, 200), round(waited_s::numeric)),
+            'holders', coalesce((SELECT jsonb_agg(l.worker_id ORDER BY l.scope) FROM fleet.engagement_locks l
+                WHERE l.content = standing.content), '[]')),
+        recipient_kind => 'role', priority => CASE standing.priority WHEN 'critical' THEN 'critical' ELSE 'high' END,
+        dedupe_key => 'lock_waiter:' || standing.id);
+    RETURN true;
+END $$;
+
+-- Asks whoever coordinates to settle who may have a content: a message with all who contend, its holders, those in line and the
+-- caller, one for each holder's lease. Gives whether there is a conflict to settle: other workers than the caller's. One message, flushed.
+CREATE OR REPLACE FUNCTION fleet.escalate_conflict(incarnation uuid, tweet_id text, priority text DEFAULT 'medium') RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    life fleet.incarnations;
+    real timestamptz;
+    contenders jsonb;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    life := fleet.require_incarnation(incarnation);
+    PERFORM fleet.priority_rank(priority);
+    real := clock_timestamp();
+    contenders := (SELECT jsonb_agg(jsonb_build_object('worker', c.worker, 'priority', c.priority, 'since', c.since) ORDER BY c.since)
+        FROM (SELECT DISTINCT ON (a.worker) * FROM (
+            SELECT i.worker, l.priority, l.acquired_at AS since FROM fleet.engagement_locks l
+            JOIN fleet.incarnations i ON i.id = l.incarnation
+            WHERE l.content = escalate_conflict.tweet_id AND l.lease_expires_at > real
+            UNION ALL
+            SELECT i.worker, w.priority, w.waits_since FROM fleet.lock_waiters w JOIN fleet.incarnations i ON i.id = w.incarnation
+            WHERE w.content = escalate_conflict.tweet_id AND w.poll_by > real AND w.deadline_at > real
+            UNION ALL
+            SELECT life.worker, escalate_conflict.priority, real) a ORDER BY a.worker, a.since LIMIT 100) c);
+    IF jsonb_array_length(contenders) < 2 THEN
+        RETURN '{"escalated": false}'::jsonb;
+    END IF;
+    PERFORM fleet.send_message(incarnation, type => 'CONFLICT_RESOLUTION', recipient => 'coordinator',
+        payload => jsonb_build_object('kind', 'resource', 'thing', 'content ' || left(tweet_id, 200), 'contenders', contenders),
+        recipient_kind => 'role', priority => 'high',
+        dedupe_key => 'lock:' || left(tweet_id, 300) || ':' || life.worker || ':' || coalesce((SELECT max(l.fencing_token)
+            FROM fleet.engagement_locks l WHERE l.content = escalate_conflict.tweet_id)::text, ''));
+    PERFORM fleet.count_lock(incarnation, 'escalated');
+    RETURN '{"escalated": true}'::jsonb;
+END $$;
+
+-- A sleeper is told to look: a notification on its own channel, `fleet_` and its id without dashes. It carries that name alone, and
+-- nothing depends on it. Not flushed, in no business transaction; locks nothing of the fleet's.
+CREATE OR REPLACE FUNCTION fleet.wake_incarnation(sleeper uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    channel text := 'fleet_' || replace(wake_incarnation.sleeper::text, '-', '');
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    IF channel IS NULL THEN
+        PERFORM fleet.refuse('sleeper', NULL, 'the id of a life');
+    END IF;
+    PERFORM pg_notify(channel, channel);
+END $$;

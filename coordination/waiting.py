@@ -1,0 +1,49 @@
+"""Waiting in a line: a place in the database, polled, and looked at once more when somebody wakes it."""
+
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from threading import Event
+from typing import Any, LiteralString
+
+from coordination.errors import FleetError
+from coordination.session import Session
+
+POLL_S = 0.33
+"""A waiter that is silent for a second is passed over: three polls are within it."""
+
+
+def wait_for_turn(
+    session: Session,
+    ticket: str,
+    *,
+    poll: LiteralString,
+    leave: LiteralString,
+    wake: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Poll a place in a line until it says that the wait is over; give that answer.
+
+    Whatever ends it otherwise (an error, an interrupt) leaves the line.
+
+    Args:
+        session: whose life sleeps meanwhile.
+        ticket: the place.
+        poll: the SQL function that asks for it; its answer has `waits` while the wait goes on.
+        leave: the one that gives the place up.
+        wake: told each answer that may have others to wake.
+    """
+    sleep = session.sleep
+    is_over = False
+    try:
+        with sleep.listening() if sleep else nullcontext():
+            while True:
+                answer = dict(session.call(poll, ticket=int(ticket)))
+                is_over = answer["granted"] or not answer["waits"]
+                if is_over:
+                    break
+                sleep.wait(POLL_S) if sleep else Event().wait(POLL_S)
+    finally:
+        if not is_over:
+            with suppress(FleetError):  # it is passed over from its next missed poll on, and swept
+                wake(session.call(leave, ticket=int(ticket)))
+    wake(answer)
+    return answer

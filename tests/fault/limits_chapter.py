@@ -1,0 +1,221 @@
+"""A chapter of the limits' fault suite: 64 processes want more than there is, and the sandbox counts.
+
+plain     three endpoints, every priority: how much is used, by whom, who waits
+headers   answers are lost or late, their headers wrong, missing or those of another answer
+resets    windows end before their time, or are said to
+shared    another app of the same user takes from the same windows
+killed    clients are killed at random, and others take their place
+days      the window of a day, told by a header of its own
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from time import monotonic
+from typing import Any
+
+from tests.fault import limits_judge as judge
+from tests.fault.limits_judge import Use
+from tests.fault.limits_place import Client, Place
+from tests.fault.limits_scenarios import HOUR_S, Scenario, Want, tightest, want
+
+PROMISES = ("I9", "I10", "I12", "I14", "efficiency", "convergence", "clients")
+NAME = "asker"
+WHOLLY_USED = ("post_tweet", "search_tweets")
+"""Of these every priority wants as much as it can get."""
+PASSED_OVER = 2
+"""Requests of a lower rank that may be granted while a critical one waits: those under way when it asked."""
+PACES = 1000
+"""Settings whose pace is looked at."""
+STARVED = 4
+"""Equal shares' intervals, after a window's end, in which somebody who always wants must have had one."""
+TOO_HIGH = {"x-rate-limit-limit": "5000", "x-rate-limit-remaining": "4999"}
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What chapters came to; they add up.
+
+    Attributes:
+        operations: requests that the sandbox counted, by endpoint.
+        faults: how often each fault struck, kills among them.
+        violations: how often each promise was broken.
+        details: in sentences.
+        measures: what each chapter measured of each endpoint.
+    """
+
+    operations: Counter[str] = field(default_factory=Counter[str])
+    faults: Counter[str] = field(default_factory=Counter[str])
+    violations: Counter[str] = field(default_factory=Counter[str])
+    details: list[str] = field(default_factory=list[str])
+    measures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def broken(self, promise: str, sentences: list[str]) -> None:
+        """Take down what was found."""
+        self.violations[promise] += len(sentences)
+        self.details += [f"{promise}: {sentence}" for sentence in sentences]
+
+    def add(self, other: "Outcome") -> None:
+        """Count another chapter in."""
+        self.operations += other.operations
+        self.faults += other.faults
+        self.violations.update(other.violations)
+        self.details += other.details
+        self.measures += other.measures
+
+
+def run(scenario: Scenario, here: Place, seed: int, told: Callable[[str], None]) -> Outcome:
+    """Let it happen, and judge."""
+    outcome = Outcome()
+    here.setting("quiet_time_s", 1)
+    here.setting("request_delay_s", scenario.delay_s)
+    for endpoint, windows in scenario.windows.items():
+        here.limit(endpoint, windows, heard=scenario.heard)
+    _arm(scenario, here, seed)
+    outcome.broken("I9", judge.loose_paces(here.paces(PACES, seed)))
+    clients = _enter(scenario, here)
+    for client in clients:
+        client.wait()
+    began_s = here.clock.now_s()
+    for client in clients:
+        client.begin()
+    began = monotonic()
+    told(f"{scenario.name}: {len(clients)} clients for {scenario.seconds:g} s at rate {scenario.rate:g}")
+    _happen(scenario, here, seed, until=began + scenario.seconds, outcome=outcome)
+    ended_s = here.clock.now_s()
+    outcome.broken("clients", here.leave())
+    for fault in here.own("faults"):
+        outcome.faults[fault["fault"]] += fault["fired"]
+    uses = judge.read_uses(sorted(here.logs.iterdir()))
+    _judge(scenario, here, uses, (began_s, ended_s), outcome)
+    for measure in outcome.measures:
+        told(f"{scenario.name}: {measure}")
+    return outcome
+
+
+def _enter(scenario: Scenario, here: Place) -> list[Client]:
+    """Each client wants something of one endpoint."""
+    endpoints = list(scenario.windows)
+    clients: list[Client] = []
+    for number in range(scenario.clients):
+        endpoint = endpoints[number % len(endpoints)]
+        wanted = _want(scenario, number)
+        demand = here.demand(endpoint, priority=wanted.priority, every_s=wanted.every_s)
+        clients.append(here.enter(NAME, number + 1, wanted.label, demand))
+    return clients
+
+
+def _want(scenario: Scenario, number: int) -> Want:
+    endpoints = list(scenario.windows)
+    endpoint = endpoints[number % len(endpoints)]
+    among = len(range(number % len(endpoints), scenario.clients, len(endpoints)))
+    return want(endpoint, number // len(endpoints), among, scenario.windows[endpoint])
+
+
+def _happen(scenario: Scenario, here: Place, seed: int, *, until: float, outcome: Outcome) -> None:
+    chance, pause = random.Random(seed), Event()
+    if scenario.name != "killed":
+        pause.wait(until - monotonic())
+        return
+    while (left_s := until - monotonic()) > 0:
+        pause.wait(min(left_s, scenario.pause_s * chance.uniform(0.5, 1.5)))
+        successor = here.replace(chance.choice(here.clients))
+        successor.wait()
+        successor.begin()
+        outcome.faults["kill"] += 1
+
+
+def _arm(scenario: Scenario, here: Place, seed: int) -> None:
+    faults: dict[str, list[dict[str, Any]]] = {
+        "headers": [
+            {"fault": "delay", "probability": scenario.slow, "seconds": 0.3},
+            {"fault": "drop_after_accepting", "probability": 0.05},
+            {"fault": "headers_reordered", "probability": 0.2},
+            {"fault": "headers_wrong", "probability": 0.1},
+            {"fault": "headers_wrong", "probability": 0.1, "headers": TOO_HIGH},
+            {"fault": "headers_missing", "probability": 0.1},
+        ],
+        "resets": [
+            {"fault": "window_ends", "probability": 0.03},
+            {"fault": "early_reset", "probability": 0.2, "seconds": 600},
+        ],
+        "shared": [{"fault": "foreign_app", "probability": 0.2, "requests": 1}],
+    }
+    for number, fault in enumerate(faults.get(scenario.name, [])):
+        here.control("faults", {"path": "/2/*", "seed": seed * 100 + number, **fault})
+
+
+def _judge(
+    scenario: Scenario, here: Place, uses: list[Use], span_s: tuple[float, float], outcome: Outcome
+) -> None:
+    began_s, ended_s = span_s
+    shared = scenario.name == "shared"
+    counts = [one for one in here.own("limits") if one["endpoint"] in scenario.windows]
+    if not shared:  # there the windows are not the fleet's alone
+        outcome.broken("I9", judge.above_the_limit(counts))
+    for endpoint, windows in scenario.windows.items():
+        own = [use for use in uses if use.endpoint == endpoint]
+        for limit, window_s in windows:
+            outcome.broken("I10", judge.outstanding_and_used(own, limit, window_s))
+        counted = here.counted(endpoint)
+        if shared:
+            outcome.broken("convergence", judge.against_the_headers(own))
+            for limit, window_s in windows:
+                outcome.broken("I9", judge.own_above_the_limit(counted, limit, window_s))
+        outcome.operations[endpoint] += len(counted)
+        limit, window_s = tightest(windows)
+        steady = [at for at in counted if at >= began_s + scenario.warm_up_s]
+        used = judge.efficiency(steady, limit, window_s)
+        outcome.measures.append(
+            {
+                "chapter": scenario.name,
+                "endpoint": endpoint,
+                "limit": limit,
+                "window_s": window_s,
+                "requests": len(counted),
+                "used": round(used, 4),
+                "wait_s": judge.waits(own),
+                "refused": sum(one["refused"] for one in counts if one["endpoint"] == endpoint),
+            }
+        )
+        if scenario.least_used is not None and endpoint in WHOLLY_USED:
+            passed = (ended_s - began_s) / window_s
+            if used < scenario.least_used or len(counted) < scenario.least_used * limit * (passed - 1):
+                outcome.broken(
+                    "efficiency",
+                    [f"{endpoint}: {used:.1%} of {limit} in {window_s} s, {len(counted)} in {passed:.1f}"],
+                )
+        if scenario.unfair is not None:
+            _judge_order(scenario, endpoint, own, span_s, scenario.unfair, outcome)
+
+
+def _judge_order(
+    scenario: Scenario,
+    endpoint: str,
+    uses: list[Use],
+    span_s: tuple[float, float],
+    unfair: float,
+    outcome: Outcome,
+) -> None:
+    """Who got how much, and who waited for whom."""
+    limit, window_s = tightest(scenario.windows[endpoint])
+    # Shares are those of an hour; in less than that what was had at first counts too.
+    from_s, until_s = max(span_s[0], span_s[1] - HOUR_S), span_s[1]
+    endpoints = list(scenario.windows)
+    numbers = range(endpoints.index(endpoint), scenario.clients, len(endpoints))
+    wanted = {one.label: one for one in (_want(scenario, number) for number in numbers)}
+    steady = [use for use in uses if from_s <= use.granted_s < until_s]
+    wants = {
+        name: (until_s - from_s) / one.every_s if one.every_s else float("inf")
+        for name, one in wanted.items()
+    }
+    weights = {name: float(judge.RANKS[one.priority]) for name, one in wanted.items()}
+    counts = Counter(use.worker for use in steady)
+    outcome.broken("I14", judge.unfair(counts, judge.max_min(wants, len(steady), weights), unfair))
+    if endpoint == "users_me":
+        outcome.broken("I12", judge.passed_over(steady, "critical", PASSED_OVER))
+    longest_s = window_s + STARVED * window_s * len(wanted) / limit
+    always = [name for name, one in wanted.items() if not one.every_s]
+    outcome.broken("I12", judge.starved(uses, always, from_s=from_s, until_s=until_s, longest_s=longest_s))

@@ -1,0 +1,121 @@
+"""Limits against a real window: the short form of their fault suite, and what it judges by."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fault import limits, limits_chapter
+from tests.fault import limits_judge as judge
+from tests.fault.limits_chapter import Outcome
+from tests.fault.limits_judge import Use
+from tests.fault.limits_place import place
+from tests.fault.limits_scenarios import SHORT, Scenario
+from tests.integration.conftest import FleetDatabase
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("scenario", SHORT, ids=lambda scenario: scenario.name)
+def test_by_the_platforms_count_limits_are_kept_and_used(
+    fleet_database: FleetDatabase, scenario: Scenario
+) -> None:
+    with place(fleet_database, scenario.rate) as here:
+        outcome = limits_chapter.run(scenario, here, 1, lambda _line: None)
+    assert outcome.operations.total() > 0
+    assert not outcome.violations.total(), outcome.details
+
+
+def use(at_s: float, **fields: object) -> Use:
+    given_fields: dict[str, object] = {
+        "worker": "asker/1",
+        "endpoint": "users_me",
+        "priority": "medium",
+        "asked_s": at_s,
+        "called_s": at_s,
+        "granted_s": at_s,
+        "settled_s": at_s,
+        **fields,
+    }
+    return Use(**given_fields)  # type: ignore[arg-type]
+
+
+def test_a_rolling_window_above_its_limit_and_a_refusal_are_found() -> None:
+    count = {"endpoint": "users_me", "limit": 5, "window_s": 60, "rolling_max": 5, "refused": 0}
+    assert not judge.above_the_limit([count])
+    assert len(judge.above_the_limit([count | {"rolling_max": 6}, count | {"refused": 1}])) == 2
+
+
+def test_what_is_out_counts_until_it_is_settled() -> None:
+    settled = [use(at_s) for at_s in (0.0, 1.0, 61.0, 62.0)]
+    assert not judge.outstanding_and_used(settled, 2, 60)
+    late = [use(0.0, settled_s=70.0), *settled[1:]]
+    assert judge.outstanding_and_used(late, 2, 60)
+
+
+@given(
+    times=st.lists(st.integers(0, 1000), max_size=60).map(sorted),
+    limit=st.integers(1, 9),
+    window_s=st.integers(1, 200),
+)
+def test_own_requests_in_a_rolling_window_are_counted_as_by_hand(
+    times: list[int], limit: int, window_s: int
+) -> None:
+    most = max((sum(1 for at in times if first <= at < first + window_s) for first in times), default=0)
+    assert bool(judge.own_above_the_limit(times, limit, window_s)) == (most > limit)
+
+
+@given(phase_s=st.floats(0, 60), limit=st.integers(2, 50), burst=st.booleans())
+def test_a_limit_that_is_used_up_in_every_window_is_used_wholly_in_whatever_rhythm(
+    phase_s: float, limit: int, burst: bool
+) -> None:
+    step_s = 0.0 if burst else 60 / limit
+    times = [phase_s + window * 60 + number * step_s for window in range(4) for number in range(limit)]
+    assert judge.efficiency(times, limit, 60) == pytest.approx(1)
+    assert judge.efficiency([at for at in times if at < phase_s + 120], 2 * limit, 60) == 0
+
+
+@given(wants=st.lists(st.floats(0, 100), min_size=1, max_size=12), capacity=st.floats(0, 300))
+def test_shares_are_max_min(wants: list[float], capacity: float) -> None:
+    named = {str(number): want for number, want in enumerate(wants)}
+    shares = judge.max_min(named, capacity)
+    assert sum(shares.values()) == pytest.approx(min(capacity, sum(wants)))
+    largest = max(shares.values())
+    for name, want in named.items():  # nobody could have more but from one who has less
+        assert shares[name] == pytest.approx(want) or shares[name] == pytest.approx(largest)
+
+
+def test_shares_are_by_weight() -> None:
+    wants = {"much": math.inf, "more": math.inf, "little": 3.0}
+    shares = judge.max_min(wants, 33, {"much": 1, "more": 2, "little": 4})
+    assert shares == pytest.approx({"much": 10, "more": 20, "little": 3})
+
+
+def test_who_is_passed_over_and_who_is_starved_are_named() -> None:
+    waited = use(20.0, worker="asker/2", priority="critical", asked_s=10.0)
+    uses = [use(11.0), use(12.0), use(13.0), waited]
+    assert judge.passed_over(uses, "critical", 3) == []
+    (sentence,) = judge.passed_over(uses, "critical", 2)
+    assert "asker/2" in sentence
+    both = ("asker/1", "asker/2")
+    assert judge.starved(uses, both, from_s=0, until_s=30, longest_s=20) == []
+    assert len(judge.starved(uses, both, from_s=0, until_s=30, longest_s=15)) == 2
+
+
+def test_more_grants_after_an_answer_than_it_left_are_found() -> None:
+    told = use(0.0, remaining=1, reset_s=100.0)
+    assert not judge.against_the_headers([told, use(1.0), use(101.0)])
+    assert judge.against_the_headers([told, use(1.0), use(2.0)])
+
+
+def test_an_unfinished_run_goes_on_after_its_last_chapter(tmp_path: Path) -> None:
+    progress = tmp_path / "limits-long-1.json"
+    outcome = Outcome(operations=Counter(users_me=7), measures=[{"used": 0.99}])
+    outcome.broken("I9", ["one too many"])
+    assert limits.resume(progress) == (0, Outcome())
+    limits.keep(progress, 2, outcome)
+    assert limits.resume(progress) == (2, outcome)
+    told = limits.report(outcome, finished=False)
+    assert (told["violations"]["I9"], told["operations"], told["finished"]) == (1, 7, False)

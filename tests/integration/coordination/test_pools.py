@@ -1,0 +1,176 @@
+"""Pools: capacity that a person sets and the load moves, and nobody loses what they hold."""
+
+from typing import Any
+
+import pytest
+
+from coordination import Fleet
+from coordination.database import Database
+from coordination.errors import InvalidValueError
+from coordination.pools import configure_pool
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.lines import Line, let_pass
+from tests.integration.coordination.tables import Owner, assert_refused, rows
+
+
+@pytest.fixture
+def line(fleet: Fleet, owner: Owner) -> Line:
+    return Line(fleet, owner)
+
+
+def set_pool(console: Database, **values: Any) -> dict[str, Any]:
+    return configure_pool(console, "content", "pool", actor="me", reason="why", **values)
+
+
+def test_the_content_pipeline_is_there_with_a_hundred_places(fleet: Fleet) -> None:
+    [pipeline] = fleet.reservations.get_pool_status("content")
+    assert (pipeline["resource_id"], pipeline["kind"]) == ("content_pipeline", "pipeline")
+    assert (pipeline["total_capacity"], pipeline["available_capacity"]) == (100, 100)
+    assert (pipeline["reserved_capacity"], pipeline["waiting_queue"]) == (0, 0)
+    held = fleet.reservations.reserve_resource("content", "content_pipeline", "w", units=85)
+    assert held is not None
+    [pipeline] = fleet.reservations.get_pool_status("content")
+    assert (pipeline["available_capacity"], pipeline["utilization_percent"]) == (15, 85.0)
+    assert pipeline["health"] == "warning"
+
+
+def test_a_persons_change_is_live_bounded_and_audited(console: Database, owner: Owner, line: Line) -> None:
+    made = set_pool(console, capacity=5, strategy="equal", queue_bound=7)
+    assert (made["total_capacity"], made["min_capacity"], made["max_capacity"]) == (5, 5, 5)
+    assert (made["strategy"], made["queue_bound"]) == ("equal", 7)
+    made = set_pool(console, min_capacity=2, max_capacity=8)
+    assert (made["total_capacity"], made["min_capacity"], made["max_capacity"]) == (5, 2, 8)
+    assert (made["strategy"], made["queue_bound"]) == ("equal", 7)  # what is not named stays
+    made = set_pool(console, capacity=20)
+    assert (made["total_capacity"], made["min_capacity"], made["max_capacity"]) == (20, 2, 20)
+    made = set_pool(console, max_capacity=4)
+    assert (made["total_capacity"], made["max_capacity"]) == (4, 4)
+    assert line.pool("capacity") == 4
+    audits = rows(owner, "SELECT actor, action, target, reason, details FROM fleet.audits ORDER BY id")
+    assert [one[:4] for one in audits] == [("me", "configure_pool", "content pool", "why")] * 4
+    before, after = audits[3][4]["before"], audits[3][4]["after"]
+    assert (before["total_capacity"], after["total_capacity"]) == (20, 4)
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("capacity", -1),
+        ("capacity", 1000001),
+        ("max_capacity", 0),
+        ("strategy", "fair"),
+        ("queue_bound", 10001),
+        ("ageing_s", 0),
+        ("alert_after_s", float("nan")),
+        ("kind", "thread"),
+    ],
+)
+def test_what_a_pool_can_not_have_is_refused_by_name(console: Database, field: str, bad: Any) -> None:
+    with pytest.raises(InvalidValueError) as refused:
+        set_pool(console, **{field: bad})
+    assert refused.value.field == field
+
+
+def test_the_limiters_pools_are_not_configured_here(console: Database) -> None:
+    with pytest.raises(InvalidValueError) as refused:
+        configure_pool(console, "api_quota", "api_tweets", actor="me", reason="why", capacity=60)
+    assert_refused(refused, "resource_type", "api_quota")
+
+
+def test_a_capacity_below_what_is_held_takes_nothing_and_gives_nothing_until_enough_came_back(
+    console: Database, line: Line, fleet: Fleet
+) -> None:
+    set_pool(console, capacity=4)
+    held = [line.hold("w") for _ in range(4)]
+    waiting = line.ask("waiter")
+    set_pool(console, capacity=2)
+    line.assert_sound()
+    assert (line.pool("reserved"), line.pool("overhang")) == (4, 2)
+    for number, overhang in ((0, 1), (1, 0)):
+        assert line.release(held[number]) == []
+        assert line.served(waiting) == []
+        assert line.pool("overhang") == overhang
+    for still in held[2:]:
+        fleet.reservations.renew(still)
+    assert line.release(held[2]) == [waiting["ticket"]]
+    assert line.served(waiting) == [0]
+    line.assert_sound()
+
+
+def test_more_capacity_is_the_waiters_at_once(console: Database, line: Line) -> None:
+    set_pool(console, capacity=1)
+    line.hold("w")
+    waiting = [line.ask("waiter") for _ in range(3)]
+    answer = set_pool(console, capacity=3)
+    assert [one["ticket"] for one in answer["wake"]] == [waiting[0]["ticket"], waiting[1]["ticket"]]
+    assert line.served(*waiting) == [0, 1]
+
+
+def test_the_load_moves_the_capacity_between_its_bounds(
+    console: Database, line: Line, fleet: Fleet, owner: Owner
+) -> None:
+    set_pool(console, capacity=10, min_capacity=2)
+    line.hold("w", 6)
+    seen = [fleet.reservations.adjust_capacity("content", "pool", load) for load in (0, 0.5, 0.725, 0.95, 5)]
+    assert seen == [10, 10, 6, 2, 2]
+    line.assert_sound()
+    assert line.pool("overhang") == 4
+    assert not line.ask("w", wait_s=0)["granted"]
+    assert fleet.reservations.adjust_capacity("content", "pool", 0.3) == 10
+    assert line.ask("w", wait_s=0)["granted"]
+    [status] = fleet.reservations.get_pool_status("content", "pool")
+    assert (status["load"], status["min_capacity"], status["max_capacity"]) == (0.3, 2, 10)
+    told = [message for (message,) in rows(owner, "SELECT message FROM fleet.events WHERE kind = 'capacity'")]
+    assert len(told) == 3
+    assert "is 6, it was 10" in told[0]
+    for bad in (-1, float("nan")):
+        with pytest.raises(InvalidValueError):
+            fleet.reservations.adjust_capacity("content", "pool", bad)
+    with pytest.raises(InvalidValueError) as refused:
+        fleet.reservations.adjust_capacity("content", "unknown", 0.5)
+    assert_refused(refused, "resource_id", "unknown")
+
+
+def test_when_a_pool_shrinks_to_its_least_what_is_left_is_the_critical_works(
+    console: Database, line: Line, fleet: Fleet
+) -> None:
+    set_pool(console, capacity=4, min_capacity=1)
+    held = [line.hold("w") for _ in range(4)]
+    low = line.ask("background", "low")
+    fleet.reservations.adjust_capacity("content", "pool", 1)
+    critical = line.ask("urgent", "critical")
+    assert line.poll(low)["queue_position"] == 2
+    assert [line.release(one) for one in held] == [[], [], [], [critical["ticket"]]]
+    assert line.served(low, critical, low) == [1]
+
+
+def test_use_is_measured_now_lately_and_since_the_beginning(
+    console: Database, line: Line, fleet: Fleet, owner: Owner
+) -> None:
+    set_pool(console, capacity=4)
+    held = line.hold("w", 2)
+    let_pass(owner, 600)
+    line.release(held)
+    let_pass(owner, 600)
+    line.hold("w", 1)
+    [status] = fleet.reservations.get_pool_status("content", "pool")
+    assert status["utilization_percent"] == 25
+    assert status["mean_utilization_percent"] == pytest.approx(25, abs=1)
+    assert status["recent_utilization_percent"] == pytest.approx(50 * (1 - 0.1353) * 0.1353, abs=1)
+    assert status["availability"] == 1
+
+
+def test_a_type_without_an_id_is_available_where_any_pool_of_it_is(
+    fleet_database: FleetDatabase, console: Database
+) -> None:
+    for name, capacity in (("first", 1), ("second", 2)):
+        configure_pool(console, "db_connection", name, actor="me", reason="why", capacity=capacity)
+    with fleet_database.connect("one") as one, fleet_database.connect("two") as two:
+        assert (
+            one.reservations.reserve_resource("db_connection", "first", "w", duration_minutes=5) is not None
+        )
+        assert two.reservations.check_availability("db_connection").resource_id == "second"
+        assert one.reservations.reserve_resource("db_connection", "second", "w", units=2, duration_minutes=9)
+        found = two.reservations.check_availability("db_connection")
+        assert (found.available, found.resource_id, found.queue_position) == (False, "first", 1)
+        assert found.estimated_wait_minutes == pytest.approx(5, abs=0.5)

@@ -1,0 +1,208 @@
+"""API quotas: requests set aside for one worker, which are the rate limiter's own units."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from coordination import Fleet, Reservation, connect
+from coordination.database import Database, Json
+from coordination.errors import InvalidValueError, ReservationLostError
+from coordination.rate_limits import RateLimits
+from coordination.reservations import Refused
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.crowd import together, until, victim
+from tests.integration.coordination.tables import Owner, assert_refused, rows, value
+
+ENDPOINTS = {"tweet": "post_tweet", "search": "search_tweets", "fetch": "fetch_mentions"}
+
+
+@pytest.fixture(autouse=True)
+def a_limit_that_is_not_spread(console: Database) -> None:
+    for endpoint, window in (
+        ("post_tweet", [50, 900]),
+        ("api_tweets", [50, 3600]),
+        ("api_requests", [900, 900]),
+    ):
+        console.call("configure_rate_windows", account="sandbox", endpoint=endpoint, windows=Json([window]))
+
+
+def left(fleet: Fleet, endpoint: str = "post_tweet") -> int:
+    return fleet.rate_limits.get_remaining_capacity(endpoint, "sandbox").remaining
+
+
+def set_aside(fleet: Fleet, n: int, operation: str = "tweet") -> Reservation:
+    """All of a limit, where it is asked for: only critical requests have its last ten units at once."""
+    quota = fleet.reservations.reserve_api_quota(
+        "tester/1", operation, n, priority="critical", account="sandbox"
+    )
+    assert quota is not None
+    return quota
+
+
+@pytest.mark.parametrize("operation", ENDPOINTS)
+def test_a_quota_takes_the_limiters_own_units_and_gives_back_what_was_not_used(
+    fleet: Fleet, operation: str
+) -> None:
+    endpoint = ENDPOINTS[operation]
+    before = left(fleet, endpoint)
+    quota = set_aside(fleet, 5, operation)
+    assert (quota.resource_type, quota.resource_id, quota.units) == ("api_quota", endpoint, 5)
+    assert left(fleet, endpoint) == before - 5
+    for _ in range(2):
+        grant = fleet.reservations.use_api_quota(quota)
+        assert grant.allowed
+        assert grant.grant_id is not None
+        assert left(fleet, endpoint) == before - 5  # a request under it costs nothing more
+        fleet.rate_limits.record_usage(grant.grant_id, success=True)
+    fleet.reservations.release_resource(quota)
+    assert left(fleet, endpoint) == before - 2
+    for late in (fleet.reservations.release_resource, fleet.reservations.use_api_quota):
+        with pytest.raises(ReservationLostError) as lost:
+            late(quota)
+        assert lost.value.why == "released"
+
+
+def test_a_quota_that_is_used_up_has_ended(fleet: Fleet) -> None:
+    quota = set_aside(fleet, 1)
+    assert fleet.reservations.use_api_quota(quota.reservation_id).allowed
+    with pytest.raises(ReservationLostError) as lost:
+        fleet.reservations.use_api_quota(quota)
+    assert lost.value.why == "used_up"
+
+
+def test_what_is_set_aside_is_granted_to_nobody_else_and_all_or_none(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    console.call("configure_rate_limit", account="sandbox", endpoint="post_tweet", requests=10, window_s=900)
+    quota = set_aside(fleet, 8)
+    with fleet_database.connect("other") as other:
+        refused = other.reservations.request_api_quota("other/1", "tweet", 3, account="sandbox")
+        assert isinstance(refused, Refused)
+        assert refused.reason == "no_quota"
+        assert refused.retry_after_seconds is not None
+        assert left(other) == 2
+        found = other.reservations.check_availability("api_quota", "tweet@sandbox", units=3)
+        assert (found.available, found.resource_id) == (False, "post_tweet")
+        assert other.reservations.check_availability("api_quota", "tweet@sandbox", units=2).available
+        fleet.reservations.release_resource(quota)
+        assert other.reservations.reserve_api_quota("other/1", "tweet", 3, account="sandbox") is not None
+
+
+def test_the_pools_bound_all_their_endpoints_together(fleet: Fleet) -> None:
+    first = set_aside(fleet, 50)
+    pools = {pool["resource_id"]: pool for pool in fleet.reservations.get_pool_status("api_quota")}
+    assert {name: pool["total_capacity"] for name, pool in pools.items()} == {
+        "api_tweets": 50,
+        "api_requests": 900,
+    }
+    assert (pools["api_tweets"]["available_capacity"], pools["api_tweets"]["reserved_capacity"]) == (0, 50)
+    assert pools["api_requests"]["available_capacity"] == 850
+    assert pools["api_tweets"]["held"] == 50
+    assert fleet.reservations.reserve_api_quota("tester/1", "tweet", account="sandbox") is None
+    set_aside(fleet, 60, "search")
+    fleet.reservations.release_resource(first)
+    [tweets] = fleet.reservations.get_pool_status("api_quota", "api_tweets")
+    assert tweets["available_capacity"] == 50
+
+
+def test_more_than_is_ever_granted_at_once_is_refused_and_not_put_off(fleet: Fleet) -> None:
+    with pytest.raises(InvalidValueError) as refused:
+        fleet.reservations.reserve_api_quota("w", "tweet", 51, account="sandbox")
+    assert_refused(refused, "estimated_requests", "51")
+    assert "50" in refused.value.allowed
+
+
+def test_reserving_the_resource_by_its_type_is_the_same(fleet: Fleet) -> None:
+    before = left(fleet, "search_tweets")
+    held = fleet.reservations.reserve_resource("api_quota", "search@sandbox", "w", units=3, kind="endpoint")
+    assert held is not None
+    assert left(fleet, "search_tweets") == before - 3
+    fleet.reservations.release_resource(held)
+    with pytest.raises(InvalidValueError) as refused:
+        fleet.reservations.reserve_resource("api_quota", "search@sandbox", "w", wait_s=5)
+    assert_refused(refused, "wait_s", "5")
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("operation_type", "dance"),
+        ("estimated_requests", 0),
+        ("worker_id", ""),
+        ("account", "*"),
+        ("priority", "x"),
+    ],
+)
+def test_what_can_not_be_set_aside_is_refused_by_name(fleet: Fleet, field: str, bad: Any) -> None:
+    options: dict[str, Any] = {"worker_id": "w", "operation_type": "tweet", "account": "sandbox"}
+    with pytest.raises(InvalidValueError) as refused:
+        fleet.reservations.reserve_api_quota(**{**options, field: bad})
+    assert refused.value.field == field
+
+
+def _set_aside_and_draw(keep: Callable[[object], None], dsn: str) -> str:
+    fleet = connect(dsn, "mortal")
+    keep(fleet)
+    quota = set_aside(fleet, 50)
+    assert fleet.reservations.use_api_quota(quota).allowed
+    return quota.reservation_id
+
+
+def test_of_a_process_that_died_what_was_not_drawn_comes_back_and_what_was_stays_taken(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    with victim(_set_aside_and_draw, fleet_database.dsn("worker")) as mortal:
+        assert fleet.reservations.reserve_api_quota("tester/1", "tweet", account="sandbox") is None
+        mortal.kill()
+        until(lambda: fleet.reservations.tidy().quotas == 1, 10)
+    assert left(fleet) == 49
+    assert rows(owner, "SELECT end_reason FROM fleet.reservations") == [("holder_died",)]
+    assert set_aside(fleet, 49) is not None
+
+
+def test_who_asks_finds_out_by_itself_that_a_holder_died(fleet_database: FleetDatabase, fleet: Fleet) -> None:
+    with victim(_set_aside_and_draw, fleet_database.dsn("worker")) as mortal:
+        mortal.kill()
+        until(
+            lambda: fleet.reservations.reserve_api_quota("w", "tweet", 40, account="sandbox") is not None, 10
+        )
+
+
+def test_a_quota_out_of_time_gives_its_units_back_and_grants_nothing_any_more(
+    fleet: Fleet, owner: Owner
+) -> None:
+    quota = set_aside(fleet, 7)
+    fleet.reservations.renew(quota, 60)
+    owner.execute("UPDATE fleet.reservations SET lease_expires_at = clock_timestamp()")
+    with pytest.raises(ReservationLostError) as lost:
+        fleet.reservations.use_api_quota(quota)
+    assert lost.value.why == "expired"
+    assert fleet.reservations.tidy().quotas == 1
+    assert left(fleet) == 50
+
+
+def _draw_all(start: Callable[[], int], dsn: str) -> int:
+    """Set aside, use some, give the rest back, until the limit is reached."""
+    made = 0
+    with connect(dsn, "drawer") as fleet:
+        start()
+        while (
+            quota := fleet.reservations.reserve_api_quota("drawer", "tweet", 3, account="sandbox")
+        ) is not None:
+            for _ in range(2):
+                grant = fleet.reservations.use_api_quota(quota)
+                assert grant.grant_id is not None
+                RateLimits(fleet.session).record_usage(grant.grant_id, success=True)
+                made += 1
+            fleet.reservations.release_resource(quota)
+    return made
+
+
+def test_eight_processes_never_make_more_requests_than_the_limit_i9_i10(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    made = sum(together(_draw_all, 8, fleet_database.dsn("worker")))
+    assert 50 - 8 * 3 <= made <= 50
+    assert left(fleet) == 50 - made
+    assert value(owner, "SELECT count(*) FROM fleet.rate_grants WHERE settled_at IS NULL") == 0
