@@ -13,15 +13,15 @@ from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
 from tests.integration.coordination.acts import state
-from tests.integration.coordination.tables import Owner, planted, rows, value
+from tests.integration.coordination.lines import unhurried
+from tests.integration.coordination.tables import Owner, rows, value
 
 INTERVAL_S = 600
 
 
-@pytest.fixture
-def unhurried(owner: Owner) -> Iterator[None]:
-    """Nobody is silent within an hour: these tests poll by hand."""
-    with planted(owner, "poll_within", ("'00:00:01'::interval", "'01:00:00'::interval")):
+@pytest.fixture(name="unhurried")
+def nobody_hurries(owner: Owner) -> Iterator[None]:
+    with unhurried(owner):
         yield
 
 
