@@ -31,7 +31,7 @@ DECLARE
             "request_command", "preview_command", "get_command", "drain_host", "declare_host_gone", "acknowledge_alert",
             "configure_rate_limit", "get_remaining_capacity", "get_system_status", "unblock_endpoint",
             "get_engagement_stats", "has_recent_engagement",
-            "get_engagement_patterns", "get_lock_status", "get_lock_measures",
+            "get_engagement_patterns", "get_lock_status", "get_lock_measures", "set_engagement_interval",
             "get_account", "set_topics", "set_tier", "get_policy", "check_policy",
             "replay_message"],
         "fleet_reader": ["get_settings", "flag_enabled", "get_kill_switch",

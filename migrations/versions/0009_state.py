@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "406c2ac85f05eadc"
+functions = "b56f16c64bb69c1e"
 
 
 def upgrade() -> None:

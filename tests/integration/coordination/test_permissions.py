@@ -37,7 +37,7 @@ NAMED = {
         drain_host declare_host_gone acknowledge_alert unblock_endpoint
         get_remaining_capacity get_system_status get_engagement_stats get_account get_intent
         get_queue has_recent_engagement get_policy check_policy set_tier replay_message
-        get_engagement_patterns get_lock_status get_lock_measures
+        get_engagement_patterns get_lock_status get_lock_measures set_engagement_interval
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_engagement_stats get_intent
@@ -197,7 +197,10 @@ def test_a_caller_with_an_older_snapshot_is_refused(fleet_database: FleetDatabas
     with fleet_database.connect() as fleet:
         for role, names in (
             ("worker", WAITING),
-            ("console", {"decide_intent", "set_kill_switch", "set_tier", *PERSONS}),
+            (
+                "console",
+                {"decide_intent", "set_kill_switch", "set_tier", "set_engagement_interval", *PERSONS},
+            ),
             ("maintainer", MANAGERS),
         ):
             for level in (
