@@ -106,3 +106,24 @@ def set_tier(database: Database, name: str, tier: Tier, *, actor: str, reason: s
     """
     row = database.call("set_tier", account=name, tier=tier, actor=actor, reason=reason)
     return Account.from_row(row)
+
+
+def set_engagement_interval(
+    database: Database, name: str, interval_s: float | None, *, actor: str, reason: str
+) -> float:
+    """A person gives the account an interval between its engagements; audited.
+
+    Args:
+        database: the person's.
+        name: the account's.
+        interval_s: seconds of fleet time from 0 (none) to 86400; None: the fleet's setting again.
+        actor: who asks.
+        reason: why.
+
+    Returns:
+        The seconds that hold now.
+    """
+    answer = database.call(
+        "set_engagement_interval", account=name, interval_s=interval_s, actor=actor, reason=reason
+    )
+    return float(answer["interval_s"])

@@ -17,6 +17,7 @@ accounts = Table(
     Column("topics", ARRAY(Text), nullable=False),
     Column("changed_at", MOMENT, nullable=False),
     Column("tier", Text, nullable=False, server_default=text("'pay_per_use'")),
+    Column("engagement_spacing_s", Double),
 )
 
 policy_rules = Table(

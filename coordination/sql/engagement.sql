@@ -62,7 +62,7 @@ BEGIN
             RETURN jsonb_build_object('reason', 'line', 'ahead', ahead.worker_id);
         END IF;
     END LOOP;
-    IF ask.account IS NULL OR NOT fleet.is_engaging(ask.lock_type) OR fleet.setting_number('engagement_spacing_s', 0) = 0 THEN
+    IF ask.account IS NULL OR NOT fleet.is_engaging(ask.lock_type) OR fleet.engagement_spacing_s(ask.account) = 0 THEN
         RETURN NULL;
     END IF;
     left_s := fleet.interval_left_s(ask.account, ask.lock_type, ask.besides);
@@ -117,7 +117,7 @@ DECLARE
     real timestamptz;
     overtakes boolean := false;
 BEGIN
-    IF ask.account IS NOT NULL AND fleet.is_engaging(ask.lock_type) AND fleet.setting_number('engagement_spacing_s', 0) > 0 THEN
+    IF ask.account IS NOT NULL AND fleet.is_engaging(ask.lock_type) AND fleet.engagement_spacing_s(ask.account) > 0 THEN
         PERFORM 1 FROM fleet.accounts a WHERE a.name = ask.account FOR UPDATE;
     END IF;
     obstacle := fleet.lock_obstacle(ask);

@@ -58,6 +58,35 @@ BEGIN
     RETURN to_jsonb(fleet.is_engaged(tweet_id, hours, besides, coalesce(account, '')));
 END $$;
 
+-- Fleet seconds that an account lets pass between two engagements: its own, or the fleet's; 0 is none. Locks nothing; one row read.
+CREATE OR REPLACE FUNCTION fleet.engagement_spacing_s(account text) RETURNS double precision
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN coalesce((SELECT a.engagement_spacing_s FROM fleet.accounts a WHERE a.name = engagement_spacing_s.account),
+        fleet.setting_number('engagement_spacing_s', 0));
+END $$;
+
+-- A person gives an account an interval of its own; null: the fleet's again. Audited; takes the account's row, as every grant under
+-- an interval does.
+CREATE OR REPLACE FUNCTION fleet.set_engagement_interval(account text, interval_s double precision, actor text, reason text)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    before fleet.accounts;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM set_config('synchronous_commit', 'on', true);
+    IF interval_s IS NOT NULL AND NOT (interval_s >= 0 AND interval_s <= 86400) THEN
+        PERFORM fleet.refuse('interval_s', interval_s::text, 'no value (as the fleet), or from 0 to 86400 seconds');
+    END IF;
+    PERFORM fleet.require_account(account);
+    SELECT * INTO before FROM fleet.accounts a WHERE a.name = set_engagement_interval.account FOR UPDATE;
+    PERFORM fleet.write_audit(actor, 'set_engagement_interval', before.name, set_engagement_interval.reason,
+        jsonb_build_object('interval_s', interval_s, 'before', before.engagement_spacing_s));
+    UPDATE fleet.accounts a SET engagement_spacing_s = interval_s, changed_at = fleet.now() WHERE a.name = before.name;
+    RETURN jsonb_build_object('account', before.name, 'interval_s', fleet.engagement_spacing_s(before.name), 'own', interval_s IS NOT NULL);
+END $$;
+
 -- Fleet seconds until the account may engage with somebody's content again; 0 where it may now, or has no interval to keep. Its
 -- history counts, and an act of it that is being sent, but for the intent that asks. Locks nothing; two reads by index.
 CREATE OR REPLACE FUNCTION fleet.interval_left_s(account text, action text, besides bigint DEFAULT NULL) RETURNS double precision
@@ -70,7 +99,7 @@ BEGIN
     IF account IS NULL OR NOT fleet.is_engaging(action) THEN
         RETURN 0;
     END IF;
-    interval_s := fleet.setting_number('engagement_spacing_s', 0);
+    interval_s := fleet.engagement_spacing_s(account);
     IF interval_s = 0 THEN
         RETURN 0;
     END IF;

@@ -41,7 +41,7 @@ DECLARE
             "configure_pool", "get_pool_status",
             "configure_rate_windows", "get_rate_measures",
             "get_engagement_stats", "has_recent_engagement",
-            "get_engagement_patterns", "get_lock_status", "get_lock_measures",
+            "get_engagement_patterns", "get_lock_status", "get_lock_measures", "set_engagement_interval",
             "get_account", "set_topics", "set_tier", "get_policy", "check_policy",
             "decide_job", "get_job", "get_job_status",
             "pause_schedule", "get_schedule_status",

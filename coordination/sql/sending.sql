@@ -84,7 +84,7 @@ BEGIN
     real := clock_timestamp();
     scope := fleet.act_scope(claim_intent.account);
     rate := coalesce((SELECT c.rate FROM fleet.clock c), 1);
-    spaced := fleet.setting_number('engagement_spacing_s', 0) > 0;
+    spaced := fleet.engagement_spacing_s(claim_intent.account) > 0;
     ask := fleet.ask_for_lock('', incarnation, worker_id, 'reply', make_interval(secs => lease_s), 'medium', scope, claim_intent.account);
     IF spaced THEN
         worth_s := fleet.setting_number('engagement_score_worth_s', 3600);

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import asdict
 
-from coordination.accounts import TIERS, set_tier, set_topics
+from coordination.accounts import TIERS, set_engagement_interval, set_tier, set_topics
 from coordination.policy import get_policy
 from coordination.rate_limits import unblock_endpoint
 from host.cli.parser import require_known
@@ -29,7 +29,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     unblock.add_argument("name", metavar="NAME")
     unblock.add_argument("endpoint", metavar="ENDPOINT", help="as the limiter names it")
     unblock.add_argument("--json", action="store_true", help="for programs")
-    for action in (topics, tier, unblock):
+    interval = actions.add_parser("interval", help="say how long an account waits between two engagements")
+    interval.add_argument("name", metavar="NAME")
+    interval.add_argument("interval_s", metavar="SECONDS", type=_interval, help="0: none; fleet: its setting")
+    for action in (topics, tier, unblock, interval):
         add_reason(action)
 
 
@@ -53,6 +56,8 @@ def run(options: argparse.Namespace, person: Person) -> int:
         return _policy(options, person)
     if options.action == "unblock":
         return _unblock(options, person)
+    if options.action == "interval":
+        return _interval_set(options, person)
     if options.action == "tier":
         account = set_tier(
             person.database, options.name, options.tier, actor=person.actor, reason=options.reason
@@ -64,6 +69,18 @@ def run(options: argparse.Namespace, person: Person) -> int:
         person.database, options.name, options.topics, actor=person.actor, reason=options.reason
     )
     print(f"{account.name} talks about: {', '.join(account.topics)}")
+    return 0
+
+
+def _interval(given: str) -> float | None:
+    return None if given == "fleet" else float(given)
+
+
+def _interval_set(options: argparse.Namespace, person: Person) -> int:
+    holds_s = set_engagement_interval(
+        person.database, options.name, options.interval_s, actor=person.actor, reason=options.reason
+    )
+    person.say(f"{options.name} lets {holds_s:g} s pass between two quotes, replies or likes")
     return 0
 
 

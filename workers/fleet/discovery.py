@@ -23,6 +23,7 @@ from workers.outside.reads import read
 from workers.platforms.x import Missing, Post, Read, User, XError
 from workers.tasks import AnalysePost, PostAnalysed
 
+SEARCHES_EVERY = minutes(15)
 SEARCHED = "search"
 """The origin of what a search found; what was delegated has the message's."""
 ACTS = ("quote", "reply", "like")
@@ -82,7 +83,7 @@ class Discovery(Worker):
     """Find posts worth engaging with, score them, keep the best."""
 
     name = "discovery"
-    every = minutes(15)
+    every = SEARCHES_EVERY
     needs = (Platform.X,)
     roles: ClassVar[tuple[str, ...]] = ("content_analysis",)
     settings_model = DiscoverySettings
@@ -166,7 +167,7 @@ class Discovery(Worker):
         """The topics whose turn it is; fleet time says where a new process begins."""
         topics, number = haul.account.topics, self.settings.searches_per_step
         if self._turn is None:
-            self._turn = int(haul.now.timestamp() // self.every.seconds) * number
+            self._turn = int(haul.now.timestamp() // SEARCHES_EVERY.seconds) * number
         for place in range(min(number, len(topics))):
             yield topics[(self._turn + place) % len(topics)]
         self._turn += number

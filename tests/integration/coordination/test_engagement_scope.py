@@ -6,22 +6,23 @@ from typing import Any
 import pytest
 
 from coordination import Fleet
+from coordination.accounts import set_engagement_interval
 from coordination.database import Database
 from coordination.engagement import Lease, LockType, Refusal
-from coordination.errors import LockLostError
+from coordination.errors import InvalidValueError, LockLostError
 from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
 from tests.integration.coordination.acts import state
-from tests.integration.coordination.tables import Owner, planted, rows, value
+from tests.integration.coordination.lock_lines import unhurried
+from tests.integration.coordination.tables import Owner, rows, value
 
 INTERVAL_S = 600
 
 
-@pytest.fixture
-def unhurried(owner: Owner) -> Iterator[None]:
-    """Nobody is silent within an hour: these tests poll by hand."""
-    with planted(owner, "poll_within", ("'00:00:01'::interval", "'01:00:00'::interval")):
+@pytest.fixture(name="unhurried")
+def nobody_hurries(owner: Owner) -> Iterator[None]:
+    with unhurried(owner):
         yield
 
 
@@ -98,7 +99,7 @@ def test_an_account_that_is_not_named_is_the_default(fleet_database: FleetDataba
 def test_who_decides_about_an_act_locks_as_the_ledger_will_and_keeps_no_interval(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
 ) -> None:
-    set_setting(console, "engagement_interval_s", INTERVAL_S, actor="me", reason="test")
+    set_setting(console, "engagement_spacing_s", INTERVAL_S, actor="me", reason="test")
     engaged(owner, "0", "sandbox")
     engaged(owner, "1", "default")
     assert reason(ask(fleet, "1", scope="act", account="sandbox")) == "recent_engagement"
@@ -230,6 +231,39 @@ def test_who_waits_for_its_interval_keeps_nobody_from_the_content(
         )
         assert answer["reason"] == "interval"
         assert reason(ask(other, "1", account="default")) == "granted"
+
+
+def test_an_account_may_have_an_interval_of_its_own(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    def own(interval_s: float | None) -> float:
+        return set_engagement_interval(console, "sandbox", interval_s, actor="me", reason="slow")
+
+    for account in ("sandbox", "default"):
+        engaged(owner, "0", account)
+    assert own(INTERVAL_S) == INTERVAL_S
+    assert reason(ask(fleet, "1", account="sandbox")) == "interval"
+    lease = ask(fleet, "1", account="default")
+    assert isinstance(lease, Lease)
+    fleet.engagement.release_lock(lease)
+    set_setting(console, "engagement_spacing_s", 10, actor="me", reason="test")
+    assert own(0) == 0
+    lease = ask(fleet, "1", account="sandbox")
+    assert isinstance(lease, Lease)
+    fleet.engagement.release_lock(lease)
+    assert own(None) == 10
+    assert reason(ask(fleet, "1", account="sandbox")) == "interval"
+    fleet_database.advance(10)
+    assert reason(ask(fleet, "1", account="sandbox")) == "granted"
+    for nonsense in (-1, 86401, float("nan")):
+        with pytest.raises(InvalidValueError, match="interval_s"):
+            own(nonsense)
+    assert rows(owner, "SELECT target, details->>'interval_s' FROM fleet.audits ORDER BY id") == [
+        ("sandbox", "600"),
+        ("engagement_spacing_s", None),
+        ("sandbox", "0"),
+        ("sandbox", None),
+    ]
 
 
 # Acts of the ledger

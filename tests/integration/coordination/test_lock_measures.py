@@ -1,5 +1,6 @@
 """What is counted of locks and engagements: over any window, by outcome, by time."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,14 @@ from coordination.engagement import Successes
 from coordination.errors import InvalidValueError, LockLostError
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
+from tests.integration.coordination.lock_lines import line_up, poll, unhurried
 from tests.integration.coordination.tables import Owner, rows, value
+
+
+@pytest.fixture(autouse=True)
+def nobody_hurries(owner: Owner) -> Iterator[None]:
+    with unhurried(owner):
+        yield
 
 
 def measures(fleet: Fleet, hours: float = 24) -> dict[str, Any]:
@@ -35,12 +43,10 @@ def test_each_outcome_is_counted(fleet_database: FleetDatabase, fleet: Fleet, ow
         assert other.engagement.request_lock("1", "other/1", "analysis") is None
         assert other.engagement.request_lock("2", "other/1", "quote") is None
         assert other.engagement.request_lock("1", "other/1", "analysis", wait_s=0.01) is None
-        waiter = other.session.call(
-            "request_lock", tweet_id="1", worker_id="w", lock_type="analysis", wait_s=60
-        )["waiter"]
+        waiter = line_up(other)
         assert measures(fleet)["queue_depth"] == 1
         fleet.engagement.release_lock(lease)
-        assert other.session.call("poll_lock", waiter=int(waiter))["granted"]
+        assert poll(other, waiter)["granted"]
         found = measures(fleet)
     assert found["granted"] == 2
     assert found["granted_after_waiting"] == 1
@@ -82,11 +88,8 @@ def test_the_status_says_who_has_what_and_who_waits(fleet_database: FleetDatabas
     lease = fleet.engagement.request_lock("1", "tester/1", "analysis", priority="high")
     assert lease is not None
     with fleet_database.connect("other") as other:
-        for content, priority in (("1", "low"), ("1", "critical")):
-            other.session.call(
-                "request_lock", tweet_id=content, worker_id=f"other/{priority}", lock_type="analysis",
-                wait_s=60, priority=priority,
-            )  # fmt: skip
+        line_up(other, priority="low", worker_id="other/low")
+        line_up(other, priority="critical", worker_id="other/critical")
         found = fleet.engagement.get_lock_status()
     (held,) = found["held"]
     assert (held["content"], held["scope"], held["holder"], held["priority"]) == (

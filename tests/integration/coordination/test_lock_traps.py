@@ -19,6 +19,7 @@ from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
 from tests.integration.coordination.crowd import together, until
+from tests.integration.coordination.lock_lines import unhurried
 from tests.integration.coordination.tables import Owner, planted, rows, value
 from tests.quickly import quickly
 from workers.progress import Progress
@@ -255,7 +256,7 @@ def drowsy(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Who waits polls once a minute: only a wake-up gives it a lock sooner."""
     monkeypatch.setattr(engagement, "FIRST_POLL_S", 60.0)
     monkeypatch.setattr(engagement, "POLL_S", 60.0)
-    with planted(owner, "poll_within", ("'00:00:01'::interval", "'01:00:00'::interval")):
+    with unhurried(owner):
         yield
 
 

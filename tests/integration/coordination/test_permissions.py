@@ -45,9 +45,9 @@ NAMED = {
         drain_host declare_host_gone acknowledge_alert configure_rate_limit get_remaining_capacity
         get_system_status unblock_endpoint configure_pool get_pool_status configure_rate_windows
         get_rate_measures get_engagement_stats has_recent_engagement get_engagement_patterns
-        get_lock_status get_lock_measures get_account set_topics set_tier get_policy check_policy
-        decide_job get_job get_job_status pause_schedule get_schedule_status replay_message set_route
-        remove_route decide_conflict get_message_status
+        get_lock_status get_lock_measures set_engagement_interval get_account set_topics set_tier
+        get_policy check_policy decide_job get_job get_job_status pause_schedule get_schedule_status
+        replay_message set_route remove_route decide_conflict get_message_status
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_pool_status get_rate_measures
@@ -223,7 +223,7 @@ def test_a_caller_with_an_older_snapshot_is_refused(fleet_database: FleetDatabas
         for role, names in (
             ("worker", WAITING),
             ("console", {"configure_pool", "decide_intent", "set_kill_switch", "set_tier", *PERSONS}),
-            ("maintainer", MANAGERS),
+            set_engagement_interval("maintainer", MANAGERS),
         ):
             for level in (
                 psycopg.IsolationLevel.REPEATABLE_READ,

@@ -6,18 +6,18 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
 
 import psycopg
 import pytest
 
 from coordination import Fleet, connect
 from coordination.database import Database
-from coordination.engagement import Lease, LockType, Priority, Refusal
+from coordination.engagement import Lease, LockType, Refusal
 from coordination.errors import InvalidValueError, LockLostError
 from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
+from tests.integration.coordination.lock_lines import line_up, poll, unhurried
 from tests.integration.coordination.tables import Owner, planted, rows, value
 
 
@@ -28,35 +28,13 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-@pytest.fixture
-def unhurried(owner: Owner) -> Iterator[None]:
-    """Nobody is silent within an hour: these tests poll by hand, and a busy machine takes its time."""
-    with planted(owner, "poll_within", ("'00:00:01'::interval", "'01:00:00'::interval")):
+@pytest.fixture(name="unhurried")
+def nobody_hurries(owner: Owner) -> Iterator[None]:
+    with unhurried(owner):
         yield
 
 
 by_hand = pytest.mark.usefixtures("unhurried")
-
-
-def line_up(
-    fleet: Fleet, content: str = "1", *, priority: Priority = "medium", wait_s: float = 60, **options: Any
-) -> int:
-    """A place in the line of a content that is held; the worker then polls by itself."""
-    answer = fleet.session.call(
-        "request_lock",
-        tweet_id=content,
-        worker_id=options.pop("worker_id", fleet.incarnation.worker),
-        lock_type=options.pop("lock_type", "analysis"),
-        priority=priority,
-        wait_s=wait_s,
-        **options,
-    )
-    assert not answer["granted"], answer
-    return int(answer["waiter"])
-
-
-def poll(fleet: Fleet, waiter: int) -> dict[str, Any]:
-    return dict(fleet.session.call("poll_lock", waiter=waiter))
 
 
 def held(fleet: Fleet, content: str = "1", lock_type: LockType = "analysis", minutes: float = 15) -> Lease:

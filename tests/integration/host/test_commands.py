@@ -484,6 +484,19 @@ def test_the_kill_switch_is_thrown_in_whatever_database(
 
 
 @pytest.mark.usefixtures("fleet_state")
+def test_a_person_gives_an_account_an_interval_of_its_own(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("account", "interval", "default", "600", "--reason", "new account") == 0
+    assert "default lets 600 s pass between two quotes, replies or likes" in printed(capsys)
+    assert run("account", "interval", "default", "fleet") == 0
+    assert "default lets 0 s pass" in printed(capsys)
+    for nonsense in ("soon", "-1", "90000", "nan"):
+        assert run("account", "interval", "default", nonsense) == 2
+        capsys.readouterr()
+
+
+@pytest.mark.usefixtures("fleet_state")
 def test_an_account_shows_what_it_may_do_and_a_person_changes_its_tier(
     run: Run, fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
