@@ -7,8 +7,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from console import work_metrics
+from console.lock_metrics import lock_metrics
 from console.pool_metrics import pool_metrics
 from console.snapshots import Sight, Snapshot
+from coordination.breakers import STATES as BREAKER_STATES
 from coordination.candidates import CANDIDATE_STATES
 from coordination.ledger import INTENT_STATES
 from coordination.status import SlotStatus
@@ -68,6 +71,12 @@ class _SightCollector(Collector):
             yield from _pool(sight.snapshot)
             yield from pool_metrics(sight.snapshot.pools)
             yield from _guards(sight.snapshot)
+            yield from lock_metrics(sight.snapshot.locks)
+            yield from _breakers(sight.snapshot)
+            yield from _budgets(sight.snapshot)
+            yield from _cache(sight.snapshot)
+            yield from work_metrics.jobs(sight.snapshot.jobs)
+            yield from work_metrics.schedules(sight.snapshot.schedules)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -227,3 +236,73 @@ def _guards(snapshot: Snapshot) -> Iterator[Metric]:
             "Seconds since a manager told its slots.",
             snapshot.manager_age_s,
         )
+
+
+def _breakers(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("account", "service")
+    state = GaugeMetricFamily(
+        "socialfleet_breaker_state",
+        "1 for the state that the breaker is in, 0 for the others.",
+        labels=(*labels, "state"),
+    )
+    stuck = GaugeMetricFamily("socialfleet_breaker_stuck", "1 while it is open for too long.", labels=labels)
+    in_a_row = GaugeMetricFamily(
+        "socialfleet_breaker_failures_in_a_row", "Failures since the last success.", labels=labels
+    )
+    failures = CounterMetricFamily(
+        "socialfleet_breaker_failures", "Calls to the service that failed.", labels=labels
+    )
+    opens = CounterMetricFamily("socialfleet_breaker_opens", "Times that it opened.", labels=labels)
+    probes = CounterMetricFamily(
+        "socialfleet_breaker_probes", "Calls that tried whether the service is well again.", labels=labels
+    )
+    resets = CounterMetricFamily(
+        "socialfleet_breaker_reset_attempts", "Times that a person closed it.", labels=labels
+    )
+    for breaker in snapshot.breakers:
+        key = (breaker.account, breaker.service)
+        for name in BREAKER_STATES:
+            state.add_metric((*key, name), breaker.state == name)
+        stuck.add_metric(key, breaker.is_stuck)
+        in_a_row.add_metric(key, breaker.failures)
+        failures.add_metric(key, breaker.failures_total)
+        opens.add_metric(key, breaker.opens_total)
+        probes.add_metric(key, breaker.probes)
+        resets.add_metric(key, breaker.reset_attempts)
+    yield from (state, stuck, in_a_row, failures, opens, probes, resets)
+
+
+def _budgets(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("account", "kind", "name", "period")
+    limit = GaugeMetricFamily("socialfleet_budget_limit_usd", "What may be spent in a period.", labels=labels)
+    spent = GaugeMetricFamily("socialfleet_budget_spent_usd", "What was spent in the period.", labels=labels)
+    held = GaugeMetricFamily("socialfleet_budget_held_usd", "What is held and not settled.", labels=labels)
+    holds = GaugeMetricFamily("socialfleet_budget_open_holds", "Holds that are not settled.", labels=labels)
+    for budget in snapshot.budgets:
+        key = (budget.account, budget.kind, budget.name, budget.period)
+        limit.add_metric(key, float(budget.limit_usd))
+        spent.add_metric(key, float(budget.spent_usd))
+        held.add_metric(key, float(budget.held_usd))
+        holds.add_metric(key, budget.open_holds)
+    yield from (limit, spent, held, holds)
+
+
+def _cache(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("namespace",)
+    entries = GaugeMetricFamily("socialfleet_cache_entries", "Values that are kept.", labels=labels)
+    size = GaugeMetricFamily("socialfleet_cache_bytes", "Their size as text.", labels=labels)
+    asked = CounterMetricFamily(
+        "socialfleet_cache_requests",
+        "Times that a value was asked for and found fresh, stale or not at all.",
+        labels=(*labels, "result"),
+    )
+    evictions = CounterMetricFamily(
+        "socialfleet_cache_evictions", "Values that went before their time.", labels=labels
+    )
+    for one in snapshot.cache:
+        entries.add_metric((one.namespace,), one.entries)
+        size.add_metric((one.namespace,), one.bytes)
+        evictions.add_metric((one.namespace,), one.evictions)
+        for result, number in (("hit", one.hits), ("stale", one.stale_hits), ("miss", one.misses)):
+            asked.add_metric((one.namespace, result), number)
+    yield from (entries, size, asked, evictions)

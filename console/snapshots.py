@@ -9,13 +9,19 @@ from datetime import datetime
 from typing import Any
 
 from console.connection import Connection
+from console.lock_metrics import WINDOW_H
 from coordination.alerts import list_alerts
 from coordination.black_boxes import list_black_boxes
+from coordination.breakers import BreakerStatus, get_breaker_status
+from coordination.budgets import BudgetStatus, get_budget_status
+from coordination.cache import CacheStatus, get_cache_status
 from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.hosts import list_hosts
+from coordination.jobs import get_job_status
 from coordination.kill_switch import get_kill_switch
 from coordination.pools import list_pools
+from coordination.schedules import get_schedule_status
 from coordination.status import SlotStatus, list_slots
 
 # Pages ask every 2 s; several of them share one reading.
@@ -47,6 +53,7 @@ class Snapshot:
         manager_age_s: seconds since a manager reported, None when none ever did.
         alerts: the open ones.
         event_counts: events a severity since the first one there is.
+        locks: the measures of the engagement locks over the last hour of fleet time.
     """
 
     real_now: datetime
@@ -72,6 +79,12 @@ class Snapshot:
     candidate_counts: list[Row]
     mentions: list[Row]
     candidates: list[Row]
+    locks: Row = field(default_factory=dict[str, Any])
+    breakers: list[BreakerStatus] = field(default_factory=list[BreakerStatus])
+    budgets: list[BudgetStatus] = field(default_factory=list[BudgetStatus])
+    cache: list[CacheStatus] = field(default_factory=list[CacheStatus])
+    jobs: list[Row] = field(default_factory=list[Row])
+    schedules: list[Row] = field(default_factory=list[Row])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,4 +191,10 @@ class Snapshots:
             mentions=[*database.rows("list_latest_mentions", number=MENTIONS)],
             candidate_counts=[*database.rows("count_candidates")],
             candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
+            locks=database.call("get_lock_measures", incarnation=None, hours=WINDOW_H),
+            breakers=get_breaker_status(database),
+            budgets=get_budget_status(database),
+            cache=get_cache_status(database),
+            jobs=[*get_job_status(database)],
+            schedules=[*get_schedule_status(database)],
         )

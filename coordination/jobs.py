@@ -17,6 +17,9 @@ from coordination.errors import LockLostError
 from coordination.plain import plain
 from coordination.session import Session
 
+STATES = ("available", "running", "retryable", "completed", "cancelled", "dead")
+"""Every state of a job; the last three are ends."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -272,6 +275,13 @@ class Jobs:
         # Outside the jobs' own transaction, as every wake-up: a lost one costs a poll, nothing more.
         for worker in workers:
             self._session.database.call("wake", worker=worker)
+
+
+def list_jobs(
+    database: Database, *, kind: str | None = None, state: str | None = None, n: int = 50
+) -> list[dict[str, Any]]:
+    """Give the newest jobs, newest first, ended or not: of one kind and state, or all."""
+    return database.rows("list_jobs", kind=kind, state=state, number=n)
 
 
 def get_job(database: Database, job_id: str) -> dict[str, Any] | None:

@@ -5,6 +5,9 @@ from coordination.session import Session
 KINDS = (
     "alerts",
     "black_boxes",
+    "budget_holds",
+    "budget_periods",
+    "cache",
     "candidates",
     "command_parts",
     "commands",

@@ -7,7 +7,7 @@ CREATE OR REPLACE FUNCTION fleet.ask_for_lock(
     content text, incarnation uuid, worker_id text, lock_type text, duration interval, priority text, scope text DEFAULT '',
     account text DEFAULT NULL, score double precision DEFAULT NULL, besides bigint DEFAULT NULL, waits_since timestamptz DEFAULT NULL
 ) RETURNS fleet.lock_waiters
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     ask fleet.lock_waiters;
 BEGIN
@@ -32,7 +32,7 @@ END $$;
 -- Why a request can't have its content now, or null when it can: who holds it, who stands before it, its account's interval. Locks
 -- no row; each session lock of a holder or of one ahead is tried in a statement of its own, never the caller's own.
 CREATE OR REPLACE FUNCTION fleet.lock_obstacle(ask fleet.lock_waiters) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     lease fleet.engagement_locks;
     ahead fleet.lock_waiters;
@@ -75,7 +75,7 @@ END $$;
 -- Under an interval an account's contents compete for its next engagement: it has one engaging lock at a time, and of those that
 -- wait with a free content the first in line goes, so that a newcomer never takes the turn of one who waited. Locks no row.
 CREATE OR REPLACE FUNCTION fleet.account_obstacle(ask fleet.lock_waiters) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     lease fleet.engagement_locks;
     ahead fleet.lock_waiters;
@@ -110,7 +110,7 @@ END $$;
 -- The grant itself, under the content's mutex, which the caller holds. Gives the new lease, or why there is none. Under an interval
 -- it takes the account's row, as the last gate before a send does. Flushed when granted.
 CREATE OR REPLACE FUNCTION fleet.grant_lock(ask fleet.lock_waiters) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     lease fleet.engagement_locks;
     obstacle jsonb;
@@ -150,7 +150,7 @@ END $$;
 
 -- A lease as its holder is told of it. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.tell_lease(lease fleet.engagement_locks) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     RETURN jsonb_build_object('granted', true, 'content', lease.content, 'fencing_token', lease.fencing_token,
         'lease_expires_at', lease.lease_expires_at);
@@ -161,7 +161,7 @@ CREATE OR REPLACE FUNCTION fleet.check_lock_request(
     tweet_id text, worker_id text, lock_type text, duration_minutes double precision, wait_s double precision, scope text,
     account text, score double precision
 ) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF coalesce(length(tweet_id), 0) NOT BETWEEN 1 AND 512 THEN
         PERFORM fleet.refuse('tweet_id', tweet_id, 'a text of 1 to 512 characters');
@@ -243,7 +243,7 @@ END $$;
 
 -- Counts a refusal and gives it on; one row that nobody else writes, not flushed.
 CREATE OR REPLACE FUNCTION fleet.refuse_lock(ask fleet.lock_waiters, answer jsonb) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     PERFORM fleet.count_lock(ask.incarnation, CASE answer->>'reason' WHEN 'recent_engagement' THEN 'refused_engaged'
         WHEN 'interval' THEN 'refused_interval' ELSE 'refused_held' END);
@@ -316,7 +316,7 @@ END $$;
 -- Gives back what the ledger held, in the ledger's own transaction; gives the life that waits for it, or null. The caller holds the
 -- content's mutex, or has shown that nobody holds the lease any more.
 CREATE OR REPLACE FUNCTION fleet.free_lock(content text, token bigint) RETURNS uuid
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     freed text;
 BEGIN

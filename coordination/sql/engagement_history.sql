@@ -3,7 +3,7 @@
 
 -- The fleet time so many hours ago, read once: asked for each row it would keep every query from its index. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.hours_ago(hours double precision, until timestamptz DEFAULT NULL) RETURNS timestamptz
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF hours IS NULL OR NOT (hours >= 0 AND hours <= 1000000) THEN
         PERFORM fleet.refuse('hours', hours::text, 'from 0 to 1000000');
@@ -21,7 +21,7 @@ RETURN action IN ('quote', 'reply', 'like');
 
 -- What an act of the ledger locks: '' (its content, for the whole fleet), or the account where each keeps its own. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.act_scope(account text) RETURNS text
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     RETURN CASE WHEN fleet.setting_number('engagement_per_account', 0) >= 1 THEN account ELSE '' END;
 END $$;
@@ -31,7 +31,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.is_engaged(
     tweet_id text, hours double precision, besides bigint DEFAULT NULL, scope text DEFAULT ''
 ) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     since timestamptz := fleet.hours_ago(hours);
 BEGIN
@@ -61,7 +61,7 @@ END $$;
 -- Fleet seconds until the account may engage with somebody's content again; 0 where it may now, or has no interval to keep. Its
 -- history counts, and an act of it that is being sent, but for the intent that asks. Locks nothing; two reads by index.
 CREATE OR REPLACE FUNCTION fleet.interval_left_s(account text, action text, besides bigint DEFAULT NULL) RETURNS double precision
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     interval_s double precision;
     at timestamptz;

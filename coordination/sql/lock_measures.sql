@@ -1,40 +1,42 @@
 -- Measures of the engagement locks: how requests ended, how long it took, what is held and who waits.
 
--- Counts one outcome for one life, in a row of the present five minutes that nobody else writes: no counter is waited for. A
--- request that was granted at once also has its time; one that waited ends a conflict. One row; flushed only if the caller's commit is.
+-- Counts one outcome for one life, in a row of the present five minutes that nobody else writes: no counter is waited for. A grant
+-- also has the time that it took; the end of a wait, however it ended, is a conflict resolved. One row; flushed only if the caller's
+-- commit is.
 CREATE OR REPLACE FUNCTION fleet.count_lock(
     incarnation uuid, outcome text, took_s double precision DEFAULT NULL, overtakes boolean DEFAULT false
 ) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    is_grant boolean := outcome IN ('granted', 'granted_after_waiting');
-    is_end boolean := took_s IS NOT NULL AND outcome <> 'granted';
+    at timestamptz := date_bin('5 minutes', fleet.now(), 'epoch');
     bucket integer := width_bucket(took_s, ARRAY[0.001, 0.01, 0.1, 1, 5, 30, 120]::double precision[]) + 1;
-    within bigint[] := '{0,0,0,0,0,0,0,0}';
 BEGIN
-    IF is_grant THEN
-        within[bucket] := 1;
-    END IF;
-    INSERT INTO fleet.lock_measures AS m (counted_at, incarnation, granted, granted_after_waiting, refused_held, refused_engaged,
-        refused_interval, taken_over, timed_out, given_up, escalated, acquire_s, acquire_max_s, acquire_within, resolved, resolve_s,
-        resolve_max_s)
-    VALUES (date_bin('5 minutes', fleet.now(), 'epoch'), count_lock.incarnation, is_grant::integer,
-        (outcome = 'granted_after_waiting')::integer, (outcome = 'refused_held')::integer, (outcome = 'refused_engaged')::integer,
-        (outcome = 'refused_interval')::integer, overtakes::integer, (outcome = 'timed_out')::integer,
-        (outcome = 'given_up')::integer, (outcome = 'escalated')::integer, CASE WHEN is_grant THEN took_s ELSE 0 END,
-        CASE WHEN is_grant THEN took_s ELSE 0 END,
-        within, is_end::integer, CASE WHEN is_end THEN took_s ELSE 0 END, CASE WHEN is_end THEN took_s ELSE 0 END)
-    ON CONFLICT ON CONSTRAINT lock_measures_pkey DO UPDATE SET
-        granted = m.granted + excluded.granted, granted_after_waiting = m.granted_after_waiting + excluded.granted_after_waiting,
-        refused_held = m.refused_held + excluded.refused_held, refused_engaged = m.refused_engaged + excluded.refused_engaged,
-        refused_interval = m.refused_interval + excluded.refused_interval, taken_over = m.taken_over + excluded.taken_over,
-        timed_out = m.timed_out + excluded.timed_out, given_up = m.given_up + excluded.given_up,
-        escalated = m.escalated + excluded.escalated, acquire_s = m.acquire_s + excluded.acquire_s,
-        acquire_max_s = greatest(m.acquire_max_s, excluded.acquire_max_s),
-        acquire_within = CASE WHEN is_grant THEN m.acquire_within[:bucket - 1] || (m.acquire_within[bucket] + 1)
-            || m.acquire_within[bucket + 1:] ELSE m.acquire_within END,
-        resolved = m.resolved + excluded.resolved, resolve_s = m.resolve_s + excluded.resolve_s,
-        resolve_max_s = greatest(m.resolve_max_s, excluded.resolve_max_s);
+    LOOP
+        IF outcome = 'granted' THEN
+            UPDATE fleet.lock_measures m SET granted = m.granted + 1, taken_over = m.taken_over + overtakes::integer,
+                acquire_s = m.acquire_s + took_s, acquire_max_s = greatest(m.acquire_max_s, took_s),
+                acquire_within[bucket] = m.acquire_within[bucket] + 1
+            WHERE m.counted_at = at AND m.incarnation = count_lock.incarnation;
+        ELSE
+            UPDATE fleet.lock_measures m SET refused_held = m.refused_held + (outcome = 'refused_held')::integer,
+                refused_engaged = m.refused_engaged + (outcome = 'refused_engaged')::integer,
+                refused_interval = m.refused_interval + (outcome = 'refused_interval')::integer,
+                granted = m.granted + (outcome = 'granted_after_waiting')::integer,
+                granted_after_waiting = m.granted_after_waiting + (outcome = 'granted_after_waiting')::integer,
+                taken_over = m.taken_over + overtakes::integer, timed_out = m.timed_out + (outcome = 'timed_out')::integer,
+                given_up = m.given_up + (outcome = 'given_up')::integer, escalated = m.escalated + (outcome = 'escalated')::integer,
+                acquire_s = m.acquire_s + CASE outcome WHEN 'granted_after_waiting' THEN took_s ELSE 0 END,
+                acquire_max_s = greatest(m.acquire_max_s, CASE outcome WHEN 'granted_after_waiting' THEN took_s END),
+                acquire_within[coalesce(bucket, 1)] = m.acquire_within[coalesce(bucket, 1)]
+                    + (outcome = 'granted_after_waiting')::integer,
+                resolved = m.resolved + (took_s IS NOT NULL)::integer, resolve_s = m.resolve_s + coalesce(took_s, 0),
+                resolve_max_s = greatest(m.resolve_max_s, took_s)
+            WHERE m.counted_at = at AND m.incarnation = count_lock.incarnation;
+        END IF;
+        EXIT WHEN FOUND;
+        INSERT INTO fleet.lock_measures (counted_at, incarnation) VALUES (at, count_lock.incarnation)
+        ON CONFLICT ON CONSTRAINT lock_measures_pkey DO NOTHING;
+    END LOOP;
 END $$;
 
 -- The locks' measures over so many hours of fleet time (in steps of five minutes): requests by outcome, time to acquire a lock, time

@@ -6,13 +6,14 @@ CREATE OR REPLACE FUNCTION fleet.make_partitions(parent text) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
     by_column text := CASE parent WHEN 'runs' THEN 'started_at' WHEN 'jobs_finished' THEN 'finished_at' END;
-    today date := (fleet.now() AT TIME ZONE 'UTC')::date;
+    today date;
     days date[];
     day date;
     part text;
     made integer := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(fleet.lock_key('partitions', parent));
+    today := (fleet.now() AT TIME ZONE 'UTC')::date;
     EXECUTE format('SELECT ARRAY(SELECT DISTINCT (%I AT TIME ZONE ''UTC'')::date FROM fleet.%I)', by_column, parent || '_rest') INTO days;
     FOR day IN SELECT unnest(days) UNION SELECT today + n FROM generate_series(0, 3) n ORDER BY 1 LOOP
         part := parent || '_' || to_char(day, 'YYYYMMDD');

@@ -199,16 +199,16 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.require_version(kind text, name text, version bigint) RETURNS fleet.configuration_history
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    found fleet.configuration_history;
+    past fleet.configuration_history;
 BEGIN
-    SELECT * INTO found FROM fleet.configuration_history h
+    SELECT * INTO past FROM fleet.configuration_history h
     WHERE h.kind = require_version.kind AND h.name = require_version.name AND h.version = require_version.version;
     IF NOT FOUND THEN
         PERFORM fleet.refuse('version', require_version.version::text, format('a version that %s had: %s', require_version.name,
             coalesce((SELECT string_agg(v.version::text, ', ' ORDER BY v.version DESC) FROM (SELECT h.version FROM fleet.configuration_history h
                 WHERE h.kind = require_version.kind AND h.name = require_version.name ORDER BY h.version DESC LIMIT 10) v), 'it was never set')));
     END IF;
-    RETURN found;
+    RETURN past;
 END $$;
 
 -- Sets a setting back to what it was in a version: that value as a new version, or the default. As set_setting and unset_setting.

@@ -9,7 +9,7 @@ RETURN interval '1 second';
 -- A place in the line for a request, under the content's mutex; who asks again keeps the place it has. One row, not flushed: a place
 -- that a crash forgets is asked for again.
 CREATE OR REPLACE FUNCTION fleet.line_up(ask fleet.lock_waiters, wait_s double precision) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     standing fleet.lock_waiters;
     real timestamptz;
@@ -35,7 +35,7 @@ END $$;
 
 -- A waiter's place, from 1: those before it that still poll count. Locks nothing; reads the content's line.
 CREATE OR REPLACE FUNCTION fleet.place_in_line(standing fleet.lock_waiters) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     RETURN (SELECT count(*) + 1 FROM fleet.lock_waiters w
         WHERE w.content = standing.content AND (w.stands_at, w.id) < (standing.stands_at, standing.id)
@@ -46,7 +46,7 @@ END $$;
 -- The life that is to be woken when a lock of that scope is given back: the first in line that polls; null where nobody waits. Locks
 -- nothing.
 CREATE OR REPLACE FUNCTION fleet.next_in_line(content text, scope text) RETURNS uuid
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     RETURN (SELECT w.incarnation FROM fleet.lock_waiters w
         WHERE w.content = next_in_line.content AND (w.scope = next_in_line.scope OR '' IN (w.scope, next_in_line.scope))
@@ -106,7 +106,7 @@ END $$;
 
 -- Takes a waiter out of the line, and counts how its conflict ended. One row, not flushed.
 CREATE OR REPLACE FUNCTION fleet.end_wait(standing fleet.lock_waiters, outcome text) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     DELETE FROM fleet.lock_waiters w WHERE w.id = standing.id;
     IF FOUND THEN
@@ -146,7 +146,7 @@ END $$;
 -- One that has waited for engagement_escalation_s is told to whoever coordinates, once: a message of the role. Says whether it did.
 -- Its priority has risen by waiting, as everybody's. One row and one message.
 CREATE OR REPLACE FUNCTION fleet.escalate_wait(standing fleet.lock_waiters) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     waited_s double precision;
 BEGIN

@@ -15,7 +15,7 @@ from workers.errors import RegistryError
 
 NAMES = frozenset({"NAME"})
 """Metavars behind which the names of workers are suggested."""
-NOT_A_WORKER = frozenset({"hosts", "flags", "settings", "account", "messages"})
+NOT_A_WORKER = frozenset({"hosts", "flags", "settings", "account", "messages", "schedules"})
 """Commands whose NAME is something else."""
 
 

@@ -1,6 +1,7 @@
 """A chapter of the limits' fault suite: 64 processes want more than there is, and the sandbox counts.
 
 plain     three endpoints, every priority: how much is used, by whom, who waits
+full      two endpoints at a pace at which what the limiter waits for is 1% of a window
 headers   answers are lost or late, their headers wrong, missing or those of another answer
 resets    windows end before their time, or are said to
 shared    another app of the same user takes from the same windows
@@ -19,7 +20,7 @@ from typing import Any
 from tests.fault import limits_judge as judge
 from tests.fault.limits_judge import Use
 from tests.fault.limits_place import Client, Place
-from tests.fault.limits_scenarios import Scenario, Want, tightest, want
+from tests.fault.limits_scenarios import HOUR_S, Scenario, Want, tightest, want
 
 PROMISES = ("I9", "I10", "I12", "I14", "efficiency", "convergence", "clients")
 NAME = "asker"
@@ -27,6 +28,8 @@ WHOLLY_USED = ("post_tweet", "search_tweets")
 """Of these every priority wants as much as it can get."""
 PASSED_OVER = 2
 """Requests of a lower rank that may be granted while a critical one waits: those under way when it asked."""
+PACES = 1000
+"""Settings whose pace is looked at."""
 STARVED = 4
 """Equal shares' intervals, after a window's end, in which somebody who always wants must have had one."""
 TOO_HIGH = {"x-rate-limit-limit": "5000", "x-rate-limit-remaining": "4999"}
@@ -68,13 +71,18 @@ def run(scenario: Scenario, here: Place, seed: int, told: Callable[[str], None])
     """Let it happen, and judge."""
     outcome = Outcome()
     here.setting("quiet_time_s", 1)
+    here.setting("request_delay_s", scenario.delay_s)
     for endpoint, windows in scenario.windows.items():
         here.limit(endpoint, windows, heard=scenario.heard)
     _arm(scenario, here, seed)
+    outcome.broken("I9", judge.loose_paces(here.paces(PACES, seed)))
     clients = _enter(scenario, here)
     for client in clients:
+        client.wait()
+    began_s = here.clock.now_s()
+    for client in clients:
         client.begin()
-    began_s, began = here.clock.now_s(), monotonic()
+    began = monotonic()
     told(f"{scenario.name}: {len(clients)} clients for {scenario.seconds:g} s at rate {scenario.rate:g}")
     _happen(scenario, here, seed, until=began + scenario.seconds, outcome=outcome)
     ended_s = here.clock.now_s()
@@ -96,7 +104,7 @@ def _enter(scenario: Scenario, here: Place) -> list[Client]:
         endpoint = endpoints[number % len(endpoints)]
         wanted = _want(scenario, number)
         demand = here.demand(endpoint, priority=wanted.priority, every_s=wanted.every_s)
-        clients.append(here.enter(NAME, number + 1, demand))
+        clients.append(here.enter(NAME, number + 1, wanted.label, demand))
     return clients
 
 
@@ -114,14 +122,16 @@ def _happen(scenario: Scenario, here: Place, seed: int, *, until: float, outcome
         return
     while (left_s := until - monotonic()) > 0:
         pause.wait(min(left_s, scenario.pause_s * chance.uniform(0.5, 1.5)))
-        here.replace(chance.choice(here.clients)).begin()
+        successor = here.replace(chance.choice(here.clients))
+        successor.wait()
+        successor.begin()
         outcome.faults["kill"] += 1
 
 
 def _arm(scenario: Scenario, here: Place, seed: int) -> None:
     faults: dict[str, list[dict[str, Any]]] = {
         "headers": [
-            {"fault": "delay", "probability": 0.05, "seconds": 0.3},
+            {"fault": "delay", "probability": scenario.slow, "seconds": 0.3},
             {"fault": "drop_after_accepting", "probability": 0.05},
             {"fault": "headers_reordered", "probability": 0.2},
             {"fault": "headers_wrong", "probability": 0.1},
@@ -178,27 +188,33 @@ def _judge(
                     "efficiency",
                     [f"{endpoint}: {used:.1%} of {limit} in {window_s} s, {len(counted)} in {passed:.1f}"],
                 )
-        if scenario.fair:
-            _judge_order(scenario, endpoint, own, span_s, outcome)
+        if scenario.unfair is not None:
+            _judge_order(scenario, endpoint, own, span_s, scenario.unfair, outcome)
 
 
 def _judge_order(
-    scenario: Scenario, endpoint: str, uses: list[Use], span_s: tuple[float, float], outcome: Outcome
+    scenario: Scenario,
+    endpoint: str,
+    uses: list[Use],
+    span_s: tuple[float, float],
+    unfair: float,
+    outcome: Outcome,
 ) -> None:
     """Who got how much, and who waited for whom."""
     limit, window_s = tightest(scenario.windows[endpoint])
-    from_s, until_s = span_s[0] + scenario.warm_up_s, span_s[1]
+    # Shares are those of an hour; in less than that what was had at first counts too.
+    from_s, until_s = max(span_s[0], span_s[1] - HOUR_S), span_s[1]
     endpoints = list(scenario.windows)
     numbers = range(endpoints.index(endpoint), scenario.clients, len(endpoints))
-    wanted = {f"{NAME}/{number + 1}": _want(scenario, number) for number in numbers}
+    wanted = {one.label: one for one in (_want(scenario, number) for number in numbers)}
     steady = [use for use in uses if from_s <= use.granted_s < until_s]
-    if endpoint == "fetch_mentions":
-        wants = {
-            name: (until_s - from_s) / one.every_s if one.every_s else float("inf")
-            for name, one in wanted.items()
-        }
-        counts = Counter(use.worker for use in steady)
-        outcome.broken("I14", judge.unfair(counts, judge.max_min(wants, len(steady))))
+    wants = {
+        name: (until_s - from_s) / one.every_s if one.every_s else float("inf")
+        for name, one in wanted.items()
+    }
+    weights = {name: float(judge.RANKS[one.priority]) for name, one in wanted.items()}
+    counts = Counter(use.worker for use in steady)
+    outcome.broken("I14", judge.unfair(counts, judge.max_min(wants, len(steady), weights), unfair))
     if endpoint == "users_me":
         outcome.broken("I12", judge.passed_over(steady, "critical", PASSED_OVER))
     longest_s = window_s + STARVED * window_s * len(wanted) / limit

@@ -73,6 +73,7 @@ class Order:
         keys: the account's credentials there.
         clock: fleet time.
         worker: its name, `slot` its number.
+        label: under which it asks; several may ask under one.
         demands: what it wants.
         log: where it writes what it does.
     """
@@ -83,6 +84,7 @@ class Order:
     clock: Clock
     worker: str
     slot: int
+    label: str
     demands: tuple[Demand, ...]
     log: Path
 
@@ -154,7 +156,7 @@ class _Client:
         wish.asked_s = wish.asked_s or called_s
         try:
             grant = self.fleet.rate_limits.can_make_request(
-                wish.demand.endpoint, f"{self.order.worker}/{self.order.slot}", wish.demand.priority, ACCOUNT
+                wish.demand.endpoint, self.order.label, wish.demand.priority, ACCOUNT
             )
         except DatabaseBusyError:
             wish.due_s = time.monotonic() + self._chance.uniform(*BUSY_PAUSE_S)
@@ -166,7 +168,7 @@ class _Client:
         granted_s = now_s()
         self._write(
             grant=grant.grant_id,
-            worker=f"{self.order.worker}/{self.order.slot}",
+            worker=self.order.label,
             endpoint=wish.demand.endpoint,
             priority=wish.demand.priority,
             asked_s=wish.asked_s,

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-RANKS = {"critical": 3, "high": 2, "medium": 1, "low": 0}
+RANKS = {"critical": 4, "high": 3, "medium": 2, "low": 1}
+"""The order of priorities, and the weights of shares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,20 @@ def above_the_limit(counts: Iterable[Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def loose_paces(paces: Iterable[tuple[int, float, float, int, int]]) -> list[str]:
+    """I9 by reckoning: settings whose burst and spacing let more into a window than its limit.
+
+    Args:
+        paces: (requests, window_s, delay_s, burst, spacing_us) each; what is counted in a window was granted
+            in it or in the delay before it. Those without a spacing are counted one by one.
+    """
+    return [
+        f"{requests} in {window_s:g} s, {delay_s:g} s late: bursts of {burst}, then one in {spacing_us} us"
+        for requests, window_s, delay_s, burst, spacing_us in paces
+        if spacing_us and -(-round((window_s + delay_s) * 1_000_000) // spacing_us) + burst - 1 > requests
+    ][:1]
+
+
 def own_above_the_limit(times: Sequence[float], limit: int, window_s: float) -> list[str]:
     """I9 of the fleet's own requests, where another app takes from the same windows."""
     ordered = sorted(times)
@@ -126,12 +141,16 @@ def efficiency(times: Sequence[float], limit: int, window_s: float) -> float:
     return window_s / (sum(spans) / len(spans))
 
 
-def max_min(wants: Mapping[str, float], capacity: float) -> dict[str, float]:
-    """The max-min fair shares: who wants less than an equal share gets it, the others share the rest."""
-    left, shares = capacity, dict[str, float]()
-    for place, (name, want) in enumerate(sorted(wants.items(), key=lambda item: item[1])):
-        shares[name] = min(want, left / (len(wants) - place))
+def max_min(
+    wants: Mapping[str, float], capacity: float, weights: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Weighted max-min shares: who wants less than its part gets it, the others have the rest by weight."""
+    heavy = weights or dict.fromkeys(wants, 1.0)
+    left, weight, shares = capacity, sum(heavy[name] for name in wants), dict[str, float]()
+    for name, want in sorted(wants.items(), key=lambda item: item[1] / heavy[item[0]]):
+        shares[name] = min(want, left * heavy[name] / weight)
         left -= shares[name]
+        weight -= heavy[name]
     return shares
 
 

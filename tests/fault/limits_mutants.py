@@ -3,11 +3,84 @@
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
+from tests.fault.limits_scenarios import Scenario, Windows
 from tests.integration.conftest import FleetDatabase
 
 Change = tuple[str, str, str]
 """A function, a piece that it holds once, and what stands there instead."""
-MUTANTS: Mapping[str, Sequence[Change]] = {}
+MUTANTS: Mapping[str, Sequence[Change]] = {
+    # A token bucket of N, refilled at N/W: 2N-1 in a window.
+    "bucket": [
+        (
+            "pace",
+            "burst := 1 + floor(requests * (1 - 0.985 * (window_s + delay_s) / window_s))",
+            "burst := requests",
+        ),
+        ("pace", "(requests - burst + 1)", "requests"),
+    ],
+    # The count, then the taking, with nothing held between them.
+    "unlocked": [
+        ("lock_rate_rows", "ORDER BY l.endpoint FOR UPDATE", "ORDER BY l.endpoint"),
+        (
+            "take_units",
+            "INSERT INTO fleet.rate_grants",
+            "PERFORM pg_sleep(0.01); INSERT INTO fleet.rate_grants",
+        ),
+    ],
+    # What the platform tells is not looked at.
+    "headers": [
+        (
+            "settle_grant",
+            "known := fleet.learn_headers(known, one.requests, headers, 'x-rate-limit',",
+            "known := fleet.learn_headers(known, one.requests, '{}', 'x-rate-limit',",
+        )
+    ],
+    # A grant that is not settled within its delay is no grant any more.
+    "forgotten": [
+        ("weigh", "IF one.kind = 'pool' AND one.occupied[i] + n > one.limits[i] OR", "IF true OR"),
+        (
+            "unsettled_units",
+            "g.settled_at IS NULL",
+            "g.settled_at IS NULL AND g.granted_real_at > clock_timestamp() - interval '0.1 seconds'",
+        ),
+    ],
+    "priority": [("take_units", "rank := fleet.priority_rank(take_units.priority);", "rank := 2;")],
+    # First come, first served: whoever asks as many has as many shares.
+    "shares": [
+        ("find_place", "shares := fleet.is_scarce(own)", "shares := false"),
+        (
+            "find_place",
+            "fleet.line_key(own.fair_share, rank, used,",
+            "fleet.line_key(own.fair_share, rank, 0,",
+        ),
+        ("find_place", "d.rank, d.used,", "d.rank, 0,"),
+    ],
+    # Rounded to nearest instead of up: a microsecond less between requests is one more in a window.
+    "nearest": [("pace", "ceil((window_s::numeric", "round((window_s::numeric")],
+}
+
+ONE: Mapping[str, Windows] = {"search_tweets": [(20, 120)]}
+MENTIONS: Mapping[str, Windows] = {"fetch_mentions": [(24, 120)]}
+MIXED: Mapping[str, Windows] = {"search_tweets": [(36, 120)]}
+SCENARIOS: Mapping[str, tuple[Scenario, tuple[str, ...]]] = {
+    "bucket": (Scenario(name="plain", rate=30, seconds=6, windows=ONE, clients=12), ("I9",)),
+    "unlocked": (Scenario(name="plain", rate=30, seconds=6, windows=ONE, clients=12), ("I9", "I10")),
+    "headers": (Scenario(name="shared", rate=30, seconds=9, windows=ONE, clients=12), ("convergence",)),
+    "forgotten": (
+        Scenario(name="headers", rate=30, seconds=9, windows=ONE, clients=12, slow=0.5),
+        ("I9", "I10"),
+    ),
+    "priority": (
+        Scenario(name="plain", rate=10, seconds=18, windows=MIXED, clients=12, unfair=0.25),
+        ("I14",),
+    ),
+    "shares": (
+        Scenario(name="plain", rate=10, seconds=18, windows=MENTIONS, clients=8, unfair=0.5),
+        ("I14",),
+    ),
+    "nearest": (Scenario(name="plain", rate=30, seconds=0, windows=ONE, clients=0), ("I9",)),
+}
+"""The shortest scenario that finds each, and the promises one of which it breaks."""
 
 
 @contextmanager

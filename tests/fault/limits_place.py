@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import select
 import signal
@@ -19,18 +20,19 @@ from typing import Any
 import requests
 
 from coordination import accounts
-from coordination.database import Database
+from coordination.database import Database, Json
 from coordination.settings import set_setting
 from host.postgres_binaries import find_binaries
 from migrations import schema
 from tests.fault.limits_client import ACCOUNT, PROCESSES, Clock, Demand, Order, live
-from tests.fault.limits_scenarios import Windows
+from tests.fault.limits_scenarios import DAY_S, Windows
 from tests.integration.conftest import PASSWORDS, FleetDatabase
 from tests.postgres_servers import LocalServer
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "limits"
-START_S = 60.0
+POOLS = ("api_requests", "api_tweets")
+START_S = 180.0
 WORLD = "created_at,text,user\n2026-01-01T10:00:00Z,Tea,ada\n"
 PATHS = {
     "post_tweet": ("POST", "/2/tweets"),  # with a body that is refused: it counts, and writes nothing
@@ -48,9 +50,12 @@ class Client:
     process: Any
     pipe: Any
 
-    def begin(self) -> None:
+    def wait(self) -> None:
+        """Until it is connected."""
         assert self.pipe.poll(START_S), f"{self.order.worker}/{self.order.slot} is not ready"
         self.pipe.recv()
+
+    def begin(self) -> None:
         self.pipe.send("begin")
 
     def kill(self) -> None:
@@ -104,6 +109,8 @@ class Place:
         console = self.database.database("console")
         with contextlib.closing(console):
             configure(console, endpoint, windows)
+            for pool in POOLS:  # each endpoint's own windows are looked at
+                configure(console, pool, [(1_000_000, 60)])
         set_windows = [
             {"limit": limit, "window_s": window_s, **({"header": heard} if heard and place else {})}
             for place, (limit, window_s) in enumerate(windows)
@@ -114,6 +121,21 @@ class Place:
         console = self.database.database("console")
         with contextlib.closing(console):
             set_setting(console, key, value, actor="suite", reason="the suite's")
+
+    def paces(self, count: int, seed: int) -> list[tuple[int, float, float, int, int]]:
+        """How the limiter spaces requests for so many settings: what `judge.loose_paces` takes."""
+        chance = random.Random(seed)
+        settings = [
+            (chance.randint(700, 20_000), chance.randint(60, DAY_S), chance.randint(1, 40))
+            for _ in range(count)
+        ]
+        with self.database.owner() as owner:
+            return owner.execute(
+                "SELECT s.n, s.w::float8, s.d::float8, p.burst, p.spacing_us "
+                "FROM unnest(%s::integer[], %s::integer[], %s::integer[]) s(n, w, d), "
+                "fleet.pace(s.n, s.w, s.d) p",
+                [list(column) for column in zip(*settings, strict=True)],
+            ).fetchall()
 
     def control(self, name: str, body: Mapping[str, Any]) -> None:
         answer = requests.post(
@@ -136,7 +158,7 @@ class Place:
             if one["endpoint"] == endpoint and one["status"] not in {429, 503}
         ]
 
-    def enter(self, worker: str, slot: int, *demands: Demand) -> Client:
+    def enter(self, worker: str, slot: int, label: str, *demands: Demand) -> Client:
         """Start a client; it begins when it is told."""
         self.lives += 1
         order = Order(
@@ -146,6 +168,7 @@ class Place:
             clock=self.clock,
             worker=worker,
             slot=slot,
+            label=label,
             demands=demands,
             log=self.logs / f"{worker}-{slot}-{self.lives}.jsonl",
         )
@@ -161,7 +184,8 @@ class Place:
         """Kill -9, and another in its place, which begins when it is told."""
         client.kill()
         self.clients.remove(client)
-        return self.enter(client.order.worker, client.order.slot, *client.order.demands)
+        order = client.order
+        return self.enter(order.worker, order.slot, order.label, *order.demands)
 
     def leave(self) -> list[str]:
         """Let all stop; give a sentence for each that ended otherwise than in good order."""
@@ -175,10 +199,13 @@ class Place:
 
 
 def configure(console: Database, endpoint: str, windows: Windows) -> None:
-    """Set an endpoint's windows as a person does."""
-    (limit, window_s) = windows[0]
+    """Set an endpoint's windows, or a pool's, as a person does."""
     console.call(
-        "configure_rate_limit", account=ACCOUNT, endpoint=endpoint, requests=limit, window_s=window_s
+        "configure_rate_windows",
+        account=ACCOUNT,
+        endpoint=endpoint,
+        windows=Json([list(window) for window in windows]),
+        fair_share=True,
     )
 
 

@@ -6,122 +6,204 @@ from dataclasses import dataclass
 
 import psycopg
 
+Change = tuple[str, str, str]
+"""A function, a pattern that its text must hold once, and what takes the place of that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
     """One rule that is broken.
 
     Attributes:
-        functions: for each function patterns that must be there once, and what takes the place of each.
-        breaks: invariants of which at least one must be found broken.
+        ways: each breaks it, in the functions as they may be; the first one that fits is planted.
+        breaks: promises of which at least one must be found broken.
     """
 
-    functions: Mapping[str, Sequence[tuple[str, str]]]
+    ways: Sequence[Sequence[Change]]
     breaks: frozenset[str]
 
     def plant(self, admin_dsn: str) -> None:
         """Replace the functions in the suite's own database."""
         with psycopg.connect(admin_dsn, autocommit=True) as admin:
-            for name, changes in self.functions.items():
-                row = admin.execute(
-                    "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = %s "
-                    "AND p.pronamespace = 'fleet'::regnamespace",
-                    (name,),
-                ).fetchone()
-                assert row, f"there is no function {name}"
-                broken = str(row[0])
-                for pattern, other in changes:
-                    broken, count = re.subn(pattern, other, broken, flags=re.DOTALL)
-                    assert count == 1, f"{name} does not hold once: {pattern}"
-                admin.execute(broken.encode())
+            sound = {
+                str(name): str(text)
+                for name, text in admin.execute(
+                    "SELECT p.proname, pg_get_functiondef(p.oid) FROM pg_proc p "
+                    "WHERE p.pronamespace = 'fleet'::regnamespace"
+                ).fetchall()
+            }
+            broken = next((found for way in self.ways if (found := _broken(sound, way))), None)
+            assert broken, f"the functions hold none of {self.ways}"
+            for text in broken.values():
+                admin.execute(text.encode())
 
 
-def _mutant(breaks: str, *more: tuple[str, str, str], **functions: tuple[str, str]) -> Mutant:
-    """One that changes each function once, and some once more: (function, pattern, what takes its place)."""
-    changes = {name: [change] for name, change in functions.items()}
-    for name, pattern, other in more:
-        changes.setdefault(name, []).append((pattern, other))
-    return Mutant(functions=changes, breaks=frozenset(breaks.split()))
+def _broken(sound: Mapping[str, str], way: Sequence[Change]) -> dict[str, str]:
+    """The functions that a way changes; none where it does not fit."""
+    broken: dict[str, str] = {}
+    for name, pattern, other in way:
+        text = broken.get(name, sound.get(name, ""))
+        broken[name], count = re.subn(pattern, other, text, flags=re.DOTALL)
+        if count != 1:
+            return {}
+    return broken
 
 
+def _mutant(breaks: str, *ways: Sequence[Change]) -> Mutant:
+    return Mutant(ways=ways, breaks=frozenset(breaks.split()))
+
+
+NOT_ITS_OWN = r"lease\.incarnation = ask\.incarnation OR NOT fleet\.is_suspected\(lease\.incarnation\)"
+OF_THE_HOLDER = r"l\.incarnation = release_lock\.incarnation AND l\.fencing_token = (?:release_lock\.)?token"
+OF_ITS_LEASE = r"j\.lease = r\.lease\s+WHERE j\.state = 'running' AND j\.incarnation = held_jobs\.incarnation"
+UNLOCKED = (
+    "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = can_make_request.account "
+    "AND r.endpoint = can_make_request.endpoint;"
+)
+OVER = r"held\.lease_expires_at < clock_timestamp\(\)"
 MUTANTS: Mapping[str, Mutant] = {
     "lease-ignored": _mutant(
-        "I1", grant_lock=(r"IF leased AND lease\.lease_expires_at > real THEN", "IF false THEN")
+        "I1",
+        [("grant_lock", r"IF leased AND lease\.lease_expires_at > real THEN", "IF false THEN")],
+        [
+            (
+                "lock_obstacle",
+                rf"IF {NOT_ITS_OWN} THEN",
+                "IF false THEN",
+            )
+        ],
     ),
     "lease-never-over": _mutant(
-        "I13", grant_lock=(r"IF leased AND lease\.lease_expires_at > real THEN", "IF leased THEN")
+        "I13",
+        [("grant_lock", r"IF leased AND lease\.lease_expires_at > real THEN", "IF leased THEN")],
+        [("lock_obstacle", r"ask\.content AND l\.lease_expires_at > real AND", "ask.content AND")],
     ),
-    "everybody-suspected": _mutant("I1", is_suspected=(r"RETURN free;", "RETURN true;")),
-    "constant-token": _mutant("I2", grant_lock=(r"nextval\('fleet\.fencing_token'\)", "1")),
+    "everybody-suspected": _mutant("I1", [("is_suspected", r"RETURN free;", "RETURN true;")]),
+    "constant-token": _mutant("I2", [("grant_lock", r"nextval\('fleet\.fencing_token'\)", "1")]),
     "token-of-the-content": _mutant(
         "I2",
-        grant_lock=(
-            r"nextval\('fleet\.fencing_token'\)",
-            (
-                "coalesce((SELECT l.fencing_token FROM fleet.engagement_locks l WHERE l.content = "
-                "grant_lock.content), 0) + 1"
-            ),
-        ),
+        [("grant_lock", r"nextval\('fleet\.fencing_token'\)", "extract(epoch FROM real)::bigint % 7")],
     ),
     "release-by-anybody": _mutant(
         "I3",
-        release_lock=(r"AND l\.incarnation = release_lock\.incarnation AND l\.fencing_token = token", ""),
+        [
+            (
+                "release_lock",
+                rf"AND {OF_THE_HOLDER}",
+                "",
+            )
+        ],
     ),
-    "renew-when-over": _mutant("I3", renew_lock=(r"AND l\.lease_expires_at > clock_timestamp\(\)", "")),
+    "renew-when-over": _mutant(
+        "I3", [("renew_lock", r"AND l\.lease_expires_at > (?:clock_timestamp\(\)|real)", "")]
+    ),
     "job-lease-ignored": _mutant(
-        "I1", claim_jobs=(r"IF held\.lease_expires_at < clock_timestamp\(\) OR", "IF true OR")
+        "I1",
+        [("claim_jobs", rf"IF {OVER} OR", "IF true OR")],
+        [("take_back_jobs", r"AND \(j\.incarnation = ANY\(gone\) OR j\.lease_expires_at < [^)]*\)\)", "")],
     ),
-    "job-claimed-unlocked": _mutant(
+    "job-claimed-unlocked": _mutant(  # and slowly, so that claims meet
         "I1 I15",
-        # And slowly, so that claims meet.
-        (
-            "claim_jobs",
-            r"SELECT j\.id FROM fleet\.jobs j\s",
-            "SELECT j.id FROM fleet.jobs j, pg_sleep(0.01) ",
-        ),
-        claim_jobs=(r"LIMIT n FOR UPDATE SKIP LOCKED", "LIMIT n"),
+        [
+            ("claim_jobs", r"LIMIT n FOR UPDATE SKIP LOCKED", "LIMIT n"),
+            (
+                "claim_jobs",
+                r"SELECT j\.id FROM fleet\.jobs j\s",
+                "SELECT j.id FROM fleet.jobs j, pg_sleep(0.01) ",
+            ),
+        ],
+        [
+            ("claim_jobs", r"(LIMIT n - jsonb_array_length\(claimed\)) FOR UPDATE SKIP LOCKED", r"\1"),
+            (
+                "claim_jobs",
+                r"(j\.order_at FROM fleet\.jobs j)(\s+WHERE j\.kind = claim_jobs\.kind)",
+                r"\1, pg_sleep(0.01)\2",
+            ),
+        ],
     ),
     "job-report-by-anybody": _mutant(
         "I3 I15",
-        held_job=(
-            r"AND j\.state = 'running'\s+AND j\.incarnation = .*? AND j\.lease = held_job\.lease",
-            "",
-        ),
+        [
+            (
+                "held_job",
+                r"AND j\.state = 'running'\s+AND j\.incarnation = .*? AND j\.lease = held_job\.lease",
+                "",
+            )
+        ],
+        [
+            (
+                "held_jobs",
+                rf"AND {OF_ITS_LEASE}",
+                "",
+            )
+        ],
     ),
-    "job-order-ignored": _mutant("I12", claim_jobs=(r"ORDER BY j\.rank DESC,", "ORDER BY j.rank,")),
+    "job-order-ignored": _mutant(
+        "I12",
+        [("claim_jobs", r"ORDER BY j\.rank DESC,", "ORDER BY j.rank,")],
+        [("claim_jobs", r"ORDER BY j\.order_at, j\.id LIMIT", "ORDER BY j.order_at DESC, j.id LIMIT")],
+    ),
     "job-never-rescued": _mutant(
-        "lost", claim_jobs=(r"IF held\.lease_expires_at < clock_timestamp\(\) OR .*? THEN", "IF false THEN")
+        "lost",
+        [("claim_jobs", rf"IF {OVER} OR .*? THEN", "IF false THEN")],
+        [("take_back_jobs", r"AND \(j\.incarnation = ANY\(gone\) OR", "AND false AND (true OR")],
     ),
     "message-report-by-anybody": _mutant(
         "I3 I15",
-        held_message=(
+        [
             (
-                r"AND m\.state = 'claimed'\s+AND m\.incarnation = held_message\.incarnation "
-                r"AND m\.lease = held_message\.lease"
-            ),
-            "",
-        ),
+                "held_message",
+                r"AND m\.state = 'claimed'\s+AND m\.incarnation = .*? AND m\.lease = held_message\.lease",
+                "",
+            )
+        ],
     ),
     "message-lease-ignored": _mutant(
-        "I1", claim_messages=(r"IF held\.lease_expires_at < clock_timestamp\(\) OR", "IF true OR")
+        "I1",
+        [("claim_messages", rf"IF {OVER} OR", "IF true OR")],
+        [("free_messages", rf"IF {OVER} OR", "IF true OR")],
     ),
-    "limiter-unlocked": _mutant(
+    "line-ignored": _mutant(
+        "I12", [("lock_obstacle", r"AND w\.poll_by > real AND w\.deadline_at > real", "AND false")]
+    ),
+    "pool-without-capacity": _mutant(
+        "I11",
+        [("grant_reservation", r"pool\.reserved := pool\.reserved \+ asked\.units;", "")],
+    ),
+    "limiter-unlocked": _mutant(  # and slowly, so that grants meet
         "I9 I10",
-        ("can_make_request", r"INSERT INTO", "PERFORM pg_sleep(0.01); INSERT INTO"),
-        can_make_request=(
-            r"rate_limit := fleet\.lock_rate_limit\(account, endpoint\);",
+        [
             (
-                "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = "
-                "can_make_request.account AND r.endpoint = can_make_request.endpoint;"
+                "can_make_request",
+                r"rate_limit := fleet\.lock_rate_limit\(account, endpoint\);",
+                UNLOCKED,
             ),
-        ),
+            ("can_make_request", r"INSERT INTO", "PERFORM pg_sleep(0.01); INSERT INTO"),
+        ],
+        [
+            (
+                "lock_rate_rows",
+                r"ORDER BY l\.endpoint FOR UPDATE\) r;",
+                "ORDER BY l.endpoint) r; PERFORM pg_sleep(0.01);",
+            )
+        ],
     ),
     "limiter-forgets-early": _mutant(
         "I9 I10",
-        settle_grant=(
-            r"frees_at = at \+ make_interval\(secs => rate_limit\.window_s\)",
-            "frees_at = at + make_interval(secs => rate_limit.window_s * 0.5)",
-        ),
+        [
+            (
+                "settle_grant",
+                r"frees_at = at \+ make_interval\(secs => rate_limit\.window_s\)",
+                "frees_at = at + make_interval(secs => rate_limit.window_s * 0.5)",
+            )
+        ],
+        [
+            (
+                "settle_grant",
+                r"frees_at = at \+ make_interval\(secs => longest\)",
+                "frees_at = at + make_interval(secs => longest * 0.5)",
+            )
+        ],
     ),
 }
 """By the name that MUTANT takes."""

@@ -1,5 +1,6 @@
 """Limits against a real window: the short form of their fault suite, and what it judges by."""
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -84,6 +85,12 @@ def test_shares_are_max_min(wants: list[float], capacity: float) -> None:
     largest = max(shares.values())
     for name, want in named.items():  # nobody could have more but from one who has less
         assert shares[name] == pytest.approx(want) or shares[name] == pytest.approx(largest)
+
+
+def test_shares_are_by_weight() -> None:
+    wants = {"much": math.inf, "more": math.inf, "little": 3.0}
+    shares = judge.max_min(wants, 33, {"much": 1, "more": 2, "little": 4})
+    assert shares == pytest.approx({"much": 10, "more": 20, "little": 3})
 
 
 def test_who_is_passed_over_and_who_is_starved_are_named() -> None:

@@ -17,6 +17,9 @@ class MaintenanceSettings(WorkerSettings):
     Attributes:
         alerts_days: alerts that were taken back.
         black_boxes_days: what was seen of processes before they were killed.
+        budget_holds_days: money that was spent or given back; a new budget counts what is kept of its period.
+        budget_periods_days: days and months of budgets that are over.
+        cache_days: what the cache kept past its time.
         candidates_days: posts that were engaged, passed over or given up.
         command_parts_days: what orders asked of single slots.
         commands_days: orders that managers carried out.
@@ -39,6 +42,9 @@ class MaintenanceSettings(WorkerSettings):
 
     alerts_days: float = Field(default=90, ge=0.01, le=3660)
     black_boxes_days: float = Field(default=30, ge=0.01, le=3660)
+    budget_holds_days: float = Field(default=400, ge=62, le=3660)
+    budget_periods_days: float = Field(default=400, ge=62, le=3660)
+    cache_days: float = Field(default=0.01, ge=0.001, le=31)
     candidates_days: float = Field(default=7, ge=2, le=3660)
     command_parts_days: float = Field(default=30, ge=1, le=3660)
     commands_days: float = Field(default=30, ge=1, le=3660)

@@ -254,6 +254,10 @@ def test_metrics_are_what_prometheus_reads(
     assert events["info"] == 2  # planned, posted
     used = {sample.labels["endpoint"]: sample.value for sample in families["fleet_rate_limit_used"].samples}
     assert used["post_tweet"] == 1
+    locks = {
+        sample.labels["outcome"]: sample.value for sample in families["socialfleet_lock_requests"].samples
+    }
+    assert locks["granted"] == 1
     with fleet_database.owner() as owner:  # as after a restore from before these events
         owner.execute("TRUNCATE fleet.events RESTART IDENTITY")
     until(lambda: 'fleet_events_total{severity="info"} 0.0' in lone.get("/metrics").text)

@@ -44,7 +44,7 @@ class Function:
     @cached_property
     def guarded_blocks(self) -> tuple[str, ...]:
         """The text of each block that has an EXCEPTION part, without that part."""
-        return tuple(_guarded(self.text))
+        return tuple(_guarded(self.text)) if self.language == "plpgsql" else ()
 
 
 def _guarded(text: str) -> Iterator[str]:
@@ -63,7 +63,12 @@ def _guarded(text: str) -> Iterator[str]:
 
 def without_comments_and_literals(source: str) -> str:
     """The source with every comment gone and every literal empty."""
-    return re.sub(r"'(?:[^']|'')*'", "''", re.sub(r"--[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL))
+    return re.sub(
+        r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/",
+        lambda found: "''" if found.group().startswith("'") else "",
+        source,
+        flags=re.DOTALL,
+    )
 
 
 def read(owner: Owner) -> dict[str, Function]:

@@ -24,8 +24,8 @@ NAMED = {
         count_conflicts configure_rate_limit configure_rate_windows can_make_request record_usage
         release_grant get_remaining_capacity schedule_request cancel_booking get_worker_allocation
         get_rate_measures get_system_status reserve_resource renew_reservation release_resource
-        check_availability poll_reservation leave_queue tidy_pools adjust_capacity
-        get_pool_status reserve_api_quota use_api_quota send_message broadcast_message claim_messages
+        check_availability poll_reservation leave_queue tidy_pools adjust_capacity get_pool_status
+        reserve_api_quota use_api_quota send_message broadcast_message claim_messages
         acknowledge_message reject_message route_messages expire_messages enqueue_job enqueue_jobs
         claim_jobs next_job_in_s renew_jobs complete_job complete_jobs fail_job fail_jobs snooze_job
         snooze_jobs cancel_job cancel_jobs replay_job replay_jobs rescue_jobs get_job get_job_status
@@ -174,12 +174,12 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
     )}  # fmt: skip
     assert pure <= {
         "conforming", "tell_full", "line_key", "day_room", "pace", "max_min_shares", "rate_alert_key",
-        "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
-        "quote_text", "admits", "why_not", "is_engaging", "poll_within", "job_order", "backoff_s",
-        "tell_lost", "tell_line", "slots_of", "slot_after", "parse_cron_field", "first_instant",
-        "cron_slots", "next_cron_slot", "allow_call", "breaker_state", "breaker_key", "budget_start",
-        "budget_end", "budget_counts", "budget_key", "budget_subject", "refuse_hold", "show_state",
-        "broadcast_key", "priority_of_type", "is_scarce", "share_span",
+        "lock_key", "share_span", "is_scarce", "may_become", "header_number", "id_number", "shorten",
+        "endpoint_of", "name_act", "quote_text", "admits", "why_not", "is_engaging", "poll_within",
+        "job_order", "backoff_s", "tell_lost", "tell_line", "slots_of", "slot_after",
+        "parse_cron_field", "first_instant", "cron_slots", "next_cron_slot", "allow_call",
+        "breaker_state", "breaker_key", "budget_start", "budget_end", "budget_counts", "budget_key",
+        "budget_subject", "refuse_hold", "show_state", "broadcast_key", "priority_of_type",
     }  # fmt: skip
 
 

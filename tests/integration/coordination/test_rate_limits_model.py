@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from coordination import Fleet
-from coordination.database import Database
+from coordination.database import Database, Json
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.tables import Owner, value
 
@@ -70,11 +70,15 @@ class Windows(RuleBasedStateMachine):
         self._unsent: list[str] = []
         self._last: dict[str, str] = {}
 
-    @initialize(first=st.tuples(st.integers(1, 4), st.integers(20, 60)))
-    def begin(self, first: tuple[int, int]) -> None:
+    @initialize(
+        first=st.tuples(st.integers(1, 4), st.integers(20, 60)),
+        more=st.tuples(st.integers(1, 3), st.integers(2, 5)),
+    )
+    def begin(self, first: tuple[int, int], more: tuple[int, int]) -> None:
         self._owner.execute("DELETE FROM fleet.rate_grants")
         self._owner.execute("DELETE FROM fleet.rate_limits WHERE account <> '*'")
-        self._windows = [first]
+        limit, window_s = first
+        self._windows = [first, (limit * more[0] + 1, window_s * more[1])]
         configure(self._console, self._windows)
         self._platform = Platform(*first)
 
@@ -135,9 +139,11 @@ class Windows(RuleBasedStateMachine):
 
 
 def configure(console: Database, windows: list[tuple[int, int]]) -> None:
-    (limit, window_s), *_ = windows
     console.call(
-        "configure_rate_limit", account=ACCOUNT, endpoint=ENDPOINT, requests=limit, window_s=window_s
+        "configure_rate_windows",
+        account=ACCOUNT,
+        endpoint=ENDPOINT,
+        windows=Json([list(window) for window in windows]),
     )
 
 

@@ -342,3 +342,19 @@ def test_what_the_dead_reserved_is_freed_and_a_long_wait_comes_to_the_coordinato
     assert office.rows("SELECT type, routed_to, payload->>'worker_id' FROM fleet.messages") == [
         ("PRIORITY_ESCALATION", "coordination", "painter/2")
     ]
+
+
+def test_waiters_whose_time_is_over_are_swept_and_those_who_wait_stay(office: Office) -> None:
+    with office.coordinator() as coordinator:
+        coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis")
+        for worker_id in ("gone", "here"):
+            coordinator.fleet.session.call(
+                "request_lock", tweet_id="1", worker_id=worker_id, lock_type="analysis", wait_s=600
+            )
+        with office.database.owner() as owner:
+            owner.execute(
+                "UPDATE fleet.lock_waiters SET deadline_at = clock_timestamp() WHERE worker_id = 'gone'"
+            )
+        coordinator.step()
+    assert office.rows("SELECT worker_id FROM fleet.lock_waiters") == [("here",)]
+    assert office.told() == ["waiters swept: 1"]

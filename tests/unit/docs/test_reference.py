@@ -1,6 +1,7 @@
 """The reference pages say what the code says; the example worker of the how-to is a worker."""
 
 import argparse
+import ast
 import importlib
 import inspect
 import json
@@ -16,10 +17,11 @@ import pytest
 
 import workers.fleet
 from config import Config
+from coordination.jobs import Jobs
 from host.cli import COMMANDS
 from workers import registry
 from workers.base import Worker, WorkerSettings
-from workers.intervals import Interval, further_duties
+from workers.intervals import Cron, Interval, further_duties, jobs
 
 ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = ROOT / "docs" / "reference"
@@ -96,7 +98,7 @@ def test_the_settings_page_has_the_fleets_own_settings_with_the_defaults_of_the_
         key = cell.strip("`")
         low, high = registry.FLEET_SETTINGS[key]
         in_sql = set(re.findall(rf"setting_number\('{key}', ([\d.]+)\)", source))
-        assert (in_sql, bounds) == ({default}, f"{low:g} to {high:g}")
+        assert (in_sql, bounds) == ({default}, f"{low:.12g} to {high:.12g}")
 
 
 def cells(text: str) -> tuple[list[str], list[list[str]]]:
@@ -243,9 +245,19 @@ def test_settings_that_the_how_to_sets_are_settings_of_the_example(example: type
 
 def test_the_test_that_the_how_to_shows_passes(example: type[Worker]) -> None:
     scope: dict[str, Any] = {}
-    exec(compile(blocks("python")[1], str(HOW_TO), "exec"), scope)
+    exec(compile(blocks("python")[-1], str(HOW_TO), "exec"), scope)
     tests = [value for name, value in scope.items() if name.startswith("test_")]
     assert tests
     assert scope["coming_days"] is sys.modules[example.__module__].__dict__["coming_days"]
     for test in tests:
         test()
+
+
+def test_the_lines_about_times_and_jobs_say_what_they_mean() -> None:
+    _, when, enqueue, analyser, _ = blocks("python")
+    scope: dict[str, Any] = {}
+    exec(compile(when + analyser, str(HOW_TO), "exec"), scope)
+    assert isinstance(scope["every"], Cron)
+    assert scope["Analyser"].every == jobs("analyse")
+    (call,) = [node for node in ast.walk(ast.parse(enqueue)) if isinstance(node, ast.Call)]
+    assert {word.arg for word in call.keywords} <= set(inspect.signature(Jobs.enqueue).parameters)

@@ -6,6 +6,7 @@ from host import sql_api
 
 ROOT = Path(__file__).resolve().parents[3]
 
+
 def test_the_page_is_made_from_the_functions_as_they_are() -> None:
     written = (ROOT / sql_api.PAGE).read_text("utf-8")
     assert written == sql_api.page(), "make it anew: python -m host.sql_api"

@@ -1,4 +1,4 @@
-"""Wake-ups by eventfd: two kinds in one number."""
+"""Wake-ups by eventfd: three kinds in one number."""
 
 import os
 from collections.abc import Iterator
@@ -26,6 +26,12 @@ def test_calls_of_each_kind_are_heard_as_that_kind_once(fd: int) -> None:
     wake(fd, "step")
     wake(fd, "mail")
     assert woken.take() == Woken(mail=True, step=True)
+    for _ in range(1000):
+        wake(fd, "settings")
+    assert woken.take() == Woken(settings=True)
+    wake(fd, "mail")
+    wake(fd, "settings")
+    assert woken.take() == Woken(mail=True, settings=True)
     assert not woken.take()
 
 
@@ -39,7 +45,8 @@ def test_a_full_counter_keeps_nobody_waiting(fd: int) -> None:
     os.eventfd_write(fd, 2**64 - 2)
     wake(fd, "step")
     wake(fd, "mail")
-    assert Wake(fd).take() == Woken(mail=True, step=True)
+    wake(fd, "settings")
+    assert Wake(fd).take() == Woken(mail=True, step=True, settings=True)
 
 
 def test_the_eventfd_is_taken_out_of_the_environment(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
