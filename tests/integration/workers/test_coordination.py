@@ -323,6 +323,27 @@ def test_a_request_for_a_resource_is_answered_to_who_asked(office: Office) -> No
         assert (answer.type, answer.priority) == ("RESOURCE_REQUEST", "high")
 
 
+def test_what_the_dead_reserved_is_freed_and_a_long_wait_comes_to_the_coordinator(office: Office) -> None:
+    with office.coordinator() as coordinator, office.database.connect("painter") as painter:
+        with office.database.connect("writer") as writer:
+            assert writer.reservations.reserve_resource("content", "8", "writer/1") is not None
+        assert painter.reservations.reserve_resource("content", "7", "painter/1") is not None
+        painter.session.call(
+            "reserve_resource", resource_type="content", resource_id="7", worker_id="painter/2", wait_s=3600
+        )
+        with office.database.owner() as owner:
+            owner.execute(
+                "UPDATE fleet.reservation_queue "
+                "SET asked_at = asked_at - interval '301 s', poll_by = 'infinity'"
+            )
+        coordinator.step()
+        assert "reservations of the dead freed: 1, waits escalated: 1" in office.told()[-1]
+        coordinator.step()
+    assert office.rows("SELECT type, routed_to, payload->>'worker_id' FROM fleet.messages") == [
+        ("PRIORITY_ESCALATION", "coordination", "painter/2")
+    ]
+
+
 def test_waiters_whose_time_is_over_are_swept_and_those_who_wait_stay(office: Office) -> None:
     with office.coordinator() as coordinator:
         coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis")
