@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "170e8edeb2c47e47"
+functions = "2000d25622ccb506"
 
 
 def upgrade() -> None:
