@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from console import work_metrics
 from console.lock_metrics import lock_metrics
+from console.message_metrics import message_metrics
 from console.pool_metrics import pool_metrics
 from console.snapshots import Sight, Snapshot
 from coordination.breakers import STATES as BREAKER_STATES
@@ -70,6 +71,7 @@ class _SightCollector(Collector):
             yield from _ledger(sight.snapshot)
             yield from _pool(sight.snapshot)
             yield from pool_metrics(sight.snapshot.pools)
+            yield from message_metrics(sight.snapshot.messages)
             yield from _guards(sight.snapshot)
             yield from lock_metrics(sight.snapshot.locks)
             yield from _breakers(sight.snapshot)

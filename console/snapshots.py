@@ -20,6 +20,7 @@ from coordination.errors import FleetError
 from coordination.hosts import list_hosts
 from coordination.jobs import get_job_status
 from coordination.kill_switch import get_kill_switch
+from coordination.messages import get_message_status
 from coordination.pools import list_pools
 from coordination.schedules import get_schedule_status
 from coordination.status import SlotStatus, list_slots
@@ -85,6 +86,7 @@ class Snapshot:
     cache: list[CacheStatus] = field(default_factory=list[CacheStatus])
     jobs: list[Row] = field(default_factory=list[Row])
     schedules: list[Row] = field(default_factory=list[Row])
+    messages: Row = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,4 +199,5 @@ class Snapshots:
             cache=get_cache_status(database),
             jobs=[*get_job_status(database)],
             schedules=[*get_schedule_status(database)],
+            messages=get_message_status(database),
         )

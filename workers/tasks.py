@@ -103,7 +103,7 @@ class Availability(Task):
     """Whether something shared may be had now. Asking reserves nothing: who is told yes takes it itself.
 
     Attributes:
-        available: None: nobody keeps account of such a thing.
+        available: whether it may be had at this moment.
         queue_position: where who asks would stand.
         estimated_wait_minutes: how long that would last.
         reason: why so, in words.
@@ -112,7 +112,7 @@ class Availability(Task):
     kind: Literal["availability"] = "availability"
     resource_type: str
     resource_id: str | None = None
-    available: bool | None
+    available: bool
     queue_position: int | None = None
     estimated_wait_minutes: float | None = None
     reason: str = ""

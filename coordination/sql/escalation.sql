@@ -7,7 +7,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN CASE is_pressing.kind
         WHEN 'message' THEN EXISTS (SELECT 1 FROM fleet.messages m WHERE m.id = is_pressing.id::bigint AND m.finished_at IS NULL)
-        WHEN 'job' THEN EXISTS (SELECT 1 FROM fleet.jobs j WHERE j.id = is_pressing.id::bigint AND j.finished_at IS NULL)
+        WHEN 'job' THEN EXISTS (SELECT 1 FROM fleet.jobs j WHERE j.id = is_pressing.id::bigint)
         ELSE last_at > clock_timestamp() - interval '1 hour' END;
 END $$;
 
@@ -35,7 +35,7 @@ BEGIN
     IF kind = 'message' THEN
         SELECT m.rank INTO before FROM fleet.messages m WHERE m.id = escalate.id::bigint AND m.finished_at IS NULL FOR UPDATE;
     ELSIF kind = 'job' THEN
-        SELECT j.rank INTO before FROM fleet.jobs j WHERE j.id = escalate.id::bigint AND j.finished_at IS NULL FOR UPDATE;
+        SELECT j.rank INTO before FROM fleet.jobs j WHERE j.id = escalate.id::bigint FOR UPDATE;
     END IF;
     IF kind IN ('message', 'job') AND before IS NULL THEN
         RETURN jsonb_build_object('raised', false, 'priority', NULL, 'alerted', false);  -- it is over
@@ -44,7 +44,8 @@ BEGIN
     IF kind = 'message' AND after > before THEN
         UPDATE fleet.messages m SET rank = after, priority = ranks[after] WHERE m.id = escalate.id::bigint;
     ELSIF kind = 'job' AND after > before THEN
-        UPDATE fleet.jobs j SET rank = after, priority = ranks[after] WHERE j.id = escalate.id::bigint;
+        UPDATE fleet.jobs j SET rank = after, priority = ranks[after], order_at = j.order_at - (after - before) * interval '10 minutes'
+        WHERE j.id = escalate.id::bigint;
     END IF;
     IF after = 4 THEN
         PERFORM fleet.raise_alert('escalation:' || kind || ':' || id, 'critical', 'escalation', life.worker || '/' || life.slot,

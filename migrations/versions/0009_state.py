@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "2d4408382351ff4b"
+functions = "d0a29036edffffd5"
 
 
 def upgrade() -> None:

@@ -11,7 +11,7 @@ from coordination.conflicts import Contender, Contention
 from coordination.errors import InvalidValueError
 from coordination.kill_switch import get_kill_switch
 from coordination.messages import Message, Reply
-from coordination.reservations import Tidied
+from coordination.reservations import ResourceType, Tidied
 from workers.base import Worker, WorkerSettings
 from workers.handlers import MessageRefusedError, handles
 from workers.intervals import minutes
@@ -140,11 +140,10 @@ class Coordination(Worker):
         self.log.info("escalated", what=f"{urgent.kind} {urgent.which}", priority=done.priority)
 
     def _availability(self, request: ResourceRequest) -> dict[str, Any]:
-        reservations = getattr(self.fleet, "reservations", None)
-        if reservations is None:
-            return {"available": None, "reason": f"nobody keeps account of {request.resource_type}"}
         try:
-            found = reservations.check_availability(request.resource_type, request.resource_id)
+            found = self.fleet.reservations.check_availability(
+                cast("ResourceType", request.resource_type), request.resource_id, priority=request.priority
+            )
         except InvalidValueError as error:
             raise MessageRefusedError(str(error)) from None
         return {

@@ -222,8 +222,18 @@ def test_a_caller_with_an_older_snapshot_is_refused(fleet_database: FleetDatabas
     with fleet_database.connect() as fleet:
         for role, names in (
             ("worker", WAITING),
-            ("console", {"configure_pool", "decide_intent", "set_kill_switch", "set_tier", *PERSONS}),
-            set_engagement_interval("maintainer", MANAGERS),
+            (
+                "console",
+                {
+                    "configure_pool",
+                    "decide_intent",
+                    "set_kill_switch",
+                    "set_tier",
+                    "set_engagement_interval",
+                    *PERSONS,
+                },
+            ),
+            ("maintainer", MANAGERS),
         ):
             for level in (
                 psycopg.IsolationLevel.REPEATABLE_READ,

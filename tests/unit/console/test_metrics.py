@@ -275,6 +275,25 @@ def test_breakers_budgets_and_the_cache_are_told() -> None:
     assert expected.items() <= found.items()
 
 
+def test_messages_and_conflicts_are_told() -> None:
+    status = {
+        "waiting": 3,
+        "oldest_waiting_s": 1.5,
+        "late_reports": 2,
+        "conflicts_open": 1,
+        "recipients": {"poster": 3},
+    }
+    found = samples(Sight(snapshot=snapshot(messages=status), fault=None, age_s=0.5))
+    expected = {
+        labelled("fleet_messages_waiting"): 3,
+        labelled("fleet_messages_oldest_wait_seconds"): 1.5,
+        labelled("fleet_messages_late_reports_1d"): 2,
+        labelled("fleet_conflicts_open_1d"): 1,
+        labelled("fleet_messages_open", recipient="poster"): 3,
+    }
+    assert expected.items() <= found.items()
+
+
 def test_while_the_database_is_away_no_old_value_is_repeated() -> None:
     found = samples(Sight(snapshot=snapshot(), fault="away", age_s=61.0))
     assert found == {
