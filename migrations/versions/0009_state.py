@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "286fce0ac7beea57"
+functions = "b203d364cb40b3f3"
 
 
 def upgrade() -> None:
