@@ -610,7 +610,7 @@ BEGIN
     RETURN fleet.cancel_waiting_jobs(jobs);
 END $$;
 
--- What cancel_jobs and a person's decision have in common.
+-- What cancel_jobs and a person's decision have in common. Takes the jobs' rows in order.
 CREATE OR REPLACE FUNCTION fleet.cancel_waiting_jobs(jobs bigint[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
