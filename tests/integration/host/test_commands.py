@@ -525,7 +525,11 @@ def test_migrate_lets_the_programs_settings_be_set(
     roles: list[Role] = ["owner", "worker", "console", "reader", "maintainer", "migrator"]
     # The test server's logins are every test's: none is derived anew.
     known = Logins(dsns={role: fleet_database.dsn(role) for role in roles}, passwords=PASSWORDS)
-    monkeypatch.setattr("host.logins.derive", lambda *_: known)
+
+    def derive(*_: object) -> Logins:
+        return known
+
+    monkeypatch.setattr("host.logins.derive", derive)
     monkeypatch.setenv("DATABASE_URL", fleet_database.migrator_dsn)
     with fleet_database.owner() as owner:
         owner.execute("DELETE FROM fleet.setting_definitions")
