@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordination.database import Database, Json
-from coordination.errors import DatabaseError
+from coordination.errors import DatabaseError, DatabaseUnavailableError
 from coordination.session import Session
 
 LEASE_S: Final = 30.0
@@ -167,5 +167,10 @@ class Cache:
 
 
 def get_cache_status(database: Database) -> list[CacheStatus]:
-    """The same for a person or the console."""
-    return [CacheStatus(**row) for row in database.call("get_cache_status")]
+    """The same for a person or the console; nothing where the cache alone is broken."""
+    try:
+        return [CacheStatus(**row) for row in database.call("get_cache_status")]
+    except DatabaseUnavailableError:
+        raise
+    except DatabaseError:
+        return []

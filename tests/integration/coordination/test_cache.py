@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordination import Fleet, connect
-from coordination.cache import CacheStatus
+from coordination.cache import CacheStatus, get_cache_status
 from coordination.database import Database
 from coordination.errors import InvalidValueError
 from coordination.settings import set_setting
@@ -218,7 +218,7 @@ def test_it_keeps_its_size_and_counts_what_went(fleet: Fleet, console: Database,
     assert status(fleet).entries <= 50
 
 
-def test_without_the_cache_work_goes_on(fleet: Fleet, owner: Owner) -> None:
+def test_without_the_cache_work_goes_on(fleet: Fleet, console: Database, owner: Owner) -> None:
     fleet.cache.set(SPACE, "eth", "dear", ttl_s=60)
     owner.execute("ALTER TABLE fleet.cache RENAME TO elsewhere")
     try:
@@ -226,6 +226,7 @@ def test_without_the_cache_work_goes_on(fleet: Fleet, owner: Owner) -> None:
         assert fleet.cache.get_many(SPACE, ["eth"]) == {}
         fleet.cache.set(SPACE, "eth", "dear", ttl_s=60)
         assert fleet.cache.get_or_compute(SPACE, "eth", lambda: "computed", ttl_s=60) == "computed"
+        assert get_cache_status(console) == []  # the console shows the rest
     finally:
         owner.execute("ALTER TABLE fleet.elsewhere RENAME TO cache")
     assert fleet.cache.get(SPACE, "eth") == "dear"

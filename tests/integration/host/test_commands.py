@@ -11,8 +11,9 @@ from coordination.conflicts import Contender
 from coordination.database import Database
 from coordination.schedules import CronLine
 from host import cli
-from host.state_directory import StateDirectory
-from tests.integration.conftest import FleetDatabase
+from host.logins import Logins
+from host.state_directory import Role, StateDirectory
+from tests.integration.conftest import PASSWORDS, FleetDatabase
 from tests.integration.coordination.acts import sending
 
 Run = Callable[..., int]
@@ -611,6 +612,26 @@ def test_migrate_works_on_a_given_database_and_keeps_its_logins(
     assert run("migrate") == 0
     assert state.dsn("migrator") == fleet_database.migrator_dsn
     assert "fleet_console" in state.dsn("console")
+
+
+def test_migrate_lets_the_programs_settings_be_set(
+    run: Run, fleet_state: StateDirectory, fleet_database: FleetDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles: list[Role] = ["owner", "worker", "console", "reader", "maintainer", "migrator"]
+    # The test server's logins are every test's: none is derived anew.
+    known = Logins(dsns={role: fleet_database.dsn(role) for role in roles}, passwords=PASSWORDS)
+
+    def derive(*_: object) -> Logins:
+        return known
+
+    monkeypatch.setattr("host.logins.derive", derive)
+    monkeypatch.setenv("DATABASE_URL", fleet_database.migrator_dsn)
+    with fleet_database.owner() as owner:
+        owner.execute("DELETE FROM fleet.setting_definitions")
+    assert fleet_state.dsn("console") == fleet_database.dsn("console")
+    assert run("settings", "set", "poster_interval_s", "30", "--reason", "calmer") == 2
+    assert run("migrate") == 0
+    assert run("settings", "set", "poster_interval_s", "30", "--reason", "calmer") == 0
 
 
 @pytest.mark.usefixtures("state")
