@@ -19,6 +19,8 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 FLEET_SETTINGS = {
     "engagement_window_hours": (0.0, 8784.0),
     "quiet_time_s": (0.0, 86400.0),
+    "rate_limit_ageing_s": (1.0, 86400.0),
+    "request_delay_s": (0.0, 600.0),
 }
 """Settings of the fleet itself: numbers, lowest and highest allowed."""
 

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "01ddd2bf6e1db876"
+functions = "ca0eefd34c62fbfe"
 
 
 def upgrade() -> None:
