@@ -159,7 +159,8 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
     )}  # fmt: skip
     assert pure <= {
         "lock_key", "may_become", "header_number", "id_number", "shorten", "endpoint_of", "name_act",
-        "quote_text", "admits", "why_not",
+        "quote_text", "admits", "why_not", "pace", "conforming", "day_room", "tell_full", "line_key",
+        "max_min_shares", "rate_alert_key", "share_span", "is_scarce",
     }  # fmt: skip
 
 
@@ -169,6 +170,7 @@ DECIDING = """
     claim_jobs complete_job fail_job snooze_job propose tidy_intents claim_intent unclaim_intent
     begin_send settle park_orphan claim_readings append_reading release_grant record_opt_out
     confirm_identity offer_candidates take_candidates decide_candidate give_up_candidates
+    schedule_request cancel_booking configure_rate_windows
     """
 WAITING = DECIDING.split()
 PERSONS = {"request_command", "drain_host", "declare_host_gone", "acknowledge_alert", "unblock_endpoint"}
