@@ -46,6 +46,10 @@ BEGIN
             own_at := i;
         END IF;
     END LOOP;
+    IF n > 1 AND n > (SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END)
+            FROM unnest(limits) l, unnest(l.limits, l.burst, l.spacing_us) w(requests, burst, spacing_us)) THEN
+        PERFORM fleet.refuse('units', n::text, 'no more than the smallest window gives at once');
+    END IF;
     IF own.blocked_until > at THEN
         UPDATE fleet.rate_limits r SET refused = r.refused + 1 WHERE r.account = own.account AND r.endpoint = own.endpoint;
         RETURN jsonb_build_object('allowed', false, 'reason', 'the platform refused an earlier request',

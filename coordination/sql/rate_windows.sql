@@ -152,7 +152,7 @@ BEGIN
 END $$;
 
 -- A row with its room: the units that may be taken now, by all of its windows. Counts what left a window only where that
--- may matter: from 80% on, or where so many are asked for (n). Changes nothing but the copy that it gives.
+-- may matter: from half of it on, or where so many are asked for (n). Changes nothing but the copy that it gives.
 CREATE OR REPLACE FUNCTION fleet.weigh(one fleet.rate_limits, at timestamptz, rate double precision, n integer) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -167,7 +167,7 @@ BEGIN
     END IF;
     one.room := 1000000;
     FOR i IN 1 .. cardinality(one.limits) LOOP
-        IF (one.occupied[i] + n::bigint) * 5 > one.limits[i] * 4::bigint THEN
+        IF (one.occupied[i] + n::bigint) * 2 > one.limits[i] THEN
             left_until := at - make_interval(secs => one.windows_s[i]);
             IF one.kind = 'pool' AND one.occupied[i] + n > one.limits[i] OR one.counted_to[i] < left_until - interval '1 day' THEN
                 -- A pool's requests are settled without its row, and old ones may have been swept.

@@ -260,7 +260,7 @@ BEGIN
     END IF;
     PERFORM 1 FROM fleet.rate_grants g
     WHERE g.id = grant_id AND g.incarnation = begin_send.incarnation AND g.settled_at IS NULL AND g.account = known.account
-      AND g.endpoint = fleet.endpoint_of(known.action)
+      AND g.endpoint = fleet.endpoint_of(known.action) AND NOT g.held
       -- One grant is one request: no other send may stand on it.
       AND NOT EXISTS (SELECT 1 FROM fleet.intents i JOIN fleet.attempts a ON a.intent = i.id AND a.settled_at IS NULL
           WHERE i.state IN ('sending', 'unknown', 'parked') AND a.grant_id = g.id)

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b03945c91b58e1ae"
+functions = "591aabdb125cdb4a"
 
 
 def upgrade() -> None:

@@ -24,6 +24,8 @@ from tests.fault.limits_scenarios import HOUR_S, Scenario, Want, tightest, want
 
 PROMISES = ("I9", "I10", "I12", "I14", "efficiency", "convergence", "clients")
 NAME = "asker"
+LOGINS = 6
+"""At once: a login costs both sides some milliseconds of a core."""
 WHOLLY_USED = ("post_tweet", "search_tweets")
 """Of these every priority wants as much as it can get."""
 PASSED_OVER = 2
@@ -105,6 +107,8 @@ def _enter(scenario: Scenario, here: Place) -> list[Client]:
         wanted = _want(scenario, number)
         demand = here.demand(endpoint, priority=wanted.priority, every_s=wanted.every_s)
         clients.append(here.enter(NAME, number + 1, wanted.label, demand))
+        if number >= LOGINS:
+            clients[number - LOGINS].wait()
     return clients
 
 

@@ -10,6 +10,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,7 +20,7 @@ import oauthlib.oauth1
 
 from coordination import Fleet, connect
 from coordination.engagement import Priority
-from coordination.errors import DatabaseBusyError
+from coordination.errors import DatabaseBusyError, DatabaseUnavailableError
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # A life then is a fork, not a second start of everything.
@@ -27,6 +28,7 @@ PROCESSES.set_forkserver_preload([__name__])
 SHORTEST_PAUSE_S = 0.01
 BUSY_PAUSE_S = (0.02, 0.2)
 HTTP_TIMEOUT_S = 13.0
+CONNECTS = 6
 ACCOUNT = "sandbox"
 Signer: Any = oauthlib.oauth1.Client
 """Without types of its own."""
@@ -91,16 +93,21 @@ class Order:
 
 def live(order: Order, pipe: Any) -> None:
     """Connect, say so, begin when told, and ask until told to stop."""
-    with (
-        connect(order.dsn, order.worker, slot=order.slot, listens=False) as fleet,
-        order.log.open("a") as log,
-    ):
+    with _joined(order) as fleet, order.log.open("a") as log:
         pipe.send("ready")
         pipe.recv()
         client = _Client(order=order, fleet=fleet, log=log)
         while not pipe.poll(client.pause_s()):
             client.turn()
         client.close()
+
+
+def _joined(order: Order) -> Fleet:
+    """Connect; where many log in at once, one may wait for too long, and tries again."""
+    for _ in range(CONNECTS - 1):
+        with suppress(DatabaseUnavailableError):
+            return connect(order.dsn, order.worker, slot=order.slot, listens=False)
+    return connect(order.dsn, order.worker, slot=order.slot, listens=False)
 
 
 @dataclass(kw_only=True)

@@ -49,11 +49,14 @@ class Client:
     order: Order
     process: Any
     pipe: Any
+    ready: bool = False
 
     def wait(self) -> None:
         """Until it is connected."""
+        if self.ready:
+            return
         assert self.pipe.poll(START_S), f"{self.order.worker}/{self.order.slot} is not ready"
-        self.pipe.recv()
+        self.ready = bool(self.pipe.recv())
 
     def begin(self) -> None:
         self.pipe.send("begin")

@@ -193,7 +193,7 @@ DECIDING = """
     tidy_pools adjust_capacity enqueue_jobs complete_jobs fail_jobs snooze_jobs renew_jobs cancel_jobs
     replay_jobs rescue_jobs check_schedules set_state compare_and_set_state delete_state put_cached
     begin_cached ask_breaker record_call hold_budget keep_hold settle_hold release_hold
-    reserve_api_quota use_api_quota
+    reserve_api_quota use_api_quota schedule_request cancel_booking configure_rate_windows
     """
 WAITING = DECIDING.split()
 PERSONS = {

@@ -58,7 +58,8 @@ def test_shares_are_weighted_by_priority_and_nobody_starves_i14(
     for weight, priority in enumerate(PRIORITIES, 1):
         share = total * weight / 10 / 4
         for n in range(4):
-            assert abs(made[f"{priority}/{n}"] - share) <= max(0.05 * share, 1.5), made
+            # One grant, and one of the window that is not over.
+            assert abs(made[f"{priority}/{n}"] - share) <= max(0.05 * share, 1) + 1, made
 
 
 def test_gcra_spreads_shares_and_never_exceeds_the_limit_i9_i14(
@@ -194,7 +195,7 @@ def test_a_workers_allocation_is_its_max_min_share_of_those_who_want(fleet: Flee
 
 
 @given(
-    capacity=st.floats(0, 1000),
+    capacity=st.integers(0, 100_000).map(lambda hundredths: hundredths / 100),
     claims=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 500)), min_size=1, max_size=12),
 )
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

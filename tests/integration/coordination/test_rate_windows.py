@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,8 @@ def test_units_reserved_together_are_all_there_or_none_and_are_drawn_one_by_one(
     configure(console, "search_tweets", (5, 900))
     spend(fleet)
     assert not grant_units(owner, fleet, "search_tweets", 5)["allowed"]
+    with pytest.raises(psycopg.Error, match="units is '6'"):
+        grant_units(owner, fleet, "search_tweets", 6)
     held = grant_units(owner, fleet, "search_tweets", 4)
     assert held["allowed"]
     assert not ask(fleet, worker="other/1").allowed
