@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from console import work_metrics
 from console.lock_metrics import lock_metrics
 from console.pool_metrics import pool_metrics
 from console.snapshots import Sight, Snapshot
@@ -74,6 +75,8 @@ class _SightCollector(Collector):
             yield from _breakers(sight.snapshot)
             yield from _budgets(sight.snapshot)
             yield from _cache(sight.snapshot)
+            yield from work_metrics.jobs(sight.snapshot.jobs)
+            yield from work_metrics.schedules(sight.snapshot.schedules)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -18,7 +18,10 @@ from coordination.cache import CacheStatus, get_cache_status
 from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.hosts import list_hosts
+from coordination.jobs import get_job_status
 from coordination.kill_switch import get_kill_switch
+from coordination.pools import list_pools
+from coordination.schedules import get_schedule_status
 from coordination.status import SlotStatus, list_slots
 
 # Pages ask every 2 s; several of them share one reading.
@@ -80,6 +83,8 @@ class Snapshot:
     breakers: list[BreakerStatus] = field(default_factory=list[BreakerStatus])
     budgets: list[BudgetStatus] = field(default_factory=list[BudgetStatus])
     cache: list[CacheStatus] = field(default_factory=list[CacheStatus])
+    jobs: list[Row] = field(default_factory=list[Row])
+    schedules: list[Row] = field(default_factory=list[Row])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +184,7 @@ class Snapshots:
             post_counts=[*database.rows("count_posts")],
             posts=[*database.rows("list_latest_posts", number=POSTS)],
             limits=[*database.call("get_system_status", incarnation=None)],
-            pools=[*database.call("get_pool_status", incarnation=None)],
+            pools=[*list_pools(database, standing=True)],
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],
@@ -190,4 +195,6 @@ class Snapshots:
             breakers=get_breaker_status(database),
             budgets=get_budget_status(database),
             cache=get_cache_status(database),
+            jobs=[*get_job_status(database)],
+            schedules=[*get_schedule_status(database)],
         )

@@ -1,10 +1,10 @@
 """Reservations: units of things with a capacity, held until given back, out of time, or their holder dies."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from coordination.database import Json
 from coordination.engagement import Priority
 from coordination.errors import ReservationLostError
 from coordination.rate_limits import Grant
@@ -12,7 +12,7 @@ from coordination.session import Session
 from coordination.waiting import wait_for_turn
 
 ResourceType = Literal["content", "api_quota", "db_connection", "memory", "cpu", "storage", "conversation"]
-Refusal = Literal["no_room", "others_wait", "overflow", "time_out", "not_waiting", "no_quota"]
+Refusal = Literal["no_room", "others_wait", "overflow", "time_out", "not_waiting", "given_up", "no_quota"]
 Operation = Literal["tweet", "search", "fetch"]
 
 
@@ -63,7 +63,8 @@ class Refused:
 
     Attributes:
         reason: `no_room`; `others_wait` before this one; `overflow`, the queue is full; `time_out`, it waited
-            in vain; `not_waiting`, somebody removed it from the queue; `no_quota` of the platform's requests.
+            in vain; `not_waiting`, somebody removed it from the queue; `given_up` by
+            `keep_waiting`; `no_quota` of the platform's requests.
         queue_position: the place that it would have had, where it is known.
         estimated_wait_minutes: what it would have waited, as far as the present holders let expect.
         retry_after_seconds: fleet seconds until a quota may be had.
@@ -122,6 +123,7 @@ class Reservations:
         wait_s: float = 0,
         kind: str | None = None,
         need: float = 1,
+        keep_waiting: Callable[[], bool] | None = None,
     ) -> Reservation | None:
         """Reserve units of a resource, for others to find no room; None where there is none in time.
 
@@ -135,6 +137,7 @@ class Reservations:
             wait_s: real seconds to wait for room; 0 never queues.
             kind: what it is for, one of the type's kinds: a thread, a discussion...
             need: the weight of this worker where the pool shares in proportion.
+            keep_waiting: asked at each poll while it waits; False ends the wait, for a worker that drains.
 
         Raises:
             InvalidValueError: names the parameter and what is allowed.
@@ -150,6 +153,7 @@ class Reservations:
             wait_s=wait_s,
             kind=kind,
             need=need,
+            keep_waiting=keep_waiting,
         )
         return found if isinstance(found, Reservation) else None
 
@@ -165,6 +169,7 @@ class Reservations:
         wait_s: float = 0,
         kind: str | None = None,
         need: float = 1,
+        keep_waiting: Callable[[], bool] | None = None,
     ) -> Reservation | Refused:
         """Do the same, and say why where there is none."""
         answer = self._session.call(
@@ -182,7 +187,12 @@ class Reservations:
         self._wake(answer)
         if answer.get("waits"):
             answer = wait_for_turn(
-                self._session, answer["ticket"], poll="poll_reservation", leave="leave_queue", wake=self._wake
+                self._session,
+                answer["ticket"],
+                poll="poll_reservation",
+                leave="leave_queue",
+                wake=self._wake,
+                keep_waiting=keep_waiting,
             )
         return _found(answer)
 
@@ -317,8 +327,8 @@ class Reservations:
 
     def _wake(self, answer: dict[str, Any]) -> None:
         # Outside the reservation's own transaction: NOTIFY inside would serialise every commit.
-        if answer.get("wake"):
-            self._session.call("wake_waiters", tickets=Json(answer["wake"]))
+        for sleeper in {waiting["incarnation"] for waiting in answer.get("wake") or ()}:
+            self._session.wake(sleeper)
 
 
 def _found(answer: dict[str, Any]) -> Reservation | Refused:

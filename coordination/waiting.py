@@ -19,33 +19,35 @@ def wait_for_turn(
     poll: LiteralString,
     leave: LiteralString,
     wake: Callable[[dict[str, Any]], None],
+    keep_waiting: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Poll a place in a line until it says that the wait is over; give that answer.
 
     Whatever ends it otherwise (an error, an interrupt) leaves the line.
 
     Args:
-        session: sleeps meanwhile, as `coordination.sleeping` says.
+        session: whose life sleeps meanwhile.
         ticket: the place.
         poll: the SQL function that asks for it; its answer has `waits` while the wait goes on.
         leave: the one that gives the place up.
         wake: told each answer that may have others to wake.
+        keep_waiting: asked before each poll; False gives the place up, and the answer's reason is `given_up`.
     """
     sleep = session.sleep
+    answer: dict[str, Any] = {"granted": False, "waits": False, "reason": "given_up"}
+    is_over = False
     try:
         with sleep.listening() if sleep else nullcontext():
-            while True:
-                answer = dict(session.call(poll, ticket=int(ticket)))
-                if answer["granted"] or not answer["waits"]:
-                    wake(answer)
-                    return answer
-                if sleep:
-                    sleep.wait(POLL_S)
-                else:
-                    Event().wait(POLL_S)
-    except BaseException:
-        with suppress(
-            FleetError
-        ):  # it is passed over from its next missed poll on, and swept at its deadline
-            wake(session.call(leave, ticket=int(ticket)))
-        raise
+            while keep_waiting is None or keep_waiting():
+                found = dict(session.call(poll, ticket=int(ticket)))
+                is_over = found["granted"] or not found["waits"]
+                if is_over:
+                    answer = found
+                    break
+                sleep.wait(POLL_S) if sleep else Event().wait(POLL_S)
+    finally:
+        if not is_over:
+            with suppress(FleetError):  # it is passed over from its next missed poll on, and swept
+                wake(session.call(leave, ticket=int(ticket)))
+    wake(answer)
+    return answer

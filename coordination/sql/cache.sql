@@ -144,7 +144,7 @@ BEGIN
 END $$;
 
 -- Removes one value, or every value of a namespace whose key begins with a prefix; gives how many. Who computes one of them meanwhile
--- stores nothing.
+-- stores nothing. Locks the rows that go.
 CREATE OR REPLACE FUNCTION fleet.drop_cached(incarnation uuid, namespace text, key text DEFAULT NULL, prefix text DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE

@@ -14,7 +14,7 @@ DECLARE
             "configure_rate_limit", "configure_rate_windows", "can_make_request", "record_usage", "release_grant", "get_remaining_capacity", "schedule_request", "cancel_booking", "get_worker_allocation", "get_rate_measures",
             "get_system_status",
             "reserve_resource", "renew_reservation", "release_resource", "check_availability", "poll_reservation", "leave_queue",
-            "wake_waiters", "tidy_pools", "adjust_capacity", "get_pool_status",
+            "tidy_pools", "adjust_capacity", "get_pool_status",
             "reserve_api_quota", "use_api_quota",
             "send_message", "broadcast_message", "claim_messages", "acknowledge_message", "reject_message",
             "route_messages", "expire_messages",

@@ -227,7 +227,7 @@ BEGIN
     SELECT g.id, g.kind, g.payload, g.priority, g.run_at, finish_job.state, g.attempts, g.max_attempts, g.unique_key,
         g.concurrency_key, g.expected_s, g.errors, finish_job.result, g.created_at, fleet.now()
     FROM gone g;
-    FOR waiting IN SELECT j.id FROM fleet.jobs j WHERE j.waits_for @> ARRAY[finish_job.job] ORDER BY j.id FOR UPDATE LOOP
+    FOR waiting IN SELECT j.id FROM fleet.jobs j WHERE j.waits_for @> ARRAY[finish_job.job] AND j.waits_for <> '{}' ORDER BY j.id FOR UPDATE LOOP
         IF finish_job.state = 'completed' THEN
             UPDATE fleet.jobs j SET waits_for = array_remove(j.waits_for, finish_job.job),
                 run_at = greatest(j.run_at, fleet.now()) WHERE j.id = waiting;
@@ -575,7 +575,7 @@ BEGIN
     RETURN report - 'lost';
 END $$;
 
--- complete_jobs for one job; FL002 where its lease is lost.
+-- complete_jobs for one job; FL002 where its lease is lost. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.complete_job(incarnation uuid, job bigint, lease bigint, result jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
@@ -583,7 +583,7 @@ BEGIN
         || jsonb_build_object('state', 'completed');
 END $$;
 
--- fail_jobs for one job; FL002 where its lease is lost.
+-- fail_jobs for one job; FL002 where its lease is lost. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.fail_job(
     incarnation uuid, job bigint, lease bigint, error text, backoff_s double precision DEFAULT NULL
 ) RETURNS jsonb
@@ -593,7 +593,7 @@ BEGIN
         fail_job.backoff_s), job, lease)->'states'->>job::text);
 END $$;
 
--- snooze_jobs for one job; FL002 where its lease is lost.
+-- snooze_jobs for one job; FL002 where its lease is lost. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.snooze_job(incarnation uuid, job bigint, lease bigint, delay_s double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
@@ -669,14 +669,14 @@ BEGIN
     RETURN to_jsonb(replayed);
 END $$;
 
--- cancel_jobs for one job; true if there was one to end.
+-- cancel_jobs for one job; true if there was one to end. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.cancel_job(job bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     RETURN fleet.cancel_waiting_jobs(ARRAY[job]) <> '[]';
 END $$;
 
--- replay_jobs for one job; true if there was one.
+-- replay_jobs for one job; true if there was one. Locks its row.
 CREATE OR REPLACE FUNCTION fleet.replay_job(job bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN

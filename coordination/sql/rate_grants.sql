@@ -336,7 +336,8 @@ BEGIN
     RETURN fleet.drop_grant(return_grant.grant_id);
 END $$;
 
--- The same for callers that were granted a request and don't make it. False where there was nothing to give back.
+-- An unused grant goes back, for callers that were granted a request and don't make it. False where there was nothing to give
+-- back. Locks as return_grant.
 CREATE OR REPLACE FUNCTION fleet.release_grant(incarnation uuid, grant_id bigint) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN

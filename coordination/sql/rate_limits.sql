@@ -169,7 +169,7 @@ BEGIN
       AND g.settled_at > fleet.now() - interval '7 days';
 END $$;
 
--- Sets the one window of an endpoint. As configure_rate_windows.
+-- Sets the one window of an endpoint. Locks as configure_rate_windows.
 CREATE OR REPLACE FUNCTION fleet.configure_rate_limit(account text, endpoint text, requests integer, window_s integer)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$

@@ -65,7 +65,8 @@ BEGIN
     RETURN first_s + (reckon_wait.units - 1) / held * hold_s;
 END $$;
 
--- The waiters that the pool's room is enough for, first in line first: whom to wake. Locks nothing.
+-- The waiters that the pool's room is enough for, first in line first: whom to wake, afterwards, with
+-- wake_incarnation. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.next_for_room(pool fleet.pools) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -77,31 +78,17 @@ BEGIN
     END IF;
     IF pool.strategy <> 'priority' THEN
         -- Each grant changes the shares: the first few of the line look for themselves.
-        RETURN coalesce((SELECT jsonb_agg(f.id::text) FROM (
-            SELECT q.id FROM fleet.reservation_queue q, LATERAL fleet.line_before(pool, q, real) b
+        RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('ticket', f.id::text, 'incarnation', f.incarnation)) FROM (
+            SELECT q.id, q.incarnation FROM fleet.reservation_queue q, LATERAL fleet.line_before(pool, q, real) b
             WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.waits AND q.deadline_at > real
               AND q.poll_by > real ORDER BY b.requests, q.id LIMIT least(room, 4)) f), '[]');
     END IF;
-    RETURN coalesce((SELECT jsonb_agg(l.id::text ORDER BY l.place, l.id) FROM (
-        SELECT f.id, f.place, f.units, sum(f.units) OVER (ORDER BY f.place, f.id) AS wanted FROM (
-            SELECT q.id, q.place, q.units FROM fleet.reservation_queue q
+    RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('ticket', l.id::text, 'incarnation', l.incarnation) ORDER BY l.place, l.id) FROM (
+        SELECT f.id, f.incarnation, f.place, f.units, sum(f.units) OVER (ORDER BY f.place, f.id) AS wanted FROM (
+            SELECT q.id, q.incarnation, q.place, q.units FROM fleet.reservation_queue q
             WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.waits AND q.deadline_at > real
               AND q.poll_by > real ORDER BY q.place, q.id LIMIT 16) f) l
         WHERE l.wanted <= room), '[]');
-END $$;
-
--- Those that sleep in a wait for room look again, each by its own channel; a lost wake-up costs a poll. Rows by key; not flushed, in no
--- business transaction.
-CREATE OR REPLACE FUNCTION fleet.wake_waiters(incarnation uuid, tickets jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    IF jsonb_typeof(tickets) IS DISTINCT FROM 'array' OR jsonb_array_length(tickets) > 100 THEN
-        PERFORM fleet.refuse('tickets', tickets::text, 'a list of at most 100 tickets');
-    END IF;
-    PERFORM fleet.wake_incarnation(q.incarnation) FROM fleet.reservation_queue q
-    WHERE q.waits AND q.id IN (SELECT t.ticket::bigint FROM jsonb_array_elements_text(tickets) t (ticket)
-        WHERE t.ticket ~ '^[0-9]{1,18}$');
 END $$;
 
 -- A waiter that waited escalate_after_s rises by one priority and the coordinator is told, once; past alert_after_s a person is.

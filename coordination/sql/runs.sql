@@ -93,7 +93,7 @@ BEGIN
         FROM unnest(items) given JOIN fleet.failed_items f ON f.worker = life.worker AND f.item = left(given, 500)), '{}');
 END $$;
 
--- An item that works again is forgotten.
+-- An item that works again is forgotten. One row by key.
 CREATE OR REPLACE FUNCTION fleet.clear_item(incarnation uuid, item text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE

@@ -245,7 +245,7 @@ BEGIN
     RETURN told;
 END $$;
 
--- The same for who fires none: gives how many schedules are newly found to stand still. One index scan.
+-- The same for who fires none: gives how many schedules are newly found to stand still. Reads one index.
 CREATE OR REPLACE FUNCTION fleet.check_schedules(incarnation uuid) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN

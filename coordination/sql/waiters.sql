@@ -171,7 +171,7 @@ BEGIN
 END $$;
 
 -- Asks whoever coordinates to settle who may have a content: a message with all who contend, its holders, those in line and the
--- caller, one for each holder's lease. Gives whether there is a conflict to settle: other workers than the caller's. One message.
+-- caller, one for each holder's lease. Gives whether there is a conflict to settle: other workers than the caller's. One message, flushed.
 CREATE OR REPLACE FUNCTION fleet.escalate_conflict(incarnation uuid, tweet_id text, priority text DEFAULT 'medium') RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE

@@ -62,7 +62,10 @@ COMMANDS: Mapping[str, Group] = {
     ),
     "post": Group(module="post", summary="propose a post by hand"),
     "ledger": Group(module="ledger", summary="list, show, approve, cancel, resume, mark-posted"),
-    "messages": Group(module="messages", summary="what workers tell each other: list, show, replay"),
+    "messages": Group(
+        module="messages",
+        summary="what workers tell each other: list, show, replay, status, routes, conflicts",
+    ),
     "jobs": Group(
         module="jobs", summary="work that waits, runs or ended: list, status, show, cancel, replay"
     ),

@@ -3,6 +3,7 @@
 import argparse
 
 from coordination.messages import STATES, get_message, list_messages, replay
+from host.cli import message_orders
 from host.cli.fault import FAILED, CliError
 from host.cli.listing import add_json, add_limit, add_list, moment, number_of, print_fields
 from host.cli.person import Person
@@ -23,14 +24,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
     again.add_argument("id", type=ID, metavar="ID")
     add_reason(again)
     add_json(listing, show, again)
+    message_orders.declare(actions)
 
 
 def run(options: argparse.Namespace, person: Person) -> int:
-    """List, show or replay."""
+    """List, show or replay; or what persons say about them."""
     if options.action == "list":
         _list(options, person)
     elif options.action == "show":
         _show(options, person)
+    elif options.action != "replay":
+        message_orders.run(options, person)
     else:
         replayed = replay(person.database, options.id, actor=person.actor, reason=options.reason)
         if options.json:

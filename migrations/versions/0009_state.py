@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "d34743027fb5fb0e"
+functions = "286fce0ac7beea57"
 
 
 def upgrade() -> None:

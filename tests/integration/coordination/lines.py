@@ -52,7 +52,7 @@ class Line:
         """Give it back; say whose tickets are to be woken."""
         answer = self._fleet.session.call("release_resource", reservation_id=int(reservation_id))
         assert answer["released"]
-        return list(answer["wake"])
+        return [waiting["ticket"] for waiting in answer["wake"]]
 
     def leave(self, asked: dict[str, Any]) -> None:
         """Give the place up."""

@@ -1,6 +1,9 @@
 """acting_on: lock and quota together, given back on every way out."""
 
+import re
+from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from tests.integration.coordination.crowd import until, victim
 from tests.integration.coordination.tables import Owner, rows, value
 
 ENDPOINT = "search_tweets"
+HOW_TO = Path(__file__).resolve().parents[3] / "docs" / "howto" / "act-on-content.md"
 
 
 def leases(owner: Owner) -> int:
@@ -214,3 +218,22 @@ def test_it_waits_for_its_turn(fleet_database: FleetDatabase, fleet: Fleet, owne
         with fleet.acting_on("1", wait_s=30):
             assert leases(owner) == 1
         thread.join()
+
+
+def test_the_example_of_the_how_to_does_what_it_says(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, one_search: None
+) -> None:
+    assert one_search is None
+    example: dict[str, Any] = {}
+    example_code, more = re.findall(r"```python\n(.+?)```", HOW_TO.read_text("utf-8"), flags=re.DOTALL)
+    exec(example_code.replace("wait_s=10", "wait_s=0.1"), example)
+
+    def fetch(_content: str) -> SimpleNamespace:
+        return SimpleNamespace(ok=True, headers={}, status=200)
+
+    with fleet_database.connect("holder") as holder, holder.acting_on("1999"):
+        assert example["analyse"](fleet, "1999", fetch) == "not now: timed_out by holder/1"
+    assert example["analyse"](fleet, "1999", fetch) == "done"
+    assert re.fullmatch(r"later: [\d.]+ s", example["analyse"](fleet, "2000", fetch))
+    assert {content: success for content, *_, success in history(owner)} == {"1999": True}
+    exec(more, {"fleet": fleet})

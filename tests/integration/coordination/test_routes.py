@@ -5,14 +5,13 @@ from typing import Any, cast
 
 import pytest
 
-from coordination import Fleet
+from coordination import Fleet, connect
 from coordination.database import Database
 from coordination.errors import InvalidValueError, PermissionRefusedError
 from coordination.routes import Policy, Route, list_routes, remove_route, set_route
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
 from tests.integration.coordination.tables import Owner, assert_refused, rows, value
-from tests.integration.coordination.test_messages import _claim_and_hold, _route_all
 
 TASK = "TASK_DELEGATION"
 DO: dict[str, Any] = {"kind": "do"}
@@ -132,6 +131,19 @@ def test_another_word_for_urgency_or_complexity_is_refused(fleet: Fleet, field: 
 # Which worker
 
 
+def _route_all(start: Callable[[], int], dsn: str) -> None:
+    with connect(dsn, "coordination") as fleet:
+        start()
+        while fleet.messages.route(3):
+            pass
+
+
+def _claim_and_hold(keep: Callable[[object], None], dsn: str) -> str:
+    fleet = connect(dsn, "crew")
+    keep(fleet)
+    return fleet.messages.claim(lease_s=3600)[0].id
+
+
 @pytest.mark.parametrize(
     ("policy", "chosen"),
     [
@@ -216,9 +228,8 @@ def test_what_nobody_took_in_half_of_its_time_rises_and_a_person_and_the_monitor
     fleet.messages.send(TASK, "music", DO, to="role", ttl_s=3600)
     assert fleet.messages.escalate_waiting() == []
     fleet_database.advance(301)
-    for _ in range(2):
-        escalated = fleet.messages.escalate_waiting()
-    assert escalated == []
+    assert fleet.messages.escalate_waiting() == [late]
+    assert fleet.messages.escalate_waiting() == []
     found = rows(owner, "SELECT id::text, priority FROM fleet.messages WHERE escalated_at IS NOT NULL")
     assert found == [(late, "high")]
     open_alerts = "SELECT key, severity, kind FROM fleet.alerts WHERE cleared_at IS NULL"

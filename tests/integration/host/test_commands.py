@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from coordination.conflicts import Contender
 from coordination.database import Database
 from coordination.schedules import CronLine
 from host import cli
@@ -165,14 +166,17 @@ class TestWithAFleet:
             assert line.endswith("it can't be read")
             assert run("messages", "show", number, "--json") == 0
             shown = printed_json(capsys)
-            assert (shown["payload"], shown["errors"][0]["error"]) == ({"n": 2}, "it can't be read")
+            assert (shown["payload"], shown["errors"][0]["error"]) == (
+                {"kind": "do", "n": 2},
+                "it can't be read",
+            )
             assert run("messages", "show", number) == 0
             assert "it can't be read" in printed(capsys)
             fleet_database.advance(61)
             assert run("messages", "replay", number, "--reason", "mended") == 0
             assert printed(capsys) == f"message {number} waits again for poster\n"
             (again,) = poster.messages.claim()
-            assert (again.id, again.attempt, again.payload) == (number, 1, {"n": 2})
+            assert (again.id, again.attempt, again.payload) == (number, 1, {"kind": "do", "n": 2})
             poster.messages.acknowledge(again)
             assert run("messages", "replay", number) == 1
             assert f"message {number} is acknowledged: only a dead letter" in complaint(capsys)
@@ -229,6 +233,37 @@ class TestWithAFleet:
         assert not printed_json(capsys)["paused"]
         assert run("schedules", "pause", "nothing") == 2
         assert "socialfleet schedules list" in complaint(capsys)
+
+    def test_routes_are_set_listed_and_taken_away(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        order = ("messages", "route", "TASK_DELEGATION", "paint", "painters")
+        assert run(*order, "--policy", "first", "--priority", "high", "--reason", "so it is") == 0
+        assert printed(capsys) == "TASK_DELEGATION of kind paint goes to role painters\n"
+        assert run("messages", "routes") == 0
+        (line,) = [line for line in printed(capsys).splitlines() if " paint " in line]
+        assert line.split()[2:5] == ["painters", "high", "first"]
+        assert run("messages", "unroute", "TASK_DELEGATION", "paint", "--json") == 0
+        assert printed_json(capsys)["role"] == "painters"
+        assert run("messages", "unroute", "TASK_DELEGATION", "paint") == 2
+        assert "a kind of TASK_DELEGATION that has a route" in complaint(capsys)
+        assert run("messages", "route", "GOSSIP", "x", "y") == 2
+        assert "TASK_DELEGATION" in complaint(capsys)
+
+    def test_a_person_decides_a_conflict_and_sees_how_messages_stand(
+        self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
+    ) -> None:
+        with fleet_database.connect("poster") as poster:
+            equals = [Contender(worker="poster"), Contender(worker="planner")]
+            settled = poster.conflicts.resolve("k", "resource", "post 7", equals)
+        assert run("messages", "conflicts", "--state", "open") == 0
+        assert "post 7" in printed(capsys)
+        assert run("messages", "decide", settled.id, "planner", "--reason", "it was asked") == 0
+        assert printed(capsys) == f"conflict {settled.id} over post 7: planner gets it\n"
+        assert run("messages", "decide", settled.id, "poster") == 1
+        assert "is decided" in complaint(capsys)
+        assert run("messages", "status", "--json") == 0
+        assert printed_json(capsys)["conflicts_by_strategy"] == {"person": 1}
+        assert run("messages", "status") == 0
+        assert "person: 1" in printed(capsys)
 
     def test_a_role_s_dead_letter_is_routed_anew(
         self, run: Run, capsys: pytest.CaptureFixture[str], fleet_database: FleetDatabase
@@ -347,6 +382,65 @@ class TestWithAFleet:
         run("flags", "list", "--json")
         (flag,) = printed_json(capsys)
         assert (flag["name"], flag["enabled"], flag["reason"]) == ("planner_enabled", False, "holiday")
+
+    def test_a_setting_is_shown_with_its_history_and_goes_back(
+        self, run: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for value in ("30", "60"):
+            assert run("settings", "set", "poster_interval_s", value, "--reason", f"now {value}") == 0
+        capsys.readouterr()
+        run("settings", "history", "poster_interval_s", "--json")
+        changes = printed_json(capsys)
+        assert [(one["value"], one["reason"]) for one in changes][:2] == [(60, "now 60"), (30, "now 30")]
+        assert run("settings", "revert", "poster_interval_s", "--reason", "too slow") == 0
+        assert "poster_interval_s is 30 again" in capsys.readouterr().out
+        assert run("settings", "revert", "poster_interval_s", "999999", "--reason", "x") == 2
+        assert str(changes[0]["version"]) in complaint(capsys)
+        run("settings", "get", "poster_interval_s")
+        shown = capsys.readouterr().out
+        assert "poster_interval_s is 30, set by" in shown
+        assert "from 1 to 31622400, or null" in shown
+        assert run("settings", "unset", "poster_interval_s", "--reason", "as it was") == 0
+        capsys.readouterr()
+        run("settings", "get", "poster_interval_s", "--json")
+        assert not printed_json(capsys)["is_set"]
+        assert run("settings", "get", "poster_intervall_s") == 2
+        assert "did you mean poster_interval_s?" in complaint(capsys)
+        assert run("settings", "revert", "planner_spacing_s", "--reason", "x") == 2
+        run("settings", "list", "--all", "--json")
+        assert {"poster_interval_s", "engagement_window_hours"} <= {
+            row["key"] for row in printed_json(capsys)
+        }
+
+    def test_a_flag_goes_back_too(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        for word in ("off", "on"):
+            assert run("flags", "set", "planner_enabled", word, "--reason", word) == 0
+        capsys.readouterr()
+        run("flags", "history", "planner_enabled")
+        assert "off" in capsys.readouterr().out
+        assert run("flags", "revert", "planner_enabled", "--reason", "no") == 0
+        assert "planner_enabled is off again" in capsys.readouterr().out
+
+    def test_breakers_are_listed_and_reset(
+        self, run: Run, fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with fleet_database.connect() as fleet:
+            passage = fleet.breakers.allow("sandbox", "posting")
+            for _ in range(15):
+                fleet.breakers.record(
+                    "sandbox", "posting", passage, succeeded=False, status=503, error="not well"
+                )
+        capsys.readouterr()
+        assert run("breakers", "list") == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in ("posting", "open", "15 of 15", "not well"))
+        assert run("breakers", "reset", "sandbox", "postin", "--reason", "it is back") == 2
+        assert "posting" in complaint(capsys)
+        assert run("breakers", "reset", "sandbox", "posting", "--reason", "it is back") == 0
+        capsys.readouterr()
+        run("breakers", "list", "--json")
+        (breaker,) = printed_json(capsys)
+        assert (breaker["state"], breaker["reset_attempts"]) == ("closed", 1)
 
     def test_topics_are_an_accounts_own(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("account", "topics", "sandbox", "tea", "open data") == 0

@@ -321,3 +321,19 @@ def test_a_request_for_a_resource_is_answered_to_who_asked(office: Office) -> No
         assert (told.resource_type, told.resource_id) == ("content", "7")
         assert told.available is True or told.reason == "nobody keeps account of content"
         assert (answer.type, answer.priority) == ("RESOURCE_REQUEST", "high")
+
+
+def test_waiters_whose_time_is_over_are_swept_and_those_who_wait_stay(office: Office) -> None:
+    with office.coordinator() as coordinator:
+        coordinator.fleet.engagement.request_lock("1", "coordination/1", "analysis")
+        for worker_id in ("gone", "here"):
+            coordinator.fleet.session.call(
+                "request_lock", tweet_id="1", worker_id=worker_id, lock_type="analysis", wait_s=600
+            )
+        with office.database.owner() as owner:
+            owner.execute(
+                "UPDATE fleet.lock_waiters SET deadline_at = clock_timestamp() WHERE worker_id = 'gone'"
+            )
+        coordinator.step()
+    assert office.rows("SELECT worker_id FROM fleet.lock_waiters") == [("here",)]
+    assert office.told() == ["waiters swept: 1"]

@@ -25,9 +25,11 @@ from workers.base import Worker
 from workers.context import Context
 from workers.errors import NoGrantError, RegistryError
 from workers.handlers import find, handles
+from workers.inbox import LINGER_S, Inbox
 from workers.intervals import hours
 from workers.lifecycle import Life
-from workers.tasks import AnalysePost, PostAnalysed
+from workers.progress import Progress
+from workers.tasks import AnalysePost, ConflictDecision, PostAnalysed
 
 ROOT = Path(__file__).parents[3]
 TASK = "TASK_DELEGATION"
@@ -403,6 +405,64 @@ def test_two_handlers_of_the_same_messages_are_refused_by_name() -> None:
 
     with pytest.raises(RegistryError, match=r"Doubtful\.sync_too and \.sync both take STATE_SYNC"):
         find(Doubtful)
+
+
+def test_an_answer_that_asks_for_nothing_is_passed_over_where_nobody_handles_it(there: Fleetlet) -> None:
+    there.settled(Deaf)
+    decision = ConflictDecision(
+        conflict="1", thing="post 7", state="open", strategy="person", winner=None, grants=[], reason="equal"
+    )
+    there.messages.send("CONFLICT_RESOLUTION", "deaf", decision.model_dump())
+    there.until_states(("acknowledged", 1))
+    assert there.events("dead_letter") == []
+
+
+class Lingering(Event):
+    """A drain that is never asked for; what is waited for it is noted, and something happens meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+        self._meanwhile = meanwhile
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        if len(self.waits) == 1:
+            self._meanwhile()
+        return False
+
+
+@pytest.mark.parametrize(("number", "looks_again"), [(1, False), (3, True)])
+def test_a_busy_inbox_looks_once_more_before_it_sleeps_and_nobody_is_woken_for_that(
+    there: Fleetlet, number: int, looks_again: bool
+) -> None:
+    told: list[bool] = []
+
+    def send_more() -> None:
+        told.append(there.sender.database.call("wake", worker="reader/messages"))
+        there.messages.send(TASK, "reader", ASKED.model_dump())
+
+    draining = Lingering(send_more)
+    there.know("reader")
+    with there.database.connect("reader") as fleet:
+        worker = Reader(
+            context=Context(config=Config(), account="sandbox"),
+            fleet=fleet,
+            progress=Progress(),
+            draining=draining,
+        )
+        for _ in range(number):
+            there.messages.send(TASK, "reader", ASKED.model_dump())
+        Inbox(worker, fleet, recorded).work_off()
+        assert there.sender.database.call("wake", worker="reader/messages")  # it sleeps in the end
+    assert draining.waits == ([LINGER_S] * 2 if looks_again else [])
+    assert told == ([False] if looks_again else [])
+    assert len(Reader.seen) == number + looks_again
+
+
+def recorded(_step: str, method: Callable[[], None], _trace: str) -> Exception | None:
+    method()
+    return None
 
 
 # Deaths

@@ -98,7 +98,7 @@ def test_the_settings_page_has_the_fleets_own_settings_with_the_defaults_of_the_
         key = cell.strip("`")
         low, high = registry.FLEET_SETTINGS[key]
         in_sql = set(re.findall(rf"setting_number\('{key}', ([\d.]+)\)", source))
-        assert (in_sql, bounds) == ({default}, f"{low:g} to {high:g}")
+        assert (in_sql, bounds) == ({default}, f"{low:.12g} to {high:.12g}")
 
 
 def cells(text: str) -> tuple[list[str], list[list[str]]]:
