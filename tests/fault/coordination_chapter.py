@@ -45,8 +45,8 @@ SERVER = {
     "max_locks_per_transaction": "10",  # so that its table can be filled
     "deadlock_timeout": "200ms",
 }
-LOST, LEFT, HUNG = "lost", "I19", "hung"
-PROMISES = (*INVARIANTS, LOST, LEFT, HUNG)
+LOST, LEFT, HUNG, UNEXPECTED = "lost", "I19", "hung", "unexpected errors"
+PROMISES = (*INVARIANTS, LOST, LEFT, HUNG, UNEXPECTED)
 QUIET_TIME_S = 1
 CALM_S = 1.0
 """At the end, without faults: everybody has a last life."""
@@ -350,6 +350,8 @@ def judge(operations: Sequence[Operation], outcome: Outcome) -> None:
     """Have the checker judge the history."""
     for one in operations:
         outcome.asked[f"{one.kind} {one.outcome}"] += 1
+        if fault := one.answer.get("fault"):
+            outcome.broken(UNEXPECTED, [f"{one.kind} {one.thing}: {fault}"])
         outcome.operations += one.ended < FOREVER or one.outcome == "refused"
     capacities = {f"pool:{pool}": capacity for pool, capacity in POOLS.items()}
     for found in check(History(operations=operations, limits=ENDPOINTS, capacities=capacities)):

@@ -165,8 +165,11 @@ class Voice:
         except IncarnationLostError:
             self._recorder.told(number, "refused", None, {"error": "incarnation"})
             raise
-        except DatabaseError as error:
+        except DatabaseUnavailableError as error:
             self._recorder.told(number, "unknown", None, {"error": str(error)[:200]})
+            return None
+        except DatabaseError as error:  # what nobody expected
+            self._recorder.told(number, "unknown", None, {"fault": str(error)[:300]})
             return None
         is_yes, what = tell(answer)
         if waits:
@@ -271,7 +274,7 @@ class Life:
         lease = self.voice.ask(
             "take",
             f"lock:{content}",
-            {"seconds": seconds, "rank": rank},
+            {"seconds": seconds, "rank": rank, "wait_s": wait_s},
             lambda: self.fleet.engagement.request_lock(
                 content, self.me, "analysis", seconds / 60, priority=RANKS[rank], wait_s=wait_s
             ),

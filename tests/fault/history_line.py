@@ -29,6 +29,7 @@ class Place:
         came_from: it did not come before.
         in_line: it stood there by then.
         polls: when each poll began.
+        until: it stands there no longer.
         ended: it was granted, or left, after its last poll and by then.
         alive: its session is known to have lived until then.
     """
@@ -38,6 +39,7 @@ class Place:
     came_from: float
     in_line: float
     polls: Sequence[float]
+    until: float
     ended: float
     alive: float
     is_granted: bool
@@ -52,7 +54,7 @@ class Place:
 
     def surely_waited(self, began: float, ended: float) -> bool:
         """Whether it stood in line, and was not silent, in all of that time."""
-        if not (self.in_line < began and self.polls[-1] > ended and self.alive > ended):
+        if not (self.in_line < began and ended < min(self.polls[-1], self.until, self.alive)):
             return False
         before = bisect_left(self.polls, began) - 1
         return before >= 0 and self.polls[before] > ended - FRESH_S
@@ -77,6 +79,7 @@ def _place(one: Operation, holds: Holds) -> Place:
         came_from=one.began,
         in_line=one.answer["in_line"],
         polls=one.answer["polls"],
+        until=one.began + one.given["wait_s"],
         ended=one.ended,
         alive=holds.alive.get(one.life, 0.0),
         is_granted=one.outcome == "ok",

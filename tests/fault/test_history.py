@@ -68,7 +68,8 @@ def waited(
     polls = [*(began + 0.25 * number for number in range(int((ended - began) * 4))), ended - 0.01]
     holds = [{"thing": "lock:a", "token": token, "expires": ended + 0.5}] if outcome == "ok" else []
     return Operation(
-        life=life, kind="take", thing="lock:a", given={"rank": rank, "seconds": 0.5}, outcome=outcome,
+        life=life, kind="take", thing="lock:a", outcome=outcome,
+        given={"rank": rank, "seconds": 0.5, "wait_s": 100},
         began=began, ended=ended, after=ended,
         answer={"holds": holds, "polls": polls, "in_line": began + 0.1, "reason": "waited"},
     )  # fmt: skip
@@ -296,13 +297,18 @@ INNOCENT: Mapping[str, History] = {
         claim(30.5, "job:a:1", token=1),
     ]),
     "one that came later goes first, and the other was silent": History(operations=[
-        Operation(kind="take", thing="lock:a", given={"rank": 1}, outcome="refused", began=10, ended=20,
-                  answer={"polls": [10, 13.5, 19], "in_line": 10.1, "reason": "waited"}, life="b"),
+        Operation(kind="take", thing="lock:a", given={"rank": 1, "wait_s": 100}, outcome="refused", began=10,
+                  ended=20, answer={"polls": [10, 13.5, 19], "in_line": 10.1, "reason": "waited"}, life="b"),
         waited(2, 12, 16), told("alive", "", 30, life="b"),
     ]),
     "one that came later goes first, and the other had lost its session": History(operations=[
         waited(1, 10, 20, outcome="refused", life="b"), waited(2, 12, 16), told("alive", "", 14, life="b"),
         take("lock:a", 3, 17, until=30),
+    ]),
+    "one that came later goes first, and the other's time was over": History(operations=[
+        Operation(kind="take", thing="lock:a", given={"rank": 1, "wait_s": 4}, outcome="refused", began=10,
+                  ended=17, answer={"polls": [10 + 0.25 * n for n in range(28)], "in_line": 10.1}, life="b"),
+        waited(2, 12, 16), told("alive", "", 30, life="b"),
     ]),
     "a long wait is worth a step of priority": History(operations=[
         waited(3, 80, 90, rank=2, life="b"), waited(2, 10, 85), told("alive", "", 95, life="b"),

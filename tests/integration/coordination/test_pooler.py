@@ -60,6 +60,22 @@ def test_work_goes_through_a_pooler_that_lends_sessions_for_a_transaction(
             assert heir.engagement.request_lock("held", "heir/1", "quote") is not None
 
 
+def test_who_waits_for_units_through_a_pooler_gets_them_and_leaves_no_session_listening(
+    fleet_database: FleetDatabase, between: Pooler
+) -> None:
+    direct = fleet_database.dsn("worker")
+    with (
+        connect(between.dsn(direct), "tester", direct_dsn=direct) as fleet,
+        fleet_database.connect("holder") as holder,
+    ):
+        assert holder.reservations.reserve_resource("memory", "one", "holder/1", duration_minutes=0.01)
+        found = fleet.reservations.reserve_resource("memory", "one", "tester/1", wait_s=10)
+        assert found is not None
+        with psycopg.connect(between.dsn(direct), autocommit=True, prepare_threshold=None) as other:
+            for _ in range(4):
+                assert other.execute("SELECT pg_listening_channels()").fetchall() == []
+
+
 def test_the_login_of_one_address_is_taken_to_another() -> None:
     found = at_place_of(
         "postgresql://me:p%40ss@pooler:6432/fleet?connect_timeout=3", "postgresql://db:5432/x"
