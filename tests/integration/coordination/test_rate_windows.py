@@ -321,6 +321,27 @@ def test_after_a_crash_what_may_be_forgotten_is_taken(fleet: Fleet, owner: Owner
     assert value(owner, "SELECT relpersistence FROM pg_class WHERE relname = 'rate_epoch'") == "u"
 
 
+def test_a_crash_of_the_server_loses_no_grant_of_a_small_limit_and_less_than_k_of_a_large_one(
+    fleet_database: FleetDatabase, console: Database
+) -> None:
+    configure(console, "post_tweet", (5, 3600))
+    configure(console, "search_tweets", (3000, 3600))
+    before = fleet_database.connect("before")
+    for endpoint in ("post_tweet", "search_tweets"):
+        for _ in range(3):
+            spend(before, endpoint)
+    fleet_database.server.immediate_stop()
+    try:
+        before.close()
+    finally:
+        fleet_database.server.start()
+    with fleet_database.connect("after") as after:
+        spend(after, "post_tweet")
+        assert after.rate_limits.get_remaining_capacity("post_tweet").used == 4
+        # Its three were perhaps forgotten: 30 are taken for them.
+        assert after.rate_limits.get_remaining_capacity("search_tweets").used >= 30
+
+
 def test_small_limits_are_flushed_each_time_and_large_ones_every_hundredth(
     fleet: Fleet, owner: Owner, console: Database
 ) -> None:
