@@ -408,6 +408,23 @@ def test_a_dead_workers_grant_counts_by_the_platforms_count_too(
     victim.close()
 
 
+def test_the_sweep_frees_a_pool_of_what_a_dead_worker_took_at_an_endpoint_that_nobody_asks(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, "api_requests", (1, 60))
+    victim = fleet_database.connect("dead")
+    assert ask(victim, "users_me").allowed
+    kill_session(owner, "dead/1 incarnation")
+    owner.execute("UPDATE fleet.rate_grants SET granted_real_at = granted_real_at - interval '121 seconds'")
+    fleet_database.advance(3600)
+    assert not ask(fleet).allowed
+    fleet.retention.sweep("rate_grants", keep_s=0)
+    assert not ask(fleet).allowed  # counted as used now
+    fleet_database.advance(61)
+    assert ask(fleet).allowed
+    victim.close()
+
+
 def test_a_swept_log_leaves_the_counts_right(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
 ) -> None:
