@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b56f16c64bb69c1e"
+functions = "0165125086d48ffe"
 
 
 def upgrade() -> None:
