@@ -233,6 +233,7 @@ BEGIN
     THEN
         RETURN fleet.refuse_lock(ask, jsonb_build_object('granted', false, 'reason', 'recent_engagement'));
     END IF;
+    ask := fleet.take_up_place(ask);
     answer := fleet.grant_lock(ask);
     IF (answer->>'granted')::boolean THEN
         RETURN answer;

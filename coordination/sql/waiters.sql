@@ -6,8 +6,25 @@ CREATE OR REPLACE FUNCTION fleet.poll_within() RETURNS interval
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN interval '1 second';
 
--- A place in the line for a request, under the content's mutex; who asks again keeps the place it has. One row, not flushed: a place
--- that a crash forgets is asked for again.
+-- The request with the place that it has in the line already, if it has one: who asks again stands where it stood. Locks nothing; reads
+-- the content's line.
+CREATE OR REPLACE FUNCTION fleet.take_up_place(ask fleet.lock_waiters) RETURNS fleet.lock_waiters
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    standing fleet.lock_waiters;
+BEGIN
+    SELECT * INTO standing FROM fleet.lock_waiters w
+    WHERE w.content = ask.content AND w.scope = ask.scope AND w.incarnation = ask.incarnation AND w.worker_id = ask.worker_id
+      AND w.lock_type = ask.lock_type AND w.account IS NOT DISTINCT FROM ask.account AND w.deadline_at > clock_timestamp();
+    IF FOUND THEN
+        ask.id := standing.id;
+        ask.waits_since := standing.waits_since;
+        ask.stands_at := least(standing.stands_at, ask.stands_at);
+    END IF;
+    RETURN ask;
+END $$;
+
+-- A place in the line for a request, under the content's mutex. One row, not flushed: a place that a crash forgets is asked for again.
 CREATE OR REPLACE FUNCTION fleet.line_up(ask fleet.lock_waiters, wait_s double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -15,13 +32,13 @@ DECLARE
     real timestamptz;
 BEGIN
     real := clock_timestamp();
-    UPDATE fleet.lock_waiters w SET stands_at = least(w.stands_at, ask.stands_at), priority = ask.priority, score = ask.score,
-        duration = ask.duration, polled_at = real, poll_by = real + fleet.poll_within(),
-        deadline_at = real + make_interval(secs => wait_s)
-    WHERE w.content = ask.content AND w.scope = ask.scope AND w.incarnation = ask.incarnation AND w.worker_id = ask.worker_id
-      AND w.lock_type = ask.lock_type AND w.account IS NOT DISTINCT FROM ask.account AND w.deadline_at > real
-    RETURNING * INTO standing;
-    IF NOT FOUND THEN
+    IF ask.id IS NOT NULL THEN
+        UPDATE fleet.lock_waiters w SET stands_at = ask.stands_at, priority = ask.priority, score = ask.score,
+            duration = ask.duration, polled_at = real, poll_by = real + fleet.poll_within(),
+            deadline_at = real + make_interval(secs => wait_s)
+        WHERE w.id = ask.id RETURNING * INTO standing;
+    END IF;
+    IF standing.id IS NULL THEN
         INSERT INTO fleet.lock_waiters (content, scope, account, lock_type, duration, priority, score, besides, incarnation,
             worker_id, waits_since, stands_at, polled_at, poll_by, deadline_at)
         VALUES (ask.content, ask.scope, ask.account, ask.lock_type, ask.duration, ask.priority, ask.score, ask.besides,

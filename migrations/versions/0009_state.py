@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "db7c96afdc3f295d"
+functions = "999121c036d35861"
 
 
 def upgrade() -> None:

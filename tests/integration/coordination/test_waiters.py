@@ -196,6 +196,22 @@ def test_who_asks_again_keeps_its_place(fleet_database: FleetDatabase, fleet: Fl
         assert waiters(owner) == 2
 
 
+@by_hand
+def test_who_asks_again_for_what_is_free_by_now_has_it_at_once(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    lease = held(fleet)
+    with several(fleet_database, "first", "second") as (first, second):
+        place = line_up(first)
+        line_up(second)
+        fleet.engagement.release_lock(lease)
+        assert second.engagement.request_lock("1", "second", "analysis") is None
+        again = first.engagement.request_lock("1", "first", "analysis")
+        assert again is not None
+        assert poll(first, place)["fencing_token"] == again.fencing_token
+        assert waiters(owner) == 1
+
+
 # The order
 
 
