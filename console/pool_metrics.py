@@ -30,12 +30,11 @@ COUNTERS = {
 
 
 def pool_metrics(pools: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
-    """Give every series. Pools that were made at first use have none: they are as many as there are posts."""
-    standing = [pool for pool in pools if pool.get("is_standing", True)]
+    """Give every series of these pools."""
     for families, family in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
         for name, (field, text) in families.items():
             metric = family(f"fleet_pool_{name}", text, labels=LABELS)
-            for pool in standing:
+            for pool in pools:
                 if pool.get(field) is not None:
                     metric.add_metric(
                         (pool["resource_type"], pool["resource_id"], pool.get("account") or ""),

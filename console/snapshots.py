@@ -21,6 +21,7 @@ from coordination.hosts import list_hosts
 from coordination.jobs import get_job_status
 from coordination.kill_switch import get_kill_switch
 from coordination.messages import get_message_status
+from coordination.pools import list_pools
 from coordination.schedules import get_schedule_status
 from coordination.status import SlotStatus, list_slots
 
@@ -185,7 +186,7 @@ class Snapshots:
             post_counts=[*database.rows("count_posts")],
             posts=[*database.rows("list_latest_posts", number=POSTS)],
             limits=[*database.call("get_system_status", incarnation=None)],
-            pools=[*database.call("get_pool_status", incarnation=None)],
+            pools=[*list_pools(database, standing=True)],
             events=[*database.rows("list_latest_events", number=EVENTS)],
             event_counts=self._events.read(database),
             errors=[*database.rows("list_latest_errors", number=ERRORS)],

@@ -6,7 +6,7 @@ under way.
 Answers of 4xx, 429 among them, never open one: a service that answers is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -156,7 +156,7 @@ class Breakers:
         return answer["state"]
 
     @contextmanager
-    def guard(self, account: str, service: str, passage: Passage | None = None) -> Iterator[Call]:
+    def guard(self, account: str, service: str, passage: Passage | None = None) -> Generator[Call]:
         """Make one call under the breaker: what is raised inside is a failure, else it succeeded.
 
         An exception with a `status` from 400 to 499 is an answer, and no failure.

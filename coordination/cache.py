@@ -110,7 +110,8 @@ class Cache:
             ttl_s: for how long it is fresh.
             stale_s: for how long after that it is given while it is computed anew.
             lease_s: how long computing may take.
-            pause: waits some seconds between looks; a worker gives its own, so that the wait is no stall.
+            pause: waits some seconds between looks; a worker gives its own, so that the wait is no stall. One
+                that gives False, as a worker's does when it drains, ends the wait: then it computes itself.
         """
         poll_s, waits = FIRST_POLL_S, False
         while True:
@@ -127,7 +128,9 @@ class Cache:
                     return self._compute(namespace, key, compute, ttl_s, stale_s, int(answer["token"]))
                 case _:
                     waits = True
-                    pause(min(poll_s * random.uniform(0.5, 1), answer["wait_s"]))  # noqa: S311  no secret
+                    wait_s = min(poll_s * random.uniform(0.5, 1), answer["wait_s"])  # noqa: S311  no secret
+                    if pause(wait_s) is False:
+                        return compute()
                     poll_s = min(poll_s * 2, LONGEST_POLL_S)
 
     def get_cache_status(self) -> list[CacheStatus]:

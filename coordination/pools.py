@@ -71,6 +71,11 @@ def configure_pool(
     )
 
 
-def list_pools(database: Database) -> list[dict[str, Any]]:
-    """Give every pool as `Reservations.get_pool_status` does, for persons. One round trip."""
-    return list(database.call("get_pool_status", incarnation=None))
+def list_pools(database: Database, *, standing: bool) -> list[dict[str, Any]]:
+    """Give pools as `Reservations.get_pool_status` does, for persons. One round trip.
+
+    Args:
+        database: a person's connection.
+        standing: without those that were made at first use, which may be as many as there are posts.
+    """
+    return list(database.call("get_pool_status", incarnation=None, standing=standing))

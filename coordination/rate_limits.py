@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from coordination.answers import with_moments
 from coordination.database import Database, Json
@@ -189,12 +190,12 @@ class RateLimits:
     def get_remaining_capacity(self, endpoint: str, account: str = "default") -> Capacity:
         """Say what is left of the endpoint's windows and when the next unit of each frees."""
         answer = self._session.call("get_remaining_capacity", endpoint=endpoint, account=account)
-        named = {
-            name: Remaining(**with_moments(answer[name], "resets_at")) if answer[name] else None
-            for name in ("per_15min", "per_hour", "per_day")
-        }
-        windows = tuple(Window(**with_moments(window, "resets_at")) for window in answer["windows"])
-        return Capacity(**with_moments(answer, "resets_at") | named | {"windows": windows})
+        fields: dict[str, Any] = with_moments(answer, "resets_at")
+        for name in ("per_15min", "per_hour", "per_day"):
+            if fields[name] is not None:
+                fields[name] = Remaining(**with_moments(fields[name], "resets_at"))
+        fields["windows"] = tuple(Window(**with_moments(window, "resets_at")) for window in fields["windows"])
+        return Capacity(**fields)
 
     def get_worker_allocation(self, endpoint: str, worker_id: str, account: str = "default") -> Allocation:
         """A worker's part of the endpoint in 15 minutes and in the hour, and what it used of it."""

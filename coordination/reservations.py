@@ -1,5 +1,6 @@
 """Reservations: units of things with a capacity, held until given back, out of time, or their holder dies."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -11,7 +12,7 @@ from coordination.session import Session
 from coordination.waiting import wait_for_turn
 
 ResourceType = Literal["content", "api_quota", "db_connection", "memory", "cpu", "storage", "conversation"]
-Refusal = Literal["no_room", "others_wait", "overflow", "time_out", "not_waiting", "no_quota"]
+Refusal = Literal["no_room", "others_wait", "overflow", "time_out", "not_waiting", "given_up", "no_quota"]
 Operation = Literal["tweet", "search", "fetch"]
 
 
@@ -62,7 +63,8 @@ class Refused:
 
     Attributes:
         reason: `no_room`; `others_wait` before this one; `overflow`, the queue is full; `time_out`, it waited
-            in vain; `not_waiting`, somebody removed it from the queue; `no_quota` of the platform's requests.
+            in vain; `not_waiting`, somebody removed it from the queue; `given_up` by
+            `keep_waiting`; `no_quota` of the platform's requests.
         queue_position: the place that it would have had, where it is known.
         estimated_wait_minutes: what it would have waited, as far as the present holders let expect.
         retry_after_seconds: fleet seconds until a quota may be had.
@@ -121,6 +123,7 @@ class Reservations:
         wait_s: float = 0,
         kind: str | None = None,
         need: float = 1,
+        keep_waiting: Callable[[], bool] | None = None,
     ) -> Reservation | None:
         """Reserve units of a resource, for others to find no room; None where there is none in time.
 
@@ -134,6 +137,7 @@ class Reservations:
             wait_s: real seconds to wait for room; 0 never queues.
             kind: what it is for, one of the type's kinds: a thread, a discussion...
             need: the weight of this worker where the pool shares in proportion.
+            keep_waiting: asked at each poll while it waits; False ends the wait, for a worker that drains.
 
         Raises:
             InvalidValueError: names the parameter and what is allowed.
@@ -149,6 +153,7 @@ class Reservations:
             wait_s=wait_s,
             kind=kind,
             need=need,
+            keep_waiting=keep_waiting,
         )
         return found if isinstance(found, Reservation) else None
 
@@ -164,6 +169,7 @@ class Reservations:
         wait_s: float = 0,
         kind: str | None = None,
         need: float = 1,
+        keep_waiting: Callable[[], bool] | None = None,
     ) -> Reservation | Refused:
         """Do the same, and say why where there is none."""
         answer = self._session.call(
@@ -181,7 +187,12 @@ class Reservations:
         self._wake(answer)
         if answer.get("waits"):
             answer = wait_for_turn(
-                self._session, answer["ticket"], poll="poll_reservation", leave="leave_queue", wake=self._wake
+                self._session,
+                answer["ticket"],
+                poll="poll_reservation",
+                leave="leave_queue",
+                wake=self._wake,
+                keep_waiting=keep_waiting,
             )
         return _found(answer)
 

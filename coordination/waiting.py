@@ -19,6 +19,7 @@ def wait_for_turn(
     poll: LiteralString,
     leave: LiteralString,
     wake: Callable[[dict[str, Any]], None],
+    keep_waiting: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Poll a place in a line until it says that the wait is over; give that answer.
 
@@ -30,15 +31,18 @@ def wait_for_turn(
         poll: the SQL function that asks for it; its answer has `waits` while the wait goes on.
         leave: the one that gives the place up.
         wake: told each answer that may have others to wake.
+        keep_waiting: asked before each poll; False gives the place up, and the answer's reason is `given_up`.
     """
     sleep = session.sleep
+    answer: dict[str, Any] = {"granted": False, "waits": False, "reason": "given_up"}
     is_over = False
     try:
         with sleep.listening() if sleep else nullcontext():
-            while True:
-                answer = dict(session.call(poll, ticket=int(ticket)))
-                is_over = answer["granted"] or not answer["waits"]
+            while keep_waiting is None or keep_waiting():
+                found = dict(session.call(poll, ticket=int(ticket)))
+                is_over = found["granted"] or not found["waits"]
                 if is_over:
+                    answer = found
                     break
                 sleep.wait(POLL_S) if sleep else Event().wait(POLL_S)
     finally:

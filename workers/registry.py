@@ -35,7 +35,7 @@ UNITS = {
 }
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 FLEET_SETTINGS = {
-    "cache_max_entries": (1.0, 1_000_000.0),
+    "cache_max_entries": (1.0, 100_000.0),
     "engagement_window_hours": (0.0, 8784.0),
     "engagement_spacing_s": (0.0, 86400.0),
     "engagement_per_account": (0.0, 1.0),

@@ -8,6 +8,10 @@ SELECT version_num AS revision FROM fleet.schema_revision;
 -- The workers that the fleet knows, and how many slots each has; a few rows.
 SELECT name, replicas FROM fleet.workers ORDER BY name;
 
+-- name: list_flag_names
+-- Every flag that there is: one a worker, and those that programs defined; a few rows.
+SELECT w.name || '_enabled' AS name FROM fleet.workers w UNION SELECT f.name FROM fleet.flag_definitions f ORDER BY name;
+
 -- name: list_workers
 -- What should run of each worker, where, within which limits, and who said so; tens of rows.
 SELECT w.name, w.description, w.enabled, f.enabled IS NOT FALSE AS flag_enabled, w.stopped_reason, w.paused, w.paused_reason,

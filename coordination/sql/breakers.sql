@@ -45,9 +45,10 @@ RETURN 'breaker:' || account || ':' || service;
 CREATE OR REPLACE FUNCTION fleet.open_breaker(known fleet.breakers, rule fleet.breaker_rules, source text) RETURNS fleet.breakers
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    at timestamptz := fleet.now();
+    at timestamptz;
     opened fleet.breakers;
 BEGIN
+    at := fleet.now();
     PERFORM set_config('synchronous_commit', 'on', true);
     UPDATE fleet.breakers b SET state = 'open', opens = known.opens + 1, opens_total = b.opens_total + 1, changed_at = at,
         opened_at = coalesce(known.opened_at, at), probe_incarnation = NULL, probe_expires_at = NULL,

@@ -87,7 +87,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     added fleet.jobs;
-    at timestamptz := fleet.now();
+    at timestamptz;
     rank integer := fleet.priority_rank(add_job.priority);
     open_ones bigint[] := '{}';
     ended bigint;
@@ -102,6 +102,7 @@ BEGIN
             PERFORM fleet.refuse('depends', ended::text, 'ids of jobs that are completed, or can still be');
         END IF;
     END IF;
+    at := fleet.now();
     LOOP
         INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
             expected_s, concurrency_key, waits_for)
@@ -642,7 +643,7 @@ CREATE OR REPLACE FUNCTION fleet.start_jobs_anew(jobs bigint[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ended fleet.jobs_finished;
-    at timestamptz := fleet.now();
+    at timestamptz;
     rank integer;
     replayed text[] := '{}';
 BEGIN
@@ -652,6 +653,7 @@ BEGIN
     FOR ended IN
         SELECT * FROM fleet.jobs_finished f WHERE f.id = ANY(jobs) AND f.state IN ('dead', 'cancelled') ORDER BY f.id FOR UPDATE
     LOOP
+        at := fleet.now();
         rank := fleet.priority_rank(ended.priority);
         INSERT INTO fleet.jobs (id, kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
             expected_s, concurrency_key, errors)

@@ -208,10 +208,12 @@ BEGIN
         'wake', fleet.next_for_room(pool));
 END $$;
 
--- Every pool, or those of a type, or one: capacity, use, queue, waits and what went wrong; the rate limiter's pools too. Locks nothing; reads each pool's
+-- Every pool, or those of a type, or one: capacity, use, queue, waits and what went wrong; the rate limiter's pools too; where
+-- `standing`, without those that were made at first use. Locks nothing; reads each pool's
 -- queue and its last waits.
-CREATE OR REPLACE FUNCTION fleet.get_pool_status(incarnation uuid, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL)
-RETURNS jsonb
+CREATE OR REPLACE FUNCTION fleet.get_pool_status(
+    incarnation uuid, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL, standing boolean DEFAULT false
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     real timestamptz := clock_timestamp();
@@ -240,7 +242,8 @@ BEGIN
                 FROM (SELECT r.estimated_s, r.waited_s FROM fleet.reservations r
                     WHERE r.resource_type = p.resource_type AND r.resource_id = p.resource_id AND r.estimated_s IS NOT NULL
                       AND r.waited_s > 0 ORDER BY r.id DESC LIMIT 200) l) e
-        WHERE (get_pool_status.resource_type IS NULL OR p.resource_type = get_pool_status.resource_type)
+        WHERE (p.is_standing OR NOT get_pool_status.standing)
+          AND (get_pool_status.resource_type IS NULL OR p.resource_type = get_pool_status.resource_type)
           AND (get_pool_status.resource_id IS NULL OR p.resource_id = get_pool_status.resource_id)), '[]')
         || CASE WHEN coalesce(resource_type, 'api_quota') = 'api_quota' THEN fleet.describe_api_pools(incarnation, resource_id)
             ELSE '[]' END;

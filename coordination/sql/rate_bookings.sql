@@ -11,10 +11,11 @@ DECLARE
     limits fleet.rate_limits[];
     one fleet.rate_limits;
     own fleet.rate_limits;
-    at timestamptz;
+    now_at timestamptz;
     rate double precision;
     ahead integer;
     opens timestamptz;
+    full_until timestamptz;
     booked fleet.rate_demands;
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -22,31 +23,46 @@ BEGIN
     PERFORM fleet.require_incarnation(schedule_request.incarnation);
     rank := fleet.priority_rank(schedule_request.priority);
     limits := fleet.lock_rate_rows(schedule_request.account, schedule_request.endpoint);
-    SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
-    opens := at;
+    SELECT c.at, c.rate INTO now_at, rate FROM fleet.read_clock() c;
+    opens := now_at;
     SELECT coalesce(sum(d.units), 0) INTO ahead FROM fleet.rate_demands d
-    WHERE d.account = schedule_request.account AND d.endpoint = schedule_request.endpoint AND d.waiting AND d.keep_until > at;
+    WHERE d.account = schedule_request.account AND d.endpoint = schedule_request.endpoint AND d.waiting AND d.keep_until > now_at;
     FOREACH one IN ARRAY limits LOOP
-        one := fleet.weigh(one, at, rate, ahead + 1);
+        one := fleet.weigh(one, now_at, rate, ahead + 1);
         IF one.endpoint = schedule_request.endpoint THEN
             own := one;
             IF ahead >= greatest(1000, one.limits[cardinality(one.limits)]) THEN
                 PERFORM fleet.refuse('endpoint', one.endpoint, 'one with fewer than ' || ahead || ' requests in line');
             END IF;
         END IF;
-        opens := greatest(opens, coalesce(
-            fleet.frees_when(one, at, 1 + CASE WHEN one.kind = 'endpoint' THEN ahead ELSE 0 END),
-            at + interval '15 seconds'), one.blocked_until);
+        FOR i IN 1 .. cardinality(one.limits) LOOP
+            IF one.spacing_us[i] = 0 THEN
+                -- No window that holds the new time may hold as many others: it is a window after the N-th latest of all.
+                SELECT e.at + make_interval(secs => one.windows_s[i]) INTO full_until FROM (
+                    SELECT coalesce(g.settled_at, now_at) AS at FROM fleet.rate_grants g, generate_series(1, g.units)
+                    WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+                      AND (g.settled_at IS NULL OR g.settled_at > now_at - make_interval(secs => one.windows_s[i]))
+                    UNION ALL
+                    SELECT greatest(now_at, d.returns_at) FROM fleet.rate_demands d, generate_series(1, d.units)
+                    WHERE d.account = one.account AND d.endpoint = ANY (fleet.endpoints_of(one)) AND d.waiting
+                      AND d.keep_until > now_at) e
+                ORDER BY e.at DESC OFFSET one.limits[i] - 1 LIMIT 1;
+                opens := greatest(opens, full_until);
+                one.occupied[i] := -1000000000;  -- said
+            END IF;
+        END LOOP;
+        opens := greatest(opens, fleet.frees_when(one, now_at, 1 + CASE WHEN one.kind = 'endpoint' THEN ahead ELSE 0 END),
+            one.blocked_until);
     END LOOP;
     INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
         first_asked_at, asked_at, returns_at, keep_until)
     VALUES (own.account, own.endpoint, schedule_request.incarnation, schedule_request.worker_id, rank, 1, true, true, 0,
-        at, at, opens, opens + greatest(1, rate) * interval '60 seconds')
+        now_at, now_at, opens, opens + greatest(1, rate) * interval '60 seconds')
     RETURNING * INTO booked;
     own.line_until := greatest(own.line_until, booked.keep_until);
     PERFORM fleet.keep_rate_limit(own);
     RETURN jsonb_build_object('booking_id', booked.id::text, 'execute_at', booked.returns_at, 'expires_at', booked.keep_until,
-        'estimated_delay_seconds', round(greatest(0, extract(epoch FROM booked.returns_at - at)), 3));
+        'estimated_delay_seconds', round(greatest(0, extract(epoch FROM booked.returns_at - now_at)), 3));
 END $$;
 
 -- Gives a booking back; false where it is used, over or somebody else's. One row by key.

@@ -26,9 +26,9 @@ BEGIN
     RETURN CASE WHEN reset_in BETWEEN 0 AND 90000 THEN reset_in END;
 END $$;
 
--- What is known of one of the platform's counts after one more answer: {limit, used, reset, resets_at, raise, raise_reset}.
+-- What is known of one of the platform's counts after one more answer: {limit, told, used, reset, resets_at, raise, raise_reset}.
 -- Within an epoch the use only rises, and one without usable headers counts as one more; an answer of an older epoch says
--- nothing. A limit is lowered at once, and raised when two epochs told the same. Locks nothing.
+-- nothing. `told` is the limit as told last, `limit` the one to keep: a limit is lowered at once, and raised when two epochs told the same. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.learn_headers(
     known jsonb, configured integer, headers jsonb, stem text, window_s integer, units integer, at timestamptz
 ) RETURNS jsonb
@@ -49,6 +49,9 @@ BEGIN
         RETURN CASE WHEN resets_at > at THEN known || jsonb_build_object('used', used + units) ELSE known END;
     END IF;
     told_used := told_limit - told_remaining;
+    IF epoch IS NULL OR told_reset >= epoch THEN
+        known := known || jsonb_build_object('told', told_limit);
+    END IF;
     IF epoch IS NULL OR told_reset > epoch OR resets_at < at - make_interval(secs => window_s) THEN
         known := known || jsonb_build_object('used', told_used, 'reset', told_reset, 'resets_at', at + make_interval(secs => reset_in));
     ELSIF told_reset = epoch THEN

@@ -44,6 +44,7 @@ BEGIN
         FOR i IN 1 .. cardinality(weights) LOOP
             IF open[i] AND wants[i] <= level * weights[i] THEN
                 open[i] := false;
+                shares[i] := wants[i];
                 left_over := left_over - wants[i];
                 contented := true;
             ELSIF open[i] THEN
@@ -160,13 +161,14 @@ BEGIN
         WHERE (l.key, l.first_asked_at, l.id) < (my_key, since, coalesce(mine, 9223372036854775807));
     END IF;
     IF shares AND NOT coalesce(seat.booked, false) AND room - ahead_due >= n AND NOT (rank = 4 AND own.kept_critical > 0) THEN
-        -- Who asked in the last seconds, or waits, wants. More than one unit above what all of them had by weight is too much.
+        -- Who asked in the last seconds, or waits, wants. More than half a unit above what all of them had by weight is
+        -- too much: so nobody ends up more than one and a half above.
         SELECT sum(w.weight), sum(w.used) INTO weights, theirs FROM (
             SELECT max(d.rank) AS weight, max(d.used) AS used FROM fleet.rate_demands d
             WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id <> find_place.worker_id
               AND (d.asked_at > at - own.clock_rate * interval '3 seconds' OR d.waiting AND d.keep_until > at)
             GROUP BY d.worker_id) w;
-        had_share := weights > 0 AND used >= (theirs + used)::double precision * rank / (weights + rank) + 1;
+        had_share := weights > 0 AND used >= (theirs + used)::double precision * rank / (weights + rank) + 0.5;
     END IF;
     IF last_ones AND NOT had_share AND NOT coalesce(seat.booked, false) AND room - ahead_due >= n THEN
         -- Who has waited for a minute has rested.

@@ -147,7 +147,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.day_room(day_headers jsonb, unsettled integer, at timestamptz) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-    RETURN (SELECT min((h.value->>'limit')::integer - (h.value->>'used')::integer) - unsettled
+    RETURN (SELECT min((h.value->>'told')::integer - (h.value->>'used')::integer) - unsettled
         FROM jsonb_each(day_headers) h WHERE (h.value->>'resets_at')::timestamptz > at);
 END $$;
 
@@ -201,6 +201,7 @@ DECLARE
     latest timestamptz := at;
     missing integer;
     leaves timestamptz;
+    later interval;
 BEGIN
     FOR i IN 1 .. cardinality(one.limits) LOOP
         IF one.spacing_us[i] > 0 THEN
@@ -208,6 +209,12 @@ BEGIN
             CONTINUE;
         END IF;
         missing := one.occupied[i] + n - one.limits[i];
+        later := interval '0';
+        IF missing > 0 AND missing > one.occupied[i] AND one.unsettled = 0 THEN
+            -- Further down the line than the window is long: whole windows pass first.
+            later := ((missing - 1) / one.limits[i]) * make_interval(secs => one.windows_s[i]);
+            missing := (missing - 1) % one.limits[i] + 1;
+        END IF;
         IF missing > 0 THEN
             SELECT g.settled_at + make_interval(secs => one.windows_s[i]) INTO leaves FROM (
                 SELECT r.settled_at, sum(r.units) OVER (ORDER BY r.settled_at, r.id) AS so_far FROM fleet.rate_grants r
@@ -217,14 +224,14 @@ BEGIN
             IF NOT FOUND THEN
                 RETURN NULL;
             END IF;
-            latest := greatest(latest, leaves);
+            latest := greatest(latest, leaves + later);
         END IF;
     END LOOP;
     IF one.header_resets_at > at AND one.limits[1] - one.header_used - one.unsettled < n THEN
         latest := greatest(latest, one.header_resets_at);
     END IF;
     RETURN greatest(latest, (SELECT max((h.value->>'resets_at')::timestamptz) FROM jsonb_each(one.day_headers) h
-        WHERE (h.value->>'limit')::integer - (h.value->>'used')::integer - one.unsettled < n
+        WHERE (h.value->>'told')::integer - (h.value->>'used')::integer - one.unsettled < n
           AND (h.value->>'resets_at')::timestamptz > at), one.blocked_until);
 END $$;
 

@@ -221,11 +221,12 @@ CREATE OR REPLACE FUNCTION fleet.tell_standing_schedules(but text DEFAULT NULL) 
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     allowed_s constant double precision := 600;
-    at timestamptz := fleet.now();
+    at timestamptz;
     rate double precision := coalesce((SELECT c.rate FROM fleet.clock c), 1);
     standing fleet.schedules;
     told integer := 0;
 BEGIN
+    at := fleet.now();
     FOR standing IN
         SELECT s.* FROM fleet.schedules s
         WHERE s.next_slot_at < at - make_interval(secs => allowed_s * rate)

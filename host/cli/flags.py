@@ -47,8 +47,8 @@ def run(options: argparse.Namespace, person: Person) -> int:
             )
         return 0
     # A mistyped flag would look like a brake that holds.
-    workers = [row["name"] for row in person.database.rows("list_worker_names")]
-    require_known("flag", options.name, [f"{name}_enabled" for name in workers])
+    known = [row["name"] for row in person.database.rows("list_flag_names")]
+    require_known("flag", options.name, known)
     enabled = options.value == "on"
     before = {row["name"]: bool(row["enabled"]) for row in rows}.get(options.name, True)
     if not options.dry_run:

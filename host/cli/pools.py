@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, person: Person) -> int:
                 f"({made['min_capacity']} to {made['max_capacity']} by load), shared by {made['strategy']}"
             )
         return 0
-    pools = [pool for pool in list_pools(person.database) if options.all or pool.get("is_standing", True)]
+    pools = list_pools(person.database, standing=not options.all)
     if options.json:
         person.print_json(pools)
         return 0

@@ -160,7 +160,7 @@ def _by(row: Mapping[str, Any]) -> str:
 
 def _bounds(row: Mapping[str, Any]) -> str:
     bounds = [
-        f"{word} {row[name]:g}"
+        f"{word} {row[name]:.15g}"
         for word, name in (("from", "lowest"), ("to", "highest"))
         if row[name] is not None
     ]

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "2000d25622ccb506"
+functions = "aa5185a0775d13a2"
 
 
 def upgrade() -> None:

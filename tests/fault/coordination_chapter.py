@@ -21,19 +21,22 @@ import psycopg
 
 from coordination.database import Database
 from coordination.errors import FleetError
-from coordination.settings import set_setting
+from coordination.pools import configure_pool
+from coordination.settings import register_settings, set_setting
 from host.postgres_binaries import find_binaries
 from migrations import schema
 from tests.fault import coordination_life, pooler
 from tests.fault.coordination_faults import Faults, Member
-from tests.fault.coordination_life import ENDPOINTS, KINDS, NAMES, Life, Orders
+from tests.fault.coordination_life import ENDPOINTS, KINDS, NAMES, POOLS, Life, Orders
 from tests.fault.history import FOREVER, History, Operation, Recorder, read
 from tests.fault.history_checker import INVARIANTS, check
 from tests.fault.mutants import Mutant
 from tests.fault.pooler import Pooler
 from tests.fault_proxy import FaultProxy
 from tests.integration.conftest import PASSWORDS, as_role
+from tests.integration.coordination.crowd import until
 from tests.postgres_servers import LocalServer
+from workers import registry
 
 ROOT = Path(__file__).parents[2]
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
@@ -48,7 +51,8 @@ QUIET_TIME_S = 1
 CALM_S = 1.0
 """At the end, without faults: everybody has a last life."""
 LEAVES_S = 20.0
-LONGEST_S = 120.0
+BORN_S = 120.0
+LONGEST_S = 60.0
 OPERATION_BYTES = 250
 """What one takes in a history, about."""
 
@@ -146,6 +150,8 @@ class Chapter:
             only=self._plan.faults,
         )
         pause = Event()
+        self._keep_alive()
+        until(self._have_begun, BORN_S)
         began = monotonic()
         try:
             while not self._is_enough(monotonic() - began):
@@ -159,6 +165,10 @@ class Chapter:
             faults.undo(all_of_them=True)
             self._leave(outcome)
         outcome.faults += faults.done
+
+    def _have_begun(self) -> bool:
+        said = [path for path in self._directory.iterdir() if path.stat().st_size]
+        return len(said) >= self._plan.members
 
     def _is_enough(self, passed_s: float) -> bool:
         if passed_s < self._plan.seconds:
@@ -253,9 +263,16 @@ def fresh_place(server: LocalServer, name: str) -> Place:
 
 
 def _prepare(place: Place, plan: Plan) -> None:
+    maintainer = Database(place.dsn("maintainer"), name="fault suite")
+    register_settings(maintainer, registry.definitions())
+    maintainer.close()
     console = Database(place.dsn("console"), name="fault suite")
     try:
         set_setting(console, "quiet_time_s", QUIET_TIME_S, actor="fault suite", reason="no HTTP here")
+        for pool, capacity in POOLS.items():
+            configure_pool(
+                console, "memory", pool, actor="fault suite", reason="to be fought for", capacity=capacity
+            )
     finally:
         console.close()
     for name in NAMES:  # a message goes to a name that once was
@@ -334,7 +351,8 @@ def judge(operations: Sequence[Operation], outcome: Outcome) -> None:
     for one in operations:
         outcome.asked[f"{one.kind} {one.outcome}"] += 1
         outcome.operations += one.ended < FOREVER or one.outcome == "refused"
-    for found in check(History(operations=operations, limits=ENDPOINTS)):
+    capacities = {f"pool:{pool}": capacity for pool, capacity in POOLS.items()}
+    for found in check(History(operations=operations, limits=ENDPOINTS, capacities=capacities)):
         outcome.broken(found.invariant, [found.what])
 
 

@@ -38,6 +38,7 @@ HOT, COLD = 4, 3000
 KINDS = ("hot", "cold")
 """Jobs' kinds: many ask for the first."""
 ENDPOINTS: Mapping[str, Sequence[tuple[int, int]]] = {"fault_few": [(12, 2)], "fault_many": [(300, 3)]}
+EVENT = {"kind": "tried"}
 NAMES = ("anna", "ben", "cleo", "dora")
 """The workers' names: several processes have each."""
 RANKS = ("low", "medium", "high", "critical")
@@ -46,6 +47,10 @@ BEAT_S = 0.12
 GIVES_UP_S = 2.5
 """A call that is not answered for so long is given up: what became of it is not known."""
 MOST_HELD = 3
+POOLS: Mapping[str, int] = {"narrow": 2, "wide": 9}
+"""Each pool's capacity."""
+WAIT_S = (0.1, 1.2)
+"""In line for a lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +82,14 @@ class TimedDatabase(Database):
     """Calls as ever, and the database's time before and after in the same statement.
 
     Attributes:
-        times: of the first call since it was made None, in seconds; None where it was not told.
-        result: what that function gave.
+        moments: of each call since it was emptied, in seconds: before and after.
+        result: what the last function gave that a request for a lock calls.
     """
 
-    times: tuple[float, float] | None = None
-    result: Any = None
+    def __init__(self, dsn: str, *, name: str, reconnect: bool = True, pooled: bool = False) -> None:
+        super().__init__(dsn, name=name, reconnect=reconnect, pooled=pooled)
+        self.moments: list[tuple[float, float]] = []
+        self.result: Any = None
 
     def call(self, function: LiteralString, *, acknowledged: bool = False, **arguments: object) -> Any:
         """Call `fleet.<function>`; one round trip."""
@@ -92,8 +99,8 @@ class TimedDatabase(Database):
         named = ", ".join(f"{name} => %({name})s" for name in arguments)
         what = f"fleet.real_now() AS began, fleet.{function}({named}) AS result, fleet.real_now() AS ended"
         row = self._run(f"SELECT {what}".encode(), arguments)[0]
-        if self.times is None:  # a call that wakes somebody may follow
-            self.times = (row["began"].timestamp(), row["ended"].timestamp())
+        self.moments.append((row["began"].timestamp(), row["ended"].timestamp()))
+        if function == "request_lock":
             self.result = row["result"]
         return row["result"]
 
@@ -138,15 +145,18 @@ class Voice:
         call: Callable[[], Any],
         tell: Callable[[Any], tuple[bool, Mapping[str, Any]]],
         database: Database | None = None,
+        *,
+        waits: bool = False,
     ) -> Any:
         """Write down that it asks, ask, write down what it is told; give that, None where it was refused.
 
-        `tell` says of what the call gave whether it is a yes, and what of it matters.
+        `tell` says of what the call gave whether it is a yes, and what of it matters. Where it `waits`, the
+        last of the calls that it makes decides, else the first: what follows wakes somebody.
         """
         number = self._recorder.asks(kind, thing, self._life, given)
         door = database or self.fleet.database
         assert isinstance(door, TimedDatabase)
-        door.times = None
+        door.moments = []
         try:
             answer = call()
         except (LockLostError, InvalidValueError, DatabaseBusyError) as error:
@@ -159,7 +169,10 @@ class Voice:
             self._recorder.told(number, "unknown", None, {"error": str(error)[:200]})
             return None
         is_yes, what = tell(answer)
-        self._recorder.told(number, "ok" if is_yes else "refused", door.times, what)
+        if waits:
+            what = {**what, "polls": [began for began, _ in door.moments], "in_line": door.moments[0][1]}
+        times = (door.moments[0][0], door.moments[-1 if waits else 0][1])
+        self._recorder.told(number, "ok" if is_yes else "refused", times, what)
         return answer if is_yes else None
 
 
@@ -176,6 +189,7 @@ class Life:
         self.jobs: list[Any] = []
         self.messages: list[Any] = []
         self.grants: list[tuple[str, str]] = []
+        self.units: list[Any] = []
         self._beaten_at = 0.0
         self._acts: dict[Callable[[], None], int] = {
             self._lock: 30,
@@ -189,6 +203,9 @@ class Life:
             self._answer: 10,
             self._request: 16,
             self._settle: 16,
+            self._wait_for_lock: 5,
+            self._reserve: 12,
+            self._give_units_back: 12,
             self._sweep: 1,
         }
 
@@ -245,6 +262,27 @@ class Life:
         )
         if lease is not None:
             self.leases.append(lease)
+
+    def _wait_for_lock(self) -> None:
+        if len(self.leases) >= MOST_HELD:
+            return
+        content, rank = f"hot-{self.chance.randrange(HOT)}", self.chance.randrange(len(RANKS))
+        seconds, wait_s = self.chance.uniform(*LEASE_S), self.chance.uniform(*WAIT_S)
+        lease = self.voice.ask(
+            "take",
+            f"lock:{content}",
+            {"seconds": seconds, "rank": rank},
+            lambda: self.fleet.engagement.request_lock(
+                content, self.me, "analysis", seconds / 60, priority=RANKS[rank], wait_s=wait_s
+            ),
+            lambda lease: (lease is not None, self._told_wait(content, lease)),
+            waits=True,
+        )
+        if lease is not None:
+            self.leases.append(lease)
+
+    def _told_wait(self, content: str, lease: Any) -> Mapping[str, Any]:
+        return {"reason": "waited"} if lease is None else self._told_lock(content, lease)
 
     def _told_lock(self, content: str, lease: Any) -> Mapping[str, Any]:
         if lease is None:
@@ -319,7 +357,7 @@ class Life:
         jobs = self.fleet.jobs
         reports: Callable[[], object] = lambda: jobs.complete(job)  # noqa: E731  one of three
         if how > 0.9:
-            reports = lambda: jobs.fail(job, "by chance")  # noqa: E731
+            reports = lambda: jobs.fail(job, "by chance", 0)  # noqa: E731
         elif how > 0.8:
             reports = lambda: jobs.snooze(job, 0.05)  # noqa: E731
         self.voice.ask(
@@ -338,7 +376,9 @@ class Life:
             "put",
             f"message:{to}",
             {"rank": rank},
-            lambda: self.fleet.messages.send("SYSTEM_EVENT", to, {}, priority=RANKS[rank], max_attempts=1000),
+            lambda: self.fleet.messages.send(
+                "SYSTEM_EVENT", to, EVENT, priority=RANKS[rank], max_attempts=1000
+            ),
             lambda sent: (True, {"thing": f"message:{to}:{sent}"}),
         )
 
@@ -360,8 +400,7 @@ class Life:
     def _held_message(self, message: Any, lease_s: float) -> Mapping[str, Any]:
         door = self.fleet.database
         assert isinstance(door, TimedDatabase)
-        assert door.times
-        began, ended = door.times
+        began, ended = door.moments[0]
         return {
             "thing": f"message:{self.fleet.incarnation.worker}:{message.id}",
             "token": message.lease,
@@ -413,11 +452,56 @@ class Life:
             lambda _answer: (True, {}),
         )
 
+    # Pools
+
+    def _reserve(self) -> None:
+        if len(self.units) >= MOST_HELD:
+            return
+        pool, units = self.chance.choice(list(POOLS)), self.chance.randint(1, 2)
+        seconds, wait_s = self.chance.uniform(*LEASE_S), self.chance.choice((0.0, 0.0, 0.4))
+        rank = self.chance.choice(RANKS)
+        found = self.voice.ask(
+            "take",
+            f"pool:{pool}",
+            {"seconds": seconds},
+            lambda: self.fleet.reservations.reserve_resource(
+                "memory", pool, self.me, rank, seconds / 60, units=units, wait_s=wait_s
+            ),
+            lambda found: (found is not None, _told_units(pool, found)),
+            waits=True,
+        )
+        if found is not None:
+            self.units.append(found)
+
+    def _give_units_back(self) -> None:
+        if not self.units:
+            return
+        held = self.units.pop(self.chance.randrange(len(self.units)))
+        self.voice.ask(
+            "give",
+            f"reservation:{held.reservation_id}",
+            {"token": held.fencing_token},
+            lambda: self.fleet.reservations.release_resource(held),
+            lambda _answer: (True, {}),
+        )
+
     def _sweep(self) -> None:
         """What maintenance and the coordinator do, in the midst of it."""
         with suppress(DatabaseError):
             self.fleet.retention.sweep("engagement_locks", keep_s=0)
             self.fleet.retention.close_silent(keep_s=3.0)
+            self.fleet.reservations.tidy()
+
+
+def _told_units(pool: str, found: Any) -> Mapping[str, Any]:
+    if found is None:
+        return {"reason": "no_room"}
+    held = {
+        "thing": f"reservation:{found.reservation_id}",
+        "token": found.fencing_token,
+        "units": found.units,
+    }
+    return {"holds": [{**held, "pool": f"pool:{pool}", "expires": found.lease_expires_at.timestamp()}]}
 
 
 def _held_job(kind: str, job: Any) -> Mapping[str, Any]:

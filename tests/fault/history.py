@@ -6,7 +6,8 @@ after it, in the same statement. An operation whose answer is missing may have h
 
 What is written is what happened, not which function was called:
 
-take     somebody asks for a lock, for jobs, for messages; the answer has what it holds now, with tokens
+take     somebody asks for a lock, for jobs, for messages, for units of a pool; the answer has what it holds
+         now, with tokens; where it waited in a line: when it stood there, and when it polled
 keep     a holder prolongs what it holds
 give     a holder gives it up: for good (`final`: done, acknowledged) or for others to take
 put      a job or a message is added to a source
@@ -63,6 +64,7 @@ class History:
         operations: of all processes, in any order.
         limits: each endpoint's windows as (requests, seconds).
         capacities: each pool's most units.
+        ageing_s: so long a wait is worth a step of priority, in a line for a lock.
         undecided_s: an operation without an answer was decided that long after it began, if at all: the
             server gives up a lock wait before.
     """
@@ -72,6 +74,7 @@ class History:
         default_factory=dict[str, Sequence[tuple[int, float]]]
     )
     capacities: Mapping[str, int] = field(default_factory=dict[str, int])
+    ageing_s: float = 60.0
     undecided_s: float = 8.0
 
 

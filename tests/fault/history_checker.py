@@ -4,7 +4,7 @@ It knows none of the functions under test, only what their callers asked and wer
 caller could have seen; what it reports, really happened.
 """
 
-from tests.fault import history_holds, history_limits, history_order
+from tests.fault import history_holds, history_limits, history_line, history_order
 from tests.fault.history import History, Violation
 
 INVARIANTS = ("I1", "I2", "I3", "I9", "I10", "I11", "I12", "I13", "I14", "I15")
@@ -24,5 +24,6 @@ def check(history: History) -> list[Violation]:
         *history_limits.outstanding(history),
         *history_limits.shares(history),
         *history_order.order(history),
+        *history_line.line(history, holds),
     ]
     return sorted(found)

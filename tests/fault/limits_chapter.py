@@ -1,6 +1,7 @@
 """A chapter of the limits' fault suite: 64 processes want more than there is, and the sandbox counts.
 
 plain     three endpoints, every priority: how much is used, by whom, who waits
+full      two endpoints at a pace at which what the limiter waits for is 1% of a window
 headers   answers are lost or late, their headers wrong, missing or those of another answer
 resets    windows end before their time, or are said to
 shared    another app of the same user takes from the same windows

@@ -46,7 +46,15 @@ MUTANTS: Mapping[str, Sequence[Change]] = {
     ],
     "priority": [("take_units", "rank := fleet.priority_rank(take_units.priority);", "rank := 2;")],
     # First come, first served: whoever asks as many has as many shares.
-    "shares": [("line_key", "((used + 1))::double precision", "(1)::double precision")],
+    "shares": [
+        ("find_place", "shares := fleet.is_scarce(own)", "shares := false"),
+        (
+            "find_place",
+            "fleet.line_key(own.fair_share, rank, used,",
+            "fleet.line_key(own.fair_share, rank, 0,",
+        ),
+        ("find_place", "d.rank, d.used,", "d.rank, 0,"),
+    ],
     # Rounded to nearest instead of up: a microsecond less between requests is one more in a window.
     "nearest": [("pace", "ceil((window_s::numeric", "round((window_s::numeric")],
 }
@@ -63,11 +71,11 @@ SCENARIOS: Mapping[str, tuple[Scenario, tuple[str, ...]]] = {
         ("I9", "I10"),
     ),
     "priority": (
-        Scenario(name="plain", rate=10, seconds=25, windows=MIXED, clients=12, unfair=0.25),
+        Scenario(name="plain", rate=10, seconds=18, windows=MIXED, clients=12, unfair=0.25),
         ("I14",),
     ),
     "shares": (
-        Scenario(name="plain", rate=10, seconds=25, windows=MENTIONS, clients=8, unfair=0.5),
+        Scenario(name="plain", rate=10, seconds=18, windows=MENTIONS, clients=8, unfair=0.5),
         ("I14",),
     ),
     "nearest": (Scenario(name="plain", rate=30, seconds=0, windows=ONE, clients=0), ("I9",)),

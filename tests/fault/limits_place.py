@@ -32,7 +32,7 @@ from tests.postgres_servers import LocalServer
 ROOT = Path(__file__).parents[2]
 DATABASE = "limits"
 POOLS = ("api_requests", "api_tweets")
-START_S = 60.0
+START_S = 180.0
 WORLD = "created_at,text,user\n2026-01-01T10:00:00Z,Tea,ada\n"
 PATHS = {
     "post_tweet": ("POST", "/2/tweets"),  # with a body that is refused: it counts, and writes nothing

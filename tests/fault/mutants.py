@@ -163,6 +163,13 @@ MUTANTS: Mapping[str, Mutant] = {
         [("claim_messages", rf"IF {OVER} OR", "IF true OR")],
         [("free_messages", rf"IF {OVER} OR", "IF true OR")],
     ),
+    "line-ignored": _mutant(
+        "I12", [("lock_obstacle", r"AND w\.poll_by > real AND w\.deadline_at > real", "AND false")]
+    ),
+    "pool-without-capacity": _mutant(
+        "I11",
+        [("grant_reservation", r"pool\.reserved := pool\.reserved \+ asked\.units;", "")],
+    ),
     "limiter-unlocked": _mutant(  # and slowly, so that grants meet
         "I9 I10",
         [

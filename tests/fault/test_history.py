@@ -61,6 +61,19 @@ def grants(number: int, *, every_s: float, worker: str = "w") -> list[Operation]
     ]  # fmt: skip
 
 
+def waited(
+    token: int, began: float, ended: float, *, rank: int = 1, outcome: Any = "ok", life: str = "a"
+) -> Operation:
+    """One that stood in line for `lock:a` from `began` on and polled four times a second."""
+    polls = [*(began + 0.25 * number for number in range(int((ended - began) * 4))), ended - 0.01]
+    holds = [{"thing": "lock:a", "token": token, "expires": ended + 0.5}] if outcome == "ok" else []
+    return Operation(
+        life=life, kind="take", thing="lock:a", given={"rank": rank, "seconds": 0.5}, outcome=outcome,
+        began=began, ended=ended, after=ended,
+        answer={"holds": holds, "polls": polls, "in_line": began + 0.1, "reason": "waited"},
+    )  # fmt: skip
+
+
 LIMITS = {"limit:a": [(5, 10.0)]}
 PERIOD = Operation(
     kind="period", thing="limit:a", given={"workers": {"w": (1, 100), "v": (1, 100)}}, began=0, ended=1000
@@ -195,6 +208,21 @@ PLANTED: Mapping[str, tuple[str, History]] = {
             told("take", "lock:a", 20, outcome="refused", reason="held"),
         ]),
     ),
+    "one that came later goes first": (
+        "I12",
+        History(operations=[
+            waited(1, 10, 20, life="b"), waited(2, 12, 16), told("alive", "", 30, life="b"),
+        ]),
+    ),
+    "one less urgent goes first": (
+        "I12",
+        History(operations=[
+            waited(1, 12, 20, rank=3, life="b"), waited(2, 10, 16, rank=1), told("alive", "", 30, life="b"),
+        ]),
+    ),
+    "one waits for what nobody has": (
+        "I13", History(operations=[waited(0, 10, 20, outcome="refused"), take("lock:a", 1, 5, until=9)]),
+    ),
     "one worker has nearly all": (
         "I14",
         History(
@@ -266,6 +294,23 @@ INNOCENT: Mapping[str, History] = {
     "a more urgent job that another takes meanwhile": History(operations=[
         put("job:a:1", 10, rank=3), put("job:a:2", 12), claim(30, "job:a:2", token=2),
         claim(30.5, "job:a:1", token=1),
+    ]),
+    "one that came later goes first, and the other was silent": History(operations=[
+        Operation(kind="take", thing="lock:a", given={"rank": 1}, outcome="refused", began=10, ended=20,
+                  answer={"polls": [10, 13.5, 19], "in_line": 10.1, "reason": "waited"}, life="b"),
+        waited(2, 12, 16), told("alive", "", 30, life="b"),
+    ]),
+    "one that came later goes first, and the other had lost its session": History(operations=[
+        waited(1, 10, 20, outcome="refused", life="b"), waited(2, 12, 16), told("alive", "", 14, life="b"),
+        take("lock:a", 3, 17, until=30),
+    ]),
+    "a long wait is worth a step of priority": History(operations=[
+        waited(3, 80, 90, rank=2, life="b"), waited(2, 10, 85), told("alive", "", 95, life="b"),
+        take("lock:a", 1, 5, until=84),
+    ]),
+    "one waits for what others have": History(operations=[
+        waited(1, 10, 20, outcome="refused"), take("lock:a", 2, 5, until=14.5),
+        take("lock:a", 3, 16, until=30),
     ]),
     "as many requests as allowed": History(operations=grants(40, every_s=2.0), limits=LIMITS),
     "shares as they should be": History(

@@ -148,6 +148,18 @@ def test_an_upgrade_moves_what_ended_to_the_tables_of_what_ended(first_release: 
         assert following[0] > newest[0]
 
 
+def test_what_was_set_before_is_the_first_of_its_history(first_release: str) -> None:
+    schema.upgrade(first_release, PASSWORDS)
+    kept = [
+        (row["kind"], row["name"], row["version"], row["value"], row["changed_by"], row["reason"])
+        for row in tables(first_release)["configuration_history"]
+    ]
+    assert sorted(kept) == [
+        ("flag", "poster_enabled", 2, True, "me", "why"),
+        ("setting", "poster_interval_s", 1, 15, "me", "why"),
+    ]
+
+
 def test_an_upgrade_replaces_functions_and_leaves_none_of_the_old(
     first_release: str, empty_database_beside: str
 ) -> None:

@@ -44,7 +44,7 @@ class Function:
     @cached_property
     def guarded_blocks(self) -> tuple[str, ...]:
         """The text of each block that has an EXCEPTION part, without that part."""
-        return tuple(_guarded(self.text))
+        return tuple(_guarded(self.text)) if self.language == "plpgsql" else ()
 
 
 def _guarded(text: str) -> Iterator[str]:
@@ -63,10 +63,9 @@ def _guarded(text: str) -> Iterator[str]:
 
 def without_comments_and_literals(source: str) -> str:
     """The source with every comment gone and every literal empty."""
-    # In one pass: a literal may hold dashes, and a comment a quote.
     return re.sub(
-        r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/",
-        lambda found: "''" if found[1] else "",
+        r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/",
+        lambda found: "''" if found.group().startswith("'") else "",
         source,
         flags=re.DOTALL,
     )

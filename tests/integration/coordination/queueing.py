@@ -1,4 +1,4 @@
-"""Many workers that ask for requests in fleet time: each comes back exactly when it was told to, time jumps between."""
+"""Many workers that ask in fleet time: each comes back exactly when it was told to, time jumps between."""
 
 import heapq
 from collections import Counter
@@ -6,9 +6,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from coordination import Fleet
+from coordination.database import Database, Json
 from coordination.engagement import Priority
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.tables import Owner, value
+
+
+def configure(
+    console: Database, endpoint: str, *windows: tuple[int, int], fair_share: bool | None = None
+) -> None:
+    """Set an endpoint's windows as a person does."""
+    console.call(
+        "configure_rate_windows",
+        account="default",
+        endpoint=endpoint,
+        windows=Json([list(window) for window in windows]),
+        fair_share=fair_share,
+    )
 
 
 @dataclass(kw_only=True)
@@ -38,8 +52,8 @@ def most_granted(owner: Owner, window_s: int) -> int:
     """The fullest rolling window, by the time of the grants themselves."""
     return value(
         owner,
-        "SELECT max(n) FROM (SELECT count(*) OVER (ORDER BY granted_at RANGE BETWEEN %s PRECEDING AND CURRENT ROW) AS n "
-        "FROM fleet.rate_grants) w",
+        "SELECT max(n) FROM (SELECT count(*) OVER (ORDER BY granted_at "
+        "RANGE BETWEEN %s PRECEDING AND CURRENT ROW) AS n FROM fleet.rate_grants) w",
         timedelta(seconds=window_s) - timedelta(microseconds=1),
     )
 

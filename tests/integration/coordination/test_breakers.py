@@ -1,5 +1,6 @@
 """Breakers: what fails is left alone for a while, and tried again by exactly one probe at a time."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +24,12 @@ from tests.integration.coordination.tables import Owner, assert_refused, planted
 
 ACCOUNT = "sandbox"
 SERVICE = "weather"
-QUICK = {"first_backoff_s": 30.0, "longest_backoff_s": 120.0, "probe_lease_s": 60.0, "stuck_after_s": 600.0}
+QUICK: dict[str, Any] = {
+    "first_backoff_s": 30.0,
+    "longest_backoff_s": 120.0,
+    "probe_lease_s": 60.0,
+    "stuck_after_s": 600.0,
+}
 
 
 @pytest.fixture
@@ -42,9 +48,7 @@ def fail(fleet: Fleet, times: int = 1, passage: Passage | None = None, **told: A
     state = ""
     for _ in range(times):
         asked = passage or Passage(allowed=True, state="closed", failures=0)
-        state = fleet.breakers.record(
-            ACCOUNT, SERVICE, asked, succeeded=False, **{"error": "timed out", **told}
-        )
+        state = fleet.breakers.record(ACCOUNT, SERVICE, asked, succeeded=False, error="timed out", **told)
     return state
 
 
@@ -361,8 +365,9 @@ def test_bad_reports_are_refused_by_name(
 )
 def test_bad_rules_are_refused_by_name(console: Database, owner: Owner, field: str, bad: float) -> None:
     before = rows(owner, "SELECT * FROM fleet.breaker_rules ORDER BY account, service")
+    changes: dict[str, Any] = {"opens_after": 3, field: bad}
     with pytest.raises(InvalidValueError) as refusal:
-        configure(console, **{"opens_after": 3, field: bad})
+        configure(console, **changes)
     assert refusal.value.field == field
     assert rows(owner, "SELECT * FROM fleet.breaker_rules ORDER BY account, service") == before
 
@@ -426,3 +431,35 @@ def test_failures_of_many_processes_are_all_counted_and_open_it_once(
     )
     owner.execute("DELETE FROM fleet.breaker_rules WHERE service = %s", (SERVICE,))
     assert not fleet.breakers.allow(ACCOUNT, SERVICE).allowed
+
+
+def probe_again_and_again(start: Callable[[], None], dsn: str) -> list[tuple[float, float]]:
+    """Ask a hundred times; give when this process was the probe, in the machine's monotonic seconds."""
+    spans: list[tuple[float, float]] = []
+    with connect(dsn, "prober") as fleet:
+        start()
+        for number in range(100):
+            passage = fleet.breakers.allow(ACCOUNT, SERVICE)
+            if passage.probe is None:
+                assert not passage.allowed
+                continue
+            began = time.monotonic()
+            fleet.settings.under("poster_")  # what a probe does takes a while
+            spans.append((began, time.monotonic()))
+            outcome = None if number % 3 == 0 else False
+            fleet.breakers.record(ACCOUNT, SERVICE, passage, succeeded=outcome)
+    return spans
+
+
+def test_no_two_probes_are_ever_under_way_together_i16(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, opens_after=1, first_backoff_s=0.002, longest_backoff_s=0.004)
+    fail(fleet)
+    found = together(probe_again_and_again, LIVES, fleet_database.dsn("worker"))
+    owner.execute("DELETE FROM fleet.breaker_rules WHERE service = %s", (SERVICE,))
+    spans = sorted(span for life in found for span in life)
+    assert len(spans) > LIVES
+    for (_, ended), (began, _) in itertools.pairwise(spans):
+        assert ended <= began
+    assert status(fleet).probes == len(spans)

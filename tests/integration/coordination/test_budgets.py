@@ -338,7 +338,7 @@ def test_more_than_was_held_can_not_be_settled_i23(fleet: Fleet, console: Databa
     ],
 )
 def test_bad_holds_are_refused_by_name(fleet: Fleet, change: dict[str, Any], field: str) -> None:
-    asked = {"account": ACCOUNT, "amount_usd": usd("1"), "purpose": "test", **change}
+    asked: dict[str, Any] = {"account": ACCOUNT, "amount_usd": usd("1"), "purpose": "test", **change}
     with pytest.raises(InvalidValueError) as refusal:
         fleet.session.call("hold_budget", **asked)
     assert refusal.value.field == field
@@ -361,7 +361,7 @@ def test_bad_holds_are_refused_by_name(fleet: Fleet, change: dict[str, Any], fie
 def test_bad_limits_are_refused_by_name(
     console: Database, owner: Owner, change: dict[str, Any], field: str
 ) -> None:
-    asked = {
+    asked: dict[str, Any] = {
         "account": ACCOUNT,
         "period": "day",
         "limit_usd": usd("1"),

@@ -148,6 +148,15 @@ def test_who_waits_gets_the_value_once_it_is_there(fleet_database: FleetDatabase
     assert all(0 < wait <= 0.25 for wait in waits)
 
 
+def test_who_may_not_wait_computes_itself(fleet_database: FleetDatabase, fleet: Fleet) -> None:
+    with fleet_database.connect("other") as other:
+
+        def compute() -> str:
+            return other.cache.get_or_compute(SPACE, "eth", lambda: "own", ttl_s=60, pause=lambda _s: False)
+
+        assert fleet.cache.get_or_compute(SPACE, "eth", compute, ttl_s=60) == "own"
+
+
 def test_who_fails_to_compute_lets_the_next_one_try(fleet: Fleet) -> None:
     def broken() -> str:
         raise OSError("no prices")
@@ -243,7 +252,14 @@ def test_nothing_of_it_is_flushed_or_logged(owner: Owner) -> None:
 def test_bad_values_are_refused_by_name(
     fleet: Fleet, owner: Owner, change: dict[str, Any], field: str, given: str | None
 ) -> None:
-    asked = {"namespace": SPACE, "key": "k", "value": "1", "ttl_s": 60, "stale_s": 0, **change}
+    asked: dict[str, Any] = {
+        "namespace": SPACE,
+        "key": "k",
+        "value": "1",
+        "ttl_s": 60,
+        "stale_s": 0,
+        **change,
+    }
     with pytest.raises(InvalidValueError) as refusal:
         fleet.session.call("put_cached", **asked)
     assert_refused(refusal, field, given)

@@ -148,6 +148,26 @@ def test_a_check_from_ones_own_session_would_be_found(fleet_database: FleetDatab
         assert asks_twice_in_one_session(fleet_database) == [True, True]
 
 
+IN_A_WHERE: LiteralString = (
+    "SELECT proname FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace "
+    "AND prosrc ~ 'WHERE((?!LOOP|THEN)[^;])*(is_suspected|pg_try_advisory)'"
+)
+
+
+def test_whether_a_session_lives_is_never_asked_in_a_where(owner: Owner) -> None:
+    """A plan may evaluate it for rows that it then drops, several times, each taking a lock."""
+    assert rows(owner, IN_A_WHERE) == []
+    owner.execute(
+        "CREATE FUNCTION fleet.careless() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN "
+        "RETURN (SELECT count(*) FROM fleet.engagement_locks l WHERE fleet.is_suspected(l.incarnation)); "
+        "END $$"
+    )
+    try:
+        assert rows(owner, IN_A_WHERE) == [("careless",)]
+    finally:
+        owner.execute("DROP FUNCTION fleet.careless()")
+
+
 def test_tokens_rise_over_sessions_contents_and_rows_that_were_swept_i2(
     fleet_database: FleetDatabase, owner: Owner
 ) -> None:

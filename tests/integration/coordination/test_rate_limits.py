@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordination import Fleet, connect
-from coordination.database import Database
+from coordination.database import Database, Json
 from coordination.errors import InvalidValueError
 from coordination.rate_limits import Grant
 from coordination.settings import set_setting
@@ -258,6 +258,170 @@ def test_a_429_without_headers_closes_the_endpoint_for_a_window(
     assert 898 <= refused.retry_after_seconds <= 900
     fleet_database.advance(901)
     assert ask(fleet).allowed
+
+
+def violate(fleet: Fleet, **answer: Any) -> float:
+    """Have a request refused with 429; give how long the endpoint is closed."""
+    grant = ask(fleet)
+    assert grant.grant_id is not None, grant
+    fleet.rate_limits.record_usage(grant.grant_id, False, status=429, **answer)
+    closed_s = ask(fleet).retry_after_seconds
+    assert closed_s is not None
+    return closed_s
+
+
+def test_repeated_refusals_close_for_longer_and_alert_and_a_success_ends_it(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    alerts = "SELECT count(*) FROM fleet.alerts WHERE kind = 'rate_limit' AND cleared_at IS NULL"
+    for expected_s, alerted in ((900, 0), (1800, 1), (3600, 1)):
+        assert expected_s - 5 <= violate(fleet) <= expected_s
+        assert value(owner, alerts) == alerted
+        fleet_database.advance(expected_s)
+    spend(fleet)
+    assert value(owner, alerts) == 0
+    assert value(owner, "SELECT count(*) FROM fleet.events WHERE kind = 'rate_limit_recovered'") == 1
+    fleet_database.advance(1)
+    assert 895 <= violate(fleet) <= 900
+
+
+def test_requests_under_way_at_a_refusal_are_one_refusal_with_it(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    grants = [ask(fleet).grant_id for _ in range(5)]
+    for grant in grants:
+        assert grant is not None
+        fleet.rate_limits.record_usage(grant, False, status=429)
+    assert rows(owner, "SELECT violations, refusals_in_row FROM fleet.rate_limits WHERE requests = 100") == [
+        (5, 1)
+    ]
+    assert (ask(fleet).retry_after_seconds or 0) <= 900
+
+
+def test_a_429_while_the_window_has_room_is_a_usage_cap_and_no_reset_lifts_it(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    assert 3595 <= violate(fleet, response_headers=headers(owner, 100, 90, reset_in_s=300)) <= 3600
+
+
+def test_a_limit_is_raised_when_two_epochs_told_the_same(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    def limit() -> int:
+        return fleet.rate_limits.get_remaining_capacity("search_tweets").limit
+
+    spend(fleet, response_headers=headers(owner, 300, 299, reset_in_s=600))
+    spend(fleet, response_headers=headers(owner, 300, 298, reset_in_s=600))
+    assert limit() == 180
+    fleet_database.advance(601)
+    spend(fleet, response_headers=headers(owner, 450, 449, reset_in_s=1200))
+    assert limit() == 180  # another figure: it begins anew
+    fleet_database.advance(601)
+    spend(fleet, response_headers=headers(owner, 450, 449, reset_in_s=1800))
+    assert limit() == 300  # the platform's own figure bounds it
+    spend(fleet, response_headers=headers(owner, 20, 10, reset_in_s=1800))
+    assert limit() == 20
+
+
+def test_an_answer_of_an_epoch_that_is_over_says_nothing(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    old = headers(owner, 100, 40, reset_in_s=600)
+    spend(fleet, response_headers=old)
+    fleet_database.advance(300)
+    spend(fleet, response_headers=headers(owner, 100, 99, reset_in_s=900))  # an early reset
+    spend(fleet, response_headers=old)
+    assert learned(owner) == (100, 1)
+
+
+def day_headers(owner: Owner, who: str, limit: int, remaining: int, reset_in_s: float) -> dict[str, str]:
+    found = headers(owner, 100, 99)
+    reset = int(found["x-rate-limit-reset"]) - 600 + int(reset_in_s)
+    stem = f"x-{who}-limit-24hour"
+    return found | {
+        f"{stem}-limit": str(limit),
+        f"{stem}-remaining": str(remaining),
+        f"{stem}-reset": str(reset),
+    }
+
+
+def test_the_24_hour_headers_close_the_day(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    console.call(
+        "configure_rate_windows",
+        account="default",
+        endpoint="search_tweets",
+        windows=Json([[100, 900], [2000, 86400]]),
+    )
+    spend(fleet, response_headers=day_headers(owner, "user", 1000, 400, 7200))
+    day = fleet.rate_limits.get_remaining_capacity("search_tweets").per_day
+    assert day is not None
+    assert day.remaining == 400
+    spend(fleet, response_headers=day_headers(owner, "app", 5000, 1, 7200))
+    assert ask(fleet).allowed
+    refused = ask(fleet)
+    assert refused.retry_after_seconds is not None
+    assert 7190 <= refused.retry_after_seconds <= 7200
+    fleet_database.advance(7201)
+    assert ask(fleet).allowed
+
+
+def test_two_apps_of_one_user_agree_within_one_answer(fleet: Fleet, owner: Owner, console: Database) -> None:
+    configure(console, 100, 900)
+    spend(fleet, response_headers=headers(owner, 100, 1))  # another app used 98
+    assert ask(fleet).allowed
+    assert not ask(fleet).allowed
+
+
+def test_measures_say_how_well_a_limit_is_used(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    configure(console, 4, 60)
+    for _ in range(3):
+        spend(fleet)
+    fleet_database.advance(1)
+    spend(fleet)
+    refused = ask(fleet)
+    assert refused.retry_after_seconds is not None
+    fleet_database.advance(refused.retry_after_seconds)
+    violate(fleet)
+    (measures,) = fleet.rate_limits.get_measures()
+    assert {name: measures[name] for name in ("endpoint", "granted", "refused", "errors", "waited")} == {
+        "endpoint": "search_tweets",
+        "granted": 5,
+        "refused": 2,
+        "errors": 1,
+        "waited": 1,
+    }
+    assert measures["efficiency_percent"] == 50
+    assert measures["requests_per_minute"] == 2
+    assert 58 <= float(str(measures["longest_wait_s"])) <= 60
+
+
+def test_the_status_tells_when_a_limit_will_be_full_at_this_pace_and_who_asks(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, 100, 900)
+    with fleet_database.connect("other") as other:
+        for _ in range(25):
+            spend(fleet)
+            spend(other)
+    status = next(one for one in fleet.rate_limits.get_system_status() if one["endpoint"] == "search_tweets")
+    assert (status["active_workers"], status["utilization_percent"], status["health"]) == (2, 50, "healthy")
+    # 50 in the last 300 s: the other 50 take as long.
+    full_in_s = value(
+        owner, "SELECT extract(epoch FROM %s::timestamptz - fleet.now())", str(status["predicted_full_at"])
+    )
+    assert 290 <= float(full_in_s) <= 300
+    fleet_database.advance(400)
+    status = next(one for one in fleet.rate_limits.get_system_status() if one["endpoint"] == "search_tweets")
+    assert status["predicted_full_at"] is None
 
 
 def test_a_worker_tightens_a_limit_and_never_loosens_it(

@@ -14,6 +14,7 @@ from coordination import Fleet, Reservation, connect
 from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError
 from coordination.pools import configure_pool
+from coordination.reservations import Refused
 from coordination.waiting import POLL_S
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until
@@ -366,6 +367,16 @@ def test_a_waiter_whose_connection_ends_leaves_the_line(fleet_database: FleetDat
         with pytest.raises(DatabaseUnavailableError):
             waiting.result(60)
         assert value(owner, "SELECT count(*) FROM fleet.reservation_queue") == 0
+
+
+def test_a_worker_that_drains_leaves_the_line(fleet: Fleet, owner: Owner) -> None:
+    assert fleet.reservations.reserve_resource("content", "pool", "holder") is not None
+    polls = iter([True, True, False])
+    refused = fleet.reservations.request_resource(
+        "content", "pool", "w", wait_s=3600, keep_waiting=lambda: next(polls)
+    )
+    assert refused == Refused(reason="given_up")
+    assert value(owner, "SELECT count(*) FROM fleet.reservation_queue") == 0
 
 
 # Estimates

@@ -12,7 +12,7 @@ from coordination.errors import IncarnationLostError, InvalidValueError, Reserva
 from coordination.pools import configure_pool
 from coordination.reservations import Refused, ResourceType
 from tests.integration.conftest import FleetDatabase
-from tests.integration.coordination.crowd import together, until, victim
+from tests.integration.coordination.crowd import PROCESSES, together, until, victim
 from tests.integration.coordination.lines import Line, let_pass
 from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
 
@@ -251,6 +251,51 @@ def test_the_units_of_a_process_that_died_are_anybodys_at_once(
     line = Line(fleet, owner, "a post")
     line.assert_sound()
     assert line.pool("recovered") == 1
+
+
+def _churn(dsn: str, number: int) -> None:
+    """Hold and wait for ever, with leases that would outlast the test."""
+    with connect(dsn, "churner") as fleet:
+        chance = random.Random(number)
+        while True:
+            held = fleet.reservations.reserve_resource(
+                "content",
+                "pool",
+                f"w{number}",
+                chance.choice(("low", "high")),
+                1440,
+                units=chance.randint(1, 3),
+                wait_s=30,
+            )
+            if held is not None:
+                fleet.reservations.release_resource(held)
+
+
+def test_processes_killed_while_they_hold_and_wait_cost_the_pool_nothing_i11_i13(
+    fleet_database: FleetDatabase, console: Database, fleet: Fleet, owner: Owner
+) -> None:
+    configure_pool(console, "content", "pool", actor="me", reason="test", capacity=3)
+    line = Line(fleet, owner)
+    lives = [
+        PROCESSES.Process(target=_churn, args=(fleet_database.dsn("worker"), number), daemon=True)
+        for number in range(8)
+    ]
+    for life in lives:
+        life.start()
+    try:
+        for doomed in (lives[:3], lives[3:6], lives[6:]):
+            seen = line.pool("granted")
+            until(lambda seen=seen: line.pool("granted") >= seen + 20, 60)
+            for life in doomed:
+                life.kill()
+    finally:
+        for life in lives:
+            life.kill()
+            life.join()
+    assert 1 < highest_use(owner) <= 3
+    assert fleet.reservations.reserve_resource("content", "pool", "last", units=3, wait_s=60) is not None
+    line.assert_sound()
+    assert line.pool("late") == 0
 
 
 def test_a_waiter_sees_by_itself_that_the_holder_died(

@@ -127,7 +127,7 @@ def test_of_many_who_create_at_once_one_does(fleet_database: FleetDatabase) -> N
 def test_bad_values_are_refused_by_name(
     fleet: Fleet, owner: Owner, change: dict[str, Any], field: str, given: str | None
 ) -> None:
-    asked = {"namespace": SPACE, "key": "k", "expected_version": 0, "value": "1", **change}
+    asked: dict[str, Any] = {"namespace": SPACE, "key": "k", "expected_version": 0, "value": "1", **change}
     with pytest.raises(InvalidValueError) as refusal:
         fleet.session.call("compare_and_set_state", **asked)
     assert_refused(refusal, field, given)

@@ -16,6 +16,7 @@ from tests.integration.coordination.crowd import together, until
 from tests.integration.coordination.tables import Owner, kill_session, planted, rows, value
 
 MANY = 500
+EVENT = {"kind": "tried"}
 
 
 def free_rows(owner: Owner, table: str) -> int:
@@ -31,7 +32,7 @@ def test_a_try_lock_in_a_condition_locks_what_the_plan_looks_at_and_our_claims_l
 ) -> None:
     for number in range(MANY):
         fleet.jobs.enqueue("many", {"number": number})
-        fleet.messages.send("SYSTEM_EVENT", "tester", {"number": number})
+        fleet.messages.send("SYSTEM_EVENT", "tester", EVENT)
     # The trap: one row is wanted, and the condition is evaluated for as many as the plan sorts.
     owner.execute("SELECT id FROM fleet.jobs WHERE pg_try_advisory_lock(id) ORDER BY payload LIMIT 1")
     assert value(owner, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") >= MANY
@@ -110,7 +111,7 @@ def test_a_zombie_finishes_nothing_after_it_was_pruned(
 ) -> None:
     zombie = fleet_database.connect("zombie")
     fleet.jobs.enqueue("limited")
-    fleet.messages.send("SYSTEM_EVENT", "zombie", {})
+    fleet.messages.send("SYSTEM_EVENT", "zombie", EVENT)
     job, message = zombie.jobs.claim("limited")[0], zombie.messages.claim(1)[0]
     lease = zombie.engagement.request_lock("1", "zombie/1", "analysis")
     grant = zombie.rate_limits.can_make_request("search_tweets", "zombie/1")
@@ -146,7 +147,7 @@ def test_a_zombie_finishes_nothing_after_it_was_pruned(
         fleet.jobs.complete(heir_job)
         sibling.messages.acknowledge(heir_message)
         fleet.engagement.release_lock(heir_lease, success=True)
-    assert value(owner, "SELECT count(*) FROM fleet.jobs WHERE state = 'completed'") == 1
+    assert fleet.jobs.claim("limited") == []
     assert value(owner, "SELECT count(*) FROM fleet.engagements") == 1
     zombie.close()
 
@@ -172,20 +173,21 @@ def test_a_successor_of_the_same_name_hides_no_orphan(
 def test_maintenance_waits_for_nobodys_rows(
     fleet: Fleet, owner: Owner, fleet_database: FleetDatabase
 ) -> None:
-    for number in range(3):
-        job = fleet.jobs.enqueue("old", {"number": number})
-        assert fleet.jobs.cancel(job.id)
+    for _ in range(3):
+        fleet.messages.send("SYSTEM_EVENT", "tester", EVENT)
+    for message in fleet.messages.claim(3):
+        fleet.messages.acknowledge(message)
     silent = fleet_database.connect("silent")
     kill_session(owner, "silent/1 incarnation")
     with owner.transaction():
-        owner.execute("SELECT 1 FROM fleet.jobs FOR UPDATE")
+        owner.execute("SELECT 1 FROM fleet.messages FOR UPDATE")
         owner.execute("SELECT 1 FROM fleet.incarnations FOR UPDATE")
         began = time.monotonic()
-        assert fleet.retention.sweep("jobs", keep_s=0) == 0
+        assert fleet.retention.sweep("messages", keep_s=0) == 0
         assert fleet.retention.close_silent(keep_s=0) == 0
         assert time.monotonic() - began < 4, "it waited until its lock_timeout"
-    assert fleet.retention.sweep("jobs", keep_s=0, n=2) == 2  # a batch a call, however much there is
-    assert fleet.retention.sweep("jobs", keep_s=0) == 1
+    assert fleet.retention.sweep("messages", keep_s=0, n=2) == 2  # a batch a call, however much there is
+    assert fleet.retention.sweep("messages", keep_s=0) == 1
     assert fleet.retention.close_silent(keep_s=0) == 1
     silent.close()
 
@@ -210,7 +212,7 @@ def _in_crowds(start: Callable[[], int], dsn: str, rounds: int) -> int:
                 jobs = fleet.jobs.claim("crowd", 20)
                 for job in jobs if number % 2 else jobs[::-1]:
                     fleet.jobs.fail(job, "again")
-                fleet.messages.broadcast("SYSTEM_EVENT", {}, dedupe_key=f"round {number}")
+                fleet.messages.broadcast("SYSTEM_EVENT", EVENT, dedupe_key=f"round {number}")
                 fleet.retention.sweep("engagement_locks", keep_s=0)
                 for message in fleet.messages.claim(20):
                     fleet.messages.acknowledge(message)

@@ -383,6 +383,65 @@ class TestWithAFleet:
         (flag,) = printed_json(capsys)
         assert (flag["name"], flag["enabled"], flag["reason"]) == ("planner_enabled", False, "holiday")
 
+    def test_a_setting_is_shown_with_its_history_and_goes_back(
+        self, run: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for value in ("30", "60"):
+            assert run("settings", "set", "poster_interval_s", value, "--reason", f"now {value}") == 0
+        capsys.readouterr()
+        run("settings", "history", "poster_interval_s", "--json")
+        changes = printed_json(capsys)
+        assert [(one["value"], one["reason"]) for one in changes][:2] == [(60, "now 60"), (30, "now 30")]
+        assert run("settings", "revert", "poster_interval_s", "--reason", "too slow") == 0
+        assert "poster_interval_s is 30 again" in capsys.readouterr().out
+        assert run("settings", "revert", "poster_interval_s", "999999", "--reason", "x") == 2
+        assert str(changes[0]["version"]) in complaint(capsys)
+        run("settings", "get", "poster_interval_s")
+        shown = capsys.readouterr().out
+        assert "poster_interval_s is 30, set by" in shown
+        assert "from 1 to 31622400, or null" in shown
+        assert run("settings", "unset", "poster_interval_s", "--reason", "as it was") == 0
+        capsys.readouterr()
+        run("settings", "get", "poster_interval_s", "--json")
+        assert not printed_json(capsys)["is_set"]
+        assert run("settings", "get", "poster_intervall_s") == 2
+        assert "did you mean poster_interval_s?" in complaint(capsys)
+        assert run("settings", "revert", "planner_spacing_s", "--reason", "x") == 2
+        run("settings", "list", "--all", "--json")
+        assert {"poster_interval_s", "engagement_window_hours"} <= {
+            row["key"] for row in printed_json(capsys)
+        }
+
+    def test_a_flag_goes_back_too(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        for word in ("off", "on"):
+            assert run("flags", "set", "planner_enabled", word, "--reason", word) == 0
+        capsys.readouterr()
+        run("flags", "history", "planner_enabled")
+        assert "off" in capsys.readouterr().out
+        assert run("flags", "revert", "planner_enabled", "--reason", "no") == 0
+        assert "planner_enabled is off again" in capsys.readouterr().out
+
+    def test_breakers_are_listed_and_reset(
+        self, run: Run, fleet_database: FleetDatabase, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with fleet_database.connect() as fleet:
+            passage = fleet.breakers.allow("sandbox", "posting")
+            for _ in range(15):
+                fleet.breakers.record(
+                    "sandbox", "posting", passage, succeeded=False, status=503, error="not well"
+                )
+        capsys.readouterr()
+        assert run("breakers", "list") == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in ("posting", "open", "15 of 15", "not well"))
+        assert run("breakers", "reset", "sandbox", "postin", "--reason", "it is back") == 2
+        assert "posting" in complaint(capsys)
+        assert run("breakers", "reset", "sandbox", "posting", "--reason", "it is back") == 0
+        capsys.readouterr()
+        run("breakers", "list", "--json")
+        (breaker,) = printed_json(capsys)
+        assert (breaker["state"], breaker["reset_attempts"]) == ("closed", 1)
+
     def test_topics_are_an_accounts_own(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("account", "topics", "sandbox", "tea", "open data") == 0
         capsys.readouterr()

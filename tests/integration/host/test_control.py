@@ -443,8 +443,9 @@ def test_a_wake_up_names_its_worker_and_what_there_is_for_it(desk: Desk) -> None
     desk.until(lambda: hosts.list_hosts(desk.person)[0].wake_channel == "ok")
     desk.person.call("wake", worker="poster")
     desk.person.call("wake", worker="planner/messages")
-    desk.until(lambda: len(desk.calls) >= 2)
-    assert desk.calls == [("poster", "step"), ("planner", "mail")]
+    desk.person.call("wake", worker="planner/settings")
+    desk.until(lambda: len(desk.calls) >= 3)
+    assert desk.calls == [("poster", "step"), ("planner", "mail"), ("planner", "settings")]
 
 
 def test_a_wake_channel_that_went_deaf_is_noticed_said_and_made_anew(

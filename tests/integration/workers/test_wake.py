@@ -289,6 +289,18 @@ def test_the_declared_time_without_a_tick_is_told_and_changes_live(under: Under)
     under.until(lambda word: word.stall_after_s == 45, "the new time")
 
 
+@pytest.mark.timed
+def test_a_call_for_settings_takes_them_up_at_once_and_runs_no_step(under: Under) -> None:
+    under.database.know(under.kind)
+    person = under.database.database("console")
+    stepped = len(Callee.stepped)
+    settings.set_setting(person, "tester_stall_after_s", 45, actor="me", reason="shorter steps")
+    person.close()
+    wake(under.fd, "settings")  # as its manager does when it hears the database's call
+    under.until(lambda word: word.stall_after_s == 45, "the new time", within_s=2)
+    assert len(Callee.stepped) == stepped
+
+
 # The database
 
 

@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from console.metrics import exposition
 from console.snapshots import Sight, Snapshot
+from coordination.breakers import BreakerStatus
+from coordination.budgets import BudgetStatus
+from coordination.cache import CacheStatus
 from coordination.status import SlotStatus
 
 NOW = datetime(2026, 8, 1, 9, 30, tzinfo=UTC)
@@ -95,7 +99,6 @@ def snapshot(**changed: Any) -> Snapshot:
             {
                 "resource_type": "content",
                 "resource_id": "content_pipeline",
-                "is_standing": True,
                 "total_capacity": 100,
                 "reserved_capacity": 7,
                 "waiting_queue": 2,
@@ -103,7 +106,6 @@ def snapshot(**changed: Any) -> Snapshot:
                 "wait_s": 1.5,
                 "hold_s": None,
             },
-            {"resource_type": "content", "resource_id": "a post", "is_standing": False, "granted": 1},
             {
                 "resource_type": "api_quota",
                 "resource_id": "api_tweets",
@@ -130,7 +132,7 @@ def samples(sight: Sight) -> dict[tuple[str, frozenset[tuple[str, str]]], float]
     return found
 
 
-def labelled(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+def labelled(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
@@ -222,6 +224,76 @@ def test_messages_and_conflicts_are_told() -> None:
     assert expected.items() <= found.items()
 
 
+def test_breakers_budgets_and_the_cache_are_told() -> None:
+    breaker = BreakerStatus(
+        account="default",
+        service="posting",
+        state="half_open",
+        failures=16,
+        opens_after=15,
+        opens=1,
+        opened_at=NOW,
+        next_probe_at=NOW,
+        probes=2,
+        last_failed_at=NOW,
+        last_error=None,
+        last_status=503,
+        is_stuck=True,
+        failures_total=20,
+        opens_total=3,
+        reset_attempts=1,
+    )
+    budget = BudgetStatus(
+        account="default",
+        kind="model",
+        name="large",
+        period="day",
+        limit_usd=Decimal(5),
+        spent_usd=Decimal("1.25"),
+        held_usd=Decimal("0.5"),
+        left_usd=Decimal("3.25"),
+        used_percent=35.0,
+        resets_at=NOW,
+        open_holds=2,
+        oldest_hold_at=NOW,
+    )
+    cache = CacheStatus(
+        namespace="prices",
+        entries=4,
+        bytes=100,
+        computing=0,
+        hits=9,
+        stale_hits=1,
+        misses=2,
+        stores=4,
+        evictions=3,
+        hit_rate=0.83,
+    )
+    known = replace(snapshot(), breakers=[breaker], budgets=[budget], cache=[cache])
+    found = samples(Sight(snapshot=known, fault=None, age_s=0.5))
+    posting = {"account": "default", "service": "posting"}
+    large = {"account": "default", "kind": "model", "name": "large", "period": "day"}
+    expected = {
+        labelled("socialfleet_breaker_state", **posting, state="half_open"): 1,
+        labelled("socialfleet_breaker_state", **posting, state="open"): 0,
+        labelled("socialfleet_breaker_stuck", **posting): 1,
+        labelled("socialfleet_breaker_failures_in_a_row", **posting): 16,
+        labelled("socialfleet_breaker_failures_total", **posting): 20,
+        labelled("socialfleet_breaker_opens_total", **posting): 3,
+        labelled("socialfleet_breaker_probes_total", **posting): 2,
+        labelled("socialfleet_breaker_reset_attempts_total", **posting): 1,
+        labelled("socialfleet_budget_limit_usd", **large): 5,
+        labelled("socialfleet_budget_spent_usd", **large): 1.25,
+        labelled("socialfleet_budget_held_usd", **large): 0.5,
+        labelled("socialfleet_budget_open_holds", **large): 2,
+        labelled("socialfleet_cache_entries", namespace="prices"): 4,
+        labelled("socialfleet_cache_requests_total", namespace="prices", result="hit"): 9,
+        labelled("socialfleet_cache_requests_total", namespace="prices", result="miss"): 2,
+        labelled("socialfleet_cache_evictions_total", namespace="prices"): 3,
+    }
+    assert expected.items() <= found.items()
+
+
 def test_while_the_database_is_away_no_old_value_is_repeated() -> None:
     found = samples(Sight(snapshot=snapshot(), fault="away", age_s=61.0))
     assert found == {
@@ -249,7 +321,7 @@ def test_hostile_names_stay_inside_their_label() -> None:
     assert found[labelled("fleet_database_up")] == 1
 
 
-def test_pools_that_stand_are_told_and_those_made_at_first_use_are_not() -> None:
+def test_pools_are_told_with_what_is_known_of_them() -> None:
     found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
     pipeline = {"resource_type": "content", "resource_id": "content_pipeline", "account": ""}
     tweets = {"resource_type": "api_quota", "resource_id": "api_tweets", "account": "default"}
@@ -263,8 +335,3 @@ def test_pools_that_stand_are_told_and_those_made_at_first_use_are_not() -> None
     }
     assert expected.items() <= found.items()
     assert labelled("fleet_pool_hold_seconds", **pipeline) not in found
-    assert not [
-        labels
-        for name, labels in found
-        if name.startswith("fleet_pool") and ("resource_id", "a post") in labels
-    ]

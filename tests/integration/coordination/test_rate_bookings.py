@@ -1,0 +1,84 @@
+"""Bookings: a later time for a request, behind all who wait, honoured before newer ones, over in the end."""
+
+from typing import Any
+
+from coordination import Fleet
+from coordination.database import Database
+from coordination.rate_limits import Booking, Grant
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.queueing import configure
+from tests.integration.coordination.tables import Owner, value
+
+
+def ask(fleet: Fleet, worker: str) -> Grant:
+    return fleet.rate_limits.can_make_request("post_tweet", worker)
+
+
+def spend(fleet: Fleet, worker: str = "first") -> None:
+    grant = ask(fleet, worker)
+    assert grant.grant_id is not None, grant
+    fleet.rate_limits.record_usage(grant.grant_id, True)
+
+
+def book(fleet: Fleet, worker: str) -> Booking:
+    return fleet.rate_limits.schedule_request("post_tweet", worker)
+
+
+def queued(fleet: Fleet) -> Any:
+    return next(one for one in fleet.rate_limits.get_system_status() if one["endpoint"] == "post_tweet")[
+        "requests_queued"
+    ]
+
+
+def test_with_room_it_is_now_and_the_unit_is_kept_for_it(fleet: Fleet, console: Database) -> None:
+    configure(console, "post_tweet", (1, 60))
+    booking = book(fleet, "booker")
+    assert booking.estimated_delay_seconds == 0
+    assert not ask(fleet, "other").allowed
+    assert ask(fleet, "booker").allowed
+
+
+def test_it_stands_behind_all_who_wait_and_have_booked_in_every_window(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "post_tweet", (1, 60), (2, 600))
+    spend(fleet)
+    delays = [book(fleet, f"booker/{number}").estimated_delay_seconds for number in range(3)]
+    assert [round(delay / 10) for delay in delays] == [6, 60, 66]
+    assert 58 <= delays[0] <= 60
+    assert 598 <= delays[1] <= 600
+    assert queued(fleet) == 3
+    assert value(owner, "SELECT count(*) FROM fleet.rate_demands WHERE booked") == 3
+    fleet_database.advance(delays[0])
+    assert not ask(fleet, "new").allowed
+    spend(fleet, "booker/0")
+    assert queued(fleet) == 3  # the new one waits in its stead
+
+
+def test_a_booking_given_back_or_over_holds_nothing(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    configure(console, "post_tweet", (1, 60))
+    booking = book(fleet, "booker")
+    with fleet_database.connect("other") as other:
+        assert not other.rate_limits.cancel_booking(booking.booking_id)
+    assert fleet.rate_limits.cancel_booking(booking.booking_id)
+    assert not fleet.rate_limits.cancel_booking(booking.booking_id)
+    assert ask(fleet, "other").allowed
+    fleet_database.advance(1)
+    late = book(fleet, "booker")
+    fleet_database.advance(late.estimated_delay_seconds + 100)
+    assert not fleet.rate_limits.cancel_booking(late.booking_id)
+
+
+def test_one_that_expires_leaves_its_unit_to_others(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    configure(console, "post_tweet", (1, 30))
+    booking = book(fleet, "booker")
+    assert (booking.expires_at - booking.execute_at).total_seconds() == 60
+    assert not ask(fleet, "other").allowed
+    fleet_database.advance(59)
+    assert not ask(fleet, "other").allowed
+    fleet_database.advance(2)
+    assert ask(fleet, "other").allowed
