@@ -288,6 +288,26 @@ BEGIN
     RETURN fleet.weigh(one, at, rate, n);
 END $$;
 
+-- The same for all endpoints, also those that nobody asks any more: their pools wait for them. Locks the rows that have such
+-- grants, in the order of their names.
+CREATE OR REPLACE FUNCTION fleet.settle_all_abandoned(me uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one fleet.rate_limits;
+    clock record;
+BEGIN
+    FOR one IN
+        SELECT * FROM fleet.rate_limits r
+        WHERE r.kind = 'endpoint' AND r.unsettled > 0 AND EXISTS (SELECT 1 FROM fleet.rate_grants g
+            WHERE g.account = r.account AND g.endpoint = r.endpoint AND g.settled_at IS NULL
+              AND g.granted_real_at < clock_timestamp() - make_interval(secs => fleet.setting_number('quiet_time_s', 120)))
+        ORDER BY r.account, r.endpoint FOR UPDATE
+    LOOP
+        SELECT * INTO clock FROM fleet.read_clock();
+        PERFORM fleet.keep_rate_limit(fleet.settle_abandoned(fleet.weigh(one, clock.at, clock.rate, 1), me, clock.at, clock.rate, 1));
+    END LOOP;
+END $$;
+
 -- Takes a grant back whose request was never made, from every row that it took of. Locks them in the order of their names;
 -- under GCRA the arrival time is made anew from the log. False where it is settled or gone.
 CREATE OR REPLACE FUNCTION fleet.drop_grant(grant_id bigint) RETURNS boolean

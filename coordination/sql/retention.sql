@@ -48,6 +48,9 @@ BEGIN
         DELETE FROM fleet.%I t USING old WHERE t.ctid = old.ctid', kind, over->>kind, n, kind)
     USING at - make_interval(secs => keep_s), at;
     GET DIAGNOSTICS swept = ROW_COUNT;
+    IF kind = 'rate_grants' THEN
+        PERFORM fleet.settle_all_abandoned(incarnation);
+    END IF;
     IF kind = 'hosts' AND swept > 0 THEN
         PERFORM fleet.clear_alert(a.key) FROM fleet.alerts a WHERE a.kind = 'host_lost' AND a.cleared_at IS NULL
           AND NOT EXISTS (SELECT 1 FROM fleet.hosts h WHERE h.name = a.source);

@@ -321,6 +321,27 @@ def test_after_a_crash_what_may_be_forgotten_is_taken(fleet: Fleet, owner: Owner
     assert value(owner, "SELECT relpersistence FROM pg_class WHERE relname = 'rate_epoch'") == "u"
 
 
+def test_a_crash_of_the_server_loses_no_grant_of_a_small_limit_and_less_than_k_of_a_large_one(
+    fleet_database: FleetDatabase, console: Database
+) -> None:
+    configure(console, "post_tweet", (5, 3600))
+    configure(console, "search_tweets", (3000, 3600))
+    before = fleet_database.connect("before")
+    for endpoint in ("post_tweet", "search_tweets"):
+        for _ in range(3):
+            spend(before, endpoint)
+    fleet_database.server.immediate_stop()
+    try:
+        before.close()
+    finally:
+        fleet_database.server.start()
+    with fleet_database.connect("after") as after:
+        spend(after, "post_tweet")
+        assert after.rate_limits.get_remaining_capacity("post_tweet").used == 4
+        # Its three were perhaps forgotten: 30 are taken for them.
+        assert after.rate_limits.get_remaining_capacity("search_tweets").used >= 30
+
+
 def test_small_limits_are_flushed_each_time_and_large_ones_every_hundredth(
     fleet: Fleet, owner: Owner, console: Database
 ) -> None:
@@ -382,6 +403,23 @@ def test_a_dead_workers_grant_counts_by_the_platforms_count_too(
     owner.execute("UPDATE fleet.rate_grants SET granted_real_at = granted_real_at - interval '121 seconds'")
     assert not ask(fleet).allowed
     assert value(owner, "SELECT unsettled FROM fleet.rate_limits WHERE requests = 2") == 0
+    fleet_database.advance(61)
+    assert ask(fleet).allowed
+    victim.close()
+
+
+def test_the_sweep_frees_a_pool_of_what_a_dead_worker_took_at_an_endpoint_that_nobody_asks(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, "api_requests", (1, 60))
+    victim = fleet_database.connect("dead")
+    assert ask(victim, "users_me").allowed
+    kill_session(owner, "dead/1 incarnation")
+    owner.execute("UPDATE fleet.rate_grants SET granted_real_at = granted_real_at - interval '121 seconds'")
+    fleet_database.advance(3600)
+    assert not ask(fleet).allowed
+    fleet.retention.sweep("rate_grants", keep_s=0)
+    assert not ask(fleet).allowed  # counted as used now
     fleet_database.advance(61)
     assert ask(fleet).allowed
     victim.close()
