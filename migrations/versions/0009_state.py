@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "968568691fa1342a"
+functions = "67e9ab212a590881"
 
 
 def upgrade() -> None:

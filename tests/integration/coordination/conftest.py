@@ -49,6 +49,7 @@ class Standing:
         emptied = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
         rest = [
             "DELETE FROM fleet.rate_limits WHERE account <> '*';",
+            "INSERT INTO fleet.rate_epoch (started_at) VALUES (clock_timestamp());",
             (
                 "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL, "
                 "tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"
