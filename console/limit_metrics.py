@@ -1,4 +1,4 @@
-"""Metrics of rate limits: how well they are used, how long requests wait, and how often the platform refused."""
+"""Metrics of rate limits: how well they are used, how long requests wait, how often the platform refused."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
