@@ -383,7 +383,7 @@ def _read_whole_since(fleet_database: FleetDatabase, moment: datetime) -> bool:
     """Whether the console's last statement was a reading's last one, and came after `moment`."""
     with psycopg.connect(fleet_database.superuser_dsn, autocommit=True) as connection:
         row = connection.execute(
-            "SELECT query_start > %s AND state = 'idle' AND query LIKE '%%ORDER BY c.score DESC%%' "
+            "SELECT query_start > %s AND state = 'idle' AND query LIKE '%%get_message_status%%' "
             "FROM pg_stat_activity "
             "WHERE application_name = 'socialfleet console' AND datname = current_database()",
             (moment,),
