@@ -8,6 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from console import work_metrics
+from console.limit_metrics import limit_metrics
 from console.lock_metrics import lock_metrics
 from console.message_metrics import message_metrics
 from console.pool_metrics import pool_metrics
@@ -73,6 +74,7 @@ class _SightCollector(Collector):
             yield from pool_metrics(sight.snapshot.pools)
             yield from message_metrics(sight.snapshot.messages)
             yield from _guards(sight.snapshot)
+            yield from limit_metrics(sight.snapshot.limit_measures)
             yield from lock_metrics(sight.snapshot.locks)
             yield from _breakers(sight.snapshot)
             yield from _budgets(sight.snapshot)

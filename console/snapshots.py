@@ -80,6 +80,7 @@ class Snapshot:
     candidate_counts: list[Row]
     mentions: list[Row]
     candidates: list[Row]
+    limit_measures: list[Row] = field(default_factory=list[Row])
     locks: Row = field(default_factory=dict[str, Any])
     breakers: list[BreakerStatus] = field(default_factory=list[BreakerStatus])
     budgets: list[BudgetStatus] = field(default_factory=list[BudgetStatus])
@@ -193,6 +194,7 @@ class Snapshots:
             mentions=[*database.rows("list_latest_mentions", number=MENTIONS)],
             candidate_counts=[*database.rows("count_candidates")],
             candidates=[*database.rows("list_best_candidates", number=CANDIDATES)],
+            limit_measures=[*database.call("get_rate_measures", incarnation=None)],
             locks=database.call("get_lock_measures", incarnation=None, hours=WINDOW_H),
             breakers=get_breaker_status(database),
             budgets=get_budget_status(database),

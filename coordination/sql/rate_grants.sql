@@ -388,8 +388,11 @@ BEGIN
     INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, settled_at,
         frees_at, units)
     SELECT r.account, r.endpoint, '00000000-0000-0000-0000-000000000000', 'lost in a crash', 'medium', at, clock_timestamp(), at,
-        at + make_interval(secs => r.windows_s[cardinality(r.windows_s)]), r.flush_every
-    FROM fleet.rate_limits r WHERE r.kind = 'endpoint' AND r.account <> '*' AND r.flush_every > 1 AND r.granted > 0;
+        at + make_interval(secs => greatest(r.window_s, (SELECT max(w) FROM unnest(r.longer_window_s) w))), k.units
+    -- From what was configured: what the row held of it may be forgotten too.
+    FROM fleet.rate_limits r, LATERAL (SELECT greatest(r.flush_every, least(100,
+        least(r.requests, (SELECT min(n) FROM unnest(r.longer_requests) n)) / 100)) AS units) k
+    WHERE r.kind = 'endpoint' AND r.account <> '*' AND k.units > 1;
     -- Counts and arrival times are made anew from the log, of the pools too.
     UPDATE fleet.rate_limits r SET occupied = '{}', counted_to = '{}', told = '{}', refreshed_at = '-infinity'
     WHERE r.account <> '*';

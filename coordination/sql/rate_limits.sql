@@ -22,6 +22,8 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.make_rate_limit(account text, endpoint text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- Flushed: a crash must not forget that there is a limit whose grants it may have forgotten.
+    PERFORM set_config('synchronous_commit', 'on', true);
     INSERT INTO fleet.rate_limits (account, endpoint, requests, window_s, kind, members, fair_share, longer_requests,
         longer_window_s, most_requests)
     SELECT make_rate_limit.account, d.endpoint, d.requests, d.window_s, d.kind, d.members, d.fair_share, d.longer_requests,

@@ -99,3 +99,4 @@ CREATE UNLOGGED TABLE fleet.rate_epoch (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     started_at timestamptz NOT NULL        -- real time
 );
+INSERT INTO fleet.rate_epoch (started_at) VALUES (clock_timestamp());

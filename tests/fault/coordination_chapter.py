@@ -52,7 +52,7 @@ CALM_S = 1.0
 """At the end, without faults: everybody has a last life."""
 LEAVES_S = 20.0
 BORN_S = 120.0
-LONGEST_S = 60.0
+LONGEST_S = 180.0
 OPERATION_BYTES = 250
 """What one takes in a history, about."""
 

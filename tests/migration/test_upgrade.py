@@ -20,6 +20,7 @@ from migrations import functions, schema
 PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
 FIRST = "0001"
 SECOND = "0002"
+THIRD = "0003"
 
 HERE = Path(__file__).parent
 # Other results than today's, other arguments, one that stands on another, and some that are no more.
@@ -27,6 +28,7 @@ OLD_FUNCTIONS = (HERE / "first_functions.sql").read_text("utf-8")
 # At least one in every table of the first release, and an act in each of its states.
 ROWS = (HERE / "first_rows.sql").read_text("utf-8")
 SECOND_ROWS = (HERE / "second_rows.sql").read_text("utf-8")
+THIRD_ROWS = (HERE / "third_rows.sql").read_text("utf-8")
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -58,6 +60,12 @@ def first_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def second_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """With rows about processes."""
     return left_by(SECOND, empty_database, SECOND_ROWS, monkeypatch)
+
+
+@pytest.fixture
+def third_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With all that its workers had in hand."""
+    return left_by(THIRD, empty_database, THIRD_ROWS, monkeypatch)
 
 
 def tables(dsn: str) -> Tables:
@@ -274,3 +282,32 @@ def test_the_server_shows_the_owner_what_workers_ask_it(empty_database: str) -> 
             "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
         ).fetchone()
     assert row == (True, False)
+
+
+def test_what_workers_had_in_hand_is_in_hand_after_the_upgrade(third_release: str) -> None:
+    schema.upgrade(third_release, PASSWORDS)
+    with connect(login(third_release, "worker"), "tester") as fleet:
+        # Of 50 posts 30 were made within the last minute.
+        assert fleet.rate_limits.get_remaining_capacity("post_tweet", "sandbox").remaining == 20
+        assert fleet.rate_limits.can_make_request("post_tweet", "t", "critical", "sandbox").allowed
+        # What a person had tightened stays so.
+        assert [fleet.rate_limits.get_remaining_capacity("fetch_mentions", "default").limit] == [5]
+        # The holders are gone: what they held goes on at others.
+        lease = fleet.engagement.request_lock("1999", "t", "analysis")
+        assert lease is not None
+        assert lease.fencing_token > 1000
+        assert fleet.engagement.has_recent_engagement("1998")
+        fleet.jobs.rescue()
+        assert {job.payload["was"] for job in fleet.jobs.claim("analyse", 10)} >= {"available", "retryable"}
+        assert {message.payload["was"] for message in fleet.messages.claim(10)} == {"waiting", "claimed"}
+        assert not fleet.schedules.fire("tester", 3600).fired  # its last slot is ten minutes old
+    with psycopg.connect(third_release) as connection:
+        ended = connection.execute("SELECT payload->>'was' FROM fleet.jobs_finished ORDER BY 1").fetchall()
+        assert ended == [("cancelled",), ("completed",), ("dead",)]
+        kept = connection.execute("SELECT key, value FROM fleet.settings ORDER BY key").fetchall()
+        assert kept == [("nobody_knows_this", "much"), ("poster_interval_s", 15)]
+        assert connection.execute("SELECT name, enabled FROM fleet.flags").fetchall() == [
+            ("poster_enabled", False)
+        ]
+        fired = connection.execute("SELECT fired FROM fleet.schedules WHERE name = 'tester'").fetchone()
+        assert fired == (7,)

@@ -1,4 +1,4 @@
--- What the third release's database may have in hand: a limit that is all but full, a send under way, work and messages in each state, a
+-- What the third release's database may have in hand: a limit that is partly used, a send under way, work and messages in each state, a
 -- slot that fired, settings and flags that somebody set.
 INSERT INTO fleet.accounts (name, platform, api_url, sandbox, topics, changed_at, tier)
     VALUES ('sandbox', 'x', 'http://127.0.0.1:1', true, '{gardens}', now(), 'enterprise');
@@ -14,7 +14,7 @@ INSERT INTO fleet.rate_limits VALUES ('sandbox', 'post_tweet', 50, 900, NULL, 0,
     ('default', 'fetch_mentions', 5, 900, NULL, 0, NULL, NULL, NULL, 0);
 INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, settled_at, success, frees_at)
     SELECT 'sandbox', 'post_tweet', '00000000-0000-4000-8000-000000000001', 'tester', 'high', at, at, at, true, at + interval '15 minutes'
-    FROM (SELECT now() - make_interval(secs => n) AS at FROM generate_series(1, 49) n) g;
+    FROM (SELECT now() - make_interval(secs => n) AS at FROM generate_series(1, 30) n) g;
 INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, frees_at)
     VALUES ('sandbox', 'search_tweets', '00000000-0000-4000-8000-000000000001', 'tester', 'high', now(), now(), 'infinity');
 INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, state, attempts, max_attempts, unique_key, errors, created_at, finished_at,

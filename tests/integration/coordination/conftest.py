@@ -67,6 +67,7 @@ class Standing:
             "DELETE FROM fleet.rate_limits WHERE account <> '*';",
             f"INSERT INTO fleet.pools {FIRST_POOL};",
             "DELETE FROM fleet.routes WHERE changed_by <> 'migration';",
+            "INSERT INTO fleet.rate_epoch (started_at) VALUES (clock_timestamp());",
             (
                 "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL, "
                 "tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"

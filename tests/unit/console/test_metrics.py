@@ -335,3 +335,31 @@ def test_pools_are_told_with_what_is_known_of_them() -> None:
     }
     assert expected.items() <= found.items()
     assert labelled("fleet_pool_hold_seconds", **pipeline) not in found
+
+
+def test_the_use_of_limits_and_the_waits_for_them_are_told() -> None:
+    posts = {"account": "default", "endpoint": "post_tweet"}
+    measures = {
+        **posts,
+        "granted": 40,
+        "refused": 3,
+        "waited": 2,
+        "efficiency_percent": 80.0,
+        "requests_per_minute": 2.67,
+        "granted_at_once_percent": 95.0,
+        "longest_wait_s": 61.0,
+        "average_wait_s": None,
+    }
+    known = replace(snapshot(), limit_measures=[measures])
+    found = samples(Sight(snapshot=known, fault=None, age_s=0.5))
+    expected = {
+        labelled("fleet_rate_limit_grants_total", **posts): 40,
+        labelled("fleet_rate_limit_refusals_total", **posts): 3,
+        labelled("fleet_rate_limit_waits_total", **posts): 2,
+        labelled("fleet_rate_limit_efficiency_percent", **posts): 80,
+        labelled("fleet_rate_limit_requests_per_minute", **posts): 2.67,
+        labelled("fleet_rate_limit_granted_at_once_percent", **posts): 95,
+        labelled("fleet_rate_limit_longest_wait_seconds", **posts): 61,
+    }
+    assert expected.items() <= found.items()
+    assert labelled("fleet_rate_limit_average_wait_seconds", **posts) not in found
