@@ -15,11 +15,17 @@ BEGIN
     PERFORM pg_advisory_xact_lock(fleet.lock_key('partitions', parent));
     today := (fleet.now() AT TIME ZONE 'UTC')::date;
     EXECUTE format('SELECT ARRAY(SELECT DISTINCT (%I AT TIME ZONE ''UTC'')::date FROM fleet.%I)', by_column, parent || '_rest') INTO days;
+    IF EXISTS (SELECT 1 FROM unnest(days) d WHERE d >= today) THEN
+        -- What is written there meanwhile would not fit the day that is taken out of it.
+        EXECUTE format('LOCK TABLE fleet.%I IN ACCESS EXCLUSIVE MODE', parent || '_rest');
+        EXECUTE format('SELECT ARRAY(SELECT DISTINCT (%I AT TIME ZONE ''UTC'')::date FROM fleet.%I)', by_column, parent || '_rest') INTO days;
+    END IF;
     FOR day IN SELECT unnest(days) UNION SELECT today + n FROM generate_series(0, 3) n ORDER BY 1 LOOP
         part := parent || '_' || to_char(day, 'YYYYMMDD');
         CONTINUE WHEN to_regclass('fleet.' || part) IS NOT NULL;
         -- Made apart and attached: others go on writing to the other partitions.
         EXECUTE format('CREATE TABLE fleet.%I (LIKE fleet.%I INCLUDING ALL)', part, parent);
+        EXECUTE format('GRANT SELECT ON fleet.%I TO fleet_console, fleet_reader, fleet_maintainer', part);
         IF day = ANY(days) THEN
             EXECUTE format('WITH moved AS (DELETE FROM fleet.%I WHERE %I >= %L AND %I < %L RETURNING *) INSERT INTO fleet.%I SELECT * FROM moved',
                 parent || '_rest', by_column, day || ' 00:00:00+00', by_column, day + 1 || ' 00:00:00+00', part);

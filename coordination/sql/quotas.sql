@@ -27,7 +27,6 @@ DECLARE
     answer jsonb;
     held fleet.reservations;
     real timestamptz;
-    most integer;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -43,14 +42,6 @@ BEGIN
         answer := fleet.grant_units(incarnation, named, worker_id, estimated_requests, priority, account);
     END IF;
     IF NOT (answer->>'allowed')::boolean THEN
-        -- What no window ever grants at once is no matter of waiting: a spread window gives a burst at most.
-        SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END) INTO most
-        FROM fleet.rate_limits r, unnest(r.limits, r.burst, r.spacing_us) w (requests, burst, spacing_us)
-        WHERE r.account = reserve_api_quota.account AND (r.endpoint = named
-            OR r.kind = 'pool' AND (r.members = '{*}' OR named = ANY (r.members)));
-        IF estimated_requests > most THEN
-            PERFORM fleet.refuse('estimated_requests', estimated_requests::text, 'at most ' || most || ' at a time of this endpoint');
-        END IF;
         RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'no_quota', 'why', answer->>'reason',
             'retry_after_seconds', answer->'retry_after_seconds');
     END IF;

@@ -18,6 +18,7 @@ DECLARE
     room integer := 1000000;
     place record;
     kept integer := 0;
+    most integer;
     flushed boolean := false;
     granted bigint;
 BEGIN
@@ -26,11 +27,14 @@ BEGIN
     PERFORM fleet.require_incarnation(take_units.incarnation);
     rank := fleet.priority_rank(take_units.priority);
     IF n IS NULL OR n NOT BETWEEN 1 AND 1000000 THEN
-        PERFORM fleet.refuse('units', n::text, 'a whole number from 1 to 1000000');
+        PERFORM fleet.refuse('estimated_requests', n::text, 'a whole number from 1 to 1000000');
     END IF;
     IF NOT EXISTS (SELECT 1 FROM fleet.rate_epoch) THEN
         PERFORM fleet.recover_rate_limits();
         flushed := true;
+    END IF;
+    IF take_units.account IS NULL OR length(take_units.account) NOT BETWEEN 1 AND 200 OR take_units.account = '*' THEN
+        PERFORM fleet.refuse('account', take_units.account, 'an account''s name of 1 to 200 characters');
     END IF;
     limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);
     SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
@@ -46,12 +50,20 @@ BEGIN
             own_at := i;
         END IF;
     END LOOP;
-    IF n > 1 AND n > (SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END)
-            FROM unnest(limits) l, unnest(l.limits, l.burst, l.spacing_us) w(requests, burst, spacing_us)) THEN
-        PERFORM fleet.refuse('units', n::text, 'no more than the smallest window gives at once');
+    IF own.kind <> 'endpoint' THEN
+        PERFORM fleet.refuse('endpoint', own.endpoint, 'an endpoint: ' || own.endpoint || ' is a pool, which requests to its members draw on');
+    END IF;
+    IF n > 1 THEN
+        -- What no window ever grants at once is no matter of waiting: a spread window gives a burst at most.
+        SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END) INTO most
+        FROM unnest(limits) l, unnest(l.limits, l.burst, l.spacing_us) w(requests, burst, spacing_us);
+        IF n > most THEN
+            PERFORM fleet.refuse('estimated_requests', n::text, 'at most ' || most || ' at a time of this endpoint');
+        END IF;
     END IF;
     IF own.blocked_until > at THEN
-        UPDATE fleet.rate_limits r SET refused = r.refused + 1 WHERE r.account = own.account AND r.endpoint = own.endpoint;
+        own.refused := own.refused + 1;
+        PERFORM fleet.keep_rate_limit(own);  -- grants of the gone may have been settled
         RETURN jsonb_build_object('allowed', false, 'reason', 'the platform refused an earlier request',
             'retry_after_seconds', ceil(extract(epoch FROM own.blocked_until - at)));
     END IF;
@@ -99,7 +111,7 @@ BEGIN
                 one.tat[i] := greatest(one.tat[i], at) + n * (one.spacing_us[i] * interval '1 microsecond');
             END IF;
         END LOOP;
-        PERFORM fleet.keep_rate_limit(fleet.report_crossing(one));
+        PERFORM fleet.keep_rate_limit(fleet.report_crossing(one, at));
     END LOOP;
     RETURN jsonb_build_object('allowed', true, 'grant_id', granted::text);
 END $$;
@@ -262,13 +274,14 @@ DECLARE
 BEGIN
     FOR holder IN
         SELECT DISTINCT g.incarnation FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.settled_at IS NULL
+        WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.settled_at IS NULL AND NOT g.held
           AND g.granted_real_at < clock_timestamp() - quiet
     LOOP
         IF holder <> me AND fleet.is_suspected(holder) THEN
             WITH gone AS (
                 UPDATE fleet.rate_grants g SET settled_at = at, frees_at = at + longest
                 WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.incarnation = holder AND g.settled_at IS NULL
+                  AND NOT g.held AND g.granted_real_at < clock_timestamp() - quiet
                 RETURNING g.units)
             SELECT coalesce(sum(gone.units), 0) INTO units FROM gone;
             settled := settled + units;
@@ -299,7 +312,7 @@ BEGIN
     FOR one IN
         SELECT * FROM fleet.rate_limits r
         WHERE r.kind = 'endpoint' AND r.unsettled > 0 AND EXISTS (SELECT 1 FROM fleet.rate_grants g
-            WHERE g.account = r.account AND g.endpoint = r.endpoint AND g.settled_at IS NULL
+            WHERE g.account = r.account AND g.endpoint = r.endpoint AND g.settled_at IS NULL AND NOT g.held
               AND g.granted_real_at < clock_timestamp() - make_interval(secs => fleet.setting_number('quiet_time_s', 120)))
         ORDER BY r.account, r.endpoint FOR UPDATE
     LOOP
@@ -343,11 +356,14 @@ BEGIN
     RETURN true;
 END $$;
 
--- An unused grant goes back: unsettled, this incarnation's, and no attempt to send stands on it; all others stay. Locks the
--- grant, then as drop_grant.
+-- An unused grant goes back: unsettled, this incarnation's, and no attempt to send stands on it; all others stay. Locks as
+-- drop_grant.
 CREATE OR REPLACE FUNCTION fleet.return_grant(incarnation uuid, grant_id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- The rows of limits before the grant's, as everywhere.
+    PERFORM fleet.lock_rate_rows(g.account, g.endpoint) FROM fleet.rate_grants g
+    WHERE g.id = return_grant.grant_id AND g.incarnation = return_grant.incarnation AND g.settled_at IS NULL;
     PERFORM 1 FROM fleet.rate_grants g
     WHERE g.id = return_grant.grant_id AND g.incarnation = return_grant.incarnation AND g.settled_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN

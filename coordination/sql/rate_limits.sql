@@ -165,6 +165,9 @@ BEGIN
         fair_share = coalesce(configure_rate_windows.fair_share, r.fair_share),
         limits = '{}', windows_s = '{}', burst = '{}', spacing_us = '{}', tat = '{}', occupied = '{}', counted_to = '{}',
         told = '{}', refreshed_at = '-infinity', next_charge_at = '-infinity';
+    IF configure_rate_windows.account <> '*' THEN
+        PERFORM fleet.make_rate_limit(configure_rate_windows.account, configure_rate_windows.endpoint);  -- the pools that it is in
+    END IF;
     -- A longer window keeps past requests for longer.
     UPDATE fleet.rate_grants g SET frees_at = g.settled_at + make_interval(secs => spans[cardinality(spans)])
     WHERE g.account = configure_rate_windows.account AND g.endpoint = configure_rate_windows.endpoint

@@ -135,7 +135,8 @@ BEGIN
         IF overdue > 0 THEN
             FOR i IN 1 .. cardinality(one.limits) LOOP
                 IF one.spacing_us[i] > 0 THEN
-                    one.tat[i] := greatest(one.tat[i], at) + overdue * (one.spacing_us[i] * interval '1 microsecond');
+                    -- As made now, each once: what was charged for it before is not charged again.
+                    one.tat[i] := fleet.replay(one, one.windows_s[i], one.spacing_us[i], at);
                 END IF;
             END LOOP;
         END IF;
@@ -237,18 +238,23 @@ END $$;
 
 -- An event from the granting call itself when its units cross 80, 95 or 100% of a window; again only once the use has been
 -- more than 10% below. Gives the row with what it told.
-CREATE OR REPLACE FUNCTION fleet.report_crossing(one fleet.rate_limits) RETURNS fleet.rate_limits
+CREATE OR REPLACE FUNCTION fleet.report_crossing(one fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    used integer;
     percent integer;
     mark integer;
 BEGIN
     FOR i IN 1 .. cardinality(one.limits) LOOP
-        percent := one.occupied[i]::bigint * 100 / one.limits[i];
+        used := one.occupied[i];
+        IF i = 1 AND one.header_resets_at > at THEN
+            used := greatest(used, one.header_used + one.unsettled);  -- others may use the same quota
+        END IF;
+        percent := used::bigint * 100 / one.limits[i];
         mark := CASE WHEN percent >= 100 THEN 100 WHEN percent >= 95 THEN 95 WHEN percent >= 80 THEN 80 ELSE 0 END;
         IF mark > one.told[i] THEN
             PERFORM fleet.emit(CASE mark WHEN 80 THEN 'warning' ELSE 'error' END, 'rate_limit', one.endpoint,
-                format('%s of %s requests of %s in %s s are used (%s%%)', one.occupied[i], one.limits[i], one.endpoint,
+                format('%s of %s requests of %s in %s s are used (%s%%)', used, one.limits[i], one.endpoint,
                     one.windows_s[i], mark),
                 jsonb_build_object('account', one.account, 'percent', mark, 'window_s', one.windows_s[i]));
             one.told[i] := mark;

@@ -258,6 +258,11 @@ BEGIN
     IF left_s > 0 THEN
         RETURN fleet.refuse_send(known, 'retry_at', worker_id, 'the account keeps an interval between its engagements', grant_id, left_s);
     END IF;
+    -- Before the grant is locked: a refusal gives it back, and locks the limit's row first.
+    at := fleet.now();
+    IF known.deadline <= at THEN
+        RETURN fleet.refuse_send(known, 'expired', worker_id, format('its deadline %s passed', known.deadline), grant_id);
+    END IF;
     PERFORM 1 FROM fleet.rate_grants g
     WHERE g.id = grant_id AND g.incarnation = begin_send.incarnation AND g.settled_at IS NULL AND g.account = known.account
       AND g.endpoint = fleet.endpoint_of(known.action) AND NOT g.held
@@ -271,9 +276,6 @@ BEGIN
                 known.account));
     END IF;
     at := fleet.now();
-    IF known.deadline <= at THEN
-        RETURN fleet.refuse_send(known, 'expired', worker_id, format('its deadline %s passed', known.deadline), grant_id);
-    END IF;
     UPDATE fleet.intents i SET attempt = i.attempt + 1, claimed_until = lease.lease_expires_at WHERE i.id = known.id
     RETURNING * INTO known;
     PERFORM fleet.move_intent(known.id, 'sending', worker_id, NULL, begin_send.incarnation, token);

@@ -24,6 +24,7 @@ from typing import Any
 import requests
 
 from coordination import Fleet, accounts, settings
+from coordination.database import Json
 from sandbox.x import snowflakes
 from sandbox.x.posts import Post, User
 from sandbox.x.store.store import Store
@@ -174,6 +175,23 @@ class Rehearsal:
         person = database.database("console")
         for key, value in LIVE.items():
             settings.set_setting(person, key, value, actor="rehearsal", reason="quicker")
+        for endpoint, requests_ in (
+            ("post_tweet", 50),
+            ("fetch_mentions", 75),
+        ):  # a quarter of an hour is all
+            person.call(
+                "configure_rate_windows",
+                account=ACCOUNT,
+                endpoint=endpoint,
+                windows=Json([[requests_, int(WINDOW_S)]]),
+            )
+        for pool in ("api_tweets", "api_requests"):
+            person.call(
+                "configure_rate_windows",
+                account=ACCOUNT,
+                endpoint=pool,
+                windows=Json([[1_000_000, int(WINDOW_S)]]),
+            )
         person.close()
 
     def begin(self) -> None:
