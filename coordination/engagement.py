@@ -231,7 +231,8 @@ class Engagement:
                         break
                     refused = answer
                     if answer["escalated"]:
-                        self._session.database.call("wake", worker=COORDINATOR)
+                        with suppress(FleetError):  # its next step finds the message
+                            self._session.database.call("wake", worker=COORDINATOR)
                     nap_s = min(pause_s, max(0.0, answer["wait_s"]))
                     woken = sleep.wait(nap_s) if sleep else Event().wait(nap_s)
                     pause_s = FIRST_POLL_S if woken else min(pause_s * 2, POLL_S)
@@ -271,7 +272,8 @@ class Engagement:
         """
         answer = self._session.call("escalate_conflict", tweet_id=tweet_id, priority=priority)
         if answer["escalated"]:
-            self._session.database.call("wake", worker=COORDINATOR)
+            with suppress(FleetError):
+                self._session.database.call("wake", worker=COORDINATOR)
         return bool(answer["escalated"])
 
     def has_recent_engagement(

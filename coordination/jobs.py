@@ -6,6 +6,7 @@ bear a second time, or carry the lease's number, which only rises.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString
@@ -13,7 +14,7 @@ from typing import Any, LiteralString
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import LockLostError
+from coordination.errors import FleetError, LockLostError
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -274,7 +275,8 @@ class Jobs:
     def _wake(self, workers: Sequence[str]) -> None:
         # Outside the jobs' own transaction, as every wake-up: a lost one costs a poll, nothing more.
         for worker in workers:
-            self._session.database.call("wake", worker=worker)
+            with suppress(FleetError):
+                self._session.database.call("wake", worker=worker)
 
 
 def list_jobs(

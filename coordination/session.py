@@ -1,9 +1,11 @@
 """A session: the work connection together with the life on whose behalf it speaks."""
 
+from contextlib import suppress
 from typing import Any, LiteralString
 from uuid import UUID
 
 from coordination.database import Database
+from coordination.errors import FleetError
 from coordination.sleeping import Sleep
 
 
@@ -28,4 +30,5 @@ class Session:
     def wake(self, sleeper: str | None) -> None:
         """Wake the life that an answer names, if any: one round trip, outside the business transaction."""
         if sleeper is not None:
-            self.database.call("wake_incarnation", sleeper=sleeper)
+            with suppress(FleetError):  # what went before is done, and a lost wake-up costs a poll
+                self.database.call("wake_incarnation", sleeper=sleeper)

@@ -22,7 +22,7 @@ BEGIN
         answered := NULL;
     END;
     reset_in := fleet.header_number(headers, stem || '-reset')
-        - extract(epoch FROM coalesce(answered, fleet.now()));
+        - extract(epoch FROM coalesce(answered, clock_timestamp()));
     RETURN CASE WHEN reset_in BETWEEN 0 AND 90000 THEN reset_in END;
 END $$;
 

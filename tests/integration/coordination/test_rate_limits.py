@@ -152,7 +152,10 @@ def headers(owner: Owner, limit: object, remaining: object, reset_in_s: float | 
 
 
 def learned(owner: Owner) -> tuple[int | None, int]:
-    return rows(owner, "SELECT header_limit, header_used FROM fleet.rate_limits WHERE account = 'default'")[0]
+    return rows(
+        owner,
+        "SELECT header_limit, header_used FROM fleet.rate_limits WHERE account = 'default' AND kind = 'endpoint'",
+    )[0]
 
 
 def test_headers_lower_the_limit_at_once_and_count_what_others_use(
@@ -434,9 +437,10 @@ def test_a_worker_tightens_a_limit_and_never_loosens_it(
             fleet.rate_limits.configure("post_tweet", [window])
         assert_refused(refusal, "limit", f"{window[0]} in {window[1]} s")
     configure(console, 60, 900, "post_tweet")  # a person may
-    assert rows(owner, "SELECT requests, window_s FROM fleet.rate_limits WHERE account = 'default'") == [
-        (60, 900)
-    ]
+    assert rows(
+        owner,
+        "SELECT requests, window_s FROM fleet.rate_limits WHERE account = 'default' AND kind = 'endpoint'",
+    ) == [(60, 900)]
 
 
 def test_a_longer_window_keeps_past_requests_for_longer(

@@ -13,6 +13,7 @@ from coordination import Fleet, connect
 from coordination.database import Database, Json
 from coordination.errors import InvalidValueError
 from coordination.rate_limits import Grant
+from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together
 from tests.integration.coordination.queueing import configure, most_granted
@@ -121,7 +122,7 @@ def test_units_reserved_together_are_all_there_or_none_and_are_drawn_one_by_one(
     configure(console, "search_tweets", (5, 900))
     spend(fleet)
     assert not grant_units(owner, fleet, "search_tweets", 5)["allowed"]
-    with pytest.raises(psycopg.Error, match="units is '6'"):
+    with pytest.raises(psycopg.Error, match="estimated_requests is '6'"):
         grant_units(owner, fleet, "search_tweets", 6)
     held = grant_units(owner, fleet, "search_tweets", 4)
     assert held["allowed"]
@@ -439,3 +440,63 @@ def test_a_swept_log_leaves_the_counts_right(
     spend(fleet)
     assert not ask(fleet).allowed
     assert value(owner, "SELECT occupied[1] FROM fleet.rate_limits WHERE requests = 2") == 2
+
+
+def test_a_long_request_costs_what_one_request_costs(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    # Charged anew for as long as it is under way, never twice at a time.
+    set_setting(console, "request_delay_s", 1, actor="me", reason="test")
+    console.call(
+        "configure_rate_windows", account="a", endpoint="search_tweets", windows=Json([[2400, 86_400]])
+    )
+    long = fleet.rate_limits.can_make_request("search_tweets", "w", account="a")
+    granted = 0
+    for _ in range(90):
+        fleet_database.advance(40)
+        one = fleet.rate_limits.can_make_request("search_tweets", "w", account="a")
+        if one.allowed:
+            granted += 1
+            fleet.rate_limits.record_usage(str(one.grant_id), success=True)
+    assert granted == 90
+    fleet.rate_limits.record_usage(str(long.grant_id), success=True)
+    assert fleet.rate_limits.can_make_request("search_tweets", "w", account="a").allowed
+
+
+def test_a_pool_and_the_defaults_are_nothing_to_ask_for(fleet: Fleet) -> None:
+    with pytest.raises(InvalidValueError, match="endpoint is 'api_tweets'"):
+        fleet.rate_limits.can_make_request("api_tweets", "w", account="sandbox")
+    for account in ("*", ""):
+        with pytest.raises(InvalidValueError, match="account is"):
+            fleet.rate_limits.can_make_request("post_tweet", "w", account=account)
+
+
+def test_an_endpoint_that_is_configured_first_still_draws_on_its_pools(
+    fleet: Fleet, console: Database
+) -> None:
+    console.call("configure_rate_windows", account="new", endpoint="post_tweet", windows=Json([[80, 900]]))
+    assert fleet.rate_limits.can_make_request("post_tweet", "w", account="new").allowed
+    assert fleet.rate_limits.get_remaining_capacity("api_tweets", "new").remaining == 49
+
+
+def test_units_of_the_dead_that_are_settled_during_a_block_are_free_afterwards(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    console.call("configure_rate_windows", account="a", endpoint="search_tweets", windows=Json([[20, 900]]))
+    set_setting(console, "quiet_time_s", 0, actor="me", reason="test")
+    with fleet_database.connect("dying") as dying:
+        for _ in range(5):
+            assert dying.rate_limits.can_make_request("search_tweets", "w", "critical", "a").allowed
+    blocked = fleet.rate_limits.can_make_request("search_tweets", "w", "critical", "a")
+    told = {
+        "x-rate-limit-limit": "20",
+        "x-rate-limit-remaining": "0",
+        "x-rate-limit-reset": str(int(time.time()) + 600),
+    }
+    fleet.rate_limits.record_usage(str(blocked.grant_id), success=False, response_headers=told, status=429)
+    assert not fleet.rate_limits.can_make_request("search_tweets", "w", "critical", "a").allowed
+    assert rows(
+        owner,
+        "SELECT unsettled, (SELECT count(*) FROM fleet.rate_grants WHERE settled_at IS NULL) "
+        "FROM fleet.rate_limits WHERE account = 'a' AND endpoint = 'search_tweets'",
+    ) == [(0, 0)]

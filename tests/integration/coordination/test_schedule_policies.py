@@ -129,8 +129,9 @@ def test_a_paused_schedule_fires_nothing_and_goes_on_with_its_next_slot(
     assert (asked.fired, asked.paused, asked.skipped) == (False, True, 0)
     assert 0 < asked.wait_s <= 60
     pause_schedule(console, "s", paused=False, actor="me", reason="seen")
-    assert not fleet.schedules.fire("s", 60).fired
-    fleet_database.advance(61)
+    waits = fleet.schedules.fire("s", 60)
+    assert not waits.fired
+    fleet_database.advance(waits.wait_s + 1)
     went_on = fleet.schedules.fire("s", 60)
     assert (went_on.fired, went_on.skipped) == (True, 0)
     assert rows(owner, "SELECT action, target FROM fleet.audits ORDER BY id") == [
