@@ -154,7 +154,8 @@ def headers(owner: Owner, limit: object, remaining: object, reset_in_s: float | 
 def learned(owner: Owner) -> tuple[int | None, int]:
     return rows(
         owner,
-        "SELECT header_limit, header_used FROM fleet.rate_limits WHERE account = 'default' AND kind = 'endpoint'",
+        "SELECT header_limit, header_used FROM fleet.rate_limits "
+        "WHERE account = 'default' AND kind = 'endpoint'",
     )[0]
 
 
