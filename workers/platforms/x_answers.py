@@ -115,7 +115,7 @@ def _sorted(answer: Answer, accepted: str | None, proof: str) -> Sent:
     else:
         outcome = Outcome.REJECTED
         if answer.status == HTTPStatus.PAYMENT_REQUIRED:
-            reason = f"credits depleted: {reason}"
+            reason = f"credits depleted: {reason}"[:REASON_CAP]
     return Sent(
         outcome=outcome,
         platform_id=platform_id,

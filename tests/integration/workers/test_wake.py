@@ -375,7 +375,8 @@ def test_a_drain_while_it_starts_with_a_database_that_hangs_ends_at_once(
             asked_at = monotonic()
             assert one.ended() == 0
             assert monotonic() - asked_at < 1
-            assert one.lines()[-1]["message"] == "drained"
+            # Another thread writes that it drains: after that it has drained, or not any more.
+            assert "drained" in {line["message"] for line in one.lines()[-2:]}
 
 
 def has_handler(pid: int) -> bool:
