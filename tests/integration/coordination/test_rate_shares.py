@@ -46,8 +46,6 @@ def test_equal_workers_share_a_log_equally_and_leave_nothing_i9_i14(
     assert max(abs(made[asker.name] - fair) for asker in askers) <= max(0.05 * fair, 1.01)
 
 
-# Shares are looked at once a second of the machine's, in which a busy one lets less fleet time pass.
-@pytest.mark.timed
 def test_shares_are_weighted_by_priority_and_nobody_starves_i14(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
 ) -> None:
