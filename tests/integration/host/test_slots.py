@@ -235,11 +235,14 @@ def test_one_above_its_processor_limit_restarts_and_says_so_and_an_idle_one_does
 def test_niceness_is_changed_live_for_every_thread(house: House) -> None:
     house.ready(planner=1)
     pid = house.pid("planner")
+    tasks = Path(f"/proc/{pid}/task")
+    house.until(
+        lambda: len(list(tasks.iterdir())) > 1
+    )  # it says that it is ready before its other thread begins
     house.want(planner=1, limits=Limits(memory_mb=200, nice=7))
     house.until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == 7)
     assert house.pid("planner") == pid
-    threads = [int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()]
-    assert len(threads) > 1
+    threads = [int(path.name) for path in tasks.iterdir()]
     assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {7}
 
 
