@@ -212,19 +212,23 @@ class Ledger:
     ) -> Claim | None:
         """Take the next due intent and the lock on its content, or None.
 
+        Where another claim took it meanwhile it asks for the next: one more round trip.
+
         Args:
             account: whose.
             worker_id: the label of who takes it.
             lease_s: how long claim and lock last, in real seconds.
             besides: endpoints that can't be asked now: their acts are passed over.
         """
-        answer = self._session.call(
-            "claim_intent",
-            account=account,
-            worker_id=worker_id,
-            lease_s=float(lease_s),
-            besides=sorted(besides),
-        )
+        asked = {
+            "account": account,
+            "worker_id": worker_id,
+            "lease_s": float(lease_s),
+            "besides": sorted(besides),
+        }
+        answer = self._session.call("claim_intent", **asked)
+        while "again" in answer:
+            answer = self._session.call("claim_intent", **asked)
         intent = answer["intent"]
         if intent is None:
             return None

@@ -2,10 +2,11 @@
 -- key; the lease is a row; every grant takes a new fencing token. A lock of the fleet's scope keeps everybody from the content, one
 -- of an account's scope that account; all scopes of a content have one mutex. Who waits stands in waiters.sql.
 
--- A request as a row of the line that is not in it (yet): where it would stand. Locks nothing.
+-- A request as a row of the line that is not in it (yet): where it would stand. An act of the ledger was in its account's line before
+-- somebody asked for it: it stands there since `stands_since`, real time. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.ask_for_lock(
     content text, incarnation uuid, worker_id text, lock_type text, duration interval, priority text, scope text DEFAULT '',
-    account text DEFAULT NULL, score double precision DEFAULT NULL, besides bigint DEFAULT NULL, waits_since timestamptz DEFAULT NULL
+    account text DEFAULT NULL, score double precision DEFAULT NULL, besides bigint DEFAULT NULL, stands_since timestamptz DEFAULT NULL
 ) RETURNS fleet.lock_waiters
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -21,17 +22,67 @@ BEGIN
     ask.besides := ask_for_lock.besides;
     ask.incarnation := ask_for_lock.incarnation;
     ask.worker_id := ask_for_lock.worker_id;
-    ask.waits_since := coalesce(ask_for_lock.waits_since, clock_timestamp());
+    ask.waits_since := clock_timestamp();
     -- One step of priority is worth so many seconds of waiting, and the highest score as much as a step. All that wait age at one
     -- pace: so the order of two never changes while they do, and nobody waits behind more than the steps and the line ahead.
-    ask.stands_at := ask.waits_since - make_interval(secs => fleet.setting_number('engagement_ageing_s', 60)
+    ask.stands_at := coalesce(ask_for_lock.stands_since, ask.waits_since) - make_interval(secs => fleet.setting_number('engagement_ageing_s', 60)
         * (fleet.priority_rank(ask.priority) + coalesce(ask.score, 0) / 100));
     RETURN ask;
 END $$;
 
--- Why a request can't have its content now, or null when it can: who holds it, who stands before it, its account's interval. Locks
--- no row; each session lock of a holder or of one ahead is tried in a statement of its own, never the caller's own.
+-- The lease of a living holder that keeps a request from its content; null where the content is free. Locks no row; each holder's
+-- session lock is tried in a statement of its own, never that of the caller, who is `me`.
+CREATE OR REPLACE FUNCTION fleet.lease_before(ask fleet.lock_waiters, me uuid) RETURNS fleet.engagement_locks
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    lease fleet.engagement_locks;
+BEGIN
+    FOR lease IN
+        SELECT * FROM fleet.engagement_locks l
+        WHERE l.content = ask.content AND l.lease_expires_at > clock_timestamp() AND (l.scope = ask.scope OR '' IN (l.scope, ask.scope))
+        ORDER BY l.scope
+    LOOP
+        IF lease.incarnation = me OR NOT fleet.is_suspected(lease.incarnation) THEN
+            RETURN lease;
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+-- Why a request can't have its content now, or null when it can: who holds it, who stands before it and could have it, its account's
+-- interval. Locks no row; tries session locks as lease_before does. Of a long line it reads no more than it looks at.
 CREATE OR REPLACE FUNCTION fleet.lock_obstacle(ask fleet.lock_waiters) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    lease fleet.engagement_locks;
+    ahead fleet.lock_waiters;
+    real timestamptz;
+BEGIN
+    real := clock_timestamp();
+    lease := fleet.lease_before(ask, ask.incarnation);
+    IF lease.content IS NOT NULL THEN
+        RETURN jsonb_build_object('reason', 'held', 'holder', lease.worker_id, 'lease_expires_at', lease.lease_expires_at);
+    END IF;
+    FOR ahead IN
+        SELECT * FROM fleet.lock_waiters w
+        WHERE w.content = ask.content AND w.poll_by > real AND w.deadline_at > real
+          AND (w.scope = ask.scope OR '' IN (w.scope, ask.scope))
+          AND (w.stands_at, w.id) < (ask.stands_at, coalesce(ask.id, 9223372036854775807))
+        ORDER BY w.stands_at, w.id
+    LOOP
+        -- Who waits for its account's turn keeps nobody from a content that is free.
+        CONTINUE WHEN fleet.account_obstacle(ahead, ask.incarnation) IS NOT NULL;
+        IF ahead.incarnation = ask.incarnation OR NOT fleet.is_suspected(ahead.incarnation) THEN
+            RETURN jsonb_build_object('reason', 'line', 'ahead', ahead.worker_id);
+        END IF;
+    END LOOP;
+    RETURN fleet.account_obstacle(ask, ask.incarnation);
+END $$;
+
+-- Why a request's account can't engage now, or null when it can. Under an interval an account's contents compete for its next
+-- engagement: it has one engaging lock at a time, and of those that wait with a free content the first in line goes, so that a
+-- newcomer never takes the turn of one who waited. Locks no row; tries session locks as lease_before does.
+CREATE OR REPLACE FUNCTION fleet.account_obstacle(ask fleet.lock_waiters, me uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     lease fleet.engagement_locks;
@@ -39,29 +90,6 @@ DECLARE
     real timestamptz;
     left_s double precision;
 BEGIN
-    real := clock_timestamp();
-    FOR lease IN
-        SELECT * FROM fleet.engagement_locks l
-        WHERE l.content = ask.content AND l.lease_expires_at > real AND (l.scope = ask.scope OR '' IN (l.scope, ask.scope))
-        ORDER BY l.scope
-    LOOP
-        IF lease.incarnation = ask.incarnation OR NOT fleet.is_suspected(lease.incarnation) THEN
-            RETURN jsonb_build_object('reason', 'held', 'holder', lease.worker_id, 'lease_expires_at', lease.lease_expires_at);
-        END IF;
-    END LOOP;
-    FOR ahead IN
-        SELECT * FROM fleet.lock_waiters w
-        WHERE w.content = ask.content AND w.poll_by > real AND w.deadline_at > real
-          AND (w.scope = ask.scope OR '' IN (w.scope, ask.scope))
-          AND (w.stands_at, w.id) < (ask.stands_at, coalesce(ask.id, 9223372036854775807))
-        ORDER BY w.stands_at, w.id LIMIT 16
-    LOOP
-        -- Who waits for its account's interval keeps nobody from a content that is free.
-        CONTINUE WHEN fleet.interval_left_s(ahead.account, ahead.lock_type, ahead.besides) > 0;
-        IF ahead.incarnation = ask.incarnation OR NOT fleet.is_suspected(ahead.incarnation) THEN
-            RETURN jsonb_build_object('reason', 'line', 'ahead', ahead.worker_id);
-        END IF;
-    END LOOP;
     IF ask.account IS NULL OR NOT fleet.is_engaging(ask.lock_type) OR fleet.engagement_spacing_s(ask.account) = 0 THEN
         RETURN NULL;
     END IF;
@@ -69,25 +97,13 @@ BEGIN
     IF left_s > 0 THEN
         RETURN jsonb_build_object('reason', 'interval', 'retry_after_s', left_s / coalesce((SELECT c.rate FROM fleet.clock c), 1));
     END IF;
-    RETURN fleet.account_obstacle(ask);
-END $$;
-
--- Under an interval an account's contents compete for its next engagement: it has one engaging lock at a time, and of those that
--- wait with a free content the first in line goes, so that a newcomer never takes the turn of one who waited. Locks no row.
-CREATE OR REPLACE FUNCTION fleet.account_obstacle(ask fleet.lock_waiters) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    lease fleet.engagement_locks;
-    ahead fleet.lock_waiters;
-    real timestamptz;
-BEGIN
     real := clock_timestamp();
     FOR lease IN
         SELECT * FROM fleet.engagement_locks l
         WHERE l.account = ask.account AND l.content <> ask.content AND l.lease_expires_at > real AND fleet.is_engaging(l.lock_type)
-        ORDER BY l.content, l.scope LIMIT 16
+        ORDER BY l.content, l.scope
     LOOP
-        IF lease.incarnation = ask.incarnation OR NOT fleet.is_suspected(lease.incarnation) THEN
+        IF lease.incarnation = me OR NOT fleet.is_suspected(lease.incarnation) THEN
             RETURN jsonb_build_object('reason', 'interval', 'holder', lease.worker_id);
         END IF;
     END LOOP;
@@ -96,11 +112,11 @@ BEGIN
         WHERE w.account = ask.account AND w.content <> ask.content AND fleet.is_engaging(w.lock_type)
           AND w.poll_by > real AND w.deadline_at > real
           AND (w.stands_at, w.id) < (ask.stands_at, coalesce(ask.id, 9223372036854775807))
-          AND NOT EXISTS (SELECT 1 FROM fleet.engagement_locks l WHERE l.content = w.content AND l.lease_expires_at > real
-              AND (l.scope = w.scope OR '' IN (l.scope, w.scope)))
-        ORDER BY w.stands_at, w.id LIMIT 16
+        ORDER BY w.stands_at, w.id
     LOOP
-        IF ahead.incarnation = ask.incarnation OR NOT fleet.is_suspected(ahead.incarnation) THEN
+        lease := fleet.lease_before(ahead, me);
+        CONTINUE WHEN lease.content IS NOT NULL;
+        IF ahead.incarnation = me OR NOT fleet.is_suspected(ahead.incarnation) THEN
             RETURN jsonb_build_object('reason', 'interval', 'ahead', ahead.worker_id);
         END IF;
     END LOOP;

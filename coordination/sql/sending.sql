@@ -52,25 +52,24 @@ BEGIN
 END $$;
 
 -- The next due intent, claimed, with the lock on its content, and what the breaker of posting says to it: one transaction, one content.
--- {"intent": null} when none is due. The oldest goes first; where the account has an interval to keep, its contents compete, and a
--- better score is worth so much time. One whose interval is not over, whose content is held, or for whose content somebody stands in
--- line before it, is passed over.
+-- {"intent": null} when none is due; with `again` when another claim was faster, and the next may be had. The oldest goes first; where
+-- the account has an interval to keep, its contents compete, and a better score is worth so much time. One that can't have its content
+-- now is passed over. Each costs a look, so that what is looked at twice is only what others hold.
 CREATE OR REPLACE FUNCTION fleet.claim_intent(
     incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     candidate fleet.intents;
-    held record;
     ask fleet.lock_waiters;
     lease jsonb;
     at timestamptz;
-    real timestamptz;
     scope text;
     rate double precision;
     spaced boolean;
     engages boolean := true;
     worth_s double precision;
+    passed bigint[] := '{}';
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -81,60 +80,45 @@ BEGIN
         RETURN jsonb_build_object('intent', NULL, 'blocked', 'the kill switch is on');
     END IF;
     at := fleet.now();
-    real := clock_timestamp();
     scope := fleet.act_scope(claim_intent.account);
     rate := coalesce((SELECT c.rate FROM fleet.clock c), 1);
     spaced := fleet.engagement_spacing_s(claim_intent.account) > 0;
-    ask := fleet.ask_for_lock('', incarnation, worker_id, 'reply', make_interval(secs => lease_s), 'medium', scope, claim_intent.account);
     IF spaced THEN
         worth_s := fleet.setting_number('engagement_score_worth_s', 3600);
-        engages := fleet.interval_left_s(claim_intent.account, 'reply') = 0 AND fleet.account_obstacle(ask) IS NULL;
+        -- Whether even the first in the account's line could engage: asked once, not for each.
+        ask := fleet.ask_for_lock('', incarnation, worker_id, 'reply', make_interval(secs => lease_s), 'medium', scope,
+            claim_intent.account, stands_since => '-infinity');
+        engages := fleet.account_obstacle(ask, incarnation) IS NULL;
     END IF;
-    SELECT * INTO candidate FROM (
-        SELECT * FROM fleet.intents i
-        WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at
-          AND fleet.endpoint_of(i.action) <> ALL (besides) AND (engages OR NOT fleet.is_engaging(i.action))
-          AND NOT EXISTS (SELECT 1 FROM fleet.engagement_locks l
-              WHERE l.content = i.content AND l.lease_expires_at > real AND (l.scope = ask.scope OR '' IN (l.scope, ask.scope)))
-          AND NOT EXISTS (SELECT 1 FROM fleet.lock_waiters w
-              WHERE w.content = i.content AND w.poll_by > real AND w.deadline_at > real
-                AND (w.scope = ask.scope OR '' IN (w.scope, ask.scope))
-                AND w.stands_at <= ask.stands_at - (at - greatest(i.not_before, i.updated_at)) / rate)
-        ORDER BY i.not_before, i.id LIMIT CASE WHEN spaced THEN 200 ELSE 1 END
-    ) i
-    ORDER BY i.not_before - CASE WHEN spaced AND fleet.is_engaging(i.action) THEN fleet.score_worth(i.origin, worth_s)
-        ELSE interval '0' END, i.id LIMIT 1;
-    IF NOT FOUND THEN
-        -- What is left stands behind a lock. Whose holder died, nobody need wait for; each is asked in a statement of its own.
-        FOR held IN
-            SELECT i.id, l.incarnation AS holder FROM fleet.intents i JOIN fleet.engagement_locks l ON l.content = i.content
-            WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at
+    LOOP
+        SELECT * INTO candidate FROM (
+            SELECT * FROM fleet.intents i
+            WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at AND i.id <> ALL (passed)
               AND fleet.endpoint_of(i.action) <> ALL (besides) AND (engages OR NOT fleet.is_engaging(i.action))
-              AND l.incarnation <> claim_intent.incarnation AND (l.scope = ask.scope OR '' IN (l.scope, ask.scope))
-            ORDER BY i.not_before, i.id LIMIT 50
-        LOOP
-            IF fleet.is_suspected(held.holder) THEN
-                SELECT * INTO candidate FROM fleet.intents i WHERE i.id = held.id;
-                EXIT;
-            END IF;
-        END LOOP;
-        IF candidate.id IS NULL THEN
+            ORDER BY i.not_before, i.id LIMIT CASE WHEN spaced THEN NULL ELSE 1 END
+        ) i
+        ORDER BY i.not_before - CASE WHEN spaced AND fleet.is_engaging(i.action) THEN fleet.score_worth(i.origin, worth_s)
+            ELSE interval '0' END, i.id LIMIT 1;
+        IF NOT FOUND THEN
             RETURN jsonb_build_object('intent', NULL, 'blocked', NULL);
         END IF;
-    END IF;
+        ask := fleet.ask_for_lock(candidate.content, incarnation, worker_id, candidate.action, make_interval(secs => lease_s), 'medium',
+            scope, candidate.account, NULL, candidate.id,
+            clock_timestamp() - (at - greatest(candidate.not_before, candidate.updated_at)) / rate);
+        EXIT WHEN fleet.lock_obstacle(ask) IS NULL;
+        passed := passed || candidate.id;
+    END LOOP;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', candidate.content));
     IF spaced THEN  -- before the intent, as everywhere: the grant would ask for it afterwards
         PERFORM 1 FROM fleet.accounts a WHERE a.name = claim_intent.account FOR UPDATE;
     END IF;
     SELECT * INTO candidate FROM fleet.intents i WHERE i.id = candidate.id AND i.state = 'ready' FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN jsonb_build_object('intent', NULL, 'blocked', 'another poster was faster');
+        RETURN jsonb_build_object('intent', NULL, 'blocked', 'another poster was faster', 'again', true);
     END IF;
-    lease := fleet.grant_lock(fleet.ask_for_lock(candidate.content, incarnation, worker_id, candidate.action,
-        make_interval(secs => lease_s), 'medium', scope, candidate.account, NULL, candidate.id,
-        clock_timestamp() - (fleet.now() - greatest(candidate.not_before, candidate.updated_at)) / rate));
+    lease := fleet.grant_lock(ask);
     IF NOT (lease->>'granted')::boolean THEN
-        RETURN jsonb_build_object('intent', NULL, 'blocked', 'another poster was faster');
+        RETURN jsonb_build_object('intent', NULL, 'blocked', 'another poster was faster', 'again', true);
     END IF;
     UPDATE fleet.intents i SET claimed_until = (lease->>'lease_expires_at')::timestamptz WHERE i.id = candidate.id;
     PERFORM fleet.move_intent(candidate.id, 'claimed', worker_id, NULL, incarnation, (lease->>'fencing_token')::bigint);

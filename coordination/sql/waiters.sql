@@ -6,8 +6,8 @@ CREATE OR REPLACE FUNCTION fleet.poll_within() RETURNS interval
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN interval '1 second';
 
--- The request with the place that it has in the line already, if it has one: who asks again stands where it stood. Locks nothing; reads
--- the content's line.
+-- The request with the place that it has in the line already, if it has one: who asks again, for the same act if for any, stands where
+-- it stood. Locks nothing; reads the content's line.
 CREATE OR REPLACE FUNCTION fleet.take_up_place(ask fleet.lock_waiters) RETURNS fleet.lock_waiters
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -15,7 +15,8 @@ DECLARE
 BEGIN
     SELECT * INTO standing FROM fleet.lock_waiters w
     WHERE w.content = ask.content AND w.scope = ask.scope AND w.incarnation = ask.incarnation AND w.worker_id = ask.worker_id
-      AND w.lock_type = ask.lock_type AND w.account IS NOT DISTINCT FROM ask.account AND w.deadline_at > clock_timestamp();
+      AND w.lock_type = ask.lock_type AND w.account IS NOT DISTINCT FROM ask.account AND w.besides IS NOT DISTINCT FROM ask.besides
+      AND w.deadline_at > clock_timestamp();
     IF FOUND THEN
         ask.id := standing.id;
         ask.waits_since := standing.waits_since;
@@ -78,7 +79,6 @@ CREATE OR REPLACE FUNCTION fleet.poll_lock(incarnation uuid, waiter bigint) RETU
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     standing fleet.lock_waiters;
-    lease fleet.engagement_locks;
     answer jsonb;
     escalated boolean := false;
 BEGIN
@@ -87,10 +87,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.id = poll_lock.waiter AND w.incarnation = poll_lock.incarnation;
     IF NOT FOUND THEN
-        SELECT * INTO lease FROM fleet.engagement_locks l
-        WHERE l.waiter = poll_lock.waiter AND l.incarnation = poll_lock.incarnation AND l.lease_expires_at > clock_timestamp();
-        RETURN CASE WHEN FOUND THEN fleet.tell_lease(lease) || '{"over": true}'
-            ELSE '{"granted": false, "over": true, "reason": "gone"}'::jsonb END;
+        RETURN fleet.tell_end(incarnation, waiter);
     END IF;
     IF standing.deadline_at <= clock_timestamp() THEN
         RETURN fleet.end_wait(standing, 'timed_out');
@@ -98,9 +95,9 @@ BEGIN
     answer := fleet.lock_obstacle(standing);
     IF answer IS NULL THEN
         PERFORM pg_advisory_xact_lock(fleet.lock_key('content', standing.content));
-        PERFORM 1 FROM fleet.lock_waiters w WHERE w.id = standing.id FOR UPDATE;
+        SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.id = poll_lock.waiter FOR UPDATE;
         IF NOT FOUND THEN
-            RETURN '{"granted": false, "over": true, "reason": "gone"}'::jsonb;
+            RETURN fleet.tell_end(incarnation, waiter);
         END IF;
         IF standing.lock_type <> 'analysis' AND fleet.is_engaged(standing.content,
             fleet.setting_number('engagement_window_hours', 24), standing.besides, standing.scope)
@@ -121,42 +118,64 @@ BEGIN
         'wait_s', extract(epoch FROM standing.deadline_at - clock_timestamp()), 'escalated', escalated);
 END $$;
 
--- Takes a waiter out of the line, and counts how its conflict ended. One row, not flushed.
+-- What became of one that stands in line no more: the lease that it was granted, however often it asks, or nothing. Locks nothing; one
+-- row read.
+CREATE OR REPLACE FUNCTION fleet.tell_end(incarnation uuid, waiter bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    lease fleet.engagement_locks;
+BEGIN
+    SELECT * INTO lease FROM fleet.engagement_locks l
+    WHERE l.waiter = tell_end.waiter AND l.incarnation = tell_end.incarnation AND l.lease_expires_at > clock_timestamp();
+    RETURN CASE WHEN FOUND THEN fleet.tell_lease(lease) || '{"over": true}'
+        ELSE '{"granted": false, "over": true, "reason": "gone"}'::jsonb END;
+END $$;
+
+-- Takes a waiter out of the line, and counts how its conflict ended. Where another call was faster, what that one did is told. One row,
+-- not flushed.
 CREATE OR REPLACE FUNCTION fleet.end_wait(standing fleet.lock_waiters, outcome text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     DELETE FROM fleet.lock_waiters w WHERE w.id = standing.id;
-    IF FOUND THEN
-        PERFORM fleet.count_lock(standing.incarnation, outcome,
-            extract(epoch FROM clock_timestamp() - standing.waits_since)::double precision);
+    IF NOT FOUND THEN
+        RETURN fleet.tell_end(standing.incarnation, standing.id);
     END IF;
+    PERFORM fleet.count_lock(standing.incarnation, outcome,
+        extract(epoch FROM clock_timestamp() - standing.waits_since)::double precision);
     RETURN jsonb_build_object('granted', false, 'over', true, 'reason',
         CASE outcome WHEN 'refused_engaged' THEN 'recent_engagement' ELSE outcome END);
 END $$;
 
--- A waiter goes; what it was granted without having heard of it goes back. Names the life that waits next (`wake`). Takes the
--- content's mutex; not flushed unless a lock goes back.
+-- A waiter goes; what it was granted without having heard of it goes back, also what is being granted meanwhile. Names the life that
+-- waits next (`wake`). Takes the content's mutex; not flushed unless a lock goes back.
 CREATE OR REPLACE FUNCTION fleet.leave_line(incarnation uuid, waiter bigint) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
+    theirs text;
     standing fleet.lock_waiters;
     lease fleet.engagement_locks;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'off', true);
-    SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.id = leave_line.waiter AND w.incarnation = leave_line.incarnation;
+    theirs := coalesce(
+        (SELECT w.content FROM fleet.lock_waiters w WHERE w.id = leave_line.waiter AND w.incarnation = leave_line.incarnation),
+        (SELECT l.content FROM fleet.engagement_locks l WHERE l.waiter = leave_line.waiter AND l.incarnation = leave_line.incarnation));
+    IF theirs IS NULL THEN
+        RETURN jsonb_build_object('left', false, 'wake', NULL);
+    END IF;
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('content', theirs));
+    SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.id = leave_line.waiter;
     IF FOUND THEN
         PERFORM fleet.end_wait(standing, 'given_up');
         RETURN jsonb_build_object('left', true, 'wake', NULL);
     END IF;
     SELECT * INTO lease FROM fleet.engagement_locks l
-    WHERE l.waiter = leave_line.waiter AND l.incarnation = leave_line.incarnation;
+    WHERE l.content = theirs AND l.waiter = leave_line.waiter AND l.incarnation = leave_line.incarnation;
     IF NOT FOUND THEN
         RETURN jsonb_build_object('left', false, 'wake', NULL);
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
-    PERFORM pg_advisory_xact_lock(fleet.lock_key('content', lease.content));
     RETURN jsonb_build_object('left', true, 'wake', fleet.free_lock(lease.content, lease.fencing_token));
 END $$;
 

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "419d6674593efd8c"
+functions = "dac626c4c8cf5b49"
 
 
 def upgrade() -> None:

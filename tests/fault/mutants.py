@@ -53,7 +53,7 @@ def _mutant(breaks: str, *ways: Sequence[Change]) -> Mutant:
     return Mutant(ways=ways, breaks=frozenset(breaks.split()))
 
 
-NOT_ITS_OWN = r"lease\.incarnation = ask\.incarnation OR NOT fleet\.is_suspected\(lease\.incarnation\)"
+NOT_ITS_OWN = r"lease\.incarnation = me OR NOT fleet\.is_suspected\(lease\.incarnation\)"
 OF_THE_HOLDER = r"l\.incarnation = release_lock\.incarnation AND l\.fencing_token = (?:release_lock\.)?token"
 OF_ITS_LEASE = r"j\.lease = r\.lease\s+WHERE j\.state = 'running' AND j\.incarnation = held_jobs\.incarnation"
 UNLOCKED = (
@@ -65,18 +65,18 @@ MUTANTS: Mapping[str, Mutant] = {
     "lease-ignored": _mutant(
         "I1",
         [("grant_lock", r"IF leased AND lease\.lease_expires_at > real THEN", "IF false THEN")],
-        [
-            (
-                "lock_obstacle",
-                rf"IF {NOT_ITS_OWN} THEN",
-                "IF false THEN",
-            )
-        ],
+        [("lease_before", rf"IF {NOT_ITS_OWN} THEN", "IF false THEN")],
     ),
     "lease-never-over": _mutant(
         "I13",
         [("grant_lock", r"IF leased AND lease\.lease_expires_at > real THEN", "IF leased THEN")],
-        [("lock_obstacle", r"ask\.content AND l\.lease_expires_at > real AND", "ask.content AND")],
+        [
+            (
+                "lease_before",
+                r"ask\.content AND l\.lease_expires_at > clock_timestamp\(\) AND",
+                "ask.content AND",
+            )
+        ],
     ),
     "everybody-suspected": _mutant("I1", [("is_suspected", r"RETURN free;", "RETURN true;")]),
     "constant-token": _mutant("I2", [("grant_lock", r"nextval\('fleet\.fencing_token'\)", "1")]),

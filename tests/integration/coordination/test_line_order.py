@@ -41,7 +41,7 @@ def stands_at(owner: Owner, one: Arrival) -> datetime:
     found: datetime = value(
         owner,
         "SELECT (fleet.ask_for_lock('c', gen_random_uuid(), 'w', 'quote', '1 min', %s, score => %s, "
-        "waits_since => %s)).stands_at",
+        "stands_since => %s)).stands_at",
         RANKS[one.rank],
         float(one.score),
         START + timedelta(seconds=one.at_s),

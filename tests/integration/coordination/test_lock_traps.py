@@ -144,8 +144,8 @@ def test_nobody_takes_its_own_lock_for_a_dead_ones(fleet_database: FleetDatabase
 
 
 def test_a_check_from_ones_own_session_would_be_found(fleet_database: FleetDatabase, owner: Owner) -> None:
-    guard = "lease.incarnation = ask.incarnation OR NOT fleet.is_suspected(lease.incarnation)"
-    with planted(owner, "lock_obstacle", (guard, "NOT fleet.is_suspected(lease.incarnation)")):
+    guard = "lease.incarnation = me OR NOT fleet.is_suspected(lease.incarnation)"
+    with planted(owner, "lease_before", (guard, "NOT fleet.is_suspected(lease.incarnation)")):
         assert asks_twice_in_one_session(fleet_database) == [True, True]
 
 
