@@ -1,18 +1,22 @@
 """Reservations: units of things with a capacity, held until given back, out of time, or their holder dies."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
+from uuid import UUID, uuid4
 
 from coordination.engagement import Priority
-from coordination.errors import ReservationLostError
+from coordination.errors import DatabaseUnavailableError, FleetError, ReservationLostError
 from coordination.rate_limits import Grant
 from coordination.session import Session
 from coordination.waiting import wait_for_turn
 
 ResourceType = Literal["content", "api_quota", "db_connection", "memory", "cpu", "storage", "conversation"]
-Refusal = Literal["no_room", "others_wait", "overflow", "time_out", "not_waiting", "given_up", "no_quota"]
+Refusal = Literal[
+    "no_room", "others_wait", "above_capacity", "overflow", "time_out", "not_waiting", "given_up", "no_quota"
+]
 Operation = Literal["tweet", "search", "fetch"]
 
 
@@ -62,9 +66,9 @@ class Refused:
     """Why there is no reservation.
 
     Attributes:
-        reason: `no_room`; `others_wait` before this one; `overflow`, the queue is full; `time_out`, it waited
-            in vain; `not_waiting`, somebody removed it from the queue; `given_up` by
-            `keep_waiting`; `no_quota` of the platform's requests.
+        reason: `no_room`; `others_wait` before this one; `above_capacity`, more than the pool has now;
+            `overflow`, the queue is full; `time_out`, it waited in vain; `not_waiting`, somebody removed it
+            from the queue; `given_up` by `keep_waiting`; `no_quota` of the platform's requests.
         queue_position: the place that it would have had, where it is known.
         estimated_wait_minutes: what it would have waited, as far as the present holders let expect.
         retry_after_seconds: fleet seconds until a quota may be had.
@@ -78,7 +82,7 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class Availability:
-    """Whether units could be had now; else the place in the queue, from 1, and the likely wait.
+    """Whether units could be had now; else the place in the queue, from 1, and the likely wait, if known.
 
     Attributes:
         resource_id: the pool that this is about, the soonest one where none was named.
@@ -123,6 +127,7 @@ class Reservations:
         wait_s: float = 0,
         kind: str | None = None,
         need: float = 1,
+        ticket: UUID | None = None,
         keep_waiting: Callable[[], bool] | None = None,
     ) -> Reservation | None:
         """Reserve units of a resource, for others to find no room; None where there is none in time.
@@ -137,11 +142,15 @@ class Reservations:
             wait_s: real seconds to wait for room; 0 never queues.
             kind: what it is for, one of the type's kinds: a thread, a discussion...
             need: the weight of this worker where the pool shares in proportion.
+            ticket: the request's own name: made again under it, it is the same request while it waits or what
+                it was granted is held.
             keep_waiting: asked at each poll while it waits; False ends the wait, for a worker that drains.
 
         Raises:
             InvalidValueError: names the parameter and what is allowed.
             IncarnationLostError: stop acting.
+            DatabaseUnavailableError: the answer was lost; what was granted is given back, if the server can
+                be reached again.
         """
         found = self.request_resource(
             resource_type,
@@ -153,6 +162,7 @@ class Reservations:
             wait_s=wait_s,
             kind=kind,
             need=need,
+            ticket=ticket,
             keep_waiting=keep_waiting,
         )
         return found if isinstance(found, Reservation) else None
@@ -169,21 +179,29 @@ class Reservations:
         wait_s: float = 0,
         kind: str | None = None,
         need: float = 1,
+        ticket: UUID | None = None,
         keep_waiting: Callable[[], bool] | None = None,
     ) -> Reservation | Refused:
         """Do the same, and say why where there is none."""
-        answer = self._session.call(
-            "reserve_resource",
-            resource_type=resource_type,
-            resource_id=resource_id,
-            worker_id=worker_id,
-            priority=priority,
-            duration_minutes=float(duration_minutes),
-            units=units,
-            wait_s=float(wait_s),
-            kind=kind,
-            need=float(need),
-        )
+        ticket = ticket or uuid4()
+        try:
+            answer = self._session.call(
+                "reserve_resource",
+                resource_type=resource_type,
+                resource_id=resource_id,
+                worker_id=worker_id,
+                priority=priority,
+                duration_minutes=float(duration_minutes),
+                units=units,
+                wait_s=float(wait_s),
+                kind=kind,
+                need=float(need),
+                ticket=ticket,
+            )
+        except DatabaseUnavailableError:
+            with suppress(FleetError):  # it is free after its lease, or when this life ends
+                self._wake(self._session.call("leave_queue", ticket=ticket))
+            raise
         self._wake(answer)
         if answer.get("waits"):
             answer = wait_for_turn(
@@ -292,14 +310,22 @@ class Reservations:
         *,
         priority: Priority = "medium",
         units: int = 1,
+        kind: str | None = None,
     ) -> Availability:
-        """Say whether a request would be granted now; a promise it is not: the request itself decides."""
+        """Say whether a request would be granted now; a promise it is not: the request itself decides.
+
+        A pool that nobody made is as its first use would make it.
+
+        Raises:
+            InvalidValueError: more units than the pool can ever have, or another kind than it is of.
+        """
         answer = self._session.call(
             "check_availability",
             resource_type=resource_type,
             resource_id=resource_id,
             priority=priority,
             units=units,
+            kind=kind,
         )
         return Availability(**answer)
 

@@ -39,7 +39,7 @@ def wait_for_turn(
     try:
         with sleep.listening() if sleep else nullcontext():
             while keep_waiting is None or keep_waiting():
-                found = dict(session.call(poll, ticket=int(ticket)))
+                found = dict(session.call(poll, ticket=ticket))
                 is_over = found["granted"] or not found["waits"]
                 if is_over:
                     answer = found
@@ -48,6 +48,6 @@ def wait_for_turn(
     finally:
         if not is_over:
             with suppress(FleetError):  # it is passed over from its next missed poll on, and swept
-                wake(session.call(leave, ticket=int(ticket)))
+                wake(session.call(leave, ticket=ticket))
     wake(answer)
     return answer

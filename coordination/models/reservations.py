@@ -70,6 +70,7 @@ reservations = Table(
     Column("end_reason", Text),
     Column("account", Text),
     Column("grant_id", BigInteger),
+    Column("ticket", UUID),
     Index(
         "reservations_held",
         "resource_type",
@@ -84,6 +85,7 @@ reservations = Table(
         "id",
         postgresql_where=text("estimated_s IS NOT NULL"),
     ),
+    Index("reservations_ticket", "ticket", postgresql_where=text("ended_at IS NULL")),
     Index("reservations_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )
 
@@ -91,6 +93,7 @@ reservation_queue = Table(
     "reservation_queue",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("ticket", UUID, nullable=False),
     Column("resource_type", Text, nullable=False),
     Column("resource_id", Text, nullable=False),
     Column("units", Integer, nullable=False),
@@ -109,5 +112,6 @@ reservation_queue = Table(
     Column("estimated_s", Double),
     Column("escalated_at", MOMENT),
     Column("alerted_at", MOMENT),
+    Index("reservation_queue_ticket", "ticket"),
     Index("reservation_queue_place", "resource_type", "resource_id", "place", "id"),
 )

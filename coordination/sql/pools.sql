@@ -45,6 +45,38 @@ BEGIN
     RETURN made;
 END $$;
 
+-- A pool as it is for who names a kind, or none: one that nobody configured and nobody uses takes the kind on. FL001 where it is of
+-- another kind. Locks nothing; reads whether anybody waits.
+CREATE OR REPLACE FUNCTION fleet.pool_as_kind(pool fleet.pools, kind text) RETURNS fleet.pools
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    made fleet.pools;
+BEGIN
+    IF pool_as_kind.kind IS NULL OR pool_as_kind.kind IS NOT DISTINCT FROM pool.kind THEN
+        RETURN pool;
+    END IF;
+    IF pool.is_standing OR pool.reserved > 0 OR EXISTS (SELECT 1 FROM fleet.reservation_queue q
+        WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id) THEN
+        PERFORM fleet.refuse('kind', pool_as_kind.kind, 'no value, or what the pool has: ' || coalesce(pool.kind, 'none'));
+    END IF;
+    made := fleet.unmade_pool(pool.resource_type, pool.resource_id, pool_as_kind.kind);
+    pool.kind := made.kind;
+    pool.capacity := made.capacity;
+    pool.min_capacity := made.min_capacity;
+    pool.max_capacity := made.max_capacity;
+    RETURN pool;
+END $$;
+
+-- FL001 for more units than a pool can ever have. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.require_fit(pool fleet.pools, units integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF require_fit.units > pool.max_capacity THEN
+        PERFORM fleet.refuse('units', require_fit.units::text, format('at most what %s can have: %s',
+            concat_ws(' ', pool.resource_type, pool.resource_id), pool.max_capacity));
+    END IF;
+END $$;
+
 -- Takes the pool's row, made at first use, and brings its measures up to the time read after the wait (`measured_at`).
 CREATE OR REPLACE FUNCTION fleet.hold_pool(resource_type text, resource_id text, kind text) RETURNS fleet.pools
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -65,9 +97,7 @@ BEGIN
         VALUES (pool.resource_type, pool.resource_id, pool.kind, pool.capacity, pool.capacity, pool.capacity, false)
         ON CONFLICT ON CONSTRAINT pools_pkey DO NOTHING;
     END LOOP;
-    IF hold_pool.kind IS DISTINCT FROM pool.kind AND hold_pool.kind IS NOT NULL THEN
-        PERFORM fleet.refuse('kind', hold_pool.kind, 'no value, or what the pool has: ' || coalesce(pool.kind, 'none'));
-    END IF;
+    pool := fleet.pool_as_kind(pool, kind);
     real := clock_timestamp();
     elapsed_s := greatest(0, extract(epoch FROM real - pool.measured_at));
     fading := exp(-least(elapsed_s / 300, 50));

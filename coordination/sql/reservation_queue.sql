@@ -1,9 +1,10 @@
 -- The line for a pool: by place, which is the time of asking less ageing_s for each step of priority, so that a low one that waited
 -- long enough is before a high one that came later. First come within one priority. The head waits for room: a small request never
--- passes a large one. Where shares count, whoever holds least for its need is first; one that waited too long is before all.
+-- passes a large one, but for one that is larger than all the pool has now. Where shares count, whoever holds least for its need is
+-- first; one that waited too long is before all.
 
--- How many live requests, and units of them, are before one in the line of a pool. A waiter past its poll_by is passed over, and
--- keeps its place. Locks nothing; reads the pool's queue and, where shares count, its holders.
+-- How many live requests, and units of them, are before one in the line of a pool. Passed over, each in its place, are who is past its
+-- poll_by, and who wants more than the pool has now. Locks nothing; reads the pool's queue once and, where shares count, its holders.
 CREATE OR REPLACE FUNCTION fleet.line_before(
     pool fleet.pools, asked fleet.reservation_queue, moment timestamptz, OUT requests bigint, OUT units bigint
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -12,40 +13,57 @@ BEGIN
         SELECT count(*), coalesce(sum(q.units), 0) INTO line_before.requests, line_before.units
         FROM fleet.reservation_queue q
         WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.waits
-          AND q.poll_by > moment AND q.deadline_at > moment AND q.id <> asked.id AND (q.place, q.id) < (asked.place, asked.id);
+          AND q.poll_by > moment AND q.deadline_at > moment AND q.units <= pool.capacity AND q.id <> asked.id
+          AND (q.place, q.id) < (asked.place, asked.id);
         RETURN;
     END IF;
-    WITH held AS (
+    SELECT l.requests, l.units INTO line_before.requests, line_before.units
+    FROM fleet.line_by_share(pool, asked, moment) l WHERE l.id = asked.id;
+END $$;
+
+-- The line of a pool where shares count, and with it one who asks, if any: each with what is before it. Locks nothing; reads the pool's
+-- queue and its holders once.
+CREATE OR REPLACE FUNCTION fleet.line_by_share(pool fleet.pools, asked fleet.reservation_queue, moment timestamptz)
+RETURNS TABLE (id bigint, waits boolean, ticket uuid, incarnation uuid, requests bigint, units bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY WITH held AS (
         SELECT r.worker_id, sum(r.units) AS units, max(r.need) AS need FROM fleet.reservations r
         WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL
         GROUP BY r.worker_id
     ), line AS (
-        SELECT l.id, l.worker_id, l.units, l.waits, l.place,
-            NOT (l.waits AND l.asked_at < moment - make_interval(secs => pool.escalate_after_s)) AS timely,
+        SELECT l.*, NOT (l.waits AND l.asked_at < moment - make_interval(secs => pool.escalate_after_s)) AS timely,
             coalesce(h.units, 0) / CASE pool.strategy WHEN 'equal' THEN 1 ELSE greatest(l.need, coalesce(h.need, 0)) END AS share
         FROM (SELECT * FROM fleet.reservation_queue q
-            WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.id <> asked.id
-              AND q.poll_by > moment AND q.deadline_at > moment AND (q.waits OR q.worker_id <> asked.worker_id)
-            UNION ALL SELECT asked.*) l
+            WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.id IS DISTINCT FROM asked.id
+              AND q.poll_by > moment AND q.deadline_at > moment AND q.units <= pool.capacity
+              AND (q.waits OR q.worker_id IS DISTINCT FROM asked.worker_id)
+            UNION ALL SELECT asked.* WHERE asked.id IS NOT NULL) l
         LEFT JOIN held h ON h.worker_id = l.worker_id
     )
-    SELECT count(*), coalesce(sum(o.units), 0) INTO line_before.requests, line_before.units
-    FROM line o, line me
-    WHERE me.id = asked.id AND o.id <> asked.id
-      AND (o.timely, o.share, o.place, o.id) < (me.timely, me.share, me.place, me.id);
+    SELECT l.id, l.waits, l.ticket, l.incarnation, row_number() OVER standing - 1, (sum(l.units) OVER standing - l.units)::bigint
+    FROM line l WINDOW standing AS (ORDER BY l.timely, l.share, l.place, l.id ROWS UNBOUNDED PRECEDING);
 END $$;
 
--- Real seconds until so many units more come free, as the present holders let expect, each for as long as reservations were held
--- lately. Not calibrated. Locks nothing; reads the pool's holders.
-CREATE OR REPLACE FUNCTION fleet.reckon_wait(pool fleet.pools, units bigint, moment timestamptz) RETURNS double precision
+-- Real seconds until so many units can be had behind those before, as the present holders let expect, each for as long as reservations
+-- were held lately; null for more than the pool has now. Not calibrated. Locks nothing; reads the pool's holders.
+CREATE OR REPLACE FUNCTION fleet.reckon_wait(pool fleet.pools, asked_units integer, units_before bigint, moment timestamptz)
+RETURNS double precision
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    -- What a capacity that shrank leaves over comes free for nobody.
+    overhang integer := greatest(0, pool.reserved - pool.capacity);
+    missing bigint := asked_units + units_before - greatest(0, pool.capacity - pool.reserved);
     held bigint;
     lease_s double precision;
     hold_s double precision;
     first_s double precision;
+    turn bigint;
 BEGIN
-    IF units <= 0 THEN
+    IF asked_units > pool.capacity THEN
+        RETURN NULL;
+    END IF;
+    IF missing <= 0 THEN
         RETURN 0;
     END IF;
     SELECT sum(r.units), avg(extract(epoch FROM r.lease_expires_at - r.reserved_at)) INTO held, lease_s FROM fleet.reservations r
@@ -54,15 +72,16 @@ BEGIN
         RETURN coalesce(pool.hold_s, 60);
     END IF;
     hold_s := coalesce(pool.hold_s, lease_s);
+    turn := greatest(1, held - overhang);
     SELECT e.ends_in_s INTO first_s FROM (
         SELECT h.ends_in_s, sum(h.units) OVER (ORDER BY h.ends_in_s, h.id) AS freed FROM (
             SELECT r.id, r.units, greatest(0, extract(epoch FROM least(r.lease_expires_at,
                 r.reserved_at + make_interval(secs => hold_s)) - moment)) AS ends_in_s
             FROM fleet.reservations r
             WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL) h) e
-    WHERE e.freed > (reckon_wait.units - 1) % held ORDER BY e.freed LIMIT 1;
+    WHERE e.freed > overhang + (missing - 1) % turn ORDER BY e.freed LIMIT 1;
     -- Whoever gets a unit holds it for as long again.
-    RETURN first_s + (reckon_wait.units - 1) / held * hold_s;
+    RETURN first_s + (missing - 1) / turn * hold_s;
 END $$;
 
 -- The waiters that the pool's room is enough for, first in line first: whom to wake, afterwards, with
@@ -78,16 +97,14 @@ BEGIN
     END IF;
     IF pool.strategy <> 'priority' THEN
         -- Each grant changes the shares: the first few of the line look for themselves.
-        RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('ticket', f.id::text, 'incarnation', f.incarnation)) FROM (
-            SELECT q.id, q.incarnation FROM fleet.reservation_queue q, LATERAL fleet.line_before(pool, q, real) b
-            WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.waits AND q.deadline_at > real
-              AND q.poll_by > real ORDER BY b.requests, q.id LIMIT least(room, 4)) f), '[]');
+        RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('ticket', f.ticket, 'incarnation', f.incarnation) ORDER BY f.requests) FROM (
+            SELECT l.* FROM fleet.line_by_share(pool, NULL, real) l WHERE l.waits ORDER BY l.requests LIMIT least(room, 4)) f), '[]');
     END IF;
-    RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('ticket', l.id::text, 'incarnation', l.incarnation) ORDER BY l.place, l.id) FROM (
-        SELECT f.id, f.incarnation, f.place, f.units, sum(f.units) OVER (ORDER BY f.place, f.id) AS wanted FROM (
-            SELECT q.id, q.incarnation, q.place, q.units FROM fleet.reservation_queue q
+    RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('ticket', l.ticket, 'incarnation', l.incarnation) ORDER BY l.place, l.id) FROM (
+        SELECT f.*, sum(f.units) OVER (ORDER BY f.place, f.id) AS wanted FROM (
+            SELECT q.id, q.ticket, q.incarnation, q.place, q.units FROM fleet.reservation_queue q
             WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.waits AND q.deadline_at > real
-              AND q.poll_by > real ORDER BY q.place, q.id LIMIT 16) f) l
+              AND q.poll_by > real AND q.units <= pool.capacity ORDER BY q.place, q.id LIMIT 16) f) l
         WHERE l.wanted <= room), '[]');
 END $$;
 
@@ -109,25 +126,51 @@ BEGIN
             asked.place := asked.place - make_interval(secs => pool.ageing_s);
         END IF;
         PERFORM fleet.send_message(incarnation => escalate_waiter.incarnation, type => 'PRIORITY_ESCALATION', recipient => 'coordinator',
-            payload => jsonb_build_object('kind', 'reservation', 'ticket', asked.id::text, 'resource_type', pool.resource_type,
+            payload => jsonb_build_object('kind', 'reservation', 'ticket', asked.ticket, 'resource_type', pool.resource_type,
                 'resource_id', pool.resource_id, 'worker_id', asked.worker_id, 'units', asked.units, 'priority', asked.priority,
-                'waited_s', round(waited_s::numeric, 1), 'reason', format('%s waits for %s', asked.worker_id, named)),
+                'waited_s', round(waited_s::numeric, 1), 'reason',
+                format('%s waits for %s of %s, which has %s', asked.worker_id, asked.units, named, pool.capacity)),
             recipient_kind => 'role', priority => 'high', dedupe_key => 'reservation:' || asked.id);
     END IF;
     IF asked.alerted_at IS NULL AND waited_s >= pool.alert_after_s THEN
         asked.alerted_at := pool.measured_at;
         PERFORM fleet.raise_alert('pool:' || left(named, 200), 'warning', 'long_wait', asked.worker_id,
             format('%s waits for %s since %s s: more capacity, or fewer who hold it', asked.worker_id, named, round(waited_s)),
-            jsonb_build_object('ticket', asked.id::text));
+            jsonb_build_object('ticket', asked.ticket));
     END IF;
     UPDATE fleet.reservation_queue q SET escalated_at = asked.escalated_at, alerted_at = asked.alerted_at, rank = asked.rank,
         priority = asked.priority, place = asked.place WHERE q.id = asked.id;
     RETURN asked;
 END $$;
 
--- A waiter asks whether it is its turn, at least once a second. It reads, and takes the pool's row only if it is the head and there
--- may be room; its sign of life is written at most twice a second, not flushed. A grant is.
-CREATE OR REPLACE FUNCTION fleet.poll_reservation(incarnation uuid, ticket bigint) RETURNS jsonb
+-- The reservation that one's request with a ticket was granted and that one still holds; null without one. Locks nothing; an index read.
+CREATE OR REPLACE FUNCTION fleet.granted_for(incarnation uuid, ticket uuid) RETURNS fleet.reservations
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held fleet.reservations;
+BEGIN
+    SELECT * INTO held FROM fleet.reservations r WHERE r.ticket = granted_for.ticket AND r.incarnation = granted_for.incarnation
+      AND r.ended_at IS NULL AND r.lease_expires_at > clock_timestamp();
+    RETURN held;
+END $$;
+
+-- What became of a ticket that does not wait: the reservation, as long as it is held, else that it does not wait. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.tell_ticket(incarnation uuid, ticket uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held fleet.reservations;
+BEGIN
+    held := fleet.granted_for(incarnation, ticket);
+    IF held.id IS NULL THEN
+        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'not_waiting');
+    END IF;
+    RETURN fleet.tell_reservation(held);
+END $$;
+
+-- A waiter asks whether it is its turn, at least once a second; asked again after it was granted, the answer is the same. It reads, and
+-- takes the pool's row only if it is the head and there may be room; its sign of life is written at most twice a second, not flushed.
+-- A grant is.
+CREATE OR REPLACE FUNCTION fleet.poll_reservation(incarnation uuid, ticket uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     asked fleet.reservation_queue;
@@ -141,9 +184,9 @@ BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
     SELECT * INTO asked FROM fleet.reservation_queue q
-    WHERE q.id = ticket AND q.incarnation = poll_reservation.incarnation AND q.waits;
+    WHERE q.ticket = poll_reservation.ticket AND q.incarnation = poll_reservation.incarnation AND q.waits;
     IF NOT FOUND THEN
-        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'not_waiting');
+        RETURN fleet.tell_ticket(incarnation, ticket);
     END IF;
     SELECT * INTO pool FROM fleet.pools p WHERE p.resource_type = asked.resource_type AND p.resource_id = asked.resource_id;
     real := clock_timestamp();
@@ -165,9 +208,9 @@ BEGIN
     END IF;
     pool := fleet.hold_pool(asked.resource_type, asked.resource_id, NULL);
     real := pool.measured_at;
-    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = ticket FOR UPDATE;
+    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = asked.id FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'time_out');
+        RETURN fleet.tell_ticket(incarnation, ticket);
     END IF;
     pool := fleet.end_overdue(pool, asked.incarnation, pool.capacity - pool.reserved < asked.units);
     ahead := fleet.line_before(pool, asked, real);
@@ -222,31 +265,38 @@ CREATE OR REPLACE FUNCTION fleet.tell_place(
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    wait_s double precision := fleet.reckon_wait(pool, units + asked.units - greatest(0, pool.capacity - pool.reserved), moment)
-        * pool.wait_factor;
+    wait_s double precision := fleet.reckon_wait(pool, asked.units, units, moment) * pool.wait_factor;
 BEGIN
-    RETURN jsonb_build_object('granted', false, 'waits', true, 'reason', 'waiting', 'ticket', asked.id::text,
-        'queue_position', requests + 1, 'estimated_wait_minutes', round((wait_s / 60)::numeric, 6),
+    RETURN jsonb_build_object('granted', false, 'waits', true, 'ticket', asked.ticket,
+        'reason', CASE WHEN asked.units > pool.capacity THEN 'above_capacity' ELSE 'waiting' END, 'queue_position', requests + 1, 'estimated_wait_minutes', round((wait_s / 60)::numeric, 6),
         'deadline_at', asked.deadline_at);
 END $$;
 
--- Who no longer wants to wait leaves the line. Takes the pool's row; gives whom to wake.
-CREATE OR REPLACE FUNCTION fleet.leave_queue(incarnation uuid, ticket bigint) RETURNS jsonb
+-- Who no longer wants what it asked for leaves the line, or gives back what it was granted meanwhile. Takes the pool's row, flushed; gives
+-- whom to wake.
+CREATE OR REPLACE FUNCTION fleet.leave_queue(incarnation uuid, ticket uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     asked fleet.reservation_queue;
     pool fleet.pools;
+    held fleet.reservations;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
-    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.id = ticket AND q.incarnation = leave_queue.incarnation;
-    IF NOT FOUND THEN
-        RETURN jsonb_build_object('left', false);
+    SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.ticket = leave_queue.ticket AND q.incarnation = leave_queue.incarnation;
+    IF FOUND THEN
+        pool := fleet.hold_pool(asked.resource_type, asked.resource_id, NULL);
+        DELETE FROM fleet.reservation_queue q WHERE q.id = asked.id;
+        IF FOUND THEN
+            PERFORM fleet.keep_pool(pool);
+            RETURN jsonb_build_object('left', true, 'released', false, 'wake', fleet.next_for_room(pool));
+        END IF;
     END IF;
-    pool := fleet.hold_pool(asked.resource_type, asked.resource_id, NULL);
-    DELETE FROM fleet.reservation_queue q WHERE q.id = ticket;
-    PERFORM fleet.keep_pool(pool);
-    RETURN jsonb_build_object('left', true, 'wake', fleet.next_for_room(pool));
+    held := fleet.granted_for(incarnation, ticket);
+    IF held.id IS NULL THEN
+        RETURN jsonb_build_object('left', false, 'released', false);
+    END IF;
+    RETURN jsonb_build_object('left', false) || fleet.release_resource(incarnation, held.id);
 END $$;
 
 -- The coordinator's care for pools, each under its row, by key, passing over those in use: holders that outstayed or died, waiters

@@ -76,10 +76,10 @@ DECLARE
     weight double precision;
 BEGIN
     INSERT INTO fleet.reservations (id, resource_type, resource_id, units, need, incarnation, worker_id, priority, reserved_at,
-        lease_expires_at, waited_s, estimated_s)
+        lease_expires_at, waited_s, estimated_s, ticket)
     VALUES (nextval('fleet.fencing_token'), asked.resource_type, asked.resource_id, asked.units, asked.need, asked.incarnation,
         asked.worker_id, asked.priority, pool.measured_at, pool.measured_at + make_interval(secs => asked.duration_s),
-        CASE WHEN asked.waits THEN waited_s END, asked.estimated_s)
+        CASE WHEN asked.waits THEN waited_s END, asked.estimated_s, asked.ticket)
     RETURNING * INTO granted;
     pool.reserved := pool.reserved + asked.units;
     pool.granted := pool.granted + 1;
@@ -111,12 +111,13 @@ BEGIN
 END $$;
 
 -- Asks for units of a pool: a reservation, or why not; with wait_s a place in the line, to be polled. An api_quota's resource_id is
--- an operation or endpoint, with @ and an account's name where it is not the default's; see reserve_api_quota. Takes the pool's row, never
--- waits for a holder. One flushed commit.
+-- an operation or endpoint, with @ and an account's name where it is not the default's; see reserve_api_quota. The ticket is the
+-- caller's own name for the request, or one is made: asked again under it, after an answer that was lost, it is the same request, as long
+-- as it waits or what it was granted is held. Takes the pool's row, never waits for a holder. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.reserve_resource(
     incarnation uuid, resource_type text, resource_id text, worker_id text, priority text DEFAULT 'medium',
     duration_minutes double precision DEFAULT 30, units integer DEFAULT 1, wait_s double precision DEFAULT 0,
-    kind text DEFAULT NULL, need double precision DEFAULT 1
+    kind text DEFAULT NULL, need double precision DEFAULT 1, ticket uuid DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -125,6 +126,7 @@ DECLARE
     real timestamptz;
     before record;
     room integer;
+    answer jsonb;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -135,15 +137,25 @@ BEGIN
         IF wait_s > 0 THEN
             PERFORM fleet.refuse('wait_s', wait_s::text, '0 for api_quota: the answer says when to ask again');
         END IF;
-        RETURN fleet.reserve_api_quota(incarnation, worker_id, split_part(resource_id, '@', 1), units, priority,
-            coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), duration_minutes);
+        answer := fleet.tell_ticket(incarnation, ticket);
+        IF NOT (answer->>'granted')::boolean THEN
+            answer := fleet.reserve_api_quota(incarnation, worker_id, split_part(resource_id, '@', 1), units, priority,
+                coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), duration_minutes);
+            UPDATE fleet.reservations r SET ticket = reserve_resource.ticket WHERE r.id = (answer->>'reservation_id')::bigint;
+        END IF;
+        RETURN answer;
     END IF;
     pool := fleet.hold_pool(resource_type, resource_id, kind);
     real := pool.measured_at;
-    IF reserve_resource.units > pool.max_capacity THEN
-        PERFORM fleet.refuse('units', reserve_resource.units::text, 'at most what the pool can have: ' || pool.max_capacity);
+    IF ticket IS NOT NULL THEN
+        answer := fleet.poll_reservation(incarnation, ticket);
+        IF (answer->>'granted')::boolean OR (answer->>'waits')::boolean THEN
+            RETURN answer;
+        END IF;
     END IF;
+    PERFORM fleet.require_fit(pool, units);
     asked.id := 9223372036854775807;  -- behind all that are there
+    asked.ticket := coalesce(ticket, gen_random_uuid());
     asked.resource_type := resource_type;
     asked.resource_id := resource_id;
     asked.units := units;
@@ -167,7 +179,7 @@ BEGIN
         RETURN fleet.tell_reservation(fleet.grant_reservation(pool, asked));
     END IF;
     pool.conflicts := pool.conflicts + 1;
-    asked.reckoned_s := fleet.reckon_wait(pool, before.units + asked.units - greatest(0, room), real);
+    asked.reckoned_s := fleet.reckon_wait(pool, asked.units, before.units, real);
     asked.estimated_s := asked.reckoned_s * pool.wait_factor;
     IF pool.hold_s IS NULL THEN
         asked.reckoned_s := NULL;  -- reckoned from leases: no measure of how well it is reckoned
@@ -184,17 +196,17 @@ BEGIN
         -- Who asks without waiting counts among the claimants for two seconds: others leave it its share meanwhile.
         asked.poll_by := real + make_interval(secs => CASE WHEN asked.waits THEN 1 ELSE 2 END);
         asked.deadline_at := real + make_interval(secs => CASE WHEN asked.waits THEN reserve_resource.wait_s ELSE 2 END);
-        INSERT INTO fleet.reservation_queue (resource_type, resource_id, units, need, incarnation, worker_id, priority, rank,
+        INSERT INTO fleet.reservation_queue (ticket, resource_type, resource_id, units, need, incarnation, worker_id, priority, rank,
             duration_s, waits, asked_at, place, poll_by, deadline_at, reckoned_s, estimated_s)
-        VALUES (asked.resource_type, asked.resource_id, asked.units, asked.need, asked.incarnation, asked.worker_id, asked.priority,
+        VALUES (asked.ticket, asked.resource_type, asked.resource_id, asked.units, asked.need, asked.incarnation, asked.worker_id, asked.priority,
             asked.rank, asked.duration_s, asked.waits, asked.asked_at, asked.place, asked.poll_by, asked.deadline_at,
-            asked.reckoned_s, asked.estimated_s)
-        RETURNING id INTO asked.id;
+            asked.reckoned_s, asked.estimated_s);
     END IF;
     PERFORM fleet.keep_pool(pool);
     RETURN jsonb_build_object('granted', false, 'waits', asked.waits,
-        'reason', CASE WHEN asked.waits THEN 'waiting' WHEN room >= asked.units THEN 'others_wait' ELSE 'no_room' END,
-        'ticket', CASE WHEN asked.waits THEN asked.id::text END, 'queue_position', before.requests + 1,
+        'reason', CASE WHEN asked.units > pool.capacity THEN 'above_capacity' WHEN asked.waits THEN 'waiting'
+            WHEN room >= asked.units THEN 'others_wait' ELSE 'no_room' END,
+        'ticket', CASE WHEN asked.waits THEN asked.ticket END, 'queue_position', before.requests + 1,
         'estimated_wait_minutes', round((asked.estimated_s / 60)::numeric, 6), 'wake', fleet.next_for_room(pool));
 END $$;
 
@@ -271,11 +283,12 @@ BEGIN
     RETURN jsonb_build_object('lost', false, 'released', true, 'wake', fleet.next_for_room(pool));
 END $$;
 
--- Whether so many units could be had now, else the place that a request would get and its likely wait; without a resource_id that of
--- the type's pool that is soonest. Locks nothing, promises nothing.
+-- Whether so many units could be had now, else the place that a request would get and its likely wait, null for more than the pool has
+-- now; without a resource_id that of the type's pool, of the kind if one is named, that is soonest. A pool that nobody made is as its
+-- first use would make it. FL001 for more than it can ever have. Locks nothing, promises nothing.
 CREATE OR REPLACE FUNCTION fleet.check_availability(
     incarnation uuid, resource_type text, resource_id text DEFAULT NULL, priority text DEFAULT 'medium', units integer DEFAULT 1,
-    worker_id text DEFAULT '-'
+    worker_id text DEFAULT '-', kind text DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -286,10 +299,10 @@ DECLARE
     wait_s double precision;
     soonest_s double precision;
     soonest jsonb;
-    seen boolean := false;
+    largest fleet.pools;
 BEGIN
     PERFORM fleet.require_incarnation(incarnation);
-    PERFORM fleet.require_resource(resource_type, coalesce(resource_id, '-'), NULL);
+    PERFORM fleet.require_resource(resource_type, coalesce(resource_id, '-'), kind);
     PERFORM fleet.check_reservation(worker_id, 1, units, 0, 1);
     asked.rank := fleet.priority_rank(priority);
     IF resource_type = 'api_quota' AND resource_id IS NOT NULL THEN
@@ -302,9 +315,14 @@ BEGIN
     asked.worker_id := worker_id;
     asked.waits := false;
     FOR pool IN SELECT * FROM fleet.pools p WHERE p.resource_type = check_availability.resource_type
-        AND (check_availability.resource_id IS NULL OR p.resource_id = check_availability.resource_id) LIMIT 1000
+        AND (p.resource_id = check_availability.resource_id OR check_availability.resource_id IS NULL
+            AND (check_availability.kind IS NULL OR p.kind = check_availability.kind)) LIMIT 1000
     LOOP
-        seen := true;
+        pool := fleet.pool_as_kind(pool, kind);
+        IF largest.resource_id IS NULL OR pool.max_capacity > largest.max_capacity THEN
+            largest := pool;
+        END IF;
+        CONTINUE WHEN check_availability.units > pool.max_capacity;
         real := clock_timestamp();
         asked.asked_at := real;
         asked.place := real - make_interval(secs => asked.rank * pool.ageing_s);
@@ -313,15 +331,18 @@ BEGIN
             OR pool.capacity >= asked.units AND fleet.has_suspects(pool, incarnation)) THEN
             RETURN jsonb_build_object('available', true, 'resource_id', pool.resource_id);
         END IF;
-        wait_s := fleet.reckon_wait(pool, before.units + asked.units - greatest(0, pool.capacity - pool.reserved), real)
-            * pool.wait_factor;
+        wait_s := fleet.reckon_wait(pool, asked.units, before.units, real) * pool.wait_factor;
         IF soonest IS NULL OR wait_s < soonest_s THEN
-            soonest_s := wait_s;
+            soonest_s := coalesce(wait_s, 'infinity');
             soonest := jsonb_build_object('available', false, 'resource_id', pool.resource_id,
                 'queue_position', before.requests + 1, 'estimated_wait_minutes', round((wait_s / 60)::numeric, 6));
         END IF;
     END LOOP;
-    IF NOT seen THEN
+    IF soonest IS NULL THEN
+        IF largest.resource_id IS NULL THEN
+            largest := fleet.unmade_pool(resource_type, resource_id, kind);
+        END IF;
+        PERFORM fleet.require_fit(largest, units);
         RETURN jsonb_build_object('available', true, 'resource_id', resource_id);
     END IF;
     RETURN soonest;

@@ -87,16 +87,19 @@ CREATE TABLE fleet.reservations (
     end_reason text CHECK (end_reason IN ('released', 'used_up', 'expired', 'holder_died')),
     account text,                          -- of a quota
     grant_id bigint,                       -- its units in the rate limiter
+    ticket uuid,                           -- of the request
     CHECK ((ended_at IS NULL) = (end_reason IS NULL)),
     CHECK ((resource_type = 'api_quota') = (grant_id IS NOT NULL))
 );
 CREATE INDEX reservations_held ON fleet.reservations (resource_type, resource_id, lease_expires_at) WHERE ended_at IS NULL;
 CREATE INDEX reservations_waited ON fleet.reservations (resource_type, resource_id, id) WHERE estimated_s IS NOT NULL;
+CREATE INDEX reservations_ticket ON fleet.reservations (ticket) WHERE ended_at IS NULL;
 CREATE INDEX reservations_ended ON fleet.reservations (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Who waits. Where shares count, also who asked lately without waiting: a greedy neighbour must not take what they ask for.
 CREATE TABLE fleet.reservation_queue (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    ticket uuid NOT NULL,                  -- the asker's own name for its request
     resource_type text NOT NULL,
     resource_id text NOT NULL,
     units integer NOT NULL,
@@ -116,4 +119,5 @@ CREATE TABLE fleet.reservation_queue (
     escalated_at timestamptz,              -- real time
     alerted_at timestamptz                 -- real time
 );
+CREATE INDEX reservation_queue_ticket ON fleet.reservation_queue (ticket);
 CREATE INDEX reservation_queue_place ON fleet.reservation_queue (resource_type, resource_id, place, id);

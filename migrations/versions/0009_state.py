@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "dac626c4c8cf5b49"
+functions = "bd85e58bd3fb3029"
 
 
 def upgrade() -> None:

@@ -1,6 +1,6 @@
 """A pool's line, asked and polled step by step, in a time that only passes when a test says so."""
 
-from typing import Any
+from typing import Any, LiteralString
 
 from coordination import Fleet
 from tests.integration.coordination.tables import Owner, rows, value
@@ -23,10 +23,14 @@ class Line:
         self._type = resource_type
         self._id = resource_id
 
+    def call(self, function: LiteralString, **arguments: object) -> dict[str, Any]:
+        """Call one of the functions in the name of the process."""
+        return dict(self._fleet.session.call(function, **arguments))
+
     def ask(self, worker: str, priority: str = "medium", units: int = 1, **options: Any) -> dict[str, Any]:
         """Ask for units, waiting for an hour where it says nothing else."""
         asked: dict[str, Any] = {"units": units, "wait_s": 3600, "duration_minutes": 600, **options}
-        answer = self._fleet.session.call(
+        answer = self.call(
             "reserve_resource",
             resource_type=self._type,
             resource_id=self._id,
@@ -37,7 +41,7 @@ class Line:
         self._owner.execute(
             "UPDATE fleet.reservation_queue SET poll_by = 'infinity' WHERE waits AND poll_by < 'infinity'"
         )
-        return dict(answer)
+        return answer
 
     def hold(self, worker: str, units: int = 1, **options: Any) -> str:
         """Ask, be granted, give the reservation's id."""
@@ -46,21 +50,25 @@ class Line:
         return str(answer["reservation_id"])
 
     def poll(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return dict(self._fleet.session.call("poll_reservation", ticket=int(asked["ticket"])))
+        return self.call("poll_reservation", ticket=asked["ticket"])
 
     def release(self, reservation_id: str) -> list[str]:
         """Give it back; say whose tickets are to be woken."""
-        answer = self._fleet.session.call("release_resource", reservation_id=int(reservation_id))
+        answer = self.call("release_resource", reservation_id=int(reservation_id))
         assert answer["released"]
         return [waiting["ticket"] for waiting in answer["wake"]]
 
     def leave(self, asked: dict[str, Any]) -> None:
         """Give the place up."""
-        assert self._fleet.session.call("leave_queue", ticket=int(asked["ticket"]))["left"]
+        assert self.call("leave_queue", ticket=asked["ticket"])["left"]
 
     def served(self, *waiting: dict[str, Any]) -> list[int]:
-        """Which of these are granted when each polls once; in that order."""
-        return [number for number, asked in enumerate(waiting) if self.poll(asked)["granted"]]
+        """Which of these are granted when each polls until it is; in that order."""
+        granted: dict[str, int] = {}
+        for number, asked in enumerate(waiting):
+            if asked["ticket"] not in granted and self.poll(asked)["granted"]:
+                granted[asked["ticket"]] = number
+        return list(granted.values())
 
     def pool(self, column: str) -> Any:
         """What the pool's row says."""

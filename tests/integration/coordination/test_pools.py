@@ -97,6 +97,43 @@ def test_a_capacity_below_what_is_held_takes_nothing_and_gives_nothing_until_eno
     line.assert_sound()
 
 
+@pytest.mark.parametrize("strategy", ["priority", "equal", "proportional"])
+def test_who_wants_more_than_a_pool_has_now_keeps_its_place_and_nobody_from_theirs_i13(
+    console: Database, line: Line, owner: Owner, strategy: Any
+) -> None:
+    set_pool(console, capacity=4, strategy=strategy)
+    held = [line.hold("holder", 2), line.hold("holder", 2)]
+    large, small = line.ask("large", units=3), line.ask("small")
+    set_pool(console, capacity=2, max_capacity=4)
+    told = line.poll(large)
+    assert (told["waits"], told["reason"], told["estimated_wait_minutes"]) == (True, "above_capacity", None)
+    assert line.poll(small)["queue_position"] == 1
+    assert line.release(held[0]) == []
+    assert line.release(held[1]) == [small["ticket"]]
+    assert line.served(large, small) == [1]
+    assert line.ask("late", wait_s=0)["granted"]
+    assert line.ask("as large", units=3, wait_s=0)["reason"] == "above_capacity"
+    let_pass(owner, 301)
+    line.poll(large)
+    [(message,)] = rows(owner, "SELECT payload FROM fleet.messages WHERE type = 'PRIORITY_ESCALATION'")
+    assert "waits for 3 of content pool, which has 2" in message["reason"]
+    # Now that it fits, it is the head again, whatever came after it.
+    set_pool(console, capacity=4)
+    line.ask("later")
+    assert line.ask("latest", wait_s=0)["reason"] == "others_wait"
+    line.assert_sound()
+
+
+def test_what_is_left_over_of_a_pool_that_shrank_is_waited_for_too_i17(console: Database, line: Line) -> None:
+    set_pool(console, capacity=4)
+    for minutes in (10, 20, 30, 40):
+        line.hold("w", duration_minutes=minutes)
+    set_pool(console, capacity=2)
+    # Of four, each for 25 minutes or its lease, two go before anything is given.
+    told = [line.ask("waiter")["estimated_wait_minutes"] for _ in range(3)]
+    assert told == pytest.approx([25, 25, 50], abs=0.1)
+
+
 def test_more_capacity_is_the_waiters_at_once(console: Database, line: Line) -> None:
     set_pool(console, capacity=1)
     line.hold("w")
@@ -158,6 +195,45 @@ def test_use_is_measured_now_lately_and_since_the_beginning(
     assert status["mean_utilization_percent"] == pytest.approx(25, abs=1)
     assert status["recent_utilization_percent"] == pytest.approx(50 * (1 - 0.1353) * 0.1353, abs=1)
     assert status["availability"] == 1
+
+
+def test_the_kind_of_a_pool_is_that_of_who_uses_it(fleet: Fleet, owner: Owner) -> None:
+    reserve = fleet.reservations.reserve_resource
+    mistaken = reserve("conversation", "a talk", "w", kind="thread")
+    assert mistaken is not None
+    with pytest.raises(InvalidValueError) as refused:
+        reserve("conversation", "a talk", "w", kind="discussion")
+    assert_refused(refused, "kind", "discussion")
+    assert "thread" in refused.value.allowed
+    fleet.reservations.release_resource(mistaken)
+    held = [reserve("conversation", "a talk", "w", kind="discussion") for _ in range(4)]
+    assert [one is not None for one in held] == [True, True, True, False]
+    assert rows(owner, "SELECT kind, capacity FROM fleet.pools WHERE resource_id = 'a talk'") == [
+        ("discussion", 3)
+    ]
+    # What a person set stays.
+    with pytest.raises(InvalidValueError):
+        reserve("content", "content_pipeline", "w", kind="trending")
+
+
+def test_a_pool_that_nobody_made_has_what_its_first_use_would_give_it(fleet: Fleet) -> None:
+    check = fleet.reservations.check_availability
+    for kind, places in ((None, 1), ("thread", 1), ("discussion", 3)):
+        found = check("conversation", "new", units=places, kind=kind)
+        assert (found.available, found.resource_id) == (True, "new")
+        with pytest.raises(InvalidValueError) as refused:
+            check("conversation", "new", units=places + 1, kind=kind)
+        assert_refused(refused, "units", str(places + 1))
+        assert f"conversation new can have: {places}" in refused.value.allowed
+    assert check("db_connection", units=20).available
+    with pytest.raises(InvalidValueError):
+        check("db_connection", units=21)
+    with pytest.raises(InvalidValueError) as refused:
+        check("content", "content_pipeline", units=101)
+    assert_refused(refused, "units", "101")
+    with pytest.raises(InvalidValueError) as refused:
+        check("conversation", "new", kind="pipeline")
+    assert_refused(refused, "kind", "pipeline")
 
 
 def test_a_type_without_an_id_is_available_where_any_pool_of_it_is(

@@ -27,7 +27,7 @@ def test_a_function_is_read_as_it_is_declared() -> None:
     assert found.noun == "reservation_queue"
     assert [(argument.name, argument.type) for argument in found.arguments] == [
         ("incarnation", "uuid"),
-        ("ticket", "bigint"),
+        ("ticket", "uuid"),
     ]
     assert (found.returns, found.lock_timeout) == ("jsonb", "5 s")
     [beside] = [function for function in sql_api.functions() if function.name == "reserve_resource"]

@@ -1,0 +1,127 @@
+"""A request has a ticket: who never heard what became of it can ask again, or give it up."""
+
+from typing import Any, LiteralString
+from uuid import uuid4
+
+import pytest
+
+from coordination import Fleet
+from coordination.database import Database
+from coordination.errors import DatabaseUnavailableError
+from coordination.reservations import Reservations
+from coordination.session import Session
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.lines import Line
+from tests.integration.coordination.tables import Owner, value
+
+OPEN: LiteralString = "SELECT count(*) FROM fleet.reservations WHERE ended_at IS NULL"
+
+
+@pytest.fixture
+def line(fleet: Fleet, owner: Owner) -> Line:
+    return Line(fleet, owner)
+
+
+class Deaf(Database):
+    """Loses its connection between a commit that granted something and the answer, once."""
+
+    def call(self, function: LiteralString, *, acknowledged: bool = False, **arguments: object) -> Any:
+        answer = super().call(function, acknowledged=acknowledged, **arguments)
+        if isinstance(answer, dict) and answer.get("granted"):  # pyright: ignore[reportUnknownMemberType]
+            self.close()
+            raise DatabaseUnavailableError("the answer was lost")
+        return answer
+
+
+def test_who_leaves_the_line_gives_back_what_it_was_granted_meanwhile(line: Line) -> None:
+    held = line.hold("holder")
+    asked, next_one = line.ask("w"), line.ask("next")
+    line.release(held)
+    assert line.poll(asked)["granted"]
+    # It never heard so, and gives up.
+    answer = line.call("leave_queue", ticket=asked["ticket"])
+    assert (answer["left"], answer["released"]) == (False, True)
+    assert [one["ticket"] for one in answer["wake"]] == [next_one["ticket"]]
+    assert line.served(next_one) == [0]
+    answer = line.call("leave_queue", ticket=asked["ticket"])
+    assert (answer["left"], answer["released"]) == (False, False)
+    line.assert_sound()
+
+
+def test_a_poll_that_is_asked_again_gives_the_same_reservation(line: Line) -> None:
+    held = line.hold("holder")
+    asked = line.ask("w")
+    line.release(held)
+    first, again = line.poll(asked), line.poll(asked)
+    assert again["granted"]
+    assert again["reservation_id"] == first["reservation_id"]
+    line.release(first["reservation_id"])
+    assert line.poll(asked)["reason"] == "not_waiting"
+
+
+def test_a_request_that_is_made_again_is_the_same_request(line: Line, owner: Owner) -> None:
+    mine, other = str(uuid4()), str(uuid4())
+    first = line.ask("w", ticket=mine)
+    again = line.ask("w", ticket=mine)
+    assert first["granted"]
+    assert again["reservation_id"] == first["reservation_id"]
+    waiting = line.ask("other", ticket=other)
+    assert (waiting["waits"], waiting["ticket"]) == (True, other)
+    assert line.ask("other", ticket=other)["ticket"] == other
+    assert value(owner, "SELECT count(*) FROM fleet.reservation_queue") == 1
+    line.release(first["reservation_id"])
+    assert line.ask("other", ticket=other)["granted"]
+    assert line.ask("w", ticket=mine)["waits"]  # what it stood for is over: it is a new request
+
+
+def test_nobody_elses_ticket_is_told_or_given_up(fleet_database: FleetDatabase, line: Line) -> None:
+    ticket = str(uuid4())
+    line.ask("w", ticket=ticket)
+    with fleet_database.connect("other") as other:
+        assert not other.session.call("leave_queue", ticket=ticket)["released"]
+        assert other.session.call("poll_reservation", ticket=ticket)["reason"] == "not_waiting"
+    assert line.pool("reserved") == 1
+
+
+@pytest.mark.parametrize("wait_s", [0, 60])
+def test_a_grant_whose_answer_was_lost_comes_back(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, wait_s: float
+) -> None:
+    deaf = Deaf(fleet_database.dsn("worker"), name="deaf")
+    reservations = Reservations(Session(deaf, fleet.incarnation.id, fleet.session.sleep))
+    with pytest.raises(DatabaseUnavailableError):
+        reservations.reserve_resource("content", "pool", "w", wait_s=wait_s)
+    assert value(owner, OPEN) == 0
+    assert value(owner, "SELECT end_reason FROM fleet.reservations") == "released"
+    deaf.close()
+
+
+def test_a_waiters_grant_whose_answer_was_lost_comes_back(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    held = fleet.reservations.reserve_resource("content", "pool", "holder")
+    assert held is not None
+    deaf = Deaf(fleet_database.dsn("worker"), name="deaf")
+    reservations = Reservations(Session(deaf, fleet.incarnation.id))
+
+    def released_meanwhile() -> bool:
+        if value(owner, OPEN):
+            fleet.reservations.release_resource(held)
+        return True
+
+    with pytest.raises(DatabaseUnavailableError):
+        reservations.reserve_resource("content", "pool", "w", wait_s=60, keep_waiting=released_meanwhile)
+    assert value(owner, OPEN) == 0
+    deaf.close()
+
+
+def test_a_quota_whose_answer_was_lost_comes_back(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    deaf = Deaf(fleet_database.dsn("worker"), name="deaf")
+    with pytest.raises(DatabaseUnavailableError):
+        Reservations(Session(deaf, fleet.incarnation.id)).reserve_resource(
+            "api_quota", "search", "w", units=3
+        )
+    assert value(owner, OPEN) == 0
+    deaf.close()
