@@ -251,8 +251,8 @@ BEGIN
     RETURN jsonb_build_object('expired', expired, 'broadcasts', broadcasts);
 END $$;
 
--- A person sends a dead letter once more: attempts and time to live begin anew, a role's is routed anew, every error stays.
--- Audited, flushed. FL005 where it is not dead.
+-- A person sends a dead letter once more, as if it were sent now: attempts and time to live begin anew, a role's is routed anew, every
+-- error stays. Audited with when it was sent before, flushed. FL005 where it is not dead.
 CREATE OR REPLACE FUNCTION fleet.replay_message(message bigint, actor text, reason text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -271,10 +271,10 @@ BEGIN
             HINT = 'look at it with: socialfleet messages show ' || dead.id;
     END IF;
     PERFORM fleet.write_audit(actor, 'replay_message', dead.id::text, replay_message.reason,
-        jsonb_build_object('attempts', dead.attempts, 'error', dead.errors->-1->>'error'));
+        jsonb_build_object('attempts', dead.attempts, 'sent_at', dead.sent_at, 'error', dead.errors->-1->>'error'));
     at := fleet.now();
-    UPDATE fleet.messages m SET state = 'waiting', attempts = 0, due_at = at, finished_at = NULL,
-        expires_at = at + (m.expires_at - m.sent_at),
+    UPDATE fleet.messages m SET state = 'waiting', attempts = 0, due_at = at, finished_at = NULL, waited_s = NULL, escalated_at = NULL,
+        sent_at = at, expires_at = at + (m.expires_at - m.sent_at),
         routed_to = CASE m.recipient_kind WHEN 'role' THEN NULL ELSE m.routed_to END
     WHERE m.id = dead.id RETURNING * INTO dead;
     RETURN jsonb_build_object('id', dead.id::text, 'state', dead.state, 'recipient_kind', dead.recipient_kind,
