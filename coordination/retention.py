@@ -11,6 +11,7 @@ KINDS = (
     "candidates",
     "command_parts",
     "commands",
+    "conflicts",
     "engagements",
     "events",
     "failed_items",

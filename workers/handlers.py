@@ -23,7 +23,7 @@ from workers.errors import RegistryError, WorkerError
 Method = TypeVar("Method", bound=Callable[..., Reply | None])
 
 LEASE_S: Final = 300.0
-"""How long a handler may take: then a worker that hangs loses the message. The dead lose theirs at once."""
+"""The least that a message is held for without a tick of its handler. The dead lose theirs at once."""
 FIRST_RETRY_S: Final = 10.0
 LAST_RETRY_S: Final = 600.0
 

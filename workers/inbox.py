@@ -1,11 +1,13 @@
 """Inbox: takes a worker's messages one by one and reports on each.
 
 One is claimed only when the one before is done: what a drain or a death leaves is at most the one in hand.
+Its lease is renewed while the handler ticks: one that hangs loses it, whatever else of its process beats.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from time import monotonic
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -51,6 +53,8 @@ class Inbox:
         self._messages = fleet.messages
         self._record = record
         self._handlers = handlers.find(type(worker))
+        self._lease_s = handlers.LEASE_S
+        self._renew_at = 0.0
 
     def work_off(self) -> float:
         """Handle what is due, a batch at most, until the drain.
@@ -70,11 +74,13 @@ class Inbox:
 
     def _claim(self, *, busy: bool) -> list[Message]:
         """Take the next one. Under load many are sent between two looks, and nobody is woken for them."""
+        self._lease_s = max(handlers.LEASE_S, 2 * self._worker.progress.snapshot.stall_after_s)
+        self._renew_at = monotonic() + self._lease_s / 2
         if busy:
-            claimed = self._messages.claim(1, handlers.LEASE_S, sleeps=False)
+            claimed = self._messages.claim(1, self._lease_s, sleeps=False)
             if claimed or self._worker.draining.wait(LINGER_S):
                 return claimed
-        return self._messages.claim(1, handlers.LEASE_S)
+        return self._messages.claim(1, self._lease_s)
 
     def _take(self, message: Message) -> float:
         is_news = message.to == "all" or message.payload.get("kind") in NEWS
@@ -88,13 +94,29 @@ class Inbox:
             return inf if failure is None else self._reject(message, failure)
 
     def _handle(self, message: Message) -> None:
+        self._worker.progress.ticked = lambda: self._renew(message)
         try:
             self._messages.acknowledge(message, handlers.handle(self._worker, self._handlers, message))
         except Exception:
             self._worker.progress.item_failed()
             raise
+        finally:
+            self._worker.progress.ticked = None
         self._worker.progress.item_done()
         log.info("handled", type=message.type, sender=message.sender)
+
+    def _renew(self, message: Message) -> None:
+        """Renew the lease when half of its time is over.
+
+        Raises:
+            LockLostError: the message is somebody else's by now; every further tick says so again.
+        """
+        if monotonic() < self._renew_at:
+            return
+        began = monotonic()
+        with suppress(DatabaseBusyError):  # the next tick tries again
+            self._messages.renew(message, self._lease_s)
+            self._renew_at = began + self._lease_s / 2
 
     def _reject(self, message: Message, failure: Exception) -> float:
         """Give it back for later, or for good; give real seconds until it is due."""

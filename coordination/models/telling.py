@@ -70,6 +70,7 @@ messages = Table(
         "id",
         postgresql_where=text("state IN ('waiting', 'claimed')"),
     ),
+    Index("messages_claimed", "routed_to", "id", postgresql_where=text("state = 'claimed'")),
     Index("messages_unrouted", "id", postgresql_where=text("state = 'waiting' AND routed_to IS NULL")),
     Index(
         "messages_broadcast",

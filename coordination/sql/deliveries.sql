@@ -37,6 +37,8 @@ BEGIN
     WITH picked AS MATERIALIZED (
         SELECT m.id FROM fleet.messages m
         WHERE m.routed_to = life.worker AND m.state = 'waiting' AND m.due_at <= at AND m.expires_at > at
+          -- The last turn that anything due can have: what is due much later isn't read.
+          AND m.turn <= (at - '2000-01-01 00:00:00+00'::timestamptz) - interval '10 minutes'
         ORDER BY m.turn, m.id LIMIT n FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE fleet.messages m SET state = 'claimed', attempts = m.attempts + 1, incarnation = life.id,
@@ -52,23 +54,32 @@ BEGIN
     RETURN claimed;
 END $$;
 
--- Frees those of a worker's claimed messages whose holder died, or whose lease is over; gives how many. Locks their rows, and passes over what others
--- lock. Each holder's lock is tried in a statement of its own, never the caller's.
+-- Frees up to 100 of a worker's claimed messages whose holder died, or whose lease is over; gives how many. First who is dead, each lock
+-- tried in a statement of its own and never the caller's; then their rows, locked in order, passing over what others lock. Reads an index
+-- of the claimed ones alone.
 CREATE OR REPLACE FUNCTION fleet.free_messages(life fleet.incarnations, worker text) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    holder uuid;
+    gone uuid[] := '{}';
     held fleet.messages;
     freed integer := 0;
 BEGIN
+    FOR holder IN
+        SELECT DISTINCT m.incarnation FROM fleet.messages m
+        WHERE m.routed_to = free_messages.worker AND m.state = 'claimed' AND m.incarnation <> life.id
+    LOOP
+        IF fleet.is_suspected(holder) THEN
+            gone := gone || holder;
+        END IF;
+    END LOOP;
     FOR held IN
         SELECT * FROM fleet.messages m WHERE m.routed_to = free_messages.worker AND m.state = 'claimed'
-          AND (m.incarnation <> life.id OR m.lease_expires_at < clock_timestamp())
+          AND (m.incarnation = ANY(gone) OR m.lease_expires_at < clock_timestamp())
         ORDER BY m.id LIMIT 100 FOR UPDATE SKIP LOCKED
     LOOP
-        IF held.lease_expires_at < clock_timestamp() OR (held.incarnation <> life.id AND fleet.is_suspected(held.incarnation)) THEN
-            PERFORM fleet.end_delivery(held, 'its holder ended or ran out of its lease', 0);
-            freed := freed + 1;
-        END IF;
+        PERFORM fleet.end_delivery(held, 'its holder ended or ran out of its lease', 0);
+        freed := freed + 1;
     END LOOP;
     RETURN freed;
 END $$;
@@ -240,8 +251,8 @@ BEGIN
     RETURN jsonb_build_object('expired', expired, 'broadcasts', broadcasts);
 END $$;
 
--- A person sends a dead letter once more: attempts and time to live begin anew, a role's is routed anew, every error stays.
--- Audited, flushed. FL005 where it is not dead.
+-- A person sends a dead letter once more, as if it were sent now: attempts and time to live begin anew, a role's is routed anew, every
+-- error stays. Audited with when it was sent before, flushed. FL005 where it is not dead.
 CREATE OR REPLACE FUNCTION fleet.replay_message(message bigint, actor text, reason text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -260,10 +271,10 @@ BEGIN
             HINT = 'look at it with: socialfleet messages show ' || dead.id;
     END IF;
     PERFORM fleet.write_audit(actor, 'replay_message', dead.id::text, replay_message.reason,
-        jsonb_build_object('attempts', dead.attempts, 'error', dead.errors->-1->>'error'));
+        jsonb_build_object('attempts', dead.attempts, 'sent_at', dead.sent_at, 'error', dead.errors->-1->>'error'));
     at := fleet.now();
-    UPDATE fleet.messages m SET state = 'waiting', attempts = 0, due_at = at, finished_at = NULL,
-        expires_at = at + (m.expires_at - m.sent_at),
+    UPDATE fleet.messages m SET state = 'waiting', attempts = 0, due_at = at, finished_at = NULL, waited_s = NULL, escalated_at = NULL,
+        sent_at = at, expires_at = at + (m.expires_at - m.sent_at),
         routed_to = CASE m.recipient_kind WHEN 'role' THEN NULL ELSE m.routed_to END
     WHERE m.id = dead.id RETURNING * INTO dead;
     RETURN jsonb_build_object('id', dead.id::text, 'state', dead.state, 'recipient_kind', dead.recipient_kind,

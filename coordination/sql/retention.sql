@@ -16,6 +16,7 @@ DECLARE
         "runs": "in days: see partitions.sql",
         "jobs": "in days: see partitions.sql",
         "messages": "finished_at < $1 AND NOT EXISTS (SELECT 1 FROM fleet.broadcasts b WHERE b.id = broadcast AND b.expires_at > $2)",
+        "conflicts": "decided_at < $1",
         "candidates": "found_at < $1 AND state NOT IN (''waiting'', ''taken'')",
         "interactions": "settled_at < $1",
         "reservations": "ended_at < clock_timestamp() - ($2 - $1)",
@@ -75,7 +76,7 @@ BEGIN
 END $$;
 
 -- Closes the rows of lives that ended without saying so: silent for keep_s real seconds and without their session lock. Gives
--- how many. Each lock is tried in a statement of its own.
+-- how many. Each lock is tried in a statement of its own. The marks of those who died asleep go too, or each sender would wake them.
 CREATE OR REPLACE FUNCTION fleet.close_silent_incarnations(incarnation uuid, keep_s double precision, n integer DEFAULT 100)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
@@ -99,5 +100,11 @@ BEGIN
             closed := closed + 1;
         END IF;
     END LOOP;
+    WITH gone AS MATERIALIZED (
+        SELECT s.name, s.incarnation FROM fleet.sleepers s
+        WHERE NOT EXISTS (SELECT 1 FROM fleet.incarnations i WHERE i.id = s.incarnation AND i.ended_at IS NULL)
+        ORDER BY s.name, s.incarnation FOR UPDATE OF s SKIP LOCKED
+    )
+    DELETE FROM fleet.sleepers s USING gone WHERE s.name = gone.name AND s.incarnation = gone.incarnation;
     RETURN closed;
 END $$;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "bd85e58bd3fb3029"
+functions = "c28eb38165b6d11a"
 
 
 def upgrade() -> None:

@@ -9,7 +9,7 @@ import pytest
 from coordination import Fleet, connect
 from coordination.database import Database
 from coordination.errors import InvalidValueError, LockLostError
-from coordination.messages import Message, Reply, get_message_status
+from coordination.messages import Message, Reply, get_message_status, replay
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import PROCESSES, until
 from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
@@ -146,6 +146,26 @@ def test_a_strangers_report_is_not_counted_as_the_workers(
         stranger.messages.acknowledge(message)
     assert value(owner, "SELECT late_reports FROM fleet.messages") == 0
     fleet.messages.acknowledge(message)
+
+
+# Sent once more
+
+
+def test_a_dead_letter_that_is_sent_once_more_has_its_whole_time_again_however_often(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    sent = fleet.messages.send(TASK, "tester", DO, ttl_s=600)
+    for _ in range(3):
+        fleet_database.advance(400)
+        assert fleet.messages.escalate_waiting() == [sent]
+        fleet_database.advance(3600)
+        assert fleet.messages.expire()[0] >= 1
+        replay(console, sent, actor="me", reason="mended")
+        assert fleet.messages.escalate_waiting() == []
+        (message,) = fleet.messages.claim()
+        assert message.attempt == 1
+        assert (message.expires_at - message.sent_at).total_seconds() == 600
+        fleet.messages.reject(message, "not now", 0, counts=False)
 
 
 # Order

@@ -1,14 +1,18 @@
 """Maintenance on a real database: what is over goes, what is not stays."""
 
+from collections.abc import Callable
 from threading import Event
 
 import pytest
 
 from config import Config
-from coordination import Fleet
+from coordination import Fleet, connect
+from coordination.conflicts import Contender
+from coordination.engagement import Priority
 from coordination.errors import InvalidValueError
 from coordination.retention import KINDS
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.crowd import until, victim
 from workers.context import Context
 from workers.fleet.maintenance import Maintenance, MaintenanceSettings
 from workers.progress import Progress
@@ -91,3 +95,36 @@ def test_a_life_that_fell_silent_is_closed_and_one_that_holds_its_lock_is_not(
         ).fetchall()
         assert found == [("living",), ("tester",)]
         assert living.flags.enabled("any")
+
+
+def test_a_conflict_goes_once_it_was_decided_long_ago_and_stays_as_long_as_a_person_must(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    def settle(key: str, *priorities: Priority) -> str:
+        wants = [Contender(worker=f"w{n}", priority=one) for n, one in enumerate(priorities)]
+        return fleet.conflicts.resolve(key, "resource", "post 7", wants).id
+
+    settle("old", "high", "low")
+    still_open = settle("open", "low", "low")
+    fleet_database.advance(91 * DAY_S)
+    new = settle("new", "high", "low")
+    maintenance(fleet).step()
+    with fleet_database.owner() as owner:
+        left = owner.execute("SELECT id::text FROM fleet.conflicts ORDER BY id").fetchall()
+    assert left == [(still_open,), (new,)]
+
+
+def test_nobody_is_woken_for_long_who_died_in_its_sleep(fleet: Fleet, fleet_database: FleetDatabase) -> None:
+    with fleet_database.owner() as owner, fleet_database.connect("living") as living:
+        with victim(_fall_asleep, fleet_database.dsn("worker")) as doomed:
+            doomed.kill()
+            owner.execute("UPDATE fleet.incarnations SET started_at = started_at - interval '9 days'")
+            until(lambda: fleet.retention.close_silent(keep_s=DAY_S) == 1, 2)
+        left = owner.execute("SELECT incarnation FROM fleet.sleepers ORDER BY worker").fetchall()
+        assert left == [(living.incarnation.id,), (fleet.incarnation.id,)]
+
+
+def _fall_asleep(keep: Callable[[object], None], dsn: str) -> None:
+    fleet = connect(dsn, "sleeper")
+    keep(fleet)
+    assert fleet.messages.claim() == []

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from config import Config
 from coordination import Fleet, connect
-from coordination.errors import IncarnationLostError
+from coordination.errors import IncarnationLostError, LockLostError
 from coordination.messages import Message, Reply
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import victim
@@ -462,6 +462,57 @@ def test_a_busy_inbox_looks_once_more_before_it_sleeps_and_nobody_is_woken_for_t
 
 def recorded(_step: str, method: Callable[[], None], _trace: str) -> Exception | None:
     method()
+    return None
+
+
+# Leases
+
+
+def test_a_handler_that_takes_longer_than_a_lease_keeps_its_message_as_long_as_it_ticks(
+    there: Fleetlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.handlers.LEASE_S", 1.0)
+    claimed = there.database.connect("reader", slot=2)
+    first_is_over = "SELECT 1 FROM fleet.messages WHERE clock_timestamp() > sent_at + interval '1.5 seconds'"
+    told: list[str] = []
+
+    def script(worker: Reader, _message: Message, _task: object) -> None:
+        def stolen() -> object:
+            worker.progress.tick()
+            return claimed.messages.claim() or there.rows(first_is_over)
+
+        eventually(stolen, what="the end of the first lease")
+        assert there.states() == [("claimed", 1)]
+        there.rows("UPDATE fleet.messages SET lease = lease + 1 RETURNING 1")
+        try:
+            eventually(worker.progress.tick, what="the loss")
+        except LockLostError as error:
+            told.append(str(error))
+            raise
+
+    Reader.script = staticmethod(script)
+    progress = Progress()
+    progress.allow(0.1)
+    with there.database.connect("reader") as fleet, claimed:
+        worker = Reader(
+            context=Context(config=Config(), account="sandbox"),
+            fleet=fleet,
+            progress=progress,
+            draining=Event(),
+        )
+        there.messages.send(TASK, "reader", ASKED.model_dump())
+        Inbox(worker, fleet, told_failure).work_off()
+    assert len(told) == 1
+    assert "lost" in told[0]
+    assert there.states() == [("claimed", 1)]
+    assert progress.ticked is None
+
+
+def told_failure(_step: str, method: Callable[[], None], _trace: str) -> Exception | None:
+    try:
+        method()
+    except Exception as error:  # noqa: BLE001  as a life does
+        return error
     return None
 
 

@@ -1,0 +1,68 @@
+"""A backlog of messages: a claim reads no more the more there are, and none hides one whose holder died."""
+
+from collections.abc import Callable
+from typing import LiteralString
+
+from coordination import Fleet, connect
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.crowd import until, victim
+from tests.integration.coordination.tables import Owner, value
+
+SEND: LiteralString = """
+    INSERT INTO fleet.messages (type, sender, recipient_kind, recipient, routed_to, priority, rank, payload,
+        sent_at, expires_at, state, max_attempts, due_at, incarnation, lease, lease_expires_at)
+    SELECT 'TASK_DELEGATION', 'tester', 'worker', %(worker)s, %(worker)s, 'medium', 2, '{"kind": "do"}',
+        fleet.now(), fleet.now() + interval '1 hour',
+        CASE WHEN %(holder)s::uuid IS NULL THEN 'waiting' ELSE 'claimed' END, 5, fleet.now(), %(holder)s, n,
+        clock_timestamp() + interval '1 hour'
+    FROM generate_series(1, %(number)s) n
+"""
+
+
+def send(owner: Owner, number: int, worker: str = "tester", *, held_by: str | None = None) -> None:
+    """So many messages to a worker, as its senders and holder would have left them."""
+    owner.execute(SEND, {"worker": worker, "holder": held_by, "number": number})
+
+
+def touched(owner: Owner, statement: str, *parameters: object) -> int:
+    """The rows of messages that a statement reads; what it did is undone."""
+    counted: LiteralString = (
+        "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0) FROM pg_stat_xact_user_tables "
+        "WHERE schemaname = 'fleet' AND relname = 'messages'"
+    )
+    with owner.transaction(force_rollback=True):
+        before = value(owner, counted)
+        owner.execute(statement.encode(), parameters)
+        return int(value(owner, counted) - before)
+
+
+def _claim_and_hold(keep: Callable[[object], None], dsn: str) -> str:
+    fleet = connect(dsn, "tester", slot=9)
+    keep(fleet)
+    return fleet.messages.claim(lease_s=3600)[0].id
+
+
+def test_150_messages_of_the_living_do_not_hide_that_of_one_who_died_i15(
+    fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    with fleet_database.connect("tester", slot=2) as alive, fleet_database.connect("tester", slot=3) as heir:
+        send(owner, 150, held_by=str(alive.incarnation.id))
+        send(owner, 1)
+        with victim(_claim_and_hold, fleet_database.dsn("worker")) as doomed:
+            doomed.kill()
+            until(lambda: [one.id for one in heir.messages.claim()] == [doomed.result], 2)
+
+
+def test_a_claim_reads_no_more_rows_the_more_there_are(fleet: Fleet, owner: Owner) -> None:
+    me, claim = str(fleet.incarnation.id), "SELECT fleet.claim_messages(%s, 10)"
+    send(owner, 3000)
+    assert touched(owner, claim, me) < 30  # each to choose it and to write it, a few to plan
+    owner.execute("ANALYZE fleet.messages")
+    assert touched(owner, claim, me) < 30
+
+
+def test_a_claim_does_not_read_what_is_due_much_later(fleet: Fleet, owner: Owner) -> None:
+    send(owner, 3000)
+    owner.execute("UPDATE fleet.messages SET due_at = due_at + interval '1 hour'")
+    owner.execute("ANALYZE fleet.messages")
+    assert touched(owner, "SELECT fleet.claim_messages(%s, 10)", str(fleet.incarnation.id)) < 10
