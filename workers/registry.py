@@ -44,6 +44,7 @@ FLEET_SETTINGS = {
     "engagement_escalation_s": (0.0, 86400.0),
     "quiet_time_s": (0.0, 86400.0),
     "rate_limit_ageing_s": (1.0, 86400.0),
+    "rate_limit_patience_s": (0.01, 60.0),
     "request_delay_s": (0.0, 600.0),
 }
 """Settings of the fleet itself: numbers, lowest and highest allowed."""

@@ -38,6 +38,7 @@ rate_limits = Table(
     Column("unsettled", Integer, nullable=False, server_default=text("0")),
     Column("room", Integer, nullable=False, server_default=text("0")),
     Column("delay_s", Double, nullable=False, server_default=text("15")),
+    Column("patience_s", Double, nullable=False, server_default=text("3")),
     Column("clock_rate", Double, nullable=False, server_default=text("1")),
     Column("refreshed_at", MOMENT, nullable=False, server_default=text("'-infinity'")),
     Column("next_charge_at", MOMENT, nullable=False, server_default=text("'-infinity'")),

@@ -204,7 +204,7 @@ DECLARE
     wanted integer := n + place.ahead;
 BEGIN
     IF place.had_share THEN
-        opens := at + own.clock_rate * interval '3 seconds';
+        opens := at + make_interval(secs => own.patience_s);
         reason := format('this worker had its share of %s, and others want theirs', own.endpoint);
     ELSIF place.rests THEN
         opens := place.rests_until;

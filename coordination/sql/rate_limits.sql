@@ -82,8 +82,8 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE fleet.rate_limits r SET limits = one.limits, windows_s = one.windows_s, burst = one.burst, spacing_us = one.spacing_us,
         tat = one.tat, occupied = one.occupied, counted_to = one.counted_to, told = one.told, unsettled = one.unsettled,
-        room = one.room, delay_s = one.delay_s, clock_rate = one.clock_rate, refreshed_at = one.refreshed_at,
-        next_charge_at = one.next_charge_at, since_flush = one.since_flush, flush_every = one.flush_every,
+        room = one.room, delay_s = one.delay_s, patience_s = one.patience_s, clock_rate = one.clock_rate,
+        refreshed_at = one.refreshed_at, next_charge_at = one.next_charge_at, since_flush = one.since_flush, flush_every = one.flush_every,
         line_until = one.line_until, kept_critical = one.kept_critical, kept_low = one.kept_low,
         critical_seen_at = one.critical_seen_at, low_seen_at = one.low_seen_at, shares_at = one.shares_at,
         granted = one.granted, refused = one.refused, waited = one.waited, waited_s = one.waited_s,

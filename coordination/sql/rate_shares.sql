@@ -67,7 +67,7 @@ DECLARE
     by_critical integer := 0;
     by_low integer := 0;
 BEGIN
-    IF own.shares_at > at - own.clock_rate * interval '1 second' THEN
+    IF own.shares_at > at - make_interval(secs => own.patience_s / 3) THEN
         RETURN own;
     END IF;
     own.shares_at := at;
@@ -111,7 +111,7 @@ CREATE OR REPLACE FUNCTION fleet.find_place(
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    soon timestamptz := at + own.clock_rate * interval '0.5 seconds';
+    soon timestamptz := at + make_interval(secs => own.patience_s / 6);
     last_ones boolean := rank < 4 AND own.spacing_us[1] = 0 AND own.limits[1] >= 50 AND own.limits[1] - own.occupied[1] < 10;
     seat fleet.rate_demands;
     since timestamptz := at;
@@ -166,7 +166,7 @@ BEGIN
         SELECT sum(w.weight), sum(w.used) INTO weights, theirs FROM (
             SELECT max(d.rank) AS weight, max(d.used) AS used FROM fleet.rate_demands d
             WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id <> find_place.worker_id
-              AND (d.asked_at > at - own.clock_rate * interval '3 seconds' OR d.waiting AND d.keep_until > at)
+              AND (d.asked_at > at - make_interval(secs => own.patience_s) OR d.waiting AND d.keep_until > at)
             GROUP BY d.worker_id) w;
         had_share := weights > 0 AND used >= (theirs + used)::double precision * rank / (weights + rank) + 0.5;
     END IF;
@@ -188,7 +188,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     comes timestamptz := at + make_interval(secs => retry_s::double precision);
-    kept_until timestamptz := comes + own.clock_rate * interval '3 seconds';
+    kept_until timestamptz := comes + make_interval(secs => own.patience_s);
 BEGIN
     UPDATE fleet.rate_demands d SET returns_at = comes, keep_until = greatest(d.keep_until, kept_until), asked_at = at
     WHERE d.id = place.mine AND d.booked;

@@ -83,6 +83,7 @@ DECLARE
 BEGIN
     one.clock_rate := rate;
     one.delay_s := fleet.setting_number('request_delay_s', 15) * rate;
+    one.patience_s := fleet.setting_number('rate_limit_patience_s', 3) * rate;
     one.windows_s := one.window_s || one.longer_window_s;
     fresh := cardinality(one.occupied) <> cardinality(one.windows_s);
     IF one.header_limit IS NOT NULL THEN

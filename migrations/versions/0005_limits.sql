@@ -23,6 +23,7 @@ ALTER TABLE fleet.rate_limits
     ADD COLUMN unsettled integer NOT NULL DEFAULT 0,
     ADD COLUMN room integer NOT NULL DEFAULT 0,                 -- units free at the last decision
     ADD COLUMN delay_s double precision NOT NULL DEFAULT 15,    -- fleet seconds from a grant to the platform's count
+    ADD COLUMN patience_s double precision NOT NULL DEFAULT 3,  -- fleet seconds in which who was told to come may come
     ADD COLUMN clock_rate double precision NOT NULL DEFAULT 1,
     ADD COLUMN refreshed_at timestamptz NOT NULL DEFAULT '-infinity', -- real time
     ADD COLUMN next_charge_at timestamptz NOT NULL DEFAULT '-infinity',

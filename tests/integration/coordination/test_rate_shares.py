@@ -130,6 +130,20 @@ def test_who_stays_away_loses_the_place_and_nothing_stands_idle_i13(
     assert ask(fleet, "here").allowed
 
 
+def test_how_long_a_unit_is_held_for_who_should_come_is_set(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    console.call("set_setting", key="rate_limit_patience_s", value=Json(30), actor="me", reason="test")
+    configure(console, "post_tweet", (1, 60))
+    settled(fleet, ask(fleet, "first"))
+    for worker in ("gone", "here"):
+        assert not ask(fleet, worker).allowed
+    fleet_database.advance(60 + 25)
+    assert not ask(fleet, "here").allowed
+    fleet_database.advance(6)
+    assert ask(fleet, "here").allowed
+
+
 def test_a_critical_request_goes_before_those_that_wait(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:
