@@ -8,10 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -32,6 +31,7 @@ from tests.fault.history import FOREVER, History, Operation, Recorder, read
 from tests.fault.history_checker import INVARIANTS, check
 from tests.fault.mutants import Mutant
 from tests.fault.pooler import Pooler
+from tests.fault.suite import Outcome
 from tests.fault_proxy import FaultProxy
 from tests.integration.conftest import PASSWORDS, as_role
 from tests.integration.coordination.crowd import until
@@ -95,31 +95,6 @@ class Plan:
     mutant: Mutant | None = None
     least: int = 0
     drained_s: float = 30.0
-
-
-@dataclass
-class Outcome:
-    """What chapters came to, added up."""
-
-    operations: int = 0
-    asked: Counter[str] = field(default_factory=Counter[str])
-    faults: Counter[str] = field(default_factory=Counter[str])
-    violations: Counter[str] = field(default_factory=Counter[str])
-    details: list[str] = field(default_factory=list[str])
-
-    def broken(self, promise: str, what: Iterable[str]) -> None:
-        """A promise that was not kept, so often."""
-        for one in what:
-            self.violations[promise] += 1
-            self.details.append(f"{promise}: {one}")
-
-    def add(self, other: "Outcome") -> None:
-        """And another chapter's."""
-        self.operations += other.operations
-        self.asked += other.asked
-        self.faults += other.faults
-        self.violations += other.violations
-        self.details += other.details
 
 
 class Chapter:
@@ -348,14 +323,21 @@ def _unfinished(place: Place) -> dict[str, int]:
 
 def judge(operations: Sequence[Operation], outcome: Outcome) -> None:
     """Have the checker judge the history."""
+    unanswered = 0
     for one in operations:
-        outcome.asked[f"{one.kind} {one.outcome}"] += 1
         if fault := one.answer.get("fault"):
             outcome.broken(UNEXPECTED, [f"{one.kind} {one.thing}: {fault}"])
-        outcome.operations += one.ended < FOREVER or one.outcome == "refused"
+        if one.outcome == "unknown":
+            unanswered += 1
+        else:
+            outcome.operations[f"{one.kind} {one.outcome}"] += 1
     capacities = {f"pool:{pool}": capacity for pool, capacity in POOLS.items()}
     for found in check(History(operations=operations, limits=ENDPOINTS, capacities=capacities)):
         outcome.broken(found.invariant, [found.what])
+    lasted_s = max((one.ended for one in operations if one.ended < FOREVER), default=0.0) - min(
+        (one.began for one in operations if one.began), default=0.0
+    )
+    outcome.measures.append({"unanswered": unanswered, "lasted_s": round(lasted_s, 1)})
 
 
 def _look_after(place: Place, operations: Sequence[Operation], outcome: Outcome) -> None:

@@ -83,7 +83,7 @@ class TimedDatabase(Database):
 
     Attributes:
         moments: of each call since it was emptied, in seconds: before and after.
-        result: what the last function gave that a request for a lock calls.
+        result: what the last function gave that asks for a lock or for units.
     """
 
     def __init__(self, dsn: str, *, name: str, reconnect: bool = True, pooled: bool = False) -> None:
@@ -100,7 +100,7 @@ class TimedDatabase(Database):
         what = f"fleet.real_now() AS began, fleet.{function}({named}) AS result, fleet.real_now() AS ended"
         row = self._run(f"SELECT {what}".encode(), arguments)[0]
         self.moments.append((row["began"].timestamp(), row["ended"].timestamp()))
-        if function == "request_lock":
+        if function in {"request_lock", "reserve_resource"}:
             self.result = row["result"]
         return row["result"]
 
@@ -289,11 +289,14 @@ class Life:
 
     def _told_lock(self, content: str, lease: Any) -> Mapping[str, Any]:
         if lease is None:
-            door = self.fleet.database
-            assert isinstance(door, TimedDatabase)
-            return {"reason": door.result.get("reason")}
+            return self._why_not()
         expires = lease.lease_expires_at.timestamp()
         return {"holds": [{"thing": f"lock:{content}", "token": lease.fencing_token, "expires": expires}]}
+
+    def _why_not(self) -> Mapping[str, Any]:
+        door = self.fleet.database
+        assert isinstance(door, TimedDatabase)
+        return {"reason": door.result.get("reason")}
 
     def _renew(self) -> None:
         if not self.leases:
@@ -409,6 +412,7 @@ class Life:
             "token": message.lease,
             "expires": began + lease_s,
             "latest_expires": ended + lease_s,
+            "attempt": message.attempt,
         }
 
     def _answer(self, *, always: bool = False) -> None:
@@ -466,11 +470,11 @@ class Life:
         found = self.voice.ask(
             "take",
             f"pool:{pool}",
-            {"seconds": seconds},
+            {"seconds": seconds, "units": units},
             lambda: self.fleet.reservations.reserve_resource(
                 "memory", pool, self.me, rank, seconds / 60, units=units, wait_s=wait_s
             ),
-            lambda found: (found is not None, _told_units(pool, found)),
+            lambda found: (found is not None, self._told_units(pool, found)),
             waits=True,
         )
         if found is not None:
@@ -488,6 +492,16 @@ class Life:
             lambda _answer: (True, {}),
         )
 
+    def _told_units(self, pool: str, found: Any) -> Mapping[str, Any]:
+        if found is None:
+            return self._why_not()
+        held = {
+            "thing": f"reservation:{found.reservation_id}",
+            "token": found.fencing_token,
+            "units": found.units,
+        }
+        return {"holds": [{**held, "pool": f"pool:{pool}", "expires": found.lease_expires_at.timestamp()}]}
+
     def _sweep(self) -> None:
         """What maintenance and the coordinator do, in the midst of it."""
         with suppress(DatabaseError):
@@ -496,22 +510,12 @@ class Life:
             self.fleet.reservations.tidy()
 
 
-def _told_units(pool: str, found: Any) -> Mapping[str, Any]:
-    if found is None:
-        return {"reason": "no_room"}
-    held = {
-        "thing": f"reservation:{found.reservation_id}",
-        "token": found.fencing_token,
-        "units": found.units,
-    }
-    return {"holds": [{**held, "pool": f"pool:{pool}", "expires": found.lease_expires_at.timestamp()}]}
-
-
 def _held_job(kind: str, job: Any) -> Mapping[str, Any]:
     return {
         "thing": f"job:{kind}:{job.id}",
         "token": job.lease,
         "expires": job.lease_expires_at.timestamp(),
+        "attempt": job.attempt,
     }
 
 

@@ -1,4 +1,4 @@
-"""What was held by whom, and whether two held it at once: I1, I2, I3, I13 of locks, I15.
+"""What was held by whom, and whether two held it at once: I1, I2, I3, I11, I13 of what is held, I15.
 
 Two views of each hold. It was *surely* held from the time its taking had ended to the earliest of: the
 lease's end, the asking to give it up, and the last moment at which its holder is known to have been alive; a
@@ -10,9 +10,13 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import accumulate
 
 from tests.fault.history import FOREVER, History, Operation, Violation
+
+FULL = frozenset({"held", "no_room"})
+"""Refusals that say that others have it."""
 
 
 @dataclass(kw_only=True)
@@ -122,15 +126,19 @@ def overlaps(holds: Holds) -> Iterator[Violation]:
         last: Hold | None = None
         for hold in taken:
             until = holds.surely_until(hold)
-            if until <= hold.taken_by:
-                continue
-            if last and hold.taken_by < holds.surely_until(last):
+            is_sure = until > hold.taken_by
+            # Of whom nothing more is heard was given it all the same, at some time since its asking.
+            if (
+                last
+                and hold.taken_by < holds.surely_until(last)
+                and (is_sure or last.taken_by <= hold.taken_from)
+            ):
                 yield Violation(
                     invariant="I1",
                     what=f"{thing}: token {hold.token} was given at {hold.taken_by:.6f}, token {last.token} "
                     f"was held until {holds.surely_until(last):.6f}",
                 )
-            if last is None or until > holds.surely_until(last):
+            if is_sure and (last is None or until > holds.surely_until(last)):
                 last = hold
 
 
@@ -157,27 +165,30 @@ def tokens(holds: Holds) -> Iterator[Violation]:
 
 
 def stale_writes(history: History, holds: Holds) -> Iterator[Violation]:
-    """I3: no write under a token commits after a newer holder's grant, or prolongs a lease that was over."""
-    newest: dict[str, tuple[list[float], list[float]]] = {}
+    """I3: nobody writes under another's token, after a newer grant, or what it gave up or outstayed."""
+    newest: dict[str, tuple[list[float], list[int]]] = {}
     for thing, taken in holds.by_thing().items():
-        newest[thing] = ([h.taken_by for h in taken], list(accumulate((h.taken_from for h in taken), max)))
+        newest[thing] = ([h.taken_by for h in taken], list(accumulate((h.token for h in taken), max)))
     for one in history.operations:
         if one.kind not in {"keep", "give"} or one.outcome != "ok":
             continue
         hold = holds.by_key.get((one.thing, one.given["token"]))
-        if hold is None:
-            yield Violation(invariant="I3", what=f"{one.thing}: a write under {one.given['token']}, nobody's")
-            continue
-        if hold.pool:
-            continue
-        ends, starts = newest[one.thing]
-        before = bisect_left(ends, one.began)
-        if before and starts[before - 1] >= hold.taken_by:
-            yield Violation(
-                invariant="I3",
-                what=f"{one.thing}: a {one.kind} under token {hold.token} committed after a newer grant",
-            )
+        if why := _stale(one, hold, newest.get(one.thing)):
+            what = f"{one.thing}: a {one.kind} under {one.given['token']} committed, {why}"
+            yield Violation(invariant="I3", what=what)
     yield from _late_keeps(history)
+
+
+def _stale(one: Operation, hold: Hold | None, newest: tuple[list[float], list[int]] | None) -> str:
+    if hold is None or newest is None:
+        return "nobody's token"
+    if hold.life != one.life:
+        return "another's token"
+    if one.began > hold.given_by:
+        return "after it was given up"
+    ends, highest = newest
+    before = bisect_left(ends, one.began)
+    return f"after {highest[before - 1]} was granted" if before and highest[before - 1] > hold.token else ""
 
 
 def _late_keeps(history: History) -> Iterator[Violation]:
@@ -205,30 +216,39 @@ def _late_keeps(history: History) -> Iterator[Violation]:
 
 
 def wrong_refusals(history: History, holds: Holds) -> Iterator[Violation]:
-    """I13: nobody is told that a thing is held while nobody can have it."""
-    possible: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    """I13: nobody is told that a thing is held, or a pool used up, while nobody can have it."""
+    possible: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
     for hold in holds.by_key.values():
-        possible[hold.thing].append((hold.taken_from, hold.possibly_until))
+        possible[hold.pool or hold.thing].append((hold.taken_from, hold.possibly_until, hold.units))
     for one in history.operations:
         if one.kind == "take" and one.outcome == "unknown":
             until = one.began + history.undecided_s + one.given.get("seconds", 0.0)
-            possible[one.thing].append((one.began, until))
-    known = {thing: _sorted(intervals) for thing, intervals in possible.items()}
+            possible[one.thing].append((one.began, until, one.given.get("units", 1)))
+    known = {thing: _Used(intervals) for thing, intervals in possible.items()}
     for one in history.operations:
-        if one.kind != "take" or one.outcome != "refused" or one.answer.get("reason") != "held":
+        if one.kind != "take" or one.outcome != "refused" or one.answer.get("reason") not in FULL:
             continue
-        starts, ends = known.get(one.thing, ([], []))
-        before = bisect_right(starts, one.ended)
-        if not before or ends[before - 1] < one.began:
+        used = known[one.thing].at_most(one.began, one.ended) if one.thing in known else 0
+        if used + one.given.get("units", 1) <= history.capacities.get(one.thing, 1):
             yield Violation(
-                invariant="I13", what=f"{one.thing}: refused at {one.began:.6f} as held, and nobody had it"
+                invariant="I13",
+                what=f"{one.thing}: refused at {one.began:.6f} as full, at most {used} can have been held",
             )
 
 
-def _sorted(intervals: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """Starts in order, and the latest end of all that started by then."""
-    ordered = sorted(intervals)
-    return [start for start, _ in ordered], list(accumulate((end for _, end in ordered), max))
+class _Used:
+    """How many units can have been held in a stretch of time."""
+
+    def __init__(self, intervals: Sequence[tuple[float, float, int]]) -> None:
+        starts = sorted((start, units) for start, _, units in intervals)
+        ends = sorted((end, units) for _, end, units in intervals)
+        self._starts, self._ends = [at for at, _ in starts], [at for at, _ in ends]
+        self._begun = [0, *accumulate(units for _, units in starts)]
+        self._over = [0, *accumulate(units for _, units in ends)]
+
+    def at_most(self, began: float, ended: float) -> int:
+        begun = self._begun[bisect_right(self._starts, ended)]
+        return begun - self._over[bisect_left(self._ends, began)]
 
 
 def repeated_effects(history: History, holds: Holds) -> Iterator[Violation]:
@@ -249,17 +269,21 @@ def repeated_effects(history: History, holds: Holds) -> Iterator[Violation]:
 
 def overfull_pools(history: History, holds: Holds) -> Iterator[Violation]:
     """I11: the units of a pool that are surely held at one time are never more than it has."""
-    changes: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    for hold in holds.by_key.values():
-        until = holds.surely_until(hold)
-        if hold.pool and until > hold.taken_by:
-            changes[hold.pool] += [(hold.taken_by, hold.units), (until, -hold.units)]
-    for pool, steps in changes.items():
-        used = 0
-        for at, units in sorted(steps):
-            used += units
+    by_pool: dict[str, list[Hold]] = defaultdict(list)
+    for hold in sorted(holds.by_key.values(), key=lambda hold: hold.taken_by):
+        if hold.pool:
+            by_pool[hold.pool].append(hold)
+    for pool, taken in by_pool.items():
+        held: list[tuple[float, float, int]] = []  # by the end of the time in which it is sure
+        for hold in taken:
+            while held and held[0][0] <= hold.taken_by:
+                heappop(held)
+            until = holds.surely_until(hold)
+            is_sure = until > hold.taken_by
+            used = hold.units + sum(units for _, by, units in held if is_sure or by <= hold.taken_from)
             if used > history.capacities[pool]:
-                yield Violation(
-                    invariant="I11", what=f"{pool}: {used} of {history.capacities[pool]} units at {at:.6f}"
-                )
+                what = f"{pool}: {used} of {history.capacities[pool]} units at {hold.taken_by:.6f}"
+                yield Violation(invariant="I11", what=what)
                 break
+            if is_sure:
+                heappush(held, (until, hold.taken_by, hold.units))

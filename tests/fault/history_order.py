@@ -16,7 +16,11 @@ from tests.fault.history import FOREVER, History, Operation, Violation
 
 @dataclass(kw_only=True)
 class Item:
-    """One job or message: when it was put, and first handed out."""
+    """One job or message: when it was put, and first handed out.
+
+    Attributes:
+        is_first: whoever was handed it then was told that nobody had it before.
+    """
 
     thing: str
     rank: int
@@ -24,6 +28,7 @@ class Item:
     put_by: float
     there_from: float
     taken_from: float = FOREVER
+    is_first: bool = False
 
     def comes_before(self, other: "Item") -> bool:
         """Whether it surely goes first: more urgent, or as urgent and surely older."""
@@ -43,8 +48,9 @@ def order(history: History) -> Iterator[Violation]:
         if one.outcome == "ok":
             takes[source].append(one)
             for held in one.answer["holds"]:
-                if item := items.get(held["thing"]):
-                    item.taken_from = min(item.taken_from, one.began)
+                if (item := items.get(held["thing"])) and one.began < item.taken_from:
+                    item.taken_from = one.began
+                    item.is_first = held.get("attempt") == 1
         else:
             until = min(one.after, one.began + history.undecided_s)
             locked[source].append((one.began, until))
@@ -83,6 +89,10 @@ class _Doubt:
     locked: _Times
     lost: _Times
 
+    def may_have_had(self, item: Item, until: float) -> bool:
+        """Whether it may have been handed out by then to one who was never told."""
+        return not item.is_first and self.lost.touch(item.put_from, until)
+
 
 def _items(history: History) -> dict[str, Item]:
     return {
@@ -116,7 +126,7 @@ def _judge(
         left = [
             item
             for taken_from, _, item in there
-            if taken_from > take.ended and not doubt.lost.touch(item.put_from, take.ended)
+            if taken_from > take.ended and not doubt.may_have_had(item, take.ended)
         ]
         if not left:
             continue
@@ -129,7 +139,7 @@ def _judge(
         for held in take.answer["holds"]:
             given = items.get(held["thing"])
             # One that was handed out before has a new place in the order, which only the table knows.
-            if given is None or given.taken_from < take.began or doubt.lost.touch(given.put_from, take.ended):
+            if given is None or given.taken_from < take.began or doubt.may_have_had(given, take.ended):
                 continue
             if first := next((item for item in left if item.comes_before(given)), None):
                 yield Violation(invariant="I12", what=f"{source}: {given.thing} went before {first.thing}")

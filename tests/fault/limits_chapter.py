@@ -12,7 +12,6 @@ days      the window of a day, told by a header of its own
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic
 from typing import Any
@@ -21,6 +20,7 @@ from tests.fault import limits_judge as judge
 from tests.fault.limits_judge import Use
 from tests.fault.limits_place import Client, Place
 from tests.fault.limits_scenarios import HOUR_S, Scenario, Want, tightest, want
+from tests.fault.suite import Outcome
 
 PROMISES = ("I9", "I10", "I12", "I14", "efficiency", "convergence", "clients")
 NAME = "asker"
@@ -35,38 +35,6 @@ PACES = 1000
 STARVED = 4
 """Equal shares' intervals, after a window's end, in which somebody who always wants must have had one."""
 TOO_HIGH = {"x-rate-limit-limit": "5000", "x-rate-limit-remaining": "4999"}
-
-
-@dataclass(kw_only=True)
-class Outcome:
-    """What chapters came to; they add up.
-
-    Attributes:
-        operations: requests that the sandbox counted, by endpoint.
-        faults: how often each fault struck, kills among them.
-        violations: how often each promise was broken.
-        details: in sentences.
-        measures: what each chapter measured of each endpoint.
-    """
-
-    operations: Counter[str] = field(default_factory=Counter[str])
-    faults: Counter[str] = field(default_factory=Counter[str])
-    violations: Counter[str] = field(default_factory=Counter[str])
-    details: list[str] = field(default_factory=list[str])
-    measures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-    def broken(self, promise: str, sentences: list[str]) -> None:
-        """Take down what was found."""
-        self.violations[promise] += len(sentences)
-        self.details += [f"{promise}: {sentence}" for sentence in sentences]
-
-    def add(self, other: "Outcome") -> None:
-        """Count another chapter in."""
-        self.operations += other.operations
-        self.faults += other.faults
-        self.violations.update(other.violations)
-        self.details += other.details
-        self.measures += other.measures
 
 
 def run(scenario: Scenario, here: Place, seed: int, told: Callable[[str], None]) -> Outcome:

@@ -21,13 +21,14 @@ import requests
 
 from coordination import accounts
 from coordination.database import Database, Json
-from coordination.settings import set_setting
+from coordination.settings import register_settings, set_setting
 from host.postgres_binaries import find_binaries
 from migrations import schema
 from tests.fault.limits_client import ACCOUNT, PROCESSES, Clock, Demand, Order, live
 from tests.fault.limits_scenarios import DAY_S, Windows
 from tests.integration.conftest import PASSWORDS, FleetDatabase
 from tests.postgres_servers import LocalServer
+from workers import registry
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "limits"
@@ -228,6 +229,7 @@ def own_database() -> Generator[FleetDatabase]:
         superuser_dsn = re.sub(r"/postgres(?=$|\?)", f"/{DATABASE}", server.superuser_dsn)
         made = FleetDatabase(migrator_dsn=dsn, superuser_dsn=superuser_dsn, server=server)
         with contextlib.closing(made.database("maintainer")) as maintainer:
+            register_settings(maintainer, registry.definitions(), registry.flags())
             accounts.ensure_account(
                 maintainer, ACCOUNT, platform="x", api_url="http://127.0.0.1:1", sandbox=True, topics=["tea"]
             )

@@ -10,7 +10,8 @@ from time import monotonic
 import psutil
 
 from host.postgres import EmbeddedPostgres
-from tests.fault.manager_chapter import Outcome, host_on
+from tests.fault.manager_chapter import host_on
+from tests.fault.suite import Outcome
 from tests.host_process import READY_STATES, HostProcess, eventually, living
 from tests.light_workers import ACTS, now_s
 
@@ -83,7 +84,7 @@ def _go_through(
     eventually(lambda: _last_act_s(host) > now_s() - 1, within_s=SETTLE_S, what="the holders act")
     outage.begin()
     gone_s, began = now_s(), monotonic()
-    outcome.operations[f"database {outage.text}"] += 1
+    outcome.faults[f"database {outage.text}"] += 1
     told(f"the database is {outage.text} for {away_s:g} s")
     try:
         outcome.broken(PROMISE, _while_away(host, before, began + away_s))
@@ -106,8 +107,8 @@ def _go_through(
     except AssertionError as error:
         outcome.broken(PROMISE, [str(error)])
         return
-    outcome.settled_s.append(round(monotonic() - began, 1))
-    told(f"all went on {outcome.settled_s[-1]} s after the database came back")
+    outcome.measures.append(round(monotonic() - began, 1))
+    told(f"all went on {outcome.measures[-1]} s after the database came back")
     if changed := _changed(before, after):
         ends = [f"{one['name']}/{one['slot']}: {one['reason']}" for one in host.snapshot()["slots"]]
         outcome.broken(PROMISE, [f"{', '.join(changed)} ({'; '.join(ends)})"])

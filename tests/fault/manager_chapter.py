@@ -6,7 +6,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -27,6 +26,7 @@ from tests.fault.manager_leaks import (
     strays,
     temporary_files,
 )
+from tests.fault.suite import Outcome
 from tests.host_process import READY_STATES, HostProcess, eventually, living, of_host
 from tests.postgres_servers import UNSAFE_BUT_FAST
 
@@ -45,35 +45,6 @@ SUSPECTS = """
     SELECT count(*) FROM fleet.incarnations i
     WHERE i.pid = %(pid)s AND i.pid_started = %(started)s AND i.died_at IS NULL
 """
-
-
-@dataclass(kw_only=True)
-class Outcome:
-    """What chapters came to; they add up.
-
-    Attributes:
-        operations: how often each was carried out.
-        violations: how often each promise was broken.
-        details: in sentences.
-        settled_s: how long after the last fault each chapter's desired state was reached.
-    """
-
-    operations: Counter[str] = field(default_factory=Counter[str])
-    violations: Counter[str] = field(default_factory=Counter[str])
-    details: list[str] = field(default_factory=list[str])
-    settled_s: list[float] = field(default_factory=list[float])
-
-    def broken(self, promise: str, sentences: list[str]) -> None:
-        """Take down what was found."""
-        self.violations[promise] += len(sentences)
-        self.details += [f"{promise}: {sentence}" for sentence in sentences]
-
-    def add(self, other: "Outcome") -> None:
-        """Count another chapter in."""
-        self.operations += other.operations
-        self.violations.update(other.violations)
-        self.details += other.details
-        self.settled_s += other.settled_s
 
 
 def run(seed: int, number: int, operations: int, told: Callable[[str], None]) -> Outcome:
@@ -96,7 +67,7 @@ def run(seed: int, number: int, operations: int, told: Callable[[str], None]) ->
             pause.wait(faults.pause_s())
         faults.go_on(all_of_them=True)
         faults.start_again()
-        outcome.operations = faults.done
+        outcome.faults = faults.done
         outcome.broken("orphans", faults.slow)
         _judge(outcome, host, superuser_dsn, before, faults)
         shared.look(faults.postmasters())
@@ -119,7 +90,7 @@ def _judge(
     except AssertionError:
         outcome.broken("desired state", _missing(host))
         return
-    outcome.settled_s.append(round(monotonic() - began, 1))
+    outcome.measures.append(round(monotonic() - began, 1))
     left: list[str] = []
 
     def nothing_leaks() -> bool:

@@ -1,20 +1,15 @@
 """`make faults SUITE=mentions`: mentions killed at its crash points, in the short or the long form.
 
-    python -m tests.fault.mentions --form short|long --seed N
-
 The short form kills it twice at each crash point, the long one a hundred times, at each of them in an order
-that the seed chooses. The last line, and tests/fault/results/mentions-FORM-SEED.json, say what came of it.
-Exit codes: 0 clean, 1 a promise was broken, 2 usage, 5 unfinished: run it again.
+that the seed chooses. How it is run: tests/fault/suite.py.
 """
 
-import argparse
-import json
 import random
 import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,36 +17,24 @@ from typing import Any
 from coordination import accounts
 from host.postgres_binaries import find_binaries
 from migrations import schema
-from tests.fault.mentions_rehearsal import ACCOUNT, POINTS, ROOT, Rehearsal, Result
+from tests.fault import suite
+from tests.fault.mentions_rehearsal import ACCOUNT, POINTS, Rehearsal, Result
+from tests.fault.suite import Chapter, Outcome, Suite
 from tests.integration.conftest import PASSWORDS, FleetDatabase
 from tests.postgres_servers import LocalServer
 
-RESULTS = Path(__file__).parent / "results"
 LONG_KILLS = 100
-CLEAN, BROKEN, UNFINISHED = 0, 1, 5
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one form; give the exit code."""
-    parser = argparse.ArgumentParser(prog="tests.fault.mentions", description="kill -9 the mentions worker")
-    parser.add_argument("--form", choices=("short", "long"), default="short")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args(arguments)
-    plan = points(options.form, options.seed)
+def chapter(one: Chapter) -> Outcome:
+    """The whole run: what one kill left the next one meets."""
+    plan = points(one.form, one.seed)
     with tempfile.TemporaryDirectory(prefix="mentions-faults-", dir="/tmp") as place, _database() as database:
-        rehearsal = Rehearsal(Path(place) / "state", database, seed=options.seed)
+        rehearsal = Rehearsal(Path(place) / "state", database, seed=one.seed)
         try:
-            result = rehearsal.run(plan, told=_tell)
+            return judge(rehearsal.run(plan, told=suite.tell), plan)
         finally:
             rehearsal.close()
-    told = report(result, planned=len(plan))
-    RESULTS.mkdir(exist_ok=True)
-    line = json.dumps(told)
-    (RESULTS / f"mentions-{options.form}-{options.seed}.json").write_text(line + "\n")
-    _tell(line)
-    if not told["finished"]:
-        return UNFINISHED
-    return CLEAN if result.clean else BROKEN
 
 
 def points(form: str, seed: int) -> list[str]:
@@ -65,25 +48,24 @@ def points(form: str, seed: int) -> list[str]:
     return plan
 
 
-def report(result: Result, *, planned: int) -> dict[str, Any]:
-    """What the run came to, under the names that every suite has."""
-    operations = len(result.summoned) + len(result.silent)
-    return {
-        "commit": _commit(),
-        "operations": operations,
-        "kills": result.kills.total(),
-        "faults": dict(sorted(result.kills.items())),
-        "intents": sum(result.states.values()),
-        "states": result.states,
-        "violations": {"I4": len(result.double) + len(result.uncalled), "I5": len(result.lost) + result.open},
-        "double": len(result.double),
-        "lost": len(result.lost),
-        "uncalled": len(result.uncalled),
-        "orphan_parts": 0,
-        "bound_95": 3 / max(1, operations),
-        "finished": result.kills.total() == planned
-        and not any("not reached" in point for point in result.kills),
-    }
+def judge(result: Result, plan: list[str]) -> Outcome:
+    """By X's record: answered once, and nothing else is; killed wherever it was to be."""
+    outcome = Outcome(
+        operations=Counter(summons=len(result.summoned), others=len(result.silent)), faults=result.kills
+    )
+    outcome.broken("I4", [f"{one} was answered more than once" for one in result.double])
+    outcome.broken("I4", [f"{one} was answered and called nobody" for one in result.uncalled])
+    outcome.broken("I5", [f"{one} was never answered" for one in result.lost])
+    outcome.broken("I5", ["an interaction is not settled"] * result.open)
+    outcome.broken("reached", sorted((Counter(plan) - result.kills).elements()))
+    outcome.measures.append({"states": result.states, "double": len(result.double), "lost": len(result.lost)})
+    return outcome
+
+
+def also(outcome: Outcome) -> Mapping[str, Any]:
+    """Of the intents: how many there are, and how they ended."""
+    (found,) = outcome.measures
+    return {**found, "intents": sum(found["states"].values())}
 
 
 @contextmanager
@@ -105,17 +87,14 @@ def _database() -> Generator[FleetDatabase]:
         server.remove()
 
 
-def _commit() -> str:
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "unknown"
-
-
-def _tell(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
+SUITE = Suite(
+    name="mentions",
+    about="kill -9 the mentions worker",
+    promises=("I4", "I5", "reached"),
+    chapters={"short": [120.0], "long": [600.0]},
+    run=chapter,
+    also=also,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(suite.main(SUITE))

@@ -5,7 +5,7 @@ cut from their sessions, leases run out. Every decision is right.
 """
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,8 @@ class Simulated:
     waiting: list[tuple[int, float, str]] = field(default_factory=list[tuple[int, float, str]])
     done: set[str] = field(default_factory=set[str])
     gone: set[str] = field(default_factory=set[str])
-    pool: dict[int, tuple[str, float]] = field(default_factory=dict[int, tuple[str, float]])
+    pool: dict[int, tuple[str, float, int]] = field(default_factory=dict[int, tuple[str, float, int]])
+    attempts: Counter[str] = field(default_factory=Counter[str])
     occupied: dict[int, float] = field(default_factory=dict[int, float])
     mine: dict[str, list[tuple[str, int]]] = field(
         default_factory=lambda: defaultdict[str, list[tuple[str, int]]](list)
@@ -66,7 +67,8 @@ class Simulated:
         self.token += 1
         expires = self.now + self.chance.uniform(0.1, 2.0)
         self.leases[thing] = (self.token, life, expires)
-        held = {"thing": thing, "token": self.token, "expires": expires}
+        self.attempts[thing] += 1
+        held = {"thing": thing, "token": self.token, "expires": expires, "attempt": self.attempts[thing]}
         if self._write(life, kind, source, given, {"holds": [held]}):
             self.mine[life].append((thing, self.token))
 
@@ -146,17 +148,21 @@ class Simulated:
     def _reserve(self, life: str) -> None:
         at = self._decide()
         self.pool = {
-            number: held for number, held in self.pool.items() if not self._is_free((number, *held), life, at)
+            number: held
+            for number, held in self.pool.items()
+            if not self._is_free((number, *held[:2]), life, at)
         }
-        if len(self.pool) >= CAPACITY:
-            self._write(life, "take", "pool:a", {}, {"reason": "queue"}, outcome="refused")
+        units = self.chance.randint(1, 2)
+        given = {"seconds": 1.0, "units": units}
+        if sum(held[2] for held in self.pool.values()) + units > CAPACITY:
+            self._write(life, "take", "pool:a", given, {"reason": "no_room"}, outcome="refused")
             return
         self.token += 1
         expires = at + 1.0
-        self.pool[self.token] = (life, expires)
+        self.pool[self.token] = (life, expires, units)
         thing = f"reservation:{self.token}"
-        held = {"thing": thing, "token": self.token, "expires": expires, "pool": "pool:a"}
-        if self._write(life, "take", "pool:a", {}, {"holds": [held]}):
+        held = {"thing": thing, "token": self.token, "expires": expires, "pool": "pool:a", "units": units}
+        if self._write(life, "take", "pool:a", given, {"holds": [held]}):
             self.mine[life].append((thing, self.token))
 
     def _beat(self, life: str) -> None:

@@ -29,12 +29,18 @@ def take(thing: str, token: int, began: float, *, until: float, life: str = "a",
     )
 
 
-def claim(began: float, *things: str, n: int = 1, token: int = 1) -> Operation:
-    holds = [{"thing": thing, "token": token, "expires": began + 60} for thing in things]
+def claim(began: float, *things: str, n: int = 1, token: int = 1, attempt: int | None = None) -> Operation:
+    holds = [{"thing": thing, "token": token, "expires": began + 60, "attempt": attempt} for thing in things]
     return Operation(
-        kind="take", thing="job:a", given={"source": "job:a", "n": n}, began=began, ended=began + 1,
+        life="a", kind="take", thing="job:a", given={"source": "job:a", "n": n}, began=began, ended=began + 1,
         after=began + 2, answer={"holds": holds},
     )  # fmt: skip
+
+
+def lost_claim(began: float) -> Operation:
+    return Operation(
+        kind="take", thing="job:a", given={"source": "job:a", "n": 1}, outcome="unknown", began=began
+    )
 
 
 def told(kind: str, thing: str, began: float, *, life: str = "a", **said: Any) -> Operation:
@@ -99,10 +105,17 @@ PLANTED: Mapping[str, tuple[str, History]] = {
             told("keep", "lock:a", 44, token=2, expires=200),
         ]),
     ),
+    "a second holder, of whom nothing more is heard, while the first lives": (
+        "I1",
+        History(operations=[
+            take("lock:a", 1, 10, until=100), told("alive", "", 50),
+            take("lock:a", 2, 20, until=100, life="b"),
+        ]),
+    ),
     "a job that two have": (
         "I1",
         History(operations=[
-            claim(10, "job:a:1", token=1), claim(12, "job:a:1", token=2), told("alive", "", 30, life="l"),
+            claim(10, "job:a:1", token=1), claim(12, "job:a:1", token=2), told("alive", "", 30),
         ]),
     ),
     "a token given twice": (
@@ -127,6 +140,31 @@ PLANTED: Mapping[str, tuple[str, History]] = {
             claim(10, "job:a:1", token=1), claim(90, "job:a:1", token=2),
             told("give", "job:a:1", 95, token=1, final=True),
         ]),
+    ),
+    "a release after a newer grant that was asked for at the same time": (
+        "I3",
+        History(operations=[
+            take("lock:a", 1, 10, until=12), take("lock:a", 2, 10.5, until=22, life="b"),
+            told("give", "lock:a", 30, token=1),
+        ]),
+    ),
+    "a renewal after it was given back": (
+        "I3",
+        History(operations=[
+            take("lock:a", 1, 10, until=100), told("give", "lock:a", 12, token=1),
+            told("keep", "lock:a", 20, token=1, expires=99),
+        ]),
+    ),
+    "a reservation that is given back twice": (
+        "I3",
+        History(operations=[
+            take("reservation:1", 1, 10, until=90, pool="pool:a"),
+            told("give", "reservation:1", 12, token=1), told("give", "reservation:1", 20, token=1),
+        ], capacities={"pool:a": 3}),
+    ),
+    "a write under another life's token": (
+        "I3",
+        History(operations=[take("lock:a", 1, 10, until=100), told("give", "lock:a", 12, token=1, life="b")]),
     ),
     "a renewal after the lease was over": (
         "I3",
@@ -158,6 +196,17 @@ PLANTED: Mapping[str, tuple[str, History]] = {
             operations=[
                 *(take(f"reservation:{n}", n, 10 + n, until=90, pool="pool:a") for n in range(4)),
                 told("alive", "", 50),
+            ],
+            capacities={"pool:a": 3},
+        ),
+    ),
+    "a unit too many for one of whom nothing more is heard": (
+        "I11",
+        History(
+            operations=[
+                *(take(f"reservation:{n}", n, 10, until=90, pool="pool:a") for n in range(1, 4)),
+                told("alive", "", 50),
+                take("reservation:9", 9, 20, until=90, pool="pool:a", life="b"),
             ],
             capacities={"pool:a": 3},
         ),
@@ -195,6 +244,33 @@ PLANTED: Mapping[str, tuple[str, History]] = {
         History(operations=[
             put("job:a:1", 10), put("job:a:2", 10), claim(30, "job:a:1", n=2), claim(40, "job:a:2", token=2),
         ]),
+    ),
+    "nothing given while a job waits that nobody had before, whatever was lost meanwhile": (
+        "I13",
+        History(operations=[
+            put("job:a:1", 10), lost_claim(12), claim(30), claim(50, "job:a:1", attempt=1),
+        ]),
+    ),
+    "no room, says the answer, and there is": (
+        "I13",
+        History(
+            operations=[
+                take("reservation:1", 1, 10, until=90, pool="pool:a", units=2),
+                told("take", "pool:a", 20, outcome="refused", reason="no_room", units=1),
+            ],
+            capacities={"pool:a": 3},
+        ),
+    ),
+    "no room, says the answer, after it was given back": (
+        "I13",
+        History(
+            operations=[
+                take("reservation:1", 1, 10, until=90, pool="pool:a", units=3),
+                told("give", "reservation:1", 12, token=1),
+                told("take", "pool:a", 20, outcome="refused", reason="no_room", units=3),
+            ],
+            capacities={"pool:a": 3},
+        ),
     ),
     "held, says the answer, and nobody has it": (
         "I13",
@@ -285,9 +361,31 @@ INNOCENT: Mapping[str, History] = {
         take("lock:a", 7, 10, until=12), take("lock:b", 6, 10.5, until=12),
     ]),
     "a job that somebody who was killed may have locked": History(operations=[
-        put("job:a:1", 10),
-        Operation(kind="take", thing="job:a", given={"source": "job:a", "n": 1}, outcome="unknown", began=29),
-        claim(30), claim(50, "job:a:1"),
+        put("job:a:1", 10), lost_claim(29), claim(30), claim(50, "job:a:1", attempt=1),
+    ]),
+    "a job that somebody who was killed may have had": History(operations=[
+        put("job:a:1", 10), lost_claim(12), claim(30), claim(50, "job:a:1", attempt=2),
+    ]),
+    "no room while a unit may be out": History(
+        operations=[
+            take("reservation:1", 1, 10, until=90, pool="pool:a", units=2),
+            Operation(kind="take", thing="pool:a", given={"seconds": 5}, outcome="unknown", began=17),
+            told("take", "pool:a", 20, outcome="refused", reason="no_room", units=1),
+        ],
+        capacities={"pool:a": 3},
+    ),
+    "a unit for the heir of one whose session was lost": History(
+        operations=[
+            *(take(f"reservation:{n}", n, 10, until=90, pool="pool:a") for n in range(1, 4)),
+            told("alive", "", 15),
+            take("reservation:9", 9, 20, until=90, pool="pool:a", life="b"),
+            told("alive", "", 50, life="b"),
+        ],
+        capacities={"pool:a": 3},
+    ),
+    "two takes side by side, and of the first nothing more is heard": History(operations=[
+        take("lock:a", 1, 10, until=100), take("lock:a", 2, 10.5, until=100, life="b"),
+        told("alive", "", 50, life="b"),
     ]),
     "a job that was not there when the asking began": History(operations=[
         put("job:a:1", 30), claim(31), claim(50, "job:a:1"),

@@ -1,16 +1,13 @@
 """Limits against a real window: the short form of their fault suite, and what it judges by."""
 
 import math
-from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fault import limits, limits_chapter
+from tests.fault import limits_chapter
 from tests.fault import limits_judge as judge
-from tests.fault.limits_chapter import Outcome
 from tests.fault.limits_judge import Use
 from tests.fault.limits_place import place
 from tests.fault.limits_scenarios import SHORT, Scenario
@@ -108,14 +105,3 @@ def test_more_grants_after_an_answer_than_it_left_are_found() -> None:
     told = use(0.0, remaining=1, reset_s=100.0)
     assert not judge.against_the_headers([told, use(1.0), use(101.0)])
     assert judge.against_the_headers([told, use(1.0), use(2.0)])
-
-
-def test_an_unfinished_run_goes_on_after_its_last_chapter(tmp_path: Path) -> None:
-    progress = tmp_path / "limits-long-1.json"
-    outcome = Outcome(operations=Counter(users_me=7), measures=[{"used": 0.99}])
-    outcome.broken("I9", ["one too many"])
-    assert limits.resume(progress) == (0, Outcome())
-    limits.keep(progress, 2, outcome)
-    assert limits.resume(progress) == (2, outcome)
-    told = limits.report(outcome, finished=False)
-    assert (told["violations"]["I9"], told["operations"], told["finished"]) == (1, 7, False)
