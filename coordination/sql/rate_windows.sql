@@ -212,7 +212,7 @@ BEGIN
 END $$;
 
 -- When a row will have n units free, as far as that is known: null while it depends on requests that are under way. Reads a
--- window's log as far as the n-th.
+-- window's log as far as the n-th, of each endpoint.
 CREATE OR REPLACE FUNCTION fleet.frees_when(one fleet.rate_limits, at timestamptz, n integer) RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -235,9 +235,10 @@ BEGIN
         END IF;
         IF missing > 0 THEN
             SELECT g.settled_at + make_interval(secs => one.windows_s[i]) INTO leaves FROM (
-                SELECT r.settled_at, sum(r.units) OVER (ORDER BY r.settled_at, r.id) AS so_far FROM fleet.rate_grants r
-                WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
-                  AND r.settled_at > at - make_interval(secs => one.windows_s[i])) g
+                SELECT r.settled_at, sum(r.units) OVER (ORDER BY r.settled_at, r.id) AS so_far
+                FROM unnest(fleet.endpoints_of(one)) e, LATERAL (SELECT * FROM fleet.rate_grants r
+                    WHERE r.account = one.account AND r.endpoint = e AND r.settled_at > at - make_interval(secs => one.windows_s[i])
+                    ORDER BY r.settled_at LIMIT missing) r) g
             WHERE g.so_far >= missing ORDER BY g.so_far LIMIT 1;
             IF NOT FOUND THEN
                 RETURN NULL;

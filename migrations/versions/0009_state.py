@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "5a15405357129bca"
+functions = "ef5689c37ab099c4"
 
 
 def upgrade() -> None:

@@ -77,7 +77,7 @@ def _read(
 
 
 def _settle_failed(fleet: Fleet, grant_id: str, error: BaseException) -> None:
-    """Settle the grant of a call that raised; what goes wrong in that is noted on `error`, which matters more."""
+    """Settle the grant of a call that raised; what goes wrong in that is a note on `error`."""
     headers = error.headers if isinstance(error, XError) else None
     status = error.status if isinstance(error, XRefused | XUnavailable) else None
     try:
