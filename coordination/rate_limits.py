@@ -43,10 +43,13 @@ class Remaining:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What is left of an endpoint: its shortest window's figures, the usual spans by name, and all windows.
+    """What is left of an endpoint; beside it its shortest window, the usual spans by name, and all windows.
 
     Attributes:
-        resets_at: fleet time at which the shortest window's next unit frees.
+        limit: the shortest window's, as `window_s` and `used`.
+        remaining: by all windows, by the pools that it draws on, and by what the platform told.
+        resets_at: fleet time at which more than that is free.
+        blocked_until: fleet time until which the platform's refusals close the endpoint; None: they don't.
         per_15min: None where the endpoint has no such window; `per_hour` and `per_day` likewise.
         windows: all of them, the shortest first.
     """
@@ -56,6 +59,7 @@ class Capacity:
     used: int
     remaining: int
     resets_at: datetime
+    blocked_until: datetime | None
     per_15min: Remaining | None
     per_hour: Remaining | None
     per_day: Remaining | None
@@ -112,8 +116,8 @@ class RateLimits:
 
         Args:
             endpoint: or a pool's name.
-            windows: one to eight, each span once.
-            account: whose; "*" for the defaults of accounts to come.
+            windows: one to eight, each span once; with those that a worker's are added to, eight at most.
+            account: whose; "*", a person's alone, for the defaults of accounts to come.
             fair_share: shares by worker, or by priority alone; None leaves it.
 
         Raises:
@@ -123,7 +127,7 @@ class RateLimits:
             "configure_rate_windows",
             account=account,
             endpoint=endpoint,
-            windows=Json([list(window) for window in windows]),
+            windows=Json([[_number(number) for number in window] for window in windows]),
             fair_share=fair_share,
         )
 
@@ -188,9 +192,9 @@ class RateLimits:
         return bool(self._session.call("cancel_booking", booking_id=int(booking_id))["cancelled"])
 
     def get_remaining_capacity(self, endpoint: str, account: str = "default") -> Capacity:
-        """Say what is left of the endpoint's windows and when the next unit of each frees."""
+        """Say what is left of the endpoint, by whatever bounds it, and when more is free."""
         answer = self._session.call("get_remaining_capacity", endpoint=endpoint, account=account)
-        fields: dict[str, Any] = with_moments(answer, "resets_at")
+        fields: dict[str, Any] = with_moments(answer, "resets_at", "blocked_until")
         for name in ("per_15min", "per_hour", "per_day"):
             if fields[name] is not None:
                 fields[name] = Remaining(**with_moments(fields[name], "resets_at"))
@@ -228,6 +232,11 @@ def unblock_endpoint(
     return dict(
         database.call("unblock_endpoint", account=account, endpoint=endpoint, actor=actor, reason=reason)
     )
+
+
+def _number(given: object) -> object:
+    """What JSON has no number for (NaN) goes as a text, and is refused by name as any other."""
+    return str(given) if isinstance(given, float) else given
 
 
 def limit_headers(headers: Mapping[str, str] | None) -> dict[str, str]:

@@ -42,6 +42,7 @@ FLEET_SETTINGS = {
     "engagement_score_worth_s": (0.0, 86400.0),
     "engagement_ageing_s": (0.0, 86400.0),
     "engagement_escalation_s": (0.0, 86400.0),
+    "header_window_s": (1.0, 86400.0),
     "quiet_time_s": (0.0, 86400.0),
     "rate_limit_ageing_s": (1.0, 86400.0),
     "rate_limit_patience_s": (0.01, 60.0),

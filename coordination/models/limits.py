@@ -26,6 +26,7 @@ rate_limits = Table(
     Column("most_requests", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
     Column("header_raise", Integer),
     Column("header_raise_reset", BigInteger),
+    Column("header_window", Integer),
     Column("day_headers", JSONB, nullable=False, server_default=text("'{}'")),
     Column("limits", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
     Column("windows_s", ARRAY(Integer), nullable=False, server_default=text("'{}'")),

@@ -124,33 +124,35 @@ BEGIN
     RETURN ended;
 END $$;
 
--- Whether so many requests of an endpoint could be granted now, by every window and pool; else when the next frees. Locks nothing.
+-- Whether so many requests of an endpoint could be granted now, by every window and pool, and by the platform's refusals; else when
+-- they can, as far as that is known. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.check_quota(incarnation uuid, operation_type text, account text, units integer) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     named text := fleet.quota_endpoint(operation_type);
-    found jsonb;
-    tightest jsonb;
+    clock record;
+    one fleet.rate_limits;
+    available boolean := true;
+    opens timestamptz;
     waiting bigint;
 BEGIN
-    FOR found IN
-        SELECT w FROM (
-            SELECT named AS name UNION ALL
-            SELECT DISTINCT r.endpoint FROM fleet.rate_limits r WHERE r.kind = 'pool' AND r.account IN (check_quota.account, '*')
-              AND (r.members = '{*}' OR named = ANY (r.members))) n,
-            LATERAL jsonb_array_elements(fleet.get_remaining_capacity(incarnation, n.name, account)->'windows') w
-    LOOP
-        IF tightest IS NULL OR (found->>'remaining')::integer < (tightest->>'remaining')::integer THEN
-            tightest := found;
+    SELECT * INTO clock FROM fleet.read_clock();
+    FOR one IN SELECT * FROM fleet.peek_rate_rows(check_quota.account, named) LOOP
+        one := fleet.weigh(one, clock.at, clock.rate, units);
+        IF one.room < units OR one.blocked_until > clock.at THEN
+            available := false;
+            -- What depends on requests that are under way is asked for again in as long as one may take.
+            opens := greatest(opens, coalesce(fleet.frees_when(one, clock.at, units),
+                clock.at + make_interval(secs => one.delay_s)));
         END IF;
     END LOOP;
-    IF (tightest->>'remaining')::integer >= units THEN
+    IF available THEN
         RETURN jsonb_build_object('available', true, 'resource_id', named);
     END IF;
     SELECT count(*) INTO waiting FROM fleet.rate_demands d WHERE d.account = check_quota.account AND d.endpoint = named
-        AND d.waiting AND d.keep_until > fleet.now();
+        AND d.waiting AND d.keep_until > clock.at;
     RETURN jsonb_build_object('available', false, 'resource_id', named, 'queue_position', waiting + 1,
-        'estimated_wait_minutes', round(greatest(0, extract(epoch FROM (tightest->>'resets_at')::timestamptz - fleet.now()) / 60)::numeric, 6));
+        'estimated_wait_minutes', round(greatest(0, extract(epoch FROM opens - clock.at) / 60)::numeric, 6));
 END $$;
 
 -- The pools of the rate limiter, as pools. Locks nothing.

@@ -189,7 +189,7 @@ BEGIN
 END $$;
 
 -- No from take_units, with the time at which this worker can expect its units. It stands in line from now on. One upsert, and
--- the endpoint's row.
+-- the endpoint's row and its pools'.
 CREATE OR REPLACE FUNCTION fleet.refuse_units(
     limits fleet.rate_limits[], own fleet.rate_limits, place record, incarnation uuid, worker_id text, rank integer, n integer,
     room integer, kept integer, at timestamptz
@@ -222,7 +222,7 @@ BEGIN
             END IF;
             opens := greatest(opens, coalesce(expected, at + interval '15 seconds'));
             IF one.room < n THEN
-                reason := coalesce(reason, fleet.tell_full(one, at));
+                reason := coalesce(reason, fleet.tell_full(one, at, n));
             END IF;
         END LOOP;
         reason := coalesce(reason, CASE
@@ -239,35 +239,86 @@ BEGIN
     END IF;
     own := fleet.stand_in_line(own, place, incarnation, worker_id, rank, n, retry_s, at);
     own.refused := own.refused + 1;
-    PERFORM fleet.keep_rate_limit(own);
+    FOREACH one IN ARRAY limits LOOP  -- the pools too: what was counted need not be counted again
+        PERFORM fleet.keep_rate_limit(CASE WHEN one.endpoint = own.endpoint THEN own ELSE one END);
+    END LOOP;
     RETURN jsonb_build_object('allowed', false, 'reason', reason, 'retry_after_seconds', retry_s);
 END $$;
 
--- Which window of a row is full, in words. Pure.
-CREATE OR REPLACE FUNCTION fleet.tell_full(one fleet.rate_limits, at timestamptz) RETURNS text
+-- Which window of a row has no n units free, in words. Pure.
+CREATE OR REPLACE FUNCTION fleet.tell_full(one fleet.rate_limits, at timestamptz, n integer) RETURNS text
 LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    most integer;
 BEGIN
     FOR i IN 1 .. cardinality(one.limits) LOOP
-        IF one.spacing_us[i] = 0 AND one.occupied[i] >= one.limits[i] THEN
+        IF one.spacing_us[i] = 0 AND one.occupied[i] + n > one.limits[i] THEN
             RETURN format('%s of %s requests of %s used', one.occupied[i], one.limits[i], one.endpoint)
                 || CASE WHEN i > 1 THEN format(' in %s s', one.windows_s[i]) ELSE '' END;
-        ELSIF one.spacing_us[i] > 0 AND fleet.conforming(one.tat[i], at, one.burst[i], one.spacing_us[i]) = 0 THEN
+        ELSIF one.spacing_us[i] > 0 AND fleet.conforming(one.tat[i], at, one.burst[i], one.spacing_us[i]) < n THEN
             RETURN format('%s requests of %s in %s s are spread: the next one opens soon', one.limits[i], one.endpoint, one.windows_s[i]);
         END IF;
     END LOOP;
-    RETURN format('%s of %s requests of %s used, by the platform''s count', least(one.limits[1], one.header_used + one.unsettled),
-        one.limits[1], one.endpoint);
+    IF fleet.header_room(one, at) < n THEN
+        most := coalesce(one.limits[one.header_window], one.header_limit);
+        RETURN format('%s of %s requests of %s used, by the platform''s count', least(most, one.header_used + one.unsettled), most,
+            one.endpoint);
+    END IF;
+    RETURN format('the requests of %s of 24 hours are used, by the platform''s count', one.endpoint);
 END $$;
 
--- Grants whose holder is gone and whose quiet time is over count as used at their last possible moment: now. Each holder is
--- asked in a statement of its own. Gives the row weighed anew.
+-- Since when (real time) a life certainly sends nothing any more; null where nobody knows. Its process is proven dead, or reported
+-- it over itself: closed it in good order, or goes on as another life. A lost session or long silence proves nothing: a process that
+-- was stopped may go on. The caller asks of no life of its own. A few rows read; tries the life's lock.
+CREATE OR REPLACE FUNCTION fleet.silent_since(incarnation uuid) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    life fleet.incarnations;
+    free boolean;
+BEGIN
+    SELECT * INTO life FROM fleet.incarnations i WHERE i.id = silent_since.incarnation;
+    IF NOT FOUND THEN
+        RETURN '-infinity';  -- so long ago that nothing else is known of it
+    ELSIF life.died_at IS NOT NULL OR life.end_reason <> fleet.fell_silent() THEN
+        RETURN coalesce(life.died_at, life.ended_at);
+    END IF;
+    free := fleet.is_suspected(life.id);
+    RETURN (SELECT min(n.started_at) FROM fleet.incarnations n
+        WHERE free AND (n.host, n.boot_id, n.pid_namespace, n.pid, n.pid_started, n.worker, n.slot)
+            = (life.host, life.boot_id, life.pid_namespace, life.pid, life.pid_started, life.worker, life.slot)
+          AND n.started_at > life.started_at);
+END $$;
+
+-- The reason that is written of a life whose end nobody told. Pure.
+CREATE OR REPLACE FUNCTION fleet.fell_silent() RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN 'it fell silent without a word';
+
+-- Units that the platform may have counted, and that no answer will tell of: more in each of its counts that holds. Under the row.
+CREATE OR REPLACE FUNCTION fleet.count_untold(one fleet.rate_limits, units integer, at timestamptz) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF one.header_resets_at > at THEN
+        one.header_used := one.header_used + units;
+    END IF;
+    SELECT coalesce(jsonb_object_agg(h.key, CASE WHEN (h.value->>'resets_at')::timestamptz > at
+        THEN h.value || jsonb_build_object('used', (h.value->>'used')::integer + units) ELSE h.value END), '{}')
+    INTO one.day_headers FROM jsonb_each(one.day_headers) h;
+    UPDATE fleet.rate_limits r SET header_used = one.header_used, day_headers = one.day_headers
+    WHERE r.account = one.account AND r.endpoint = one.endpoint;
+    RETURN one;
+END $$;
+
+-- Grants whose holder certainly sends nothing any more, for the quiet time at least, count as used at their last possible moment:
+-- now. Each holder is asked in a statement of its own. Gives the row weighed anew.
 CREATE OR REPLACE FUNCTION fleet.settle_abandoned(
     one fleet.rate_limits, me uuid, at timestamptz, rate double precision, n integer
 ) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    quiet interval := make_interval(secs => fleet.setting_number('quiet_time_s', 120));
+    quiet_since timestamptz := clock_timestamp() - make_interval(secs => fleet.setting_number('quiet_time_s', 120));
     holder uuid;
+    since timestamptz;
     longest interval := make_interval(secs => one.windows_s[cardinality(one.windows_s)]);
     units integer;
     settled integer := 0;
@@ -275,13 +326,14 @@ BEGIN
     FOR holder IN
         SELECT DISTINCT g.incarnation FROM fleet.rate_grants g
         WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.settled_at IS NULL AND NOT g.held
-          AND g.granted_real_at < clock_timestamp() - quiet
+          AND g.granted_real_at < quiet_since AND g.incarnation <> me
     LOOP
-        IF holder <> me AND fleet.is_suspected(holder) THEN
+        since := fleet.silent_since(holder);
+        IF since < quiet_since THEN
             WITH gone AS (
                 UPDATE fleet.rate_grants g SET settled_at = at, frees_at = at + longest
                 WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.incarnation = holder AND g.settled_at IS NULL
-                  AND NOT g.held AND g.granted_real_at < clock_timestamp() - quiet
+                  AND NOT g.held
                 RETURNING g.units)
             SELECT coalesce(sum(gone.units), 0) INTO units FROM gone;
             settled := settled + units;
@@ -291,14 +343,7 @@ BEGIN
         RETURN one;
     END IF;
     one.unsettled := greatest(0, one.unsettled - settled);
-    -- The platform may have counted them since it last told its count.
-    UPDATE fleet.rate_limits r SET header_used = r.header_used + settled
-    WHERE r.account = one.account AND r.endpoint = one.endpoint AND r.header_resets_at > at
-    RETURNING r.header_used INTO one.header_used;
-    IF NOT FOUND THEN
-        SELECT r.header_used INTO one.header_used FROM fleet.rate_limits r WHERE r.account = one.account AND r.endpoint = one.endpoint;
-    END IF;
-    RETURN fleet.weigh(one, at, rate, n);
+    RETURN fleet.weigh(fleet.count_untold(one, settled, at), at, rate, n);
 END $$;
 
 -- The same for all endpoints, also those that nobody asks any more: their pools wait for them. Locks the rows that have such
@@ -322,7 +367,7 @@ BEGIN
 END $$;
 
 -- Takes a grant back whose request was never made, from every row that it took of. Locks them in the order of their names;
--- under GCRA the arrival time is made anew from the log. False where it is settled or gone.
+-- under GCRA reads the log since the grant. False where it is settled or gone.
 CREATE OR REPLACE FUNCTION fleet.drop_grant(grant_id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -348,7 +393,10 @@ BEGIN
         FOR i IN 1 .. cardinality(one.occupied) LOOP
             one.occupied[i] := greatest(0, one.occupied[i] - dropped.units);
             IF one.spacing_us[i] > 0 THEN
-                one.tat[i] := least(one.tat[i], fleet.replay(one, one.windows_s[i], one.spacing_us[i], at));
+                -- What was there before the grant is in the arrival time less the grant; what came since is in the log.
+                one.tat[i] := least(one.tat[i], greatest(
+                    one.tat[i] - dropped.units * (one.spacing_us[i] * interval '1 microsecond'),
+                    fleet.replay(one, dropped.granted_at, one.spacing_us[i], at)));
             END IF;
         END LOOP;
         PERFORM fleet.keep_rate_limit(one);

@@ -9,6 +9,13 @@ BEGIN
     RETURN CASE WHEN found ~ '^[0-9]{1,11}$' THEN found::bigint END;
 END $$;
 
+-- The span of the window that x-rate-limit-* headers speak of. One row read.
+CREATE OR REPLACE FUNCTION fleet.header_window_s() RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN fleet.setting_number('header_window_s', 900);
+END $$;
+
 -- Seconds from the answer's own Date to the reset that it names, within 0 to 25 hours; null where either is unusable.
 CREATE OR REPLACE FUNCTION fleet.header_reset_in_s(headers jsonb, stem text DEFAULT 'x-rate-limit') RETURNS double precision
 LANGUAGE plpgsql VOLATILE AS $$
@@ -69,12 +76,21 @@ BEGIN
     RETURN known;
 END $$;
 
+-- What is configured for a window of that span; null where there is none. Pure.
+CREATE OR REPLACE FUNCTION fleet.configured_for(one fleet.rate_limits, span_s integer) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN (SELECT w.n FROM unnest(one.requests || one.longer_requests, one.window_s || one.longer_window_s) w(n, s)
+        WHERE w.s = span_s);
+END $$;
+
 -- The key of the alert about an endpoint that the platform refuses again and again. Pure.
 CREATE OR REPLACE FUNCTION fleet.rate_alert_key(account text, endpoint text) RETURNS text
 LANGUAGE sql IMMUTABLE
 RETURN 'rate_limit:' || account || ':' || endpoint;
 
--- Settles a grant inside another transaction (the ledger's settle) or for record_usage. Locks the endpoint's row.
+-- Settles a grant inside another transaction (the ledger's settle) or for record_usage. A request that nobody answered may be
+-- counted for as long as one may take: it is settled as of then. Locks the endpoint's row.
 CREATE OR REPLACE FUNCTION fleet.settle_grant(
     incarnation uuid, grant_id bigint, success boolean, headers jsonb, status integer
 ) RETURNS void
@@ -83,10 +99,12 @@ DECLARE
     held fleet.rate_grants;
     one fleet.rate_limits;
     at timestamptz;
+    counted_by timestamptz;
     known jsonb;
     day jsonb;
     stem text;
     longest integer;
+    told_s integer := fleet.header_window_s();
 BEGIN
     SELECT * INTO held FROM fleet.rate_grants g WHERE g.id = settle_grant.grant_id;
     IF NOT FOUND OR held.incarnation <> settle_grant.incarnation THEN
@@ -94,20 +112,23 @@ BEGIN
     END IF;
     one := fleet.lock_rate_limit(held.account, held.endpoint);
     at := fleet.now();
+    counted_by := at + CASE WHEN coalesce(settle_grant.success OR settle_grant.status < 500
+        OR fleet.header_number(headers, 'x-rate-limit-remaining') IS NOT NULL, false) THEN interval '0'
+        ELSE make_interval(secs => one.delay_s) END;
     longest := greatest(one.window_s, one.longer_window_s[cardinality(one.longer_window_s)]);
     UPDATE fleet.rate_grants g
-    SET settled_at = at, success = settle_grant.success, frees_at = at + make_interval(secs => longest)
+    SET settled_at = counted_by, success = settle_grant.success, frees_at = counted_by + make_interval(secs => longest)
     WHERE g.id = settle_grant.grant_id AND g.settled_at IS NULL RETURNING * INTO held;
     IF NOT FOUND THEN
         RETURN;  -- settled before: the same answer twice changes nothing
     END IF;
     known := jsonb_strip_nulls(jsonb_build_object('limit', one.header_limit, 'used', one.header_used, 'reset', one.header_reset,
         'resets_at', one.header_resets_at, 'raise', one.header_raise, 'raise_reset', one.header_raise_reset));
-    known := fleet.learn_headers(known, one.requests, headers, 'x-rate-limit', one.window_s, held.units, at);
+    known := fleet.learn_headers(known, fleet.configured_for(one, told_s), headers, 'x-rate-limit', told_s, held.units, at);
     FOREACH stem IN ARRAY ARRAY['user', 'app'] LOOP
         IF one.day_headers ? stem OR headers ? format('x-%s-limit-24hour-remaining', stem) THEN
             day := fleet.learn_headers(coalesce(one.day_headers->stem, '{}'),
-                (SELECT min(w.n) FROM unnest(one.longer_requests, one.longer_window_s) w(n, s) WHERE w.s = 86400),
+                fleet.configured_for(one, 86400),
                 headers, format('x-%s-limit-24hour', stem), 86400, held.units, at);
             IF day <> '{}' THEN
                 one.day_headers := one.day_headers || jsonb_build_object(stem, day);
@@ -144,6 +165,7 @@ DECLARE
     is_new boolean := one.refused_at IS NULL OR held.granted_at > one.refused_at;
     in_row integer := one.refusals_in_row + CASE WHEN one.refused_at IS NULL OR held.granted_at > one.refused_at THEN 1 ELSE 0 END;
     day record;
+    window_s integer := greatest(one.window_s, fleet.header_window_s());
     wait_s double precision;
 BEGIN
     SELECT h.stem, fleet.header_reset_in_s(headers, h.stem) AS reset_in INTO day
@@ -152,8 +174,8 @@ BEGIN
     ORDER BY 2 DESC LIMIT 1;
     wait_s := CASE WHEN day.reset_in IS NOT NULL THEN day.reset_in
         WHEN remaining = 0 AND reset_in IS NOT NULL THEN reset_in
-        WHEN remaining > 0 AND reset_in IS NOT NULL THEN greatest(3600, one.window_s)
-        ELSE one.window_s END;
+        WHEN remaining > 0 AND reset_in IS NOT NULL THEN greatest(3600, window_s)
+        ELSE window_s END;
     wait_s := least(greatest(86400, wait_s), wait_s * 2 ^ least(20, greatest(0, in_row - 1)));
     UPDATE fleet.rate_limits r SET violations = r.violations + 1, refusals_in_row = in_row,
         refused_at = CASE WHEN is_new THEN at ELSE r.refused_at END,

@@ -18,12 +18,13 @@ BEGIN
 END $$;
 
 -- Makes an account's rows of an endpoint and of the pools that it belongs to from the defaults ('*'). FL001 for an endpoint
--- that nobody configured. At first use only; inserts.
+-- that nobody configured. At first use only, one at a time; inserts.
 CREATE OR REPLACE FUNCTION fleet.make_rate_limit(account text, endpoint text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- Flushed: a crash must not forget that there is a limit whose grants it may have forgotten.
     PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('rate_limits', 'configure'));
     INSERT INTO fleet.rate_limits (account, endpoint, requests, window_s, kind, members, fair_share, longer_requests,
         longer_window_s, most_requests)
     SELECT make_rate_limit.account, d.endpoint, d.requests, d.window_s, d.kind, d.members, d.fair_share, d.longer_requests,
@@ -81,8 +82,8 @@ CREATE OR REPLACE FUNCTION fleet.keep_rate_limit(one fleet.rate_limits) RETURNS 
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE fleet.rate_limits r SET limits = one.limits, windows_s = one.windows_s, burst = one.burst, spacing_us = one.spacing_us,
-        tat = one.tat, occupied = one.occupied, counted_to = one.counted_to, told = one.told, unsettled = one.unsettled,
-        room = one.room, delay_s = one.delay_s, patience_s = one.patience_s, clock_rate = one.clock_rate,
+        tat = one.tat, occupied = one.occupied, header_window = one.header_window, counted_to = one.counted_to, told = one.told,
+        unsettled = one.unsettled, room = one.room, delay_s = one.delay_s, patience_s = one.patience_s, clock_rate = one.clock_rate,
         refreshed_at = one.refreshed_at, next_charge_at = one.next_charge_at, since_flush = one.since_flush, flush_every = one.flush_every,
         line_until = one.line_until, kept_critical = one.kept_critical, kept_low = one.kept_low,
         critical_seen_at = one.critical_seen_at, low_seen_at = one.low_seen_at, shares_at = one.shares_at,
@@ -91,46 +92,56 @@ BEGIN
     WHERE r.account = one.account AND r.endpoint = one.endpoint;
 END $$;
 
--- Sets the windows of an endpoint, or of a pool, as [[requests, seconds], ...]. A person's replace those that were there; a
--- worker's are added to them, and none may be looser than one that holds. Locks the row; rewrites the window's grants.
+-- A whole number from 1 on out of JSON. FL001, with the field's name, for anything else. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.whole_number(field text, given jsonb, most integer, allowed text) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found numeric := CASE WHEN jsonb_typeof(given) = 'number' THEN given::numeric END;
+BEGIN
+    IF found IS NULL OR found NOT BETWEEN 1 AND most OR found <> trunc(found) THEN
+        PERFORM fleet.refuse(field, left(given #>> '{}', 200), allowed);
+    END IF;
+    RETURN found;
+END $$;
+
+-- Sets the windows of an endpoint, or of a pool, as [[requests, seconds], ...]: at most 8. A person's replace those that were there;
+-- a worker's are added to them, none may be looser than one that holds, and the defaults ('*') are not its to set. One at a time; locks
+-- the row; rewrites the window's grants.
 CREATE OR REPLACE FUNCTION fleet.configure_rate_windows(
     account text, endpoint text, windows jsonb, fair_share boolean DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     pair jsonb;
-    wanted integer;
     span integer;
     numbers integer[];
     spans integer[];
 BEGIN
     PERFORM fleet.require_read_committed();
-    IF configure_rate_windows.account IS NULL THEN
-        PERFORM fleet.refuse('account', NULL, 'an account''s name, or * for the defaults');
+    IF configure_rate_windows.account IS NULL OR length(configure_rate_windows.account) NOT BETWEEN 1 AND 200 THEN
+        PERFORM fleet.refuse('account', configure_rate_windows.account, 'an account''s name of 1 to 200 characters, or * for the defaults');
+    ELSIF configure_rate_windows.account = '*' AND session_user = 'fleet_worker' THEN
+        PERFORM fleet.refuse('account', '*', 'an account''s name, for the worker role: a person sets what accounts begin with');
     END IF;
     IF jsonb_typeof(windows) IS DISTINCT FROM 'array' OR jsonb_array_length(windows) NOT BETWEEN 1 AND 8 THEN
-        PERFORM fleet.refuse('windows', windows::text, '1 to 8 pairs of requests and seconds');
+        PERFORM fleet.refuse('windows', left(windows::text, 200), '1 to 8 pairs of requests and seconds');
     END IF;
     FOR pair IN SELECT p FROM jsonb_array_elements(windows) p LOOP
-        wanted := (pair->>0)::integer;
-        span := (pair->>1)::integer;
-        IF wanted IS NULL OR wanted NOT BETWEEN 1 AND 1000000 THEN
-            PERFORM fleet.refuse('limit', wanted::text, 'a whole number from 1 to 1000000');
+        IF jsonb_typeof(pair) <> 'array' OR jsonb_array_length(pair) <> 2 THEN
+            PERFORM fleet.refuse('windows', left(windows::text, 200), '1 to 8 pairs of requests and seconds');
         END IF;
-        IF span IS NULL OR span NOT BETWEEN 1 AND 604800 THEN
-            PERFORM fleet.refuse('window_s', span::text, 'a whole number of seconds from 1 to 604800');
-        END IF;
+        numbers := numbers || fleet.whole_number('limit', pair->0, 1000000, 'a whole number from 1 to 1000000');
+        span := fleet.whole_number('window_s', pair->1, 604800, 'a whole number of seconds from 1 to 604800');
         IF span = ANY (spans) THEN
-            PERFORM fleet.refuse('windows', windows::text, 'one limit a window: ' || span || ' s stands there twice');
+            PERFORM fleet.refuse('windows', left(windows::text, 200), 'one limit a window: ' || span || ' s stands there twice');
         END IF;
-        numbers := numbers || wanted;
         spans := spans || span;
     END LOOP;
     IF configure_rate_windows.endpoint IS NULL OR configure_rate_windows.endpoint !~ '^[a-z][a-z0-9_]{0,62}$' THEN
         PERFORM fleet.refuse('endpoint', configure_rate_windows.endpoint, 'lower-case letters, digits and _');
     END IF;
-    PERFORM 1 FROM fleet.rate_limits r
-    WHERE r.account = configure_rate_windows.account AND r.endpoint = configure_rate_windows.endpoint FOR UPDATE;
+    -- Also while there is no row: of two that make it, the second adds to what the first set.
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('rate_limits', 'configure'));
     -- A worker tightens, a person loosens: a bug in a worker must not lift what protects the account.
     IF session_user = 'fleet_worker' THEN
         FOR i IN 1 .. cardinality(spans) LOOP
@@ -151,8 +162,9 @@ BEGIN
                 AND r.account IN ('*', configure_rate_windows.account) ORDER BY r.account = '*' LIMIT 1) r,
             unnest(r.requests || r.longer_requests, r.window_s || r.longer_window_s) w(n, s)
         WHERE NOT EXISTS (SELECT 1 FROM unnest(numbers, spans) g(n, s) WHERE g.n <= w.n AND g.s >= w.s);
-        IF numbers IS NULL THEN
-            SELECT array_agg((p->>0)::integer), array_agg((p->>1)::integer) INTO numbers, spans FROM jsonb_array_elements(windows) p;
+        IF cardinality(spans) > 8 THEN
+            PERFORM fleet.refuse('windows', left(windows::text, 200),
+                'at most 8 windows of an endpoint: with these it would have ' || cardinality(spans));
         END IF;
     END IF;
     SELECT array_agg(w.n ORDER BY w.s), array_agg(w.s ORDER BY w.s) INTO numbers, spans FROM unnest(numbers, spans) w(n, s);

@@ -37,15 +37,16 @@ BEGIN
               AND g.settled_at > at - make_interval(secs => one.windows_s[i]);
         END IF;
         resets := NULL;
-        IF i = 1 AND one.header_resets_at > at THEN
+        IF i = one.header_window AND one.header_resets_at > at THEN
             used := greatest(used, one.header_used + one.unsettled);
-            IF one.header_used + one.unsettled >= one.limits[1] THEN
+            IF fleet.header_room(one, at) <= 0 THEN
                 resets := one.header_resets_at;
             END IF;
         ELSIF one.windows_s[i] = 86400 AND fleet.day_room(one.day_headers, one.unsettled, at) IS NOT NULL THEN
             used := greatest(used, one.limits[i] - fleet.day_room(one.day_headers, one.unsettled, at));
             IF fleet.day_room(one.day_headers, one.unsettled, at) <= 0 THEN
-                SELECT max((h.value->>'resets_at')::timestamptz) INTO resets FROM jsonb_each(one.day_headers) h;
+                SELECT max((h.value->>'resets_at')::timestamptz) INTO resets FROM jsonb_each(one.day_headers) h
+                WHERE (h.value->>'told')::integer - (h.value->>'used')::integer <= one.unsettled;
             END IF;
         END IF;
         -- Never before the platform's own reset when its count is the binding one.
@@ -58,20 +59,58 @@ BEGIN
     RETURN windows;
 END $$;
 
--- What is left in every window, and when the next unit frees: the shortest window's figures, those of 15 minutes, hour and day
--- by name (null where there is no such window), and all as a list. Locks nothing.
+-- The rows that a request takes a unit of, as they are: the endpoint's own and its pools'; a pool's name gives its row alone. FL001
+-- where there is none. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.peek_rate_rows(account text, endpoint text) RETURNS SETOF fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own fleet.rate_limits := fleet.peek_rate_limit(account, endpoint);
+    pool text;
+BEGIN
+    RETURN NEXT own;
+    FOR pool IN
+        SELECT DISTINCT r.endpoint FROM fleet.rate_limits r
+        WHERE own.kind = 'endpoint' AND r.kind = 'pool' AND r.account IN (own.account, '*')
+          AND (r.members = '{*}' OR own.endpoint = ANY (r.members))
+    LOOP
+        RETURN NEXT fleet.peek_rate_limit(account, pool);
+    END LOOP;
+END $$;
+
+-- What is left of an endpoint now, by all of its windows, its pools and what the platform told and refused, and when there will be more;
+-- beside it the shortest window's figures, those of 15 minutes, hour and day by name (null where there is no such window), and all
+-- of its own windows as a list. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_remaining_capacity(incarnation uuid, endpoint text, account text DEFAULT 'default') RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     clock record;
+    one fleet.rate_limits;
     windows jsonb;
     told jsonb;
+    least_left integer;
+    more_at timestamptz;
+    closed_until timestamptz;
 BEGIN
     SELECT * INTO clock FROM fleet.read_clock();
-    windows := fleet.rate_windows(fleet.peek_rate_limit(get_remaining_capacity.account, get_remaining_capacity.endpoint), clock.at, clock.rate);
-    SELECT jsonb_agg(jsonb_build_object('window_s', w->'window_s', 'limit', w->'limit', 'used', w->'used', 'remaining', w->'remaining',
-        'resets_at', coalesce((w->>'next_free_at')::timestamptz, clock.at))) INTO told FROM jsonb_array_elements(windows) w;
+    FOR one IN SELECT * FROM fleet.peek_rate_rows(get_remaining_capacity.account, get_remaining_capacity.endpoint) LOOP
+        SELECT jsonb_agg(jsonb_build_object('window_s', w->'window_s', 'limit', w->'limit', 'used', w->'used', 'remaining', w->'remaining',
+            'resets_at', coalesce((w->>'next_free_at')::timestamptz, clock.at)))
+        INTO windows FROM jsonb_array_elements(fleet.rate_windows(one, clock.at, clock.rate)) w;
+        IF told IS NULL THEN
+            told := windows;
+            closed_until := CASE WHEN one.blocked_until > clock.at THEN one.blocked_until END;
+        END IF;
+        SELECT l.n, max(l.more_at) INTO least_left, more_at FROM (
+            SELECT least_left AS n, more_at
+            UNION ALL SELECT (w->>'remaining')::integer, (w->>'resets_at')::timestamptz FROM jsonb_array_elements(windows) w
+            UNION ALL SELECT greatest(0, fleet.header_room(one, clock.at)), one.header_resets_at WHERE one.header_resets_at > clock.at) l
+        WHERE l.n IS NOT NULL GROUP BY l.n ORDER BY l.n LIMIT 1;
+    END LOOP;
     RETURN (told->0) || jsonb_build_object('windows', told,
+        'remaining', CASE WHEN closed_until IS NULL THEN least_left ELSE 0 END,
+        'resets_at', CASE WHEN closed_until IS NULL THEN more_at
+            ELSE greatest(closed_until, CASE WHEN least_left = 0 THEN more_at END) END,
+        'blocked_until', closed_until,
         'per_15min', (SELECT jsonb_build_object('remaining', w->'remaining', 'resets_at', w->'resets_at')
             FROM jsonb_array_elements(told) w WHERE w->>'window_s' = '900'),
         'per_hour', (SELECT jsonb_build_object('remaining', w->'remaining', 'resets_at', w->'resets_at')
@@ -80,8 +119,9 @@ BEGIN
             FROM jsonb_array_elements(told) w WHERE w->>'window_s' = '86400'));
 END $$;
 
--- Every endpoint and pool in use, by its fullest window: healthy below 80%, warning below 95%, critical from there on; who
--- waits; and when it will be full at the pace of the last third of that window (null: not in this one). Locks nothing.
+-- Every endpoint and pool in use, by its fullest window: healthy below 80%, warning below 95%, critical from there on, and while
+-- the platform's refusals close it; what is left also by its pools; who waits; and when it will be full at the pace of the last third
+-- of that window (null: not in this one). Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_system_status(incarnation uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -89,13 +129,18 @@ DECLARE
     one fleet.rate_limits;
     windows jsonb;
     fullest jsonb;
+    pool jsonb;
     percent numeric;
     pace double precision;
     full_in_s double precision;
-    status jsonb := '[]';
+    free_at timestamptz;
+    closed boolean;
+    pools jsonb := '[]';
+    endpoints jsonb := '[]';
+    told jsonb;
 BEGIN
     SELECT * INTO clock FROM fleet.read_clock();
-    FOR one IN SELECT * FROM fleet.rate_limits r WHERE r.account <> '*' ORDER BY r.kind, r.account, r.endpoint LOOP
+    FOR one IN SELECT * FROM fleet.rate_limits r WHERE r.account <> '*' ORDER BY r.kind = 'endpoint', r.account, r.endpoint LOOP
         windows := fleet.rate_windows(one, clock.at, clock.rate);
         SELECT w INTO fullest FROM jsonb_array_elements(windows) w
         ORDER BY (w->>'percent')::numeric DESC, (w->>'window_s')::integer LIMIT 1;
@@ -105,10 +150,18 @@ BEGIN
               AND (g.settled_at > clock.at - make_interval(secs => (fullest->>'window_s')::integer / 3.0)
                 OR g.settled_at IS NULL)) / ((fullest->>'window_s')::integer / 3.0);
         full_in_s := CASE WHEN pace > 0 THEN (fullest->>'remaining')::integer / pace END;
-        status := status || jsonb_build_object(
+        SELECT p INTO pool FROM jsonb_array_elements(pools) p JOIN fleet.rate_limits r
+            ON (r.account, r.endpoint) = (p->>'account', p->>'endpoint')
+        WHERE one.kind = 'endpoint' AND r.account = one.account AND (r.members = '{*}' OR one.endpoint = ANY (r.members))
+          AND (p->>'remaining')::integer < (fullest->>'remaining')::integer
+        ORDER BY (p->>'remaining')::integer LIMIT 1;
+        closed := coalesce(one.blocked_until > clock.at, false);
+        free_at := greatest((coalesce(pool, fullest)->>'next_free_at')::timestamptz, CASE WHEN closed THEN one.blocked_until END);
+        told := jsonb_build_object(
             'account', one.account, 'endpoint', one.endpoint, 'kind', one.kind, 'limit', fullest->'limit', 'used', fullest->'used',
-            'remaining', fullest->'remaining', 'window_s', fullest->'window_s', 'next_free_at', fullest->'next_free_at',
-            'blocked_until', CASE WHEN one.blocked_until > clock.at THEN one.blocked_until END, 'violations', one.violations,
+            'remaining', CASE WHEN closed THEN '0' ELSE coalesce(pool, fullest)->'remaining' END, 'bound_by', pool->'endpoint',
+            'window_s', fullest->'window_s', 'next_free_at', free_at,
+            'blocked_until', CASE WHEN closed THEN one.blocked_until END, 'violations', one.violations,
             'utilization_percent', percent,
             'active_workers', (SELECT count(DISTINCT g.incarnation) FROM fleet.rate_grants g
                 WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
@@ -118,9 +171,14 @@ BEGIN
             'predicted_full_at', CASE WHEN full_in_s < (fullest->>'window_s')::integer
                 THEN clock.at + make_interval(secs => full_in_s) END,
             'windows', windows,
-            'health', CASE WHEN percent < 80 THEN 'healthy' WHEN percent < 95 THEN 'warning' ELSE 'critical' END);
+            'health', CASE WHEN closed OR percent >= 95 THEN 'critical' WHEN percent < 80 THEN 'healthy' ELSE 'warning' END);
+        IF one.kind = 'pool' THEN
+            pools := pools || told;
+        ELSE
+            endpoints := endpoints || told;
+        END IF;
     END LOOP;
-    RETURN status;
+    RETURN endpoints || pools;
 END $$;
 
 -- How well each limit is used since it is kept: requests granted and refused by the fleet, refused by the platform, how long

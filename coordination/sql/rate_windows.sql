@@ -58,62 +58,74 @@ BEGIN
         WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL);
 END $$;
 
--- GCRA's arrival time as if it had always had this spacing: from the log itself, unsettled grants as made now. Reads a window.
-CREATE OR REPLACE FUNCTION fleet.replay(one fleet.rate_limits, window_s integer, spacing_us bigint, at timestamptz) RETURNS timestamptz
+-- GCRA's arrival time as if it had always had this spacing: from the log itself since then, requests that may still be counted as made
+-- now. Reads that part of the log.
+CREATE OR REPLACE FUNCTION fleet.replay(one fleet.rate_limits, since timestamptz, spacing_us bigint, at timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN coalesce((
-        SELECT max(g.since + g.later * (spacing_us * interval '1 microsecond')) FROM (
-            SELECT coalesce(r.settled_at, at) AS since,
-                sum(r.units) OVER (ORDER BY coalesce(r.settled_at, at) DESC, r.id DESC) AS later
+        SELECT max(g.counted_at + g.later * (spacing_us * interval '1 microsecond')) FROM (
+            SELECT least(r.settled_at, at) AS counted_at,
+                sum(r.units) OVER (ORDER BY least(r.settled_at, at) DESC, r.id DESC) AS later
             FROM fleet.rate_grants r
             WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
-              AND (r.settled_at IS NULL OR r.settled_at > at - make_interval(secs => window_s))) g), at);
+              AND (r.settled_at IS NULL OR r.settled_at > since)) g), at);
 END $$;
 
 -- Puts right what of a row follows from its configuration, from what headers told and from the clock's rate; where a window
--- changed, its counts are made from the log. Changes nothing but the copy that it gives; reads windows that changed.
+-- changed, its counts are made from the log. A window that only headers tell of is one more. Changes nothing but the copy that it
+-- gives; reads windows that changed.
 CREATE OR REPLACE FUNCTION fleet.refresh_rate_limit(one fleet.rate_limits, at timestamptz, rate double precision) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    known integer[] := one.requests || one.longer_requests;
-    day_limit integer;
+    told_s integer := fleet.header_window_s();
+    day_limit integer := least((one.day_headers->'user'->>'limit')::integer, (one.day_headers->'app'->>'limit')::integer);
+    known integer[];
+    spans integer[];
     paced record;
     fresh boolean;
 BEGIN
     one.clock_rate := rate;
     one.delay_s := fleet.setting_number('request_delay_s', 15) * rate;
     one.patience_s := fleet.setting_number('rate_limit_patience_s', 3) * rate;
-    one.windows_s := one.window_s || one.longer_window_s;
-    fresh := cardinality(one.occupied) <> cardinality(one.windows_s);
-    IF one.header_limit IS NOT NULL THEN
-        known[1] := least(one.header_limit, coalesce(one.most_requests[1], one.requests));
+    SELECT array_agg(CASE WHEN w.told IS NULL THEN w.n ELSE least(w.told, coalesce(w.most, w.n)) END ORDER BY w.s),
+        array_agg(w.s ORDER BY w.s) INTO known, spans
+    FROM (
+        SELECT c.n, c.s, c.most, CASE c.s WHEN told_s THEN one.header_limit WHEN 86400 THEN day_limit END AS told
+        FROM unnest(one.requests || one.longer_requests, one.window_s || one.longer_window_s, one.most_requests) c(n, s, most)
+        UNION ALL
+        SELECT h.n, h.s, NULL, NULL FROM (VALUES (one.header_limit, told_s), (day_limit, 86400)) h(n, s)
+        WHERE h.n IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM unnest(one.requests || one.longer_requests, one.window_s || one.longer_window_s) c(n, s)
+            WHERE c.s = h.s OR c.n <= h.n AND c.s >= h.s)) w;
+    fresh := one.windows_s <> spans OR cardinality(one.occupied) <> cardinality(spans);
+    IF fresh THEN
+        one.occupied := '{}';
+        one.counted_to := '{}';
+        one.told := '{}';
+        one.burst := '{}';
+        one.spacing_us := '{}';
+        one.tat := '{}';
+        one.unsettled := fleet.unsettled_units(one);
     END IF;
-    day_limit := least((one.day_headers->'user'->>'limit')::integer, (one.day_headers->'app'->>'limit')::integer);
-    FOR i IN 2 .. cardinality(known) LOOP
-        IF one.windows_s[i] = 86400 AND day_limit IS NOT NULL THEN
-            known[i] := least(day_limit, coalesce(one.most_requests[i], known[i]));
-        END IF;
-    END LOOP;
+    one.windows_s := spans;
+    one.header_window := array_position(spans, told_s);
     one.next_charge_at := greatest(one.next_charge_at, '-infinity');
     FOR i IN 1 .. cardinality(known) LOOP
-        SELECT * INTO paced FROM fleet.pace(known[i], one.windows_s[i], one.delay_s);
+        SELECT * INTO paced FROM fleet.pace(known[i], spans[i], one.delay_s);
         IF fresh THEN
-            one.counted_to[i] := at - make_interval(secs => one.windows_s[i]);
+            one.counted_to[i] := at - make_interval(secs => spans[i]);
             one.occupied[i] := fleet.unsettled_units(one) + fleet.settled_between(one, one.counted_to[i], 'infinity');
             one.told[i] := 0;
         END IF;
         IF paced.spacing_us > 0 AND (fresh OR one.spacing_us[i] IS DISTINCT FROM paced.spacing_us) THEN
-            one.tat[i] := fleet.replay(one, one.windows_s[i], paced.spacing_us, at);
+            one.tat[i] := fleet.replay(one, at - make_interval(secs => spans[i]), paced.spacing_us, at);
         ELSIF paced.spacing_us = 0 THEN
             one.tat[i] := '-infinity';
         END IF;
         one.burst[i] := paced.burst;
         one.spacing_us[i] := paced.spacing_us;
     END LOOP;
-    IF fresh THEN
-        one.unsettled := fleet.unsettled_units(one);
-    END IF;
     one.limits := known;
     one.flush_every := greatest(1, least(100, (SELECT min(n) FROM unnest(known) n) / 100));
     one.refreshed_at := clock_timestamp();
@@ -121,7 +133,7 @@ BEGIN
 END $$;
 
 -- A request that is under way for long may be counted at any time: GCRA charges it anew, so that each is charged at least
--- once in the time that it was given. Reads the unsettled grants, twice in that time.
+-- once in the time that it was given. Reads the unsettled grants, twice in that time; where one is overdue, a window.
 CREATE OR REPLACE FUNCTION fleet.charge_unresolved(one fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -131,13 +143,13 @@ BEGIN
     one.next_charge_at := at + half;
     IF (SELECT bool_or(s > 0) FROM unnest(one.spacing_us) s) THEN
         SELECT coalesce(sum(g.units), 0) INTO overdue FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL
-          AND NOT g.held AND g.granted_at <= at - half;
+        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+          AND (g.settled_at IS NULL OR g.settled_at > at) AND NOT g.held AND g.granted_at <= at - half;
         IF overdue > 0 THEN
             FOR i IN 1 .. cardinality(one.limits) LOOP
                 IF one.spacing_us[i] > 0 THEN
                     -- As made now, each once: what was charged for it before is not charged again.
-                    one.tat[i] := fleet.replay(one, one.windows_s[i], one.spacing_us[i], at);
+                    one.tat[i] := fleet.replay(one, at - make_interval(secs => one.windows_s[i]), one.spacing_us[i], at);
                 END IF;
             END LOOP;
         END IF;
@@ -153,16 +165,27 @@ BEGIN
         FROM jsonb_each(day_headers) h WHERE (h.value->>'resets_at')::timestamptz > at);
 END $$;
 
+-- The same for the window that the other headers speak of. Pure.
+CREATE OR REPLACE FUNCTION fleet.header_room(one fleet.rate_limits, at timestamptz) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN CASE WHEN one.header_resets_at > at
+        THEN coalesce(one.limits[one.header_window], one.header_limit) - one.header_used - one.unsettled END;
+END $$;
+
 -- A row with its room: the units that may be taken now, by all of its windows. Counts what left a window only where that
--- may matter: from half of it on, or where so many are asked for (n). Changes nothing but the copy that it gives.
+-- may matter: from half of it on, or where so many are asked for (n); all of a full pool, once a second. Changes nothing but the
+-- copy that it gives.
 CREATE OR REPLACE FUNCTION fleet.weigh(one fleet.rate_limits, at timestamptz, rate double precision, n integer) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     left_until timestamptz;
     gone integer;
+    anew boolean := false;
 BEGIN
     IF one.refreshed_at < clock_timestamp() - interval '1 second' OR one.clock_rate <> rate THEN
         one := fleet.refresh_rate_limit(one, at, rate);
+        anew := one.kind = 'pool';
     END IF;
     IF one.next_charge_at <= at THEN
         one := fleet.charge_unresolved(one, at);
@@ -171,7 +194,7 @@ BEGIN
     FOR i IN 1 .. cardinality(one.limits) LOOP
         IF (one.occupied[i] + n::bigint) * 2 > one.limits[i] THEN
             left_until := at - make_interval(secs => one.windows_s[i]);
-            IF one.kind = 'pool' AND one.occupied[i] + n > one.limits[i] OR one.counted_to[i] < left_until - interval '1 day' THEN
+            IF anew AND one.occupied[i] + n > one.limits[i] OR one.counted_to[i] < left_until - interval '1 day' THEN
                 -- A pool's requests are settled without its row, and old ones may have been swept.
                 one.occupied[i] := fleet.unsettled_units(one) + fleet.settled_between(one, left_until, 'infinity');
                 one.counted_to[i] := left_until;
@@ -185,18 +208,12 @@ BEGIN
             THEN fleet.conforming(one.tat[i], at, one.burst[i], one.spacing_us[i])
             ELSE one.limits[i] - one.occupied[i] END);
     END LOOP;
-    IF one.header_resets_at > at THEN
-        one.room := least(one.room, one.limits[1] - one.header_used - one.unsettled);
-    END IF;
-    IF one.day_headers <> '{}' THEN
-        one.room := least(one.room, fleet.day_room(one.day_headers, one.unsettled, at));
-    END IF;
-    one.room := greatest(0, one.room);
+    one.room := greatest(0, least(one.room, fleet.header_room(one, at), fleet.day_room(one.day_headers, one.unsettled, at)));
     RETURN one;
 END $$;
 
 -- When a row will have n units free, as far as that is known: null while it depends on requests that are under way. Reads a
--- window's log as far as the n-th.
+-- window's log as far as the n-th, of each endpoint.
 CREATE OR REPLACE FUNCTION fleet.frees_when(one fleet.rate_limits, at timestamptz, n integer) RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -219,9 +236,10 @@ BEGIN
         END IF;
         IF missing > 0 THEN
             SELECT g.settled_at + make_interval(secs => one.windows_s[i]) INTO leaves FROM (
-                SELECT r.settled_at, sum(r.units) OVER (ORDER BY r.settled_at, r.id) AS so_far FROM fleet.rate_grants r
-                WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
-                  AND r.settled_at > at - make_interval(secs => one.windows_s[i])) g
+                SELECT r.settled_at, sum(r.units) OVER (ORDER BY r.settled_at, r.id) AS so_far
+                FROM unnest(fleet.endpoints_of(one)) e, LATERAL (SELECT * FROM fleet.rate_grants r
+                    WHERE r.account = one.account AND r.endpoint = e AND r.settled_at > at - make_interval(secs => one.windows_s[i])
+                    ORDER BY r.settled_at LIMIT missing) r) g
             WHERE g.so_far >= missing ORDER BY g.so_far LIMIT 1;
             IF NOT FOUND THEN
                 RETURN NULL;
@@ -229,7 +247,7 @@ BEGIN
             latest := greatest(latest, leaves + later);
         END IF;
     END LOOP;
-    IF one.header_resets_at > at AND one.limits[1] - one.header_used - one.unsettled < n THEN
+    IF fleet.header_room(one, at) < n THEN
         latest := greatest(latest, one.header_resets_at);
     END IF;
     RETURN greatest(latest, (SELECT max((h.value->>'resets_at')::timestamptz) FROM jsonb_each(one.day_headers) h
@@ -248,7 +266,7 @@ DECLARE
 BEGIN
     FOR i IN 1 .. cardinality(one.limits) LOOP
         used := one.occupied[i];
-        IF i = 1 AND one.header_resets_at > at THEN
+        IF i = one.header_window AND one.header_resets_at > at THEN
             used := greatest(used, one.header_used + one.unsettled);  -- others may use the same quota
         END IF;
         percent := used::bigint * 100 / one.limits[i];

@@ -95,7 +95,7 @@ BEGIN
         ORDER BY i.started_at LIMIT n FOR UPDATE SKIP LOCKED
     LOOP
         IF fleet.is_suspected(silent) THEN
-            UPDATE fleet.incarnations i SET ended_at = clock_timestamp(), end_reason = 'it fell silent without a word'
+            UPDATE fleet.incarnations i SET ended_at = clock_timestamp(), end_reason = fleet.fell_silent()
             WHERE i.id = silent;
             closed := closed + 1;
         END IF;

@@ -11,6 +11,7 @@ ALTER TABLE fleet.rate_limits
     ADD COLUMN most_requests integer[] NOT NULL DEFAULT '{}',   -- how high headers may raise each window; empty: not at all
     ADD COLUMN header_raise integer,                            -- a higher limit that one epoch told, and which
     ADD COLUMN header_raise_reset bigint,
+    ADD COLUMN header_window integer,                           -- which of windows_s they speak of
     ADD COLUMN day_headers jsonb NOT NULL DEFAULT '{}',         -- what the 24-hour headers told, by whom they count
     ADD COLUMN limits integer[] NOT NULL DEFAULT '{}',          -- in force now
     ADD COLUMN windows_s integer[] NOT NULL DEFAULT '{}',

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "c28eb38165b6d11a"
+functions = "d27be878b1e83dff"
 
 
 def upgrade() -> None:

@@ -17,10 +17,13 @@ from hypothesis.stateful import (
 
 from coordination import Fleet
 from coordination.database import Database, Json
+from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.tables import Owner, value
 
 ENDPOINT, ACCOUNT = "modelled", "default"
+DELAY_S = 15.0
+"""Within it the platform counts what nobody answered."""
 TRIES = 4
 """Refusals in a row, each waited for as it said, after which a lone client must have its request."""
 
@@ -79,8 +82,10 @@ class Windows(RuleBasedStateMachine):
         self._owner.execute("DELETE FROM fleet.rate_limits WHERE account <> '*'")
         limit, window_s = first
         self._windows = [first, (limit * more[0] + 1, window_s * more[1])]
+        set_setting(self._console, "header_window_s", window_s, actor="me", reason="the model's platform's")
         configure(self._console, self._windows)
         self._platform = Platform(*first)
+        self._late: list[float] = []
 
     @rule(again=st.integers(1, 3))
     def ask(self, again: int) -> None:
@@ -93,10 +98,27 @@ class Windows(RuleBasedStateMachine):
     @rule(place=st.integers(0, 9))
     def reach_the_platform(self, place: int) -> None:
         grant_id = self._unsent.pop(place % len(self._unsent))
-        headers = self._platform.count(self._now_s())
-        self._sent.append((grant_id, headers))
+        self._sent.append((grant_id, self._count(self._now_s())))
+
+    @precondition(lambda self: self._unsent)
+    @rule(place=st.integers(0, 9), delay_s=st.floats(0, DELAY_S - 0.5))
+    def break_off(self, place: int, delay_s: float) -> None:
+        """No answer comes, and the platform counts the request later."""
+        self._fleet.rate_limits.record_usage(self._unsent.pop(place % len(self._unsent)), False)
+        self._late.append(self._now_s() + delay_s)
+
+    def _count(self, at_s: float) -> dict[str, str]:
+        headers = self._platform.count(at_s)
         for limit, window_s in self._windows:
             assert self._platform.most(window_s) <= limit, (limit, window_s, self._platform.counted)
+        return headers
+
+    def _pass(self, seconds: float) -> None:
+        self._database.advance(seconds)
+        now_s = self._now_s()
+        for at_s in sorted(late for late in self._late if late <= now_s):
+            self._late.remove(at_s)
+            self._count(at_s)
 
     @precondition(lambda self: self._sent)
     @rule(place=st.integers(0, 9), told=st.sampled_from(["true", "none", "of the answer before"]))
@@ -113,7 +135,7 @@ class Windows(RuleBasedStateMachine):
 
     @rule(seconds=st.one_of(st.floats(0, 5), st.floats(5, 200)))
     def wait(self, seconds: float) -> None:
-        self._database.advance(seconds)
+        self._pass(seconds)
 
     @precondition(lambda self: not self._sent and not self._unsent)
     @rule()
@@ -125,7 +147,7 @@ class Windows(RuleBasedStateMachine):
                 return
             assert grant.retry_after_seconds is not None
             assert 0 < grant.retry_after_seconds <= self._windows[-1][1] + 60
-            self._database.advance(grant.retry_after_seconds)
+            self._pass(grant.retry_after_seconds)
         raise AssertionError(f"refused {TRIES} times in a row, each time after the wait that it was told")
 
     def teardown(self) -> None:

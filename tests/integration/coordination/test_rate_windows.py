@@ -17,7 +17,8 @@ from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together
 from tests.integration.coordination.queueing import configure, most_granted
-from tests.integration.coordination.tables import Owner, assert_refused, kill_session, planted, rows, value
+from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
+from tests.integration.coordination.told import prove_dead
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 CLOCK_RATE = 100.0
@@ -400,8 +401,7 @@ def test_a_dead_workers_grant_counts_by_the_platforms_count_too(
     victim = fleet_database.connect("dead")
     assert ask(victim).allowed
     spend(fleet)
-    kill_session(owner, "dead/1 incarnation")
-    owner.execute("UPDATE fleet.rate_grants SET granted_real_at = granted_real_at - interval '121 seconds'")
+    prove_dead(owner, "dead")
     assert not ask(fleet).allowed
     assert value(owner, "SELECT unsettled FROM fleet.rate_limits WHERE requests = 2") == 0
     fleet_database.advance(61)
@@ -415,8 +415,7 @@ def test_the_sweep_frees_a_pool_of_what_a_dead_worker_took_at_an_endpoint_that_n
     configure(console, "api_requests", (1, 60))
     victim = fleet_database.connect("dead")
     assert ask(victim, "users_me").allowed
-    kill_session(owner, "dead/1 incarnation")
-    owner.execute("UPDATE fleet.rate_grants SET granted_real_at = granted_real_at - interval '121 seconds'")
+    prove_dead(owner, "dead")
     fleet_database.advance(3600)
     assert not ask(fleet).allowed
     fleet.retention.sweep("rate_grants", keep_s=0)
