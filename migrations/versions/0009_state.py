@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b516b33cda25c1ab"
+functions = "33b9a57b3566a8b3"
 
 
 def upgrade() -> None:
