@@ -62,7 +62,11 @@ intents = Table(
         "content",
         postgresql_where=text("(state = ANY (ARRAY['sending'::text, 'unknown'::text, 'parked'::text]))"),
     ),
-    Index("intents_sending", "account", postgresql_where=text("(state = 'sending'::text)")),
+    Index(
+        "intents_undecided",
+        "account",
+        postgresql_where=text("(state = ANY (ARRAY['sending'::text, 'unknown'::text, 'parked'::text]))"),
+    ),
     Index("intents_updated", text("updated_at DESC"), text("id DESC")),
 )
 

@@ -48,6 +48,14 @@ BEGIN
     );
 END $$;
 
+-- The oldest fleet time that the history of engagements must reach back to: the window of the locks, and a week, as far as the fleet's
+-- own reports look back; an account's interval is no longer than a day. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.history_since() RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN fleet.hours_ago(greatest(fleet.setting_number('engagement_window_hours', 24), 168));
+END $$;
+
 -- The same for callers: a jsonb boolean. With an account, its own engagements only; an intent that asks (besides) ignores itself.
 -- Locks nothing; two reads by index.
 CREATE OR REPLACE FUNCTION fleet.has_recent_engagement(
@@ -88,7 +96,8 @@ BEGIN
 END $$;
 
 -- Fleet seconds until the account may engage with somebody's content again; 0 where it may now, or has no interval to keep. Its
--- history counts, and an act of it that is being sent, but for the intent that asks. Locks nothing; two reads by index.
+-- history counts, and what may become history: an act that is being sent as one of now, one of which nobody knows what came of it as
+-- one of when that was found out. An intent that asks ignores itself. Locks nothing; two reads by index.
 CREATE OR REPLACE FUNCTION fleet.interval_left_s(account text, action text, besides bigint DEFAULT NULL) RETURNS double precision
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -104,18 +113,18 @@ BEGIN
         RETURN 0;
     END IF;
     at := fleet.now();
-    IF EXISTS (SELECT 1 FROM fleet.intents i WHERE i.account = interval_left_s.account AND i.state = 'sending'
-        AND fleet.is_engaging(i.action) AND (besides IS NULL OR i.id <> besides)) THEN
-        RETURN interval_s;
-    END IF;
-    last_at := (SELECT max(e.engaged_at) FROM fleet.engagements e WHERE e.account = interval_left_s.account
-        AND e.engaged_at > at - make_interval(secs => interval_s) AND e.success AND fleet.is_engaging(e.action)
-        AND (besides IS NULL OR e.intent IS DISTINCT FROM besides));
+    last_at := greatest(
+        (SELECT max(CASE i.state WHEN 'sending' THEN at ELSE i.updated_at END) FROM fleet.intents i
+            WHERE i.account = interval_left_s.account AND i.state IN ('sending', 'unknown', 'parked') AND fleet.is_engaging(i.action)
+              AND (besides IS NULL OR i.id <> besides)),
+        (SELECT max(e.engaged_at) FROM fleet.engagements e WHERE e.account = interval_left_s.account
+            AND e.engaged_at > at - make_interval(secs => interval_s) AND e.success AND fleet.is_engaging(e.action)
+            AND (besides IS NULL OR e.intent IS DISTINCT FROM besides)));
     RETURN coalesce(greatest(0, interval_s - extract(epoch FROM at - last_at)), 0);
 END $$;
 
 -- Counts over so many hours of fleet time that end at `until` (now), of one account or all; a person's reader gives a null
--- incarnation. Locks nothing; one range read.
+-- incarnation. Of what maintenance swept it counts nothing: a week at least is there. Locks nothing; one range read.
 CREATE OR REPLACE FUNCTION fleet.get_engagement_stats(
     incarnation uuid, hours double precision DEFAULT 24, until timestamptz DEFAULT NULL, account text DEFAULT NULL
 ) RETURNS jsonb

@@ -1,7 +1,7 @@
 -- Retention: what is over and nobody needs any more is deleted, a batch a call. The ledger's own rows and the audit stay.
 
 -- Deletes up to n rows of one kind that ended more than keep_s seconds of fleet time ago; gives how many. Locks those rows,
--- and passes over what others hold. Finished jobs and runs go by whole days, whose tables it also makes ahead.
+-- and passes over what others hold. Engagements stay as long as locks and reports look back. Finished jobs and runs go by whole days, whose tables it also makes ahead.
 CREATE OR REPLACE FUNCTION fleet.sweep(incarnation uuid, kind text, keep_s double precision, n integer DEFAULT 1000) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -11,7 +11,7 @@ DECLARE
         "engagement_locks": "lease_expires_at < clock_timestamp() - ($2 - $1)",
         "lock_waiters": "deadline_at < clock_timestamp() - ($2 - $1)",
         "lock_measures": "counted_at < $1",
-        "engagements": "engaged_at < $1",
+        "engagements": "engaged_at < least($1, (SELECT fleet.history_since()))",
         "events": "at < $1",
         "runs": "in days: see partitions.sql",
         "jobs": "in days: see partitions.sql",

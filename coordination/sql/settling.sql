@@ -30,6 +30,14 @@ BEGIN
     SELECT * INTO known FROM fleet.intents i WHERE i.id = settle.intent;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', known.content));
     SELECT * INTO known FROM fleet.intents i WHERE i.id = settle.intent FOR UPDATE;
+    IF settle.outcome = 'posted' THEN
+        -- A post that is another intent's already is not this one's; the truth is not known, and never adopted.
+        other := fleet.intent_posted_as(known, settle.platform_id);
+        IF other IS NOT NULL THEN
+            outcome := 'unknown';
+            reason := format('the platform''s answer names post %s, which is intent %s''s', settle.platform_id, other);
+        END IF;
+    END IF;
     UPDATE fleet.attempts a SET settled_at = fleet.now(), outcome = settle.outcome, status = settle.status,
         reason = left(settle.reason, 1000),
         headers = settle.response_headers || jsonb_strip_nulls(jsonb_build_object('platform_id', settle.platform_id))
@@ -40,22 +48,14 @@ BEGIN
     IF settle.outcome = 'not_written' OR (settle.outcome = 'retry_at' AND settle.status IS NULL) THEN
         PERFORM fleet.drop_grant(tried.grant_id);
     ELSIF EXISTS (SELECT 1 FROM fleet.rate_grants g WHERE g.id = tried.grant_id) THEN
-        PERFORM fleet.settle_grant(settle.incarnation, tried.grant_id, settle.outcome = 'posted',
+        PERFORM fleet.settle_grant(settle.incarnation, tried.grant_id, settle.platform_id IS NOT NULL,
             coalesce(settle.response_headers, '{}'), settle.status);
     END IF;
     IF known.state <> 'sending' OR known.attempt IS DISTINCT FROM settle.attempt THEN
         PERFORM fleet.emit('error', 'late_report', worker_id, format(
-            '%s is %s, and its sender reports late: %s %s', fleet.name_act(known), known.state, settle.outcome,
-            coalesce(settle.platform_id, settle.reason, '')), jsonb_build_object('intent', known.id::text));
+            '%s is %s, and its sender reports late: %s', fleet.name_act(known), known.state,
+            concat_ws(' ', settle.outcome, settle.platform_id, settle.reason)), jsonb_build_object('intent', known.id::text));
         RETURN fleet.get_intent(known.id);
-    END IF;
-    IF settle.outcome = 'posted' THEN
-        -- A post that is another intent's already is not this one's; the truth is not known, and never adopted.
-        other := fleet.intent_posted_as(known, settle.platform_id);
-        IF other IS NOT NULL THEN
-            outcome := 'unknown';
-            reason := format('the platform''s answer names post %s, which is intent %s''s', settle.platform_id, other);
-        END IF;
     END IF;
     CASE settle.outcome
     WHEN 'posted' THEN
@@ -211,7 +211,7 @@ BEGIN
     ELSIF decision = 'resume' THEN
         SELECT a.headers->>'platform_id' INTO told FROM fleet.attempts a
         WHERE a.intent = known.id AND a.outcome = 'posted' LIMIT 1;
-        IF FOUND THEN
+        IF FOUND AND fleet.intent_posted_as(known, told) IS NULL THEN
             RAISE EXCEPTION 'intent % is on the platform as %: its sender reported so late', known.id, told
                 USING ERRCODE = 'FL005', DETAIL = json_build_object('intent', known.id::text, 'state', known.state),
                 HINT = format('socialfleet ledger mark-posted %s --platform-id %s', known.id, told);
@@ -227,7 +227,9 @@ BEGIN
         END IF;
         other := fleet.intent_posted_as(known, decide_intent.platform_id);
         IF other IS NOT NULL THEN
-            PERFORM fleet.refuse('platform_id', decide_intent.platform_id, 'an id that intent ' || other || ' doesn''t have');
+            PERFORM fleet.refuse('platform_id', decide_intent.platform_id, format(
+                'an id that intent %s doesn''t have (socialfleet ledger show %s); where this act has none of its own on the platform: '
+                'socialfleet ledger resume %s to send it again, or socialfleet ledger cancel %s', other, other, known.id, known.id));
         END IF;
         PERFORM fleet.mark_posted(known, decide_intent.platform_id, actor, decide_intent.reason, NULL, NULL);
     END IF;

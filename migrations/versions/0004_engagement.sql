@@ -58,7 +58,7 @@ CREATE TABLE fleet.lock_measures (
 CREATE SEQUENCE fleet.lock_misses CACHE 1;
 
 CREATE INDEX engagements_account ON fleet.engagements (account, engaged_at DESC) WHERE account IS NOT NULL;
-CREATE INDEX intents_sending ON fleet.intents (account) WHERE state = 'sending';
+CREATE INDEX intents_undecided ON fleet.intents (account) WHERE state IN ('sending', 'unknown', 'parked');
 
 -- Fleet seconds that this account lets pass between two engagements; null: as the setting engagement_spacing_s says.
 ALTER TABLE fleet.accounts ADD COLUMN engagement_spacing_s double precision

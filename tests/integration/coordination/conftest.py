@@ -70,7 +70,8 @@ class Standing:
             "INSERT INTO fleet.rate_epoch (started_at) VALUES (clock_timestamp());",
             (
                 "UPDATE fleet.accounts SET platform_user_id = NULL, handle = NULL, "
-                "engagement_spacing_s = NULL, tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"
+                "engagement_spacing_s = NULL, "
+                "tier = CASE WHEN sandbox THEN 'enterprise' ELSE 'pay_per_use' END;"
             ),
             "SELECT fleet.accept_cluster('test')",
         ]

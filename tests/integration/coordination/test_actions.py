@@ -9,7 +9,7 @@ import pytest
 from coordination import Fleet, Intent, connect
 from coordination.database import Database
 from coordination.errors import InvalidValueError
-from coordination.ledger import ACTIONS, Action, Claim, decide
+from coordination.ledger import ACTIONS, Action, Claim, Decision, decide
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
 from tests.integration.coordination.crowd import together
@@ -106,6 +106,59 @@ def test_a_like_has_its_targets_id_which_a_post_may_have_too(fleet: Fleet, owner
     assert value(owner, "SELECT count(*) FROM fleet.intents WHERE platform_id = '2000'") == 2
     taken = acts.posted(fleet, acts.prepared_towards(fleet, "quote", "1998"), "2000")
     assert taken["state"] == "parked"  # that id is the reply's
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+@pytest.mark.parametrize("way_out", ["resume", "mark_posted", "cancel"])
+def test_an_answer_that_names_anothers_post_leaves_a_person_every_way_out(
+    fleet: Fleet, console: Database, owner: Owner, way_out: Decision, late: bool
+) -> None:
+    first = acts.prepared_towards(fleet, "reply", TARGET)
+    acts.posted(fleet, first, "2000")
+    act = acts.prepared_towards(fleet, "quote", "1998")
+    begun = acts.begin(fleet, act)
+    intent = act.claim.intent
+    if late:
+        assert fleet.ledger.park_orphan("sandbox", grace_s=0) == intent
+    fleet.ledger.settle(intent, begun.attempt, "posted", "tester/1", platform_id="2000")
+    assert acts.state(fleet, intent) == "parked"
+    # What the platform said is kept, and who has that post already.
+    told = rows(
+        owner, "SELECT outcome, headers->>'platform_id', reason FROM fleet.attempts WHERE intent = %s", intent
+    )
+    assert told[0][:2] == ("unknown", "2000")
+    assert f"intent {first.claim.intent}" in told[0][2]
+
+    def decided(decision: Decision, platform_id: str | None = None) -> str:
+        answer = decide(console, intent, decision, actor="me", reason="looked", platform_id=platform_id)
+        return str(answer["state"])
+
+    with pytest.raises(InvalidValueError) as refusal:
+        decided("mark_posted", "2000")
+    assert_refused(refusal, "platform_id", "2000")
+    for command in (
+        f"ledger show {first.claim.intent}",
+        f"ledger resume {intent}",
+        f"ledger cancel {intent}",
+    ):
+        assert f"socialfleet {command}" in str(refusal.value)
+    ends = {"resume": "ready", "mark_posted": "posted", "cancel": "cancelled"}
+    assert decided(way_out, "2001" if way_out == "mark_posted" else None) == ends[way_out]
+
+
+def test_a_post_that_a_person_gave_to_another_act_meanwhile_stops_no_resend(
+    fleet: Fleet, console: Database
+) -> None:
+    late, marked = (
+        acts.prepared_towards(fleet, "reply", TARGET),
+        acts.prepared_towards(fleet, "quote", "1998"),
+    )
+    attempt = acts.begin(fleet, late).attempt
+    assert fleet.ledger.park_orphan("sandbox", grace_s=0) == late.claim.intent
+    fleet.ledger.settle(marked.claim.intent, acts.begin(fleet, marked).attempt, "unknown", "tester/1")
+    fleet.ledger.settle(late.claim.intent, attempt, "posted", "tester/1", platform_id="2000")
+    decide(console, marked.claim.intent, "mark_posted", actor="me", reason="saw it", platform_id="2000")
+    assert decide(console, late.claim.intent, "resume", actor="me", reason="looked")["state"] == "ready"
 
 
 def test_a_person_marks_a_like_with_the_liked_post_only(fleet: Fleet, console: Database) -> None:

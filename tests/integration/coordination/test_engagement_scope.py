@@ -10,6 +10,7 @@ from coordination.accounts import set_engagement_interval
 from coordination.database import Database
 from coordination.engagement import Lease, LockType, Refusal
 from coordination.errors import InvalidValueError, LockLostError
+from coordination.ledger import decide
 from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
@@ -267,6 +268,35 @@ def test_an_account_may_have_an_interval_of_its_own(
 
 
 # Acts of the ledger
+
+
+@keeps_interval
+def test_an_act_that_may_have_happened_counts_until_somebody_knows(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    acts.plentiful(console)
+    act = acts.prepared_towards(fleet, "reply", "1")
+    begun = acts.begin(fleet, act)
+    fleet.ledger.settle(act.claim.intent, begun.attempt, "unknown", "tester/1", reason="504")
+    assert state(fleet, act.claim.intent) == "parked"
+    refused = ask(fleet, "2", account="sandbox")
+    assert isinstance(refused, Refusal)
+    assert refused.reason == "interval"
+    assert refused.retry_after_s == pytest.approx(INTERVAL_S, abs=60)
+    acts.towards(fleet, "like", "2")
+    assert fleet.ledger.claim("sandbox", "tester/1") is None
+    fleet_database.advance(INTERVAL_S)
+    assert acts.claimed(fleet).target == "2"  # it was then, if it was
+
+
+@keeps_interval
+def test_an_act_that_did_not_happen_ends_no_interval(fleet: Fleet, console: Database) -> None:
+    acts.plentiful(console)
+    act = acts.prepared_towards(fleet, "reply", "1")
+    begun = acts.begin(fleet, act)
+    fleet.ledger.settle(act.claim.intent, begun.attempt, "unknown", "tester/1", reason="504")
+    decide(console, act.claim.intent, "cancel", actor="me", reason="it is not there")
+    assert reason(ask(fleet, "2", account="sandbox")) == "granted"
 
 
 @keeps_interval

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from coordination import Fleet
+from coordination.database import Database
 from coordination.engagement import Successes
 from coordination.errors import InvalidValueError, LockLostError
+from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
 from tests.integration.coordination.lock_lines import line_up, poll, unhurried
@@ -61,6 +63,17 @@ def test_each_outcome_is_counted(fleet_database: FleetDatabase, fleet: Fleet, ow
     assert found["held"] == 1
     # Each life counts in a row of its own.
     assert value(owner, "SELECT count(*) FROM fleet.lock_measures") == 2
+
+
+def test_a_claim_takes_as_long_as_it_takes_not_as_long_as_its_act_was_due(
+    fleet_database: FleetDatabase, fleet: Fleet
+) -> None:
+    acts.ready(fleet)
+    fleet_database.advance(3600)
+    acts.claimed(fleet)
+    found = measures(fleet)
+    assert found["granted"] == 1
+    assert found["acquisition_max_s"] < 60
 
 
 def test_measures_are_of_a_window(fleet_database: FleetDatabase, fleet: Fleet) -> None:
@@ -165,3 +178,29 @@ def test_an_act_that_the_platform_refused_counts_without_success_and_opens_no_wi
     ]
     assert not fleet.engagement.has_recent_engagement("1999")
     assert fleet.engagement.get_engagement_stats().success_rate == 0
+
+
+def test_history_is_kept_as_long_as_a_lock_or_a_report_looks_back(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    def kept(hours: float) -> int:
+        fleet_database.advance(hours * 3600)
+        fleet.retention.sweep("engagements", keep_s=0)
+        return int(value(owner, "SELECT count(*) FROM fleet.engagements"))
+
+    set_setting(console, "engagement_window_hours", 240, actor="me", reason="test")
+    owner.execute(
+        "INSERT INTO fleet.engagements (content, action, account, worker_id, success, engaged_at) "
+        "VALUES ('c', 'quote', 'sandbox', 'x', true, fleet.now())"
+    )
+    assert kept(239) == 1
+    assert fleet.engagement.request_lock("c", "tester/1", "quote") is None
+    set_setting(console, "engagement_window_hours", 1, actor="me", reason="test")
+    assert kept(0) == 0
+    owner.execute(
+        "INSERT INTO fleet.engagements (content, action, account, worker_id, success, engaged_at) "
+        "VALUES ('c', 'quote', 'sandbox', 'x', true, fleet.now())"
+    )
+    assert kept(7 * 24 - 1) == 1
+    assert fleet.health.gather(window_s=604_800)["engagements"]["quote_tweets"] == 1
+    assert kept(2) == 0

@@ -89,9 +89,9 @@ def dead_waiters(owner: Owner, content: str, account: str | None = None) -> None
     """Many that stand first in the line, without a session lock, and not silent yet."""
     owner.execute(
         "INSERT INTO fleet.lock_waiters (content, scope, account, lock_type, duration, priority, "
-        "incarnation, worker_id, waits_since, stands_at, polled_at, poll_by, deadline_at) SELECT %s, '', %s, "
-        "'quote', '1 min', 'medium', gen_random_uuid(), 'dead/1', r, r - interval '1 hour', r, r + interval '1 hour', "
-        "r + interval '1 hour' FROM clock_timestamp() r, generate_series(1, %s)",
+        "incarnation, worker_id, waits_since, stands_at, polled_at, poll_by, deadline_at) "
+        "SELECT %s, '', %s, 'quote', '1 min', 'medium', gen_random_uuid(), 'dead', r, r - h, r, r + h, r + h "
+        "FROM clock_timestamp() r, (SELECT interval '1 hour' AS h) hour, generate_series(1, %s)",
         (content, account, MANY),
     )
 
