@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b3bed1b8a137639d"
+functions = "df4b1534f45273d7"
 
 
 def upgrade() -> None:
