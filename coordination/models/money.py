@@ -59,6 +59,12 @@ budget_holds = Table(
         "expires_at",
         postgresql_where=text("state IN ('held', 'kept')"),
     ),
+    Index(
+        "budget_holds_counted",
+        "account",
+        "expires_at",
+        postgresql_where=text("state IN ('held', 'kept', 'spent')"),
+    ),
     Index("budget_holds_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )
 

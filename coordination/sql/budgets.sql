@@ -36,11 +36,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'budget:' || account || ':' || kind || ':' || name || ':' || period;
 
 -- Makes the rows of this period and the next where they are missing. A budget that is new within its period finds what was spent and held
--- in it before. Under the account's mutex; a few reads where nothing is missing.
+-- in it before. Under the account's mutex; a few reads where nothing is missing, else the holds of each new period by index.
 CREATE OR REPLACE FUNCTION fleet.make_budget_periods(account text, at timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     made record;
+    margin interval := fleet.budget_margin();
 BEGIN
     FOR made IN
         SELECT b.kind, b.name, b.period, w.starts_at, fleet.budget_end(b.period, w.starts_at) AS ends_at
@@ -49,19 +50,20 @@ BEGIN
             WHERE (p.account, p.kind, p.name, p.period, p.starts_at) = (b.account, b.kind, b.name, b.period, w.starts_at))
         ORDER BY b.kind, b.name, b.period, w.starts_at
     LOOP
+        WITH counted AS (
+            SELECT * FROM fleet.budget_holds h
+            WHERE h.account = make_budget_periods.account AND h.state IN ('held', 'kept', 'spent')
+              AND fleet.budget_counts(made.kind, made.name, h.endpoint, h.model)
+              AND h.held_at < made.ends_at AND h.expires_at >= made.starts_at - margin
+        ), linked AS (
+            INSERT INTO fleet.budget_hold_periods (hold, kind, name, period, starts_at)
+            SELECT c.id, made.kind, made.name, made.period, made.starts_at FROM counted c
+        )
         INSERT INTO fleet.budget_periods (account, kind, name, period, starts_at, ends_at, spent_usd, held_usd)
         SELECT make_budget_periods.account, made.kind, made.name, made.period, made.starts_at, made.ends_at,
-            coalesce(sum(h.actual_usd) FILTER (WHERE h.state = 'spent'), 0),
-            coalesce(sum(h.amount_usd) FILTER (WHERE h.state IN ('held', 'kept')), 0)
-        FROM fleet.budget_holds h
-        WHERE h.account = make_budget_periods.account AND h.state IN ('held', 'kept', 'spent')
-          AND fleet.budget_counts(made.kind, made.name, h.endpoint, h.model)
-          AND h.held_at < made.ends_at AND h.expires_at + fleet.budget_margin() >= made.starts_at;
-        INSERT INTO fleet.budget_hold_periods (hold, kind, name, period, starts_at)
-        SELECT h.id, made.kind, made.name, made.period, made.starts_at FROM fleet.budget_holds h
-        WHERE h.account = make_budget_periods.account AND h.state IN ('held', 'kept', 'spent')
-          AND fleet.budget_counts(made.kind, made.name, h.endpoint, h.model)
-          AND h.held_at < made.ends_at AND h.expires_at + fleet.budget_margin() >= made.starts_at;
+            coalesce(sum(c.actual_usd) FILTER (WHERE c.state = 'spent'), 0),
+            coalesce(sum(c.amount_usd) FILTER (WHERE c.state IN ('held', 'kept')), 0)
+        FROM counted c;
         IF made.starts_at > at THEN  -- a period has begun, and with it what was told of the one before is over
             PERFORM fleet.clear_alert(fleet.budget_key(make_budget_periods.account, made.kind, made.name, made.period));
         END IF;
@@ -75,7 +77,8 @@ BEGIN
     RETURN interval '60 seconds' * coalesce((SELECT c.rate FROM fleet.clock c), 1);
 END $$;
 
--- Ends a hold: what it held becomes free, or is spent. Under the account's mutex; takes the hold's period rows in key order.
+-- Ends a hold: what it held becomes free, or is spent, in place of what it was told to have spent before. Under the account's mutex;
+-- takes the hold's period rows in key order.
 CREATE OR REPLACE FUNCTION fleet.end_hold(
     known fleet.budget_holds, to_state text, actual numeric, ended_by text, reason text
 ) RETURNS fleet.budget_holds
@@ -86,7 +89,8 @@ DECLARE
 BEGIN
     PERFORM 1 FROM fleet.budget_periods p JOIN fleet.budget_hold_periods l USING (kind, name, period, starts_at)
     WHERE l.hold = known.id AND p.account = known.account ORDER BY p.kind, p.name, p.period, p.starts_at FOR UPDATE OF p;
-    UPDATE fleet.budget_periods p SET held_usd = p.held_usd - open_usd, spent_usd = p.spent_usd + coalesce(actual, 0)
+    UPDATE fleet.budget_periods p SET held_usd = p.held_usd - open_usd, 
+        spent_usd = p.spent_usd + coalesce(actual, 0) - coalesce(known.actual_usd, 0)
     FROM fleet.budget_hold_periods l
     WHERE l.hold = known.id AND p.account = known.account
       AND (p.kind, p.name, p.period, p.starts_at) = (l.kind, l.name, l.period, l.starts_at);
@@ -121,6 +125,7 @@ DECLARE
     usd numeric;
     at timestamptz;
     until timestamptz;
+    latest timestamptz;  -- when the money may still be spent
     short record;
     held fleet.budget_holds;
     warnings jsonb;
@@ -149,13 +154,14 @@ BEGIN
         RETURN fleet.refuse_hold('account ' || hold_budget.account || ' has no budget: what nobody has allowed is not spent');
     END IF;
     until := at + make_interval(secs => hold_budget.lease_s) * coalesce((SELECT c.rate FROM fleet.clock c), 1);
+    latest := until + fleet.budget_margin();
     PERFORM 1 FROM fleet.budget_periods p
     WHERE p.account = hold_budget.account AND fleet.budget_counts(p.kind, p.name, hold_budget.endpoint, hold_budget.model)
-      AND p.starts_at <= until + fleet.budget_margin() AND p.ends_at > at
+      AND p.starts_at <= latest AND p.ends_at > at
     ORDER BY p.kind, p.name, p.period, p.starts_at FOR UPDATE;
     SELECT p.*, b.limit_usd INTO short FROM fleet.budget_periods p JOIN fleet.budgets b USING (account, kind, name, period)
     WHERE p.account = hold_budget.account AND fleet.budget_counts(p.kind, p.name, hold_budget.endpoint, hold_budget.model)
-      AND p.starts_at <= until + fleet.budget_margin() AND p.ends_at > at AND p.spent_usd + p.held_usd + usd > b.limit_usd
+      AND p.starts_at <= latest AND p.ends_at > at AND p.spent_usd + p.held_usd + usd > b.limit_usd
     ORDER BY p.ends_at DESC, p.kind, p.name LIMIT 1;
     IF FOUND THEN
         PERFORM fleet.tell_budget(hold_budget.account, short.kind, short.name, short.period, short.starts_at, 100,
@@ -173,7 +179,7 @@ BEGIN
     WITH counted AS (
         UPDATE fleet.budget_periods p SET held_usd = p.held_usd + usd
         WHERE p.account = hold_budget.account AND fleet.budget_counts(p.kind, p.name, hold_budget.endpoint, hold_budget.model)
-          AND p.starts_at <= until + fleet.budget_margin() AND p.ends_at > at
+          AND p.starts_at <= latest AND p.ends_at > at
         RETURNING p.kind, p.name, p.period, p.starts_at)
     INSERT INTO fleet.budget_hold_periods (hold, kind, name, period, starts_at)
     SELECT held.id, c.kind, c.name, c.period, c.starts_at FROM counted c;
@@ -284,7 +290,8 @@ BEGIN
 END $$;
 
 -- What a hold's money came to: never more than was held. Open to its holder also after the holder's incarnation ended, who alone knows; told
--- twice it changes nothing. What was spent on a hold that had expired is counted all the same. Takes the account's mutex, flushed.
+-- twice it changes nothing. What was spent on a hold that was over, or more than was told before, is counted all the same, and told as an
+-- error. Takes the account's mutex, flushed.
 CREATE OR REPLACE FUNCTION fleet.settle_hold(incarnation uuid, hold bigint, actual_usd numeric) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -298,15 +305,30 @@ BEGIN
     IF actual > known.amount_usd THEN
         PERFORM fleet.refuse('actual_usd', settle_hold.actual_usd::text, format('at most the %s USD that were held', known.amount_usd));
     END IF;
-    IF known.state NOT IN ('spent', 'released') THEN
-        IF known.state = 'expired' THEN
-            PERFORM fleet.emit('error', 'budget_late', known.worker_id, format(
-                '%s USD were spent on hold %s of account %s after it had expired: keep a hold before it is spent', actual, known.id,
-                known.account), jsonb_build_object('hold', known.id::text));
-        END IF;
+    IF known.state IN ('held', 'kept') THEN
         known := fleet.end_hold(known, 'spent', actual, known.worker_id, NULL);
+    ELSIF actual > coalesce(known.actual_usd, 0) THEN
+        known := fleet.spend_late(known, actual);
     END IF;
     RETURN jsonb_build_object('hold_id', known.id::text, 'state', known.state, 'actual_usd', known.actual_usd::text);
+END $$;
+
+-- Counts money that was spent on a hold that is over, in the periods that were made meanwhile too, and tells of it. Under the account's
+-- mutex; takes the hold's period rows in key order.
+CREATE OR REPLACE FUNCTION fleet.spend_late(known fleet.budget_holds, actual numeric) RETURNS fleet.budget_holds
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    margin interval := fleet.budget_margin();
+BEGIN
+    PERFORM fleet.emit('error', 'budget_late', known.worker_id, format(
+        '%s USD were spent on hold %s of account %s that was %s: keep a hold before it is spent, settle it once it is known',
+        round(actual - coalesce(known.actual_usd, 0), 6), known.id, known.account, known.state), jsonb_build_object('hold', known.id::text));
+    INSERT INTO fleet.budget_hold_periods (hold, kind, name, period, starts_at)
+    SELECT known.id, p.kind, p.name, p.period, p.starts_at FROM fleet.budget_periods p
+    WHERE p.account = known.account AND fleet.budget_counts(p.kind, p.name, known.endpoint, known.model)
+      AND known.held_at < p.ends_at AND known.expires_at >= p.starts_at - margin
+    ON CONFLICT DO NOTHING;
+    RETURN fleet.end_hold(known, 'spent', actual, known.worker_id, 'told when it was ' || known.state);
 END $$;
 
 -- Nothing was spent: the holder gives its hold back, also one that is kept, and also after its incarnation ended. Told twice it changes

@@ -187,6 +187,10 @@ BEGIN
         CASE WHEN (before->>'min_capacity') = (before->>'max_capacity') THEN pool.capacity ELSE pool.max_capacity END), pool.capacity);
     pool.overhang := greatest(0, pool.reserved - pool.capacity);
     PERFORM fleet.keep_pool(pool);
+    -- Those that wait already stand where they would if it had always been so.
+    UPDATE fleet.reservation_queue q SET place = q.asked_at - make_interval(secs => q.rank * pool.ageing_s)
+    WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id
+      AND pool.ageing_s IS DISTINCT FROM (before->>'ageing_s')::double precision;
     PERFORM fleet.write_audit(actor, 'configure_pool', pool.resource_type || ' ' || pool.resource_id, configure_pool.reason,
         jsonb_build_object('before', before, 'after', fleet.describe_pool(pool)));
     RETURN fleet.describe_pool(pool) || jsonb_build_object('wake', fleet.next_for_room(pool));

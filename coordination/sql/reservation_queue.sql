@@ -179,7 +179,7 @@ DECLARE
     real timestamptz;
     ahead record;
     due boolean;
-    escalating integer;
+    was_escalated boolean;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -224,10 +224,10 @@ BEGIN
         PERFORM fleet.keep_pool(pool);
         RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'time_out', 'wake', fleet.next_for_room(pool));
     END IF;
-    escalating := CASE WHEN asked.escalated_at IS NULL THEN 1 ELSE 0 END;
+    was_escalated := asked.escalated_at IS NOT NULL;
     asked := fleet.escalate_waiter(poll_reservation.incarnation, pool, asked);
     UPDATE fleet.reservation_queue q SET poll_by = real + interval '1 second' WHERE q.id = asked.id;
-    IF escalating = 1 AND asked.escalated_at IS NOT NULL THEN
+    IF NOT was_escalated AND asked.escalated_at IS NOT NULL THEN
         pool.escalated := pool.escalated + 1;
     END IF;
     PERFORM fleet.keep_pool(pool);
@@ -299,8 +299,35 @@ BEGIN
     RETURN jsonb_build_object('left', false) || fleet.release_resource(incarnation, held.id);
 END $$;
 
--- The coordinator's care for pools, each under its row, by key, passing over those in use: holders that outstayed or died, waiters
--- whose time is over, those that wait long, quotas that nobody holds any more, pools that nobody uses. Up to n pools. Gives what was done and whom to wake.
+-- Takes those out of the line whose time is over, and the silent ones whose process, the caller's own apart, lost its session lock: they
+-- never come back. The caller holds the pool; gives it changed, and not yet written back.
+CREATE OR REPLACE FUNCTION fleet.end_waits(pool fleet.pools, me uuid) RETURNS fleet.pools
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    waiter uuid;
+    lost uuid[] := '{}';
+    ended bigint;
+BEGIN
+    FOR waiter IN SELECT DISTINCT q.incarnation FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type
+        AND q.resource_id = pool.resource_id AND q.poll_by <= pool.measured_at AND q.incarnation <> me
+    LOOP
+        IF fleet.is_suspected(waiter) THEN
+            lost := lost || waiter;
+        END IF;
+    END LOOP;
+    WITH gone AS (
+        DELETE FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id
+          AND (q.deadline_at <= pool.measured_at OR q.incarnation = ANY (lost))
+        RETURNING q.waits
+    )
+    SELECT count(*) FILTER (WHERE g.waits) INTO ended FROM gone g;
+    pool.time_outs := pool.time_outs + ended;
+    RETURN pool;
+END $$;
+
+-- The coordinator's care for pools, each under its row, passing over those in use: holders that outstayed or died, waiters whose time is
+-- over or who died, those that wait long, quotas that nobody holds any more, for up to n pools, those first that were not used for
+-- longest; and every pool that nobody used for ten minutes. Gives what was done and whom to wake.
 CREATE OR REPLACE FUNCTION fleet.tidy_pools(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -308,22 +335,28 @@ DECLARE
     pool fleet.pools;
     asked fleet.reservation_queue;
     real timestamptz;
-    silent integer;
+    was_escalated boolean;
     done_expired bigint := 0;
     done_recovered bigint := 0;
     done_time_outs bigint := 0;
     done_escalated bigint := 0;
-    dropped integer := 0;
+    dropped integer;
     woken jsonb := '[]';
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM fleet.require_batch(n);
-    FOR seen IN
-        SELECT * FROM fleet.pools p WHERE p.reserved > 0
-          OR NOT p.is_standing AND p.measured_at < clock_timestamp() - interval '10 minutes'
-          OR EXISTS (SELECT 1 FROM fleet.reservation_queue q
+    WITH old AS MATERIALIZED (
+        SELECT p.ctid FROM fleet.pools p
+        WHERE NOT p.is_standing AND p.reserved = 0 AND p.measured_at < clock_timestamp() - interval '10 minutes'
+          AND NOT EXISTS (SELECT 1 FROM fleet.reservation_queue q
               WHERE q.resource_type = p.resource_type AND q.resource_id = p.resource_id)
+        FOR UPDATE SKIP LOCKED)
+    DELETE FROM fleet.pools p USING old WHERE p.ctid = old.ctid;
+    GET DIAGNOSTICS dropped = ROW_COUNT;
+    FOR seen IN
+        SELECT * FROM fleet.pools p WHERE p.reserved > 0 OR EXISTS (SELECT 1 FROM fleet.reservation_queue q
+            WHERE q.resource_type = p.resource_type AND q.resource_id = p.resource_id)
         ORDER BY p.measured_at LIMIT n
     LOOP
         PERFORM 1 FROM fleet.pools p
@@ -333,20 +366,15 @@ BEGIN
         real := pool.measured_at;
         seen := pool;
         pool := fleet.end_overdue(pool, tidy_pools.incarnation, true);
-        DELETE FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id
-            AND q.deadline_at <= real AND NOT q.waits;
-        DELETE FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id
-            AND q.deadline_at <= real;
-        GET DIAGNOSTICS silent = ROW_COUNT;
-        pool.time_outs := pool.time_outs + silent;
+        pool := fleet.end_waits(pool, tidy_pools.incarnation);
         FOR asked IN SELECT * FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type
             AND q.resource_id = pool.resource_id AND q.waits AND q.poll_by > real AND (q.escalated_at IS NULL OR q.alerted_at IS NULL)
             AND q.asked_at <= real - make_interval(secs => least(pool.escalate_after_s, pool.alert_after_s))
             ORDER BY q.place, q.id FOR UPDATE
         LOOP
-            silent := CASE WHEN asked.escalated_at IS NULL THEN 1 ELSE 0 END;
+            was_escalated := asked.escalated_at IS NOT NULL;
             asked := fleet.escalate_waiter(tidy_pools.incarnation, pool, asked);
-            IF silent = 1 AND asked.escalated_at IS NOT NULL THEN
+            IF NOT was_escalated AND asked.escalated_at IS NOT NULL THEN
                 pool.escalated := pool.escalated + 1;
             END IF;
         END LOOP;
@@ -360,18 +388,8 @@ BEGIN
         done_time_outs := done_time_outs + pool.time_outs - seen.time_outs;
         done_escalated := done_escalated + pool.escalated - seen.escalated;
         woken := woken || fleet.next_for_room(pool);
-        IF NOT pool.is_standing AND pool.reserved = 0 AND NOT EXISTS (SELECT 1 FROM fleet.reservation_queue q
-            WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id) THEN
-            DELETE FROM fleet.pools p WHERE p.resource_type = pool.resource_type AND p.resource_id = pool.resource_id
-              AND p.measured_at < real - interval '10 minutes';
-            IF FOUND THEN
-                dropped := dropped + 1;
-                CONTINUE;
-            END IF;
-        END IF;
-        pool.measured_at := real;
         PERFORM fleet.keep_pool(pool);
     END LOOP;
-    RETURN jsonb_build_object('quotas', fleet.end_lost_quotas(NULL, NULL, tidy_pools.incarnation), 'expired', done_expired, 'recovered', done_recovered, 'time_outs', done_time_outs,
-        'escalated', done_escalated, 'dropped', dropped, 'wake', woken);
+    RETURN jsonb_build_object('quotas', fleet.end_lost_quotas(NULL, NULL, tidy_pools.incarnation), 'expired', done_expired,
+        'recovered', done_recovered, 'time_outs', done_time_outs, 'escalated', done_escalated, 'dropped', dropped, 'wake', woken);
 END $$;

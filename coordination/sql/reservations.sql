@@ -185,7 +185,7 @@ BEGIN
         asked.reckoned_s := NULL;  -- reckoned from leases: no measure of how well it is reckoned
     END IF;
     IF wait_s > 0 AND (SELECT count(*) FROM fleet.reservation_queue q WHERE q.resource_type = asked.resource_type
-        AND q.resource_id = asked.resource_id AND q.waits) >= pool.queue_bound THEN
+        AND q.resource_id = asked.resource_id AND q.waits AND q.poll_by > real) >= pool.queue_bound THEN
         pool.overflows := pool.overflows + 1;
         PERFORM fleet.keep_pool(pool);
         RETURN jsonb_build_object('granted', false, 'waits', false, 'reason', 'overflow', 'queue_bound', pool.queue_bound,
@@ -276,7 +276,8 @@ BEGIN
     END IF;
     held_s := extract(epoch FROM pool.measured_at - held.reserved_at);
     -- The mean of all at first, of the last thirty or so later on.
-    share := greatest(0.03, 1.0 / greatest(1, pool.granted - pool.reserved));
+    share := greatest(0.03, 1.0 / greatest(1, pool.granted - (SELECT count(*) FROM fleet.reservations r
+        WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL)));
     pool.hold_s := coalesce(pool.hold_s * (1 - share) + held_s * share, held_s);
     pool.reserved := pool.reserved - held.units;
     PERFORM fleet.keep_pool(pool);

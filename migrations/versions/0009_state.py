@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "adc9a2c7b7318c33"
+functions = "dcf83290dd3cf9b0"
 
 
 def upgrade() -> None:

@@ -162,6 +162,7 @@ CREATE TABLE fleet.budget_holds (
     reason text
 );
 CREATE INDEX budget_holds_open ON fleet.budget_holds (account, expires_at) WHERE state IN ('held', 'kept');
+CREATE INDEX budget_holds_counted ON fleet.budget_holds (account, expires_at) WHERE state IN ('held', 'kept', 'spent');
 CREATE INDEX budget_holds_ended ON fleet.budget_holds (ended_at) WHERE ended_at IS NOT NULL;
 
 -- The periods that a hold counts in.

@@ -23,7 +23,7 @@ class Line:
         self._type = resource_type
         self._id = resource_id
 
-    def call(self, function: LiteralString, **arguments: object) -> dict[str, Any]:
+    def call(self, function: LiteralString, **arguments: Any) -> dict[str, Any]:
         """Call one of the functions in the name of the process."""
         return dict(self._fleet.session.call(function, **arguments))
 
