@@ -10,6 +10,7 @@ from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
 from coordination.errors import DatabaseBusyError
+from coordination.ids import number_of
 from coordination.messages import MAIL
 from coordination.plain import plain
 from coordination.session import Session
@@ -138,7 +139,7 @@ class Conflicts:
             key=key,
             kind=kind,
             thing=plain(thing),
-            contenders=Json([one.told() for one in contenders]),
+            contenders=Json(plain([one.told() for one in contenders])),
             asked_by=asked_by,
             asked_at=asked_at,
             capacity=None if capacity is None else float(capacity),
@@ -156,9 +157,8 @@ def decide_conflict(
         InvalidValueError: there is no such conflict, or the winner doesn't contend.
         TransitionRefusedError: it is decided already.
     """
-    answer = database.call(
-        "decide_conflict", conflict=int(conflict_id), winner=winner, actor=actor, reason=reason
-    )
+    number = number_of(conflict_id, "conflict")
+    answer = database.call("decide_conflict", conflict=number, winner=winner, actor=actor, reason=reason)
     return _settled(database, answer)
 
 

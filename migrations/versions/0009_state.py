@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6d1bb286d15954e3"
+functions = "a6fb3ec507685f53"
 
 
 def upgrade() -> None:
