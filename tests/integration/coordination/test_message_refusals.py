@@ -23,8 +23,15 @@ GOOD: dict[str, dict[str, Any]] = {
     "route_messages": {},
     "resolve_conflict": {"key": "k", "kind": "resource", "thing": "x", "contenders": Json(TWO)},
 }
-ROUTE: dict[str, Any] = {"type": "TASK_DELEGATION", "kind": "paint", "role": "painter", "priority": None}
-ROUTE |= {"policy": "first", "actor": "me", "reason": "so"}
+ROUTE: dict[str, Any] = {
+    "type": "TASK_DELEGATION",
+    "kind": "paint",
+    "role": "painter",
+    "priority": None,
+    "policy": "first",
+    "actor": "me",
+    "reason": "so",
+}
 
 
 def contenders(**first: Any) -> Json:
