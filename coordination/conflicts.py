@@ -1,7 +1,6 @@
 """Conflicts: where workers got in each other's way, counted, and settled with a reason that is kept."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -9,11 +8,10 @@ from typing import Any, Literal
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import DatabaseBusyError
 from coordination.ids import number_of
 from coordination.messages import MAIL
 from coordination.plain import plain
-from coordination.session import Session
+from coordination.session import Session, wake
 
 ConflictKind = Literal["resource", "priority", "schedule", "state"]
 Strategy = Literal["priority", "first_come", "equal_shares", "newest", "person"]
@@ -169,8 +167,7 @@ def list_conflicts(database: Database, *, state: str | None = None, n: int = 50)
 
 def _settled(database: Database, answer: Mapping[str, Any]) -> Settlement:
     for party in answer["wake"]:
-        with suppress(DatabaseBusyError):
-            database.call("wake", worker=party + MAIL)
+        wake(database, party + MAIL)
     settled = with_moments(answer, "decided_at")
     del settled["wake"]
     return Settlement(**settled)

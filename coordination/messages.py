@@ -15,10 +15,10 @@ from typing import Any, Literal, LiteralString
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import DatabaseBusyError, InvalidValueError, LockLostError
+from coordination.errors import FleetError, InvalidValueError, LockLostError
 from coordination.ids import number_of
 from coordination.plain import plain
-from coordination.session import Session
+from coordination.session import Session, wake
 
 COORDINATOR = "coordination"
 """The worker that routes what is sent to a role."""
@@ -302,14 +302,12 @@ class Messages:
         try:
             return self._session.call(function, message=number, lease=message.lease, **arguments)
         except LockLostError:
-            with suppress(DatabaseBusyError):
+            with suppress(FleetError):  # a count that is missed changes nothing for who lost the lease
                 self._session.call("count_late_report", message=number, lease=message.lease)
             raise
 
     def _wake(self, name: str) -> None:
-        # Outside the message's own transaction, as every wake-up: a lost one costs a poll, nothing more.
-        with suppress(DatabaseBusyError):
-            self._session.database.call("wake", worker=name)
+        wake(self._session.database, name)
 
 
 def list_messages(
@@ -348,7 +346,7 @@ def replay(database: Database, message_id: str, *, actor: str, reason: str) -> d
     number = number_of(message_id, "message")
     answer = database.call("replay_message", message=number, actor=actor, reason=reason)
     to_role = answer["recipient_kind"] == "role"
-    database.call("wake", worker=COORDINATOR if to_role else answer["recipient"] + MAIL)
+    wake(database, COORDINATOR if to_role else answer["recipient"] + MAIL)
     return dict(answer)
 
 
