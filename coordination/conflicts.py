@@ -1,7 +1,6 @@
 """Conflicts: where workers got in each other's way, counted, and settled with a reason that is kept."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -9,10 +8,10 @@ from typing import Any, Literal
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import DatabaseBusyError
+from coordination.ids import number_of
 from coordination.messages import MAIL
 from coordination.plain import plain
-from coordination.session import Session
+from coordination.session import Session, wake
 
 ConflictKind = Literal["resource", "priority", "schedule", "state"]
 Strategy = Literal["priority", "first_come", "equal_shares", "newest", "person"]
@@ -138,7 +137,7 @@ class Conflicts:
             key=key,
             kind=kind,
             thing=plain(thing),
-            contenders=Json([one.told() for one in contenders]),
+            contenders=Json(plain([one.told() for one in contenders])),
             asked_by=asked_by,
             asked_at=asked_at,
             capacity=None if capacity is None else float(capacity),
@@ -156,9 +155,8 @@ def decide_conflict(
         InvalidValueError: there is no such conflict, or the winner doesn't contend.
         TransitionRefusedError: it is decided already.
     """
-    answer = database.call(
-        "decide_conflict", conflict=int(conflict_id), winner=winner, actor=actor, reason=reason
-    )
+    number = number_of(conflict_id, "conflict")
+    answer = database.call("decide_conflict", conflict=number, winner=winner, actor=actor, reason=reason)
     return _settled(database, answer)
 
 
@@ -169,8 +167,7 @@ def list_conflicts(database: Database, *, state: str | None = None, n: int = 50)
 
 def _settled(database: Database, answer: Mapping[str, Any]) -> Settlement:
     for party in answer["wake"]:
-        with suppress(DatabaseBusyError):
-            database.call("wake", worker=party + MAIL)
+        wake(database, party + MAIL)
     settled = with_moments(answer, "decided_at")
     del settled["wake"]
     return Settlement(**settled)

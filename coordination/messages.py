@@ -15,9 +15,10 @@ from typing import Any, Literal, LiteralString
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import DatabaseBusyError, InvalidValueError, LockLostError
+from coordination.errors import FleetError, InvalidValueError, LockLostError
+from coordination.ids import number_of
 from coordination.plain import plain
-from coordination.session import Session
+from coordination.session import Session, wake
 
 COORDINATOR = "coordination"
 """The worker that routes what is sent to a role."""
@@ -242,7 +243,9 @@ class Messages:
         told = None
         if reply is not None:
             told = {"payload": _checked(reply.payload).obj, "type": reply.type, "priority": reply.priority}
-            told["ttl_s"] = float(reply.ttl_s)
+            told["ttl_s"] = str(
+                float(reply.ttl_s)
+            )  # a text may say nan, which is refused by name; JSON can't
         answer = self._report("acknowledge_message", message, reply=None if told is None else Json(told))
         if answer["reply"] is not None:
             self._wake(answer["to"] + MAIL)
@@ -299,14 +302,12 @@ class Messages:
         try:
             return self._session.call(function, message=number, lease=message.lease, **arguments)
         except LockLostError:
-            with suppress(DatabaseBusyError):
+            with suppress(FleetError):  # a count that is missed changes nothing for who lost the lease
                 self._session.call("count_late_report", message=number, lease=message.lease)
             raise
 
     def _wake(self, name: str) -> None:
-        # Outside the message's own transaction, as every wake-up: a lost one costs a poll, nothing more.
-        with suppress(DatabaseBusyError):
-            self._session.database.call("wake", worker=name)
+        wake(self._session.database, name)
 
 
 def list_messages(
@@ -317,8 +318,12 @@ def list_messages(
 
 
 def get_message(database: Database, message_id: str) -> dict[str, Any] | None:
-    """Give one message with its payload and every error; None when there is none."""
-    return next(iter(database.rows("get_message", message=int(message_id))), None)
+    """Give one message with its payload and every error; None when there is none.
+
+    Raises:
+        InvalidValueError: that can be no id.
+    """
+    return next(iter(database.rows("get_message", message=number_of(message_id, "message"))), None)
 
 
 def get_message_status(database: Database, hours: float = 24) -> dict[str, Any]:
@@ -338,9 +343,10 @@ def replay(database: Database, message_id: str, *, actor: str, reason: str) -> d
         InvalidValueError: there is no such message.
         TransitionRefusedError: it is not dead.
     """
-    answer = database.call("replay_message", message=int(message_id), actor=actor, reason=reason)
+    number = number_of(message_id, "message")
+    answer = database.call("replay_message", message=number, actor=actor, reason=reason)
     to_role = answer["recipient_kind"] == "role"
-    database.call("wake", worker=COORDINATOR if to_role else answer["recipient"] + MAIL)
+    wake(database, COORDINATOR if to_role else answer["recipient"] + MAIL)
     return dict(answer)
 
 

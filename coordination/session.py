@@ -9,6 +9,15 @@ from coordination.errors import FleetError
 from coordination.sleeping import Sleep
 
 
+def wake(database: Database, name: str) -> None:
+    """Wake whoever listens for a name: one round trip, outside the business transaction.
+
+    Never raises: what went before is done, and a lost wake-up costs a poll.
+    """
+    with suppress(FleetError):
+        database.call("wake", worker=name)
+
+
 class Session:
     """What every primitive is given: calls that carry the incarnation's id as their first argument.
 

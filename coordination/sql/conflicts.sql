@@ -50,6 +50,12 @@ BEGIN
     IF thing IS NULL OR length(thing) NOT BETWEEN 1 AND 300 THEN
         PERFORM fleet.refuse('thing', thing, 'what they contend for, in 1 to 300 characters');
     END IF;
+    IF asked_by !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
+        PERFORM fleet.refuse('asked_by', asked_by, 'no value (the caller), or the name of a worker');
+    END IF;
+    IF NOT isfinite(asked_at) THEN
+        PERFORM fleet.refuse('asked_at', asked_at::text, 'no value (now), or a moment');
+    END IF;
     IF NOT coalesce(capacity > 0 AND capacity <= 1e9, true) THEN
         PERFORM fleet.refuse('capacity', capacity::text, 'no value (it can''t be divided), or more than 0, at most 1e9');
     END IF;
@@ -118,23 +124,40 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     one jsonb;
 BEGIN
-    IF jsonb_typeof(contenders) IS DISTINCT FROM 'array' OR jsonb_array_length(contenders) NOT BETWEEN 2 AND 100 THEN
-        PERFORM fleet.refuse('contenders', contenders::text, 'a list of 2 to 100 objects with worker, priority and since');
+    IF jsonb_typeof(contenders) IS DISTINCT FROM 'array' OR jsonb_array_length(contenders) NOT BETWEEN 2 AND 100
+        OR octet_length(contenders::text) > 65536 THEN
+        PERFORM fleet.refuse('contenders', contenders::text, 'a list of 2 to 100 objects with worker, priority and since, of at most 64 kB');
     END IF;
     FOR one IN SELECT * FROM jsonb_array_elements(contenders) LOOP
         IF jsonb_typeof(one) <> 'object' OR one->>'worker' IS NULL OR one->>'worker' !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
             PERFORM fleet.refuse('contenders.worker', one->>'worker', 'the name of a worker');
         END IF;
-        PERFORM fleet.priority_rank(coalesce(one->>'priority', 'medium'));
-        IF one->>'since' IS NOT NULL AND one->>'since' !~ '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d)?)$' THEN
-            PERFORM fleet.refuse('contenders.since', one->>'since', 'no value, or a moment with its offset, as 2026-01-31T09:30:00+00:00');
+        IF one->>'priority' NOT IN ('low', 'medium', 'high', 'critical') THEN
+            PERFORM fleet.refuse('contenders.priority', one->>'priority', 'no value (medium), low, medium, high or critical');
         END IF;
+        PERFORM fleet.check_moment('contenders.since', one->>'since');
         IF kind = 'state' AND (jsonb_typeof(one->'version') IS DISTINCT FROM 'number' OR (one->'version')::text !~ '^-?[0-9]{1,18}$') THEN
             PERFORM fleet.refuse('contenders.version', one->>'version', 'a whole number');
         END IF;
     END LOOP;
     IF (SELECT count(DISTINCT c->>'worker') FROM jsonb_array_elements(contenders) c) < jsonb_array_length(contenders) THEN
         PERFORM fleet.refuse('contenders.worker', contenders::text, 'each worker once');
+    END IF;
+END $$;
+
+-- FL001 unless a text is a moment with its offset, in a calendar that has it, or null. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.check_moment(field text, moment text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    is_one boolean := coalesce(moment ~ '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d)?)$', true);
+BEGIN
+    BEGIN
+        is_one := is_one AND isfinite(moment::timestamptz) IS NOT FALSE;
+    EXCEPTION WHEN data_exception THEN
+        is_one := false;
+    END;
+    IF NOT is_one THEN
+        PERFORM fleet.refuse(field, moment, 'no value, or a moment with its offset, as 2026-01-31T09:30:00+00:00');
     END IF;
 END $$;
 

@@ -100,6 +100,9 @@ BEGIN
     life := fleet.require_incarnation(incarnation);
     PERFORM fleet.require_batch(n);
     PERFORM fleet.require_lease_s(lease_s);
+    IF sleeps IS NULL THEN
+        PERFORM fleet.refuse('sleeps', NULL, 'true or false');
+    END IF;
     freed := fleet.free_messages(life, life.worker);
     claimed := fleet.take_messages(life, n, lease_s);
     IF claimed = '[]' AND sleeps AND fleet.fall_asleep(life, life.worker || '/messages') THEN
@@ -157,6 +160,12 @@ DECLARE
 BEGIN
     IF jsonb_typeof(reply) NOT IN ('object', 'null') THEN
         PERFORM fleet.refuse('reply', reply::text, 'no value, or an object with the payload of an answer');
+    END IF;
+    IF reply->>'ttl_s' !~ '^[0-9]{1,7}(\.[0-9]+)?$' THEN
+        PERFORM fleet.refuse('reply.ttl_s', reply->>'ttl_s', 'no value (an hour), or from 1 to 2592000 seconds (30 days)');
+    END IF;
+    IF reply->>'max_attempts' !~ '^[0-9]{1,4}$' THEN
+        PERFORM fleet.refuse('reply.max_attempts', reply->>'max_attempts', 'no value (5), or a whole number from 1 to 1000');
     END IF;
     IF jsonb_typeof(reply) = 'object' THEN
         answer := fleet.post_message(held.routed_to, coalesce(reply->>'type', held.type), 'worker', held.sender, reply->'payload',
@@ -229,6 +238,7 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.require_batch(n);
     PERFORM set_config('synchronous_commit', 'on', true);
     SELECT string_agg(format('%s (%s)', r.role, r.workers), ', ' ORDER BY r.role) INTO roles FROM (
         SELECT role, string_agg(w.name || CASE WHEN w.enabled THEN '' ELSE ', stopped' END, '; ' ORDER BY w.name) AS workers

@@ -20,7 +20,7 @@ BEGIN
     FOR held IN
         SELECT m.incarnation AS holder, min(m.lease_expires_at) AS until FROM fleet.messages m
         WHERE m.routed_to = life.worker AND m.state = 'claimed'
-        GROUP BY m.incarnation ORDER BY m.incarnation LIMIT 20
+        GROUP BY m.incarnation ORDER BY m.incarnation
     LOOP
         IF held.holder <> life.id AND fleet.is_suspected(held.holder) THEN
             RETURN 0;

@@ -36,14 +36,15 @@ BEGIN
         PERFORM fleet.refuse('policy', policy, 'least_loaded, round_robin or first');
     END IF;
     SELECT to_jsonb(r) INTO before FROM fleet.routes r WHERE r.type = set_route.type AND r.kind = set_route.kind FOR UPDATE;
+    -- Before the row is written, whose rules would refuse a missing actor or reason without its name.
+    PERFORM fleet.write_audit(actor, 'set_route', type || ' ' || kind, set_route.reason, jsonb_build_object('before', before,
+        'after', jsonb_build_object('role', set_route.role, 'priority', set_route.priority, 'policy', set_route.policy)));
     INSERT INTO fleet.routes AS r (type, kind, role, priority, policy, changed_by, reason, changed_at)
     VALUES (set_route.type, set_route.kind, set_route.role, set_route.priority, set_route.policy, left(actor, 200), left(set_route.reason, 1000),
         fleet.now())
     ON CONFLICT ON CONSTRAINT routes_pkey DO UPDATE SET role = excluded.role, priority = excluded.priority, policy = excluded.policy,
         changed_by = excluded.changed_by, reason = excluded.reason, changed_at = excluded.changed_at
     RETURNING * INTO changed;
-    PERFORM fleet.write_audit(actor, 'set_route', type || ' ' || kind, set_route.reason,
-        jsonb_build_object('before', before, 'after', to_jsonb(changed)));
     RETURN to_jsonb(changed) - 'last_worker';
 END $$;
 

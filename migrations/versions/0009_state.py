@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "dcf83290dd3cf9b0"
+functions = "3c1ef285af972759"
 
 
 def upgrade() -> None:

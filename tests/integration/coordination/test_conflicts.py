@@ -158,7 +158,7 @@ def test_8_processes_that_settle_the_same_settle_it_once(fleet_database: FleetDa
         ({"contenders": [wants("a")]}, "contenders", None),
         ({"contenders": [wants("a"), wants("B")]}, "contenders.worker", "B"),
         ({"contenders": [wants("a"), wants("a")]}, "contenders.worker", None),
-        ({"contenders": [wants("a"), wants("b", "now")]}, "priority", "now"),
+        ({"contenders": [wants("a"), wants("b", "now")]}, "contenders.priority", "now"),
         ({"kind": "state"}, "contenders.version", None),
         ({"capacity": 0}, "capacity", "0"),
         ({"capacity": float("nan")}, "capacity", "NaN"),

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from typing import LiteralString
+from uuid import UUID
+
+import psycopg
 
 from coordination import Fleet, connect
 from tests.integration.conftest import FleetDatabase
@@ -51,6 +54,20 @@ def test_150_messages_of_the_living_do_not_hide_that_of_one_who_died_i15(
         with victim(_claim_and_hold, fleet_database.dsn("worker")) as doomed:
             doomed.kill()
             until(lambda: [one.id for one in heir.messages.claim()] == [doomed.result], 2)
+
+
+def test_a_beat_tells_of_the_dead_however_many_others_hold_messages(fleet: Fleet, owner: Owner) -> None:
+    living = [str(UUID(int=n)) for n in range(1, 41)]
+    with owner.transaction(force_rollback=True):
+        for one in living:
+            owner.execute("SELECT pg_advisory_xact_lock(fleet.lock_key('incarnation', %s))", (one,))
+        with psycopg.connect(owner.info.dsn, password=owner.info.password, autocommit=True) as holders:
+            for one in [*living, str(UUID(int=2**128 - 1))]:
+                send(holders, 1, held_by=one)
+        beat = fleet.heartbeats.beat(
+            state="READY", reason=None, step=None, progress=1, healthy=True, health={}, memory_bytes=1
+        )
+    assert beat.mail_in_s == 0
 
 
 def test_a_claim_reads_no_more_rows_the_more_there_are(fleet: Fleet, owner: Owner) -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from coordination import Fleet, connect
 from coordination.commands import request_command
+from coordination.conflicts import Contender, decide_conflict
+from coordination.database import Database
 from coordination.errors import InvalidValueError, LockLostError
-from coordination.messages import Message
+from coordination.messages import Message, Reply, replay
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
 from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
@@ -107,6 +109,26 @@ def test_a_send_wakes_the_addressee_a_roles_message_the_coordinator_and_a_repeat
         assert woken() == []
         fleet.messages.send(TASK, "painter", DO, to="role")
         assert woken() == ["coordination"]
+
+
+def test_what_was_sent_is_sent_though_nobody_can_be_woken(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database, workers: Callable[..., None]
+) -> None:
+    workers(painter=("colour",))
+    nobody = ("PERFORM fleet.require_read_committed();", "RAISE EXCEPTION 'away' USING ERRCODE = '57P01';")
+    with fleet_database.connect("other") as other, planted(owner, "wake", nobody):
+        sent = fleet.messages.send(TASK, "other", DO)
+        (message,) = other.messages.claim()
+        assert other.messages.acknowledge(message, Reply(payload=DO)) is not None
+        fleet.messages.send(TASK, "colour", DO, to="role")
+        assert [one.worker for one in fleet.messages.route()] == ["painter"]
+        fleet.messages.reject(fleet.messages.claim()[0], "no", None)
+        dead = value(owner, "SELECT id::text FROM fleet.messages WHERE state = 'dead'")
+        assert replay(console, dead, actor="me", reason="mended")["state"] == "waiting"
+        both = [Contender(worker="other"), Contender(worker="tester")]
+        settled = fleet.conflicts.resolve("k", "resource", "post 7", both)
+        assert decide_conflict(console, settled.id, "other", actor="me", reason="so").winner == "other"
+    assert value(owner, "SELECT count(*) FROM fleet.messages WHERE id = %s", sent) == 1
 
 
 def test_what_came_from_outside_with_a_nul_is_sent_and_arrives(fleet: Fleet) -> None:
