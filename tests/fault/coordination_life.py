@@ -212,6 +212,13 @@ class Life:
             self._sweep: 1,
         }
 
+    def inherit(self, former: "Life") -> None:
+        """Try what a former life of this process had: it must be refused."""
+        self.leases += former.leases[:1]
+        self.jobs += former.jobs[:1]
+        self.messages += former.messages[:1]
+        self.units += former.units[:1]
+
     def act(self) -> None:
         """Do one thing; a beat when it is due.
 
@@ -530,6 +537,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, leave)
     chance = random.Random(orders.seed)
+    former: Life | None = None
     with Recorder(Path(orders.history), orders.process) as recorder:
         while not end.is_set():
             try:
@@ -538,6 +546,9 @@ def main() -> int:
                 end.wait(chance.uniform(0.02, 0.2))
                 continue
             life = Life(fleet, recorder, chance, orders.process)
+            if former:
+                life.inherit(former)
+            former = life
             try:
                 while not end.is_set():
                     life.act()

@@ -1,11 +1,15 @@
 """Broken versions of the coordination core's functions: the fault suite must find every one."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
 
+from tests.fault.history import Violation
+
+OPERATIONS = 25_000
+"""In which a broken rule shows: some times as many as it ever took."""
 Change = tuple[str, str, str]
 """A function, a pattern that its text must hold once, and what takes the place of that."""
 
@@ -21,6 +25,10 @@ class Mutant:
 
     ways: Sequence[Sequence[Change]]
     breaks: frozenset[str]
+
+    def is_among(self, found: Iterable[Violation]) -> bool:
+        """Whether a history shows it."""
+        return any(one.invariant in self.breaks for one in found)
 
     def plant(self, admin_dsn: str) -> None:
         """Replace the functions in the suite's own database."""
@@ -169,6 +177,12 @@ MUTANTS: Mapping[str, Mutant] = {
     "pool-without-capacity": _mutant(
         "I11",
         [("grant_reservation", r"pool\.reserved := pool\.reserved \+ asked\.units;", "")],
+    ),
+    "pool-units-lost": _mutant(
+        "I13", [("release_resource", r"pool\.reserved := pool\.reserved - held\.units;", "")]
+    ),
+    "reservation-ended-by-anybody": _mutant(
+        "I3", [("release_resource", r"held\.incarnation <> release_resource\.incarnation OR", "")]
     ),
     "limiter-unlocked": _mutant(  # and slowly, so that grants meet
         "I9 I10",

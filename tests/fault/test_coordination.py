@@ -13,5 +13,5 @@ def test_no_promise_is_broken_whatever_is_done_to_processes_sessions_and_server_
         Chapter(form="short", seed=1, number=0, mutant=None, directory=tmp_path / "histories")
     )
     assert not outcome.violations, outcome.details
-    assert outcome.operations.total() >= coordination.LEAST / 2
+    assert outcome.operations.total() >= coordination.LEAST["short"] / 2
     assert outcome.faults.total() > 10

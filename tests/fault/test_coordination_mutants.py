@@ -10,7 +10,7 @@ import pytest
 from tests.fault import coordination_chapter as chapters
 from tests.fault.coordination_chapter import Place, Plan
 from tests.fault.coordination_faults import CALM
-from tests.fault.mutants import MUTANTS, Mutant
+from tests.fault.mutants import MUTANTS, OPERATIONS, Mutant
 from tests.integration.conftest import FleetDatabase
 from tests.postgres_servers import LocalServer
 
@@ -19,9 +19,10 @@ FEW = (
     "token-of-the-content",
     "release-by-anybody",
     "job-claimed-unlocked",
+    "pool-units-lost",
     "limiter-unlocked",
 )
-MEMBERS, SECONDS, LEAST = 8, 2.0, 2500
+MEMBERS, SECONDS = 8, 2.0
 
 
 def _place(fleet_database: FleetDatabase) -> Place:
@@ -41,7 +42,7 @@ def test_a_broken_rule_is_found(name: str, fleet_database: FleetDatabase, tmp_pa
         number=0,
         members=MEMBERS,
         seconds=SECONDS,
-        least=LEAST,
+        least=OPERATIONS,
         drained_s=1,
         pause_s=0.001,
         faults=CALM,
