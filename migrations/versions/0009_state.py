@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "ef5689c37ab099c4"
+functions = "7026334a9acba881"
 
 
 def upgrade() -> None:
