@@ -439,7 +439,8 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.recover_rate_limits() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    lost record;
+    lost fleet.rate_limits;
+    units integer;
     at timestamptz;
 BEGIN
     PERFORM pg_advisory_xact_lock(fleet.lock_key('rate_limits', 'epoch'));
@@ -449,14 +450,18 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM 1 FROM fleet.rate_limits r ORDER BY r.account, r.endpoint FOR UPDATE;
     at := fleet.now();
-    INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, settled_at,
-        frees_at, units)
-    SELECT r.account, r.endpoint, '00000000-0000-0000-0000-000000000000', 'lost in a crash', 'medium', at, clock_timestamp(), at,
-        at + make_interval(secs => greatest(r.window_s, (SELECT max(w) FROM unnest(r.longer_window_s) w))), k.units
-    -- From what was configured: what the row held of it may be forgotten too.
-    FROM fleet.rate_limits r, LATERAL (SELECT greatest(r.flush_every, least(100,
-        least(r.requests, (SELECT min(n) FROM unnest(r.longer_requests) n)) / 100)) AS units) k
-    WHERE r.kind = 'endpoint' AND r.account <> '*' AND k.units > 1;
+    FOR lost IN SELECT * FROM fleet.rate_limits r WHERE r.kind = 'endpoint' AND r.account <> '*' LOOP
+        -- From what was configured: what the row held of it may be forgotten too.
+        units := greatest(lost.flush_every, least(100, (SELECT min(n) FROM unnest(lost.requests || lost.longer_requests) n) / 100));
+        IF units > 1 THEN
+            INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, settled_at,
+                frees_at, units)
+            VALUES (lost.account, lost.endpoint, '00000000-0000-0000-0000-000000000000', 'lost in a crash', 'medium', at,
+                clock_timestamp(), at, at + make_interval(secs => greatest(lost.window_s,
+                    lost.longer_window_s[cardinality(lost.longer_window_s)])), units);
+            PERFORM fleet.count_untold(lost, units, at);
+        END IF;
+    END LOOP;
     -- Counts and arrival times are made anew from the log, of the pools too.
     UPDATE fleet.rate_limits r SET occupied = '{}', counted_to = '{}', told = '{}', refreshed_at = '-infinity'
     WHERE r.account <> '*';

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "d570b34b7515e401"
+functions = "71aa353206f17ae8"
 
 
 def upgrade() -> None:

@@ -31,6 +31,7 @@ from tests.fault.history import FOREVER, History, Operation, Recorder, Violation
 from tests.fault.history_checker import INVARIANTS, check
 from tests.fault.mutants import Mutant
 from tests.fault.pooler import Pooler
+from tests.fault.proven import record_end
 from tests.fault.suite import Outcome
 from tests.fault_proxy import FaultProxy
 from tests.integration.conftest import PASSWORDS, as_role
@@ -158,6 +159,9 @@ class Chapter:
         for slot in range(self._plan.members):
             member = self._members.get(slot)
             if member is None or member.process.poll() is not None:
+                if member is not None:
+                    with suppress(psycopg.OperationalError):  # the server may be away, by a fault
+                        record_end(self._place.admin_dsn, member.process.pid)
                 self._members[slot] = self._bear(slot)
 
     def _bear(self, slot: int) -> Member:

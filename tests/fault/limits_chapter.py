@@ -41,6 +41,8 @@ def run(scenario: Scenario, here: Place, seed: int, told: Callable[[str], None])
     """Let it happen, and judge."""
     outcome = Outcome()
     here.setting("quiet_time_s", 1)
+    (header_window_s,) = {windows[0][1] for windows in scenario.windows.values()}
+    here.setting("header_window_s", header_window_s)
     here.setting("request_delay_s", scenario.delay_s)
     for endpoint, windows in scenario.windows.items():
         here.limit(endpoint, windows, heard=scenario.heard)

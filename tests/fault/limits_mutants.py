@@ -31,13 +31,13 @@ MUTANTS: Mapping[str, Sequence[Change]] = {
     "headers": [
         (
             "settle_grant",
-            "known := fleet.learn_headers(known, one.requests, headers, 'x-rate-limit',",
-            "known := fleet.learn_headers(known, one.requests, '{}', 'x-rate-limit',",
+            "known := fleet.learn_headers(known, fleet.configured_for(one, told_s), headers,",
+            "known := fleet.learn_headers(known, fleet.configured_for(one, told_s), '{}',",
         )
     ],
     # A grant that is not settled within its delay is no grant any more.
     "forgotten": [
-        ("weigh", "IF one.kind = 'pool' AND one.occupied[i] + n > one.limits[i] OR", "IF true OR"),
+        ("weigh", "IF anew AND one.occupied[i] + n > one.limits[i] OR", "IF true OR"),
         (
             "unsettled_units",
             "g.settled_at IS NULL",

@@ -26,6 +26,7 @@ from host.postgres_binaries import find_binaries
 from migrations import schema
 from tests.fault.limits_client import ACCOUNT, PROCESSES, Clock, Demand, Order, live
 from tests.fault.limits_scenarios import DAY_S, Windows
+from tests.fault.proven import record_end
 from tests.integration.conftest import PASSWORDS, FleetDatabase
 from tests.postgres_servers import LocalServer
 from workers import registry
@@ -187,6 +188,7 @@ class Place:
     def replace(self, client: Client) -> Client:
         """Kill -9, and another in its place, which begins when it is told."""
         client.kill()
+        record_end(self.database.superuser_dsn, client.process.pid)
         self.clients.remove(client)
         order = client.order
         return self.enter(order.worker, order.slot, order.label, *order.demands)

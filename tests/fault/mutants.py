@@ -214,8 +214,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             (
                 "settle_grant",
-                r"frees_at = at \+ make_interval\(secs => longest\)",
-                "frees_at = at + make_interval(secs => longest * 0.5)",
+                r"SET settled_at = counted_by,",
+                "SET settled_at = counted_by - make_interval(secs => longest * 0.5),",
             )
         ],
     ),

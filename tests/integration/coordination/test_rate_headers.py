@@ -116,3 +116,12 @@ def test_units_that_the_dead_took_are_counted_by_the_platforms_day_too(
     fleet_database.advance(7201)
     assert ask(fleet).allowed
     victim.close()
+
+
+def test_what_a_crash_may_have_forgotten_is_counted_by_the_platforms_count_too(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, "search_tweets", (600, 900))
+    spend(fleet, response_headers=headers(owner, 600, 5))  # others used the rest
+    owner.execute("TRUNCATE fleet.rate_epoch")  # as a crash does; up to 6 grants may be forgotten
+    assert not ask(fleet).allowed

@@ -23,14 +23,15 @@ def _read_stopped(dsn: str, told: str, lasts_s: float) -> None:
     """Read as a process that is stopped between its grant and its request; say what became of it."""
     reads.GRANT_LASTS_S = lasts_s
     fleet = connect(dsn, "stopped")
-    ask: Any = fleet.rate_limits.can_make_request
+    limits: Any = fleet.rate_limits
+    ask = limits.can_make_request
 
     def ask_and_stop(*arguments: Any) -> Grant:
         grant = ask(*arguments)
         os.kill(os.getpid(), signal.SIGSTOP)
         return grant
 
-    fleet.rate_limits.can_make_request = ask_and_stop
+    limits.can_make_request = ask_and_stop
     try:
         reads.read(
             fleet, "users_me", lambda: Read(value="", headers={}), account="sandbox", worker_id="stopped/1"
