@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "33b9a57b3566a8b3"
+functions = "6ddf29329dc0df7e"
 
 
 def upgrade() -> None:
