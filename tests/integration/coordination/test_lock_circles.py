@@ -1,7 +1,7 @@
 """Locks, lines and acts of two accounts on few contents, all at once: nobody waits in a circle."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -58,6 +58,16 @@ def _do_all(start: Callable[[], int], dsn: str, seed: int, times: int) -> int:
     return times
 
 
+@pytest.fixture(autouse=True)
+def patient(owner: Owner) -> Iterator[None]:
+    """The last gate waits as long as all others: only a circle takes longer, which is cut after a second."""
+    own = str(value(owner, "SELECT proconfig[2] FROM pg_proc WHERE proname = 'begin_send'"))
+    assert own.startswith("lock_timeout="), own
+    owner.execute("ALTER FUNCTION fleet.begin_send SET lock_timeout = '20s'")
+    yield
+    owner.execute(f"ALTER FUNCTION fleet.begin_send SET lock_timeout = '{own.partition('=')[2]}'".encode())
+
+
 def run(database: FleetDatabase, console: Database) -> int:
     for account in ACCOUNTS:
         acts.plentiful(console, account)
@@ -69,7 +79,7 @@ def test_locks_lines_and_acts_wait_in_one_order(
     fleet_database: FleetDatabase, owner: Owner, console: Database
 ) -> None:
     assert run(fleet_database, console) == 8 * 40
-    assert value(owner, "SELECT count(*) FROM fleet.intents WHERE state = 'rejected'") > 20
+    assert value(owner, "SELECT count(*) FROM fleet.intents WHERE state = 'rejected'") > 5
     assert value(owner, "SELECT count(*) FROM fleet.engagement_locks") == 0
     assert value(owner, "SELECT count(*) FROM fleet.lock_waiters") == 0
 
