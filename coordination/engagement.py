@@ -192,7 +192,7 @@ class Engagement:
         """
         until = monotonic() + wait_s
         left_s = wait_s
-        while True:
+        while True:  # a place that a crash forgot is asked for again
             answer = self._session.call(
                 "request_lock",
                 tweet_id=tweet_id,
@@ -207,15 +207,15 @@ class Engagement:
                 besides=None if intent is None else int(intent),
             )
             if "waiter" in answer:
-                answer = self._await_turn(int(answer["waiter"]), answer, keep_waiting)
+                answer = self._await_turn(int(answer["waiter"]), answer, keep_waiting, until)
             if answer["granted"]:
                 return Lease.from_answer(answer)
-            left_s = until - monotonic()
-            if answer["reason"] != "gone" or left_s <= 0:  # a place that a crash forgot is asked for again
+            if answer["reason"] != "gone":
                 return Refusal.from_answer(answer)
+            left_s = max(0.0, until - monotonic())
 
     def _await_turn(
-        self, waiter: int, answer: dict[str, Any], keep_waiting: Callable[[], bool] | None
+        self, waiter: int, answer: dict[str, Any], keep_waiting: Callable[[], bool] | None, until: float
     ) -> dict[str, Any]:
         """Poll, woken or a quarter of a second later, until the wait is over; leave the line in any case."""
         sleep = self._session.sleep
@@ -240,7 +240,10 @@ class Engagement:
             if not is_over:
                 with suppress(FleetError):  # its row is passed over within a second, and swept
                     self._session.wake(self._session.call("leave_line", waiter=waiter)["wake"])
-        if not answer["granted"] and answer["reason"] == "timed_out":
+        is_late = monotonic() >= until  # then its place may have been swept already
+        if not answer["granted"] and (
+            answer["reason"] == "timed_out" or (is_late and answer["reason"] == "gone")
+        ):
             return refused | {"reason": "timed_out", "granted": False}
         return answer
 

@@ -220,15 +220,20 @@ class Ledger:
             lease_s: how long claim and lock last, in real seconds.
             besides: endpoints that can't be asked now: their acts are passed over.
         """
-        asked = {
-            "account": account,
-            "worker_id": worker_id,
-            "lease_s": float(lease_s),
-            "besides": sorted(besides),
-        }
-        answer = self._session.call("claim_intent", **asked)
+        passed_over = sorted(besides)
+
+        def ask() -> dict[str, Any]:
+            return self._session.call(
+                "claim_intent",
+                account=account,
+                worker_id=worker_id,
+                lease_s=float(lease_s),
+                besides=passed_over,
+            )
+
+        answer = ask()
         while "again" in answer:
-            answer = self._session.call("claim_intent", **asked)
+            answer = ask()
         intent = answer["intent"]
         if intent is None:
             return None

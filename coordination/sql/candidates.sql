@@ -99,7 +99,7 @@ DECLARE
 BEGIN
     FOR held IN
         SELECT * FROM fleet.candidates c WHERE c.account = free_candidates.account AND c.state = 'taken'
-        ORDER BY c.taken_until LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ORDER BY c.platform_id FOR UPDATE SKIP LOCKED
     LOOP
         IF held.taken_until < clock_timestamp() OR (held.taken_by <> free_candidates.incarnation
             AND fleet.is_suspected(held.taken_by)) THEN
@@ -119,7 +119,9 @@ CREATE OR REPLACE FUNCTION fleet.take_candidates(
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
-    taken_ones jsonb;
+    taken_ones jsonb := '[]';
+    best jsonb;
+    picked_number integer;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -127,23 +129,27 @@ BEGIN
     PERFORM fleet.require_lease_s(lease_s);
     PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM fleet.free_candidates(incarnation, account);
-    WITH picked AS MATERIALIZED (
-        SELECT c.platform_id, fleet.act_on(c.account, c.platform_id) AS act FROM fleet.candidates c
-        WHERE c.account = take_candidates.account AND c.state = 'waiting' AND c.score >= coalesce(min_score, 0)
-        ORDER BY c.score DESC, c.platform_id LIMIT n FOR UPDATE SKIP LOCKED
-    ), moved AS (
-        UPDATE fleet.candidates c SET state = CASE WHEN p.act IS NULL THEN 'taken' ELSE 'passed' END,
-            taken_by = CASE WHEN p.act IS NULL THEN take_candidates.incarnation END,
-            taken_until = CASE WHEN p.act IS NULL THEN clock_timestamp() + make_interval(secs => lease_s) END,
-            reason = CASE WHEN p.act IS NOT NULL THEN 'the fleet acts on it already: intent ' || p.act END,
-            intent = p.act, decided_at = CASE WHEN p.act IS NOT NULL THEN fleet.now() END
-        FROM picked p WHERE c.account = take_candidates.account AND c.platform_id = p.platform_id
-        RETURNING c.*
-    )
-    SELECT coalesce(jsonb_agg(jsonb_build_object('platform_id', m.platform_id, 'author_id', m.author_id, 'handle', m.handle,
-        'text', m.text, 'topic', m.topic, 'origin', m.origin, 'posted_at', m.posted_at, 'score', m.score, 'parts', m.parts,
-        'metrics', m.metrics) ORDER BY m.score DESC, m.platform_id) FILTER (WHERE m.state = 'taken'), '[]')
-    INTO taken_ones FROM moved m;
+    LOOP
+        WITH picked AS MATERIALIZED (
+            SELECT c.platform_id, fleet.act_on(c.account, c.platform_id) AS act FROM fleet.candidates c
+            WHERE c.account = take_candidates.account AND c.state = 'waiting' AND c.score >= coalesce(min_score, 0)
+            ORDER BY c.score DESC, c.platform_id LIMIT n - jsonb_array_length(taken_ones) FOR UPDATE SKIP LOCKED
+        ), moved AS (
+            UPDATE fleet.candidates c SET state = CASE WHEN p.act IS NULL THEN 'taken' ELSE 'passed' END,
+                taken_by = CASE WHEN p.act IS NULL THEN take_candidates.incarnation END,
+                taken_until = CASE WHEN p.act IS NULL THEN clock_timestamp() + make_interval(secs => lease_s) END,
+                reason = CASE WHEN p.act IS NOT NULL THEN 'the fleet acts on it already: intent ' || p.act END,
+                intent = p.act, decided_at = CASE WHEN p.act IS NOT NULL THEN fleet.now() END
+            FROM picked p WHERE c.account = take_candidates.account AND c.platform_id = p.platform_id
+            RETURNING c.*
+        )
+        SELECT coalesce(jsonb_agg(jsonb_build_object('platform_id', m.platform_id, 'author_id', m.author_id, 'handle', m.handle,
+            'text', m.text, 'topic', m.topic, 'origin', m.origin, 'posted_at', m.posted_at, 'score', m.score, 'parts', m.parts,
+            'metrics', m.metrics) ORDER BY m.score DESC, m.platform_id) FILTER (WHERE m.state = 'taken'), '[]'), count(*)
+        INTO best, picked_number FROM moved m;
+        taken_ones := taken_ones || best;
+        EXIT WHEN picked_number = 0 OR jsonb_array_length(taken_ones) = n;
+    END LOOP;
     RETURN taken_ones;
 END $$;
 

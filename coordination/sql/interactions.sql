@@ -128,7 +128,7 @@ RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     at timestamptz;
-    real timestamptz := clock_timestamp();
+    real timestamptz;
     holder uuid;
     taken jsonb;
 BEGIN
@@ -136,13 +136,19 @@ BEGIN
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM fleet.require_batch(n);
     PERFORM fleet.require_lease_s(lease_s);
+    real := clock_timestamp();
     FOR holder IN
         SELECT DISTINCT i.taken_by FROM fleet.interactions i WHERE i.account = take_interactions.account
           AND i.state IN ('seen', 'delegated') AND i.taken_until > real AND i.taken_by <> take_interactions.incarnation
     LOOP
         IF fleet.is_suspected(holder) THEN
+            WITH freed AS MATERIALIZED (
+                SELECT i.platform_id FROM fleet.interactions i
+                WHERE i.account = take_interactions.account AND i.state IN ('seen', 'delegated') AND i.taken_by = holder
+                FOR UPDATE SKIP LOCKED
+            )
             UPDATE fleet.interactions i SET taken_by = NULL, taken_until = NULL
-            WHERE i.account = take_interactions.account AND i.state IN ('seen', 'delegated') AND i.taken_by = holder;
+            FROM freed f WHERE i.account = take_interactions.account AND i.platform_id = f.platform_id;
         END IF;
     END LOOP;
     at := fleet.now();

@@ -1,6 +1,7 @@
 -- A due act's way to its sender, up to the last gate: who claims it, and whether it may be written to the socket.
 
--- Before claiming: what is overdue expires, claims of the dead and retries that are due become ready. Skips what others hold.
+-- Before claiming: what is overdue expires, claims of the dead and retries that are due become ready; up to 200, gives how many. Skips
+-- what others hold.
 CREATE OR REPLACE FUNCTION fleet.tidy_intents(incarnation uuid, account text) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -18,8 +19,9 @@ BEGIN
             (i.state IN ('draft', 'awaiting_approval', 'ready', 'retry_at') AND i.deadline <= at)
             OR (i.state = 'retry_at' AND i.retry_at <= at)
             OR i.state = 'claimed')
-        ORDER BY i.id LIMIT 200 FOR UPDATE SKIP LOCKED
+        ORDER BY i.id FOR UPDATE SKIP LOCKED
     LOOP
+        EXIT WHEN moved = 200;  -- a claim of the living is not one of them
         IF candidate.state = 'claimed' THEN
             IF candidate.claimed_until <= clock_timestamp() OR (candidate.incarnation <> tidy_intents.incarnation
                 AND fleet.is_suspected(candidate.incarnation)) THEN

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "71aa353206f17ae8"
+functions = "bc565cda321bab55"
 
 
 def upgrade() -> None:

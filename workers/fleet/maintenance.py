@@ -24,7 +24,7 @@ class MaintenanceSettings(WorkerSettings):
         command_parts_days: what orders asked of single slots.
         commands_days: orders that managers carried out.
         conflicts_days: conflicts that were decided; one that is asked for again later is settled anew.
-        engagements_days: the history of engagements; never less than `engagement_window_hours`.
+        engagements_days: the history of engagements; a week and `engagement_window_hours` are kept in any case.
         events_days: what happened, as the terminal and the page showed it.
         failed_items_days: dead letters of single items.
         health_snapshots_days: the monitor's reports.
@@ -50,7 +50,7 @@ class MaintenanceSettings(WorkerSettings):
     command_parts_days: float = Field(default=30, ge=1, le=3660)
     commands_days: float = Field(default=30, ge=1, le=3660)
     conflicts_days: float = Field(default=90, ge=1, le=3660)
-    engagements_days: float = Field(default=366, ge=7, le=3660)
+    engagements_days: float = Field(default=366, ge=2, le=3660)
     events_days: float = Field(default=30, ge=0.01, le=3660)
     failed_items_days: float = Field(default=180, ge=1, le=3660)
     health_snapshots_days: float = Field(default=90, ge=0.01, le=3660)

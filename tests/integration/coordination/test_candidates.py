@@ -293,6 +293,31 @@ def test_what_the_fleet_acts_on_by_another_way_is_neither_offered_nor_taken(
     assert "acts on it already" in reason(owner, "1")
 
 
+def test_however_many_the_fleet_acts_on_already_the_rest_is_taken(
+    fleet: Fleet, owner: Owner, now: datetime
+) -> None:
+    fleet.candidates.offer(ACCOUNT, [find(n, 90 - n, now) for n in range(1, 8)], pool_size=POOL)
+    for number in ("1", "2", "3", "5"):
+        act_on(owner, number)
+    assert [c.platform_id for c in fleet.candidates.take(ACCOUNT, 2)] == ["4", "6"]
+    assert states(owner)["7"] == "waiting"
+    assert [c.platform_id for c in fleet.candidates.take(ACCOUNT, 2)] == ["7"]
+
+
+def test_however_many_the_living_hold_what_the_dead_had_is_free(
+    fleet: Fleet, owner: Owner, now: datetime
+) -> None:
+    fleet.candidates.offer(ACCOUNT, [find(1, 50, now)], pool_size=POOL)
+    assert len(fleet.candidates.take(ACCOUNT, 1, 3600)) == 1
+    owner.execute(
+        "INSERT INTO fleet.candidates SELECT (jsonb_populate_record(c, jsonb_build_object('platform_id', "
+        "n::text, 'taken_until', c.taken_until - interval '1 minute'))).* "
+        "FROM fleet.candidates c, generate_series(2, 1500) n"
+    )
+    owner.execute("UPDATE fleet.candidates SET taken_by = gen_random_uuid() WHERE platform_id = '1'")
+    assert [c.platform_id for c in fleet.candidates.take(ACCOUNT, 1)] == ["1"]
+
+
 def test_the_pool_counts_what_the_caller_proposed_in_the_last_day(
     fleet: Fleet, owner: Owner, fleet_database: FleetDatabase
 ) -> None:

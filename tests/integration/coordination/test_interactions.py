@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from coordination import Fleet, connect
@@ -191,6 +192,18 @@ def test_what_a_dead_holder_had_is_free_at_once(
         assert fleet.interactions.take(ACCOUNT) == []
         kill_session(owner, "dying/1 incarnation")
         assert [item.platform_id for item in fleet.interactions.take(ACCOUNT)] == ["2"]
+
+
+def test_what_somebody_locks_keeps_nobody_from_the_rest_of_the_dead(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    note(fleet, 1)
+    note(fleet, 2, 3)
+    assert len(fleet.interactions.take(ACCOUNT, 10, lease_s=3600)) == 2
+    owner.execute("UPDATE fleet.interactions SET taken_by = gen_random_uuid()")
+    with psycopg.connect(fleet_database.superuser_dsn) as other:
+        other.execute("SELECT 1 FROM fleet.interactions WHERE platform_id = '2' FOR UPDATE")
+        assert [item.platform_id for item in fleet.interactions.take(ACCOUNT)] == ["3"]
 
 
 def test_an_answer_settles_it_for_good(fleet: Fleet, owner: Owner) -> None:

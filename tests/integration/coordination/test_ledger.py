@@ -493,6 +493,24 @@ def parked(fleet: Fleet) -> acts.Act:
     return act
 
 
+def test_however_many_are_claimed_what_is_overdue_expires(fleet: Fleet, owner: Owner) -> None:
+    first = acts.ready(fleet)
+    acts.claimed(fleet, lease_s=3600)
+    owner.execute(
+        "INSERT INTO fleet.intents OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(i, "
+        "jsonb_build_object('id', i.id + n, 'target', i.target || ':' || n))).* "
+        "FROM fleet.intents i, generate_series(1, 300) n"
+    )
+    overdue = value(
+        owner,
+        "UPDATE fleet.intents SET state = 'ready', deadline = fleet.now(), incarnation = NULL, "
+        "fencing_token = NULL, claimed_until = NULL WHERE id = (SELECT max(id) FROM fleet.intents) "
+        "RETURNING id::text",
+    )
+    assert fleet.ledger.tidy("sandbox") == 1
+    assert (acts.state(fleet, first), acts.state(fleet, overdue)) == ("claimed", "expired")
+
+
 def test_a_parked_act_is_resumed_marked_or_cancelled_by_a_person_only(
     fleet: Fleet, console: Database, owner: Owner
 ) -> None:

@@ -109,6 +109,21 @@ def test_the_wait_ends_in_time_and_says_who_held_it(
     assert waiters(owner) == 0
 
 
+def test_a_wait_whose_place_was_swept_at_its_end_timed_out(
+    fleet_database: FleetDatabase, fleet: Fleet
+) -> None:
+    held(fleet)
+
+    def swept() -> bool:
+        until(lambda: fleet.retention.sweep("lock_waiters", keep_s=0) == 1, 5)
+        return True
+
+    with fleet_database.connect("waiter") as waiter:
+        answer = waiter.engagement.ask("1", "waiter/1", "analysis", wait_s=0.2, keep_waiting=swept)
+    assert isinstance(answer, Refusal)
+    assert (answer.reason, answer.holder) == ("timed_out", "tester")
+
+
 def test_who_is_told_to_stop_waiting_leaves_the_line(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
