@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "c709a60c4cf77f14"
+functions = "f3135897c9dfc72f"
 
 
 def upgrade() -> None:

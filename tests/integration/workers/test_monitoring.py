@@ -104,6 +104,26 @@ def test_a_rate_limit_in_use_and_a_parked_act_are_found(fleet: Fleet, fleet_data
     assert found == {"limit:sandbox:get_tweets": "warning", "parked": "critical"}
 
 
+def test_a_limit_that_is_used_up_is_an_alert_until_there_is_room_again(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    monitor = monitoring(fleet)
+    console = fleet_database.database("console")
+    console.call("configure_rate_limit", account="sandbox", endpoint="get_tweets", requests=5, window_s=900)
+    for _ in range(5):
+        granted = fleet.rate_limits.can_make_request("get_tweets", "tester/1", account="sandbox")
+        assert granted.grant_id is not None
+        fleet.rate_limits.record_usage(granted.grant_id, True, {})
+    monitor.step()
+    (alert,) = list_alerts(console)
+    assert (alert["key"], alert["severity"]) == ("health:limit:sandbox:get_tweets", "critical")
+    assert "5 of 5 requests of get_tweets are used" in alert["message"]
+    fleet_database.advance(901)
+    monitor.step()
+    assert list_alerts(console) == []
+    console.close()
+
+
 def test_a_worker_that_should_run_and_does_not_is_critical(
     fleet: Fleet, fleet_database: FleetDatabase
 ) -> None:
