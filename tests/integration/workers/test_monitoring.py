@@ -11,6 +11,7 @@ from tests.integration.conftest import FleetDatabase
 from tests.integration.known_workers import ensure_worker
 from workers.context import Context
 from workers.fleet.monitoring import Monitoring
+from workers.intervals import further_duties, minutes
 from workers.progress import Progress
 from workers.tasks import SystemIssue
 
@@ -87,6 +88,31 @@ def test_what_is_critical_is_one_alert_until_it_is_critical_no_more(
     monitor.step()
     assert list_alerts(console) == []
     assert len(list_alerts(console, open_only=False)) == 1
+    console.close()
+
+
+def test_between_two_snapshots_what_begins_or_ends_is_told_within_a_minute(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    def park(state: str) -> int:
+        """Give how many snapshots there are after three looks at acts in this state."""
+        with fleet_database.owner() as owner:
+            owner.execute("UPDATE fleet.intents SET state = %s", (state,))
+            for _ in range(3):
+                monitor.watch()
+            return len(owner.execute("SELECT 1 FROM fleet.health_snapshots").fetchall())
+
+    console = fleet_database.database("console")
+    fleet.ledger.propose("sandbox", "post", "plan:1", "Hello")
+    monitor = monitoring(fleet)
+    monitor.step()
+    assert further_duties(Monitoring) == {"watch": minutes(1)}
+    assert park("ready") == 1
+    assert park("parked") == 2
+    assert [alert["key"] for alert in list_alerts(console)] == ["health:parked"]
+    assert park("rejected") == 3
+    assert list_alerts(console) == []
+    assert [severity for severity, _ in told(fleet_database)] == ["error", "info"]
     console.close()
 
 
