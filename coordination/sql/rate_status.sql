@@ -119,7 +119,7 @@ BEGIN
             FROM jsonb_array_elements(told) w WHERE w->>'window_s' = '86400'));
 END $$;
 
--- Every endpoint and pool in use, by its fullest window: healthy below 80%, warning below 95%, critical from there on, and while
+-- Every endpoint and pool in use, by its fullest window: healthy below 80%, warning up to 95%, critical above, and while
 -- the platform's refusals close it; what is left also by its pools; who waits; and when it will be full at the pace of the last third
 -- of that window (null: not in this one). Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_system_status(incarnation uuid) RETURNS jsonb
@@ -144,7 +144,7 @@ BEGIN
         windows := fleet.rate_windows(one, clock.at, clock.rate);
         SELECT w INTO fullest FROM jsonb_array_elements(windows) w
         ORDER BY (w->>'percent')::numeric DESC, (w->>'window_s')::integer LIMIT 1;
-        percent := (fullest->>'percent')::numeric;
+        percent := 100.0 * (fullest->>'used')::integer / (fullest->>'limit')::integer;  -- not rounded: levels are judged by it
         pace := (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
             WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
               AND (g.settled_at > clock.at - make_interval(secs => (fullest->>'window_s')::integer / 3.0)
@@ -162,7 +162,7 @@ BEGIN
             'remaining', CASE WHEN closed THEN '0' ELSE coalesce(pool, fullest)->'remaining' END, 'bound_by', pool->'endpoint',
             'window_s', fullest->'window_s', 'next_free_at', free_at,
             'blocked_until', CASE WHEN closed THEN one.blocked_until END, 'violations', one.violations,
-            'utilization_percent', percent,
+            'utilization_percent', fullest->'percent',
             'active_workers', (SELECT count(DISTINCT g.incarnation) FROM fleet.rate_grants g
                 WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
                   AND (g.settled_at > clock.at - make_interval(secs => one.window_s) OR g.settled_at IS NULL)),
@@ -171,7 +171,7 @@ BEGIN
             'predicted_full_at', CASE WHEN full_in_s < (fullest->>'window_s')::integer
                 THEN clock.at + make_interval(secs => full_in_s) END,
             'windows', windows,
-            'health', CASE WHEN closed OR percent >= 95 THEN 'critical' WHEN percent < 80 THEN 'healthy' ELSE 'warning' END);
+            'health', CASE WHEN closed OR percent > 95 THEN 'critical' WHEN percent < 80 THEN 'healthy' ELSE 'warning' END);
         IF one.kind = 'pool' THEN
             pools := pools || told;
         ELSE

@@ -1,7 +1,7 @@
 """Monitoring: how the whole fleet is, and what a person should look at."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -9,7 +9,7 @@ from pydantic import Field
 from coordination.messages import Message
 from workers.base import Worker
 from workers.handlers import handles
-from workers.intervals import minutes
+from workers.intervals import also, minutes
 from workers.tasks import Escalation, SystemIssue
 from workers.vital_signs import Finding, Thresholds, findings
 
@@ -19,9 +19,25 @@ class MonitoringSettings(Thresholds):
 
     Attributes:
         window_s: how far back runs are counted, in fleet time.
+        watch_interval_s: seconds between looks for what began or ended; None: a minute.
     """
 
     window_s: float = Field(default=3600, ge=1, le=604_800)
+    watch_interval_s: float | None = Field(default=None, ge=1, le=31_622_400)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How the fleet is, what of it a person should look at, and what that was when it was kept last."""
+
+    report: dict[str, Any]
+    found: Mapping[str, Finding]
+    before: Mapping[str, Finding]
+
+    @property
+    def is_news(self) -> bool:
+        """Whether something began, became better or worse, or ended since."""
+        return _levels(self.found) != _levels(self.before)
 
 
 class Monitoring(Worker):
@@ -53,14 +69,30 @@ class Monitoring(Worker):
         What is critical is an alert for as long as it is; so is a breaker that stays open.
         """
         self.fleet.breakers.watch()
+        self._keep(self._look())
+
+    @also(every=minutes(1))
+    def watch(self) -> None:
+        """Look again between two snapshots; take one at once where something began, changed or ended."""
+        look = self._look()
+        if look.is_news:
+            self._keep(look)
+
+    def _look(self) -> Look:
         report = self.fleet.health.gather(window_s=self.settings.window_s)
         kept: list[dict[str, Any]] = report.pop("before") or []
-        before = {one["key"]: Finding(**one) for one in kept}
-        found = {finding.key: finding for finding in findings(report, self.settings)}
+        return Look(
+            report=report,
+            found={finding.key: finding for finding in findings(report, self.settings)},
+            before={one["key"]: Finding(**one) for one in kept},
+        )
+
+    def _keep(self, look: Look) -> None:
+        found, before = look.found, look.before
         levels = {finding.level for finding in found.values()}
         status = "critical" if "critical" in levels else "warning" if levels else "healthy"
         self._alert(found, before)  # before what was found is kept: a step that is cut short does it again
-        self.fleet.health.keep(status, {**report, "findings": [asdict(one) for one in found.values()]})
+        self.fleet.health.keep(status, {**look.report, "findings": [asdict(one) for one in found.values()]})
         for key, finding in found.items():
             if key not in before or before[key].level != finding.level:
                 severity = "error" if finding.level == "critical" else "warning"
@@ -70,8 +102,8 @@ class Monitoring(Worker):
                 self.fleet.audit.event("info", "health", f"over: {finding.message}", {"key": key})
         self.log.info("snapshot", status=status, findings=len(found))
         self.progress.item_done()
-        workers = len(report["workers"])
-        told = f"{status}: {workers} workers, {report['database']['size_mb']} MB, {len(found)} findings"
+        workers = len(look.report["workers"])
+        told = f"{status}: {workers} workers, {look.report['database']['size_mb']} MB, {len(found)} findings"
         self.fleet.audit.event("info", "snapshot", told, {"status": status})
 
     def _alert(self, found: Mapping[str, Finding], before: Mapping[str, Finding]) -> None:
@@ -83,3 +115,7 @@ class Monitoring(Worker):
         for key in before:
             if key not in found or found[key].level != "critical":
                 self.fleet.alerts.clear_alert(f"health:{key}")
+
+
+def _levels(findings: Mapping[str, Finding]) -> dict[str, str]:
+    return {key: finding.level for key, finding in findings.items()}

@@ -11,6 +11,7 @@ from tests.integration.conftest import FleetDatabase
 from tests.integration.known_workers import ensure_worker
 from workers.context import Context
 from workers.fleet.monitoring import Monitoring
+from workers.intervals import further_duties, minutes
 from workers.progress import Progress
 from workers.tasks import SystemIssue
 
@@ -90,6 +91,31 @@ def test_what_is_critical_is_one_alert_until_it_is_critical_no_more(
     console.close()
 
 
+def test_between_two_snapshots_what_begins_or_ends_is_told_within_a_minute(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    def park(state: str) -> int:
+        """Give how many snapshots there are after three looks at acts in this state."""
+        with fleet_database.owner() as owner:
+            owner.execute("UPDATE fleet.intents SET state = %s", (state,))
+            for _ in range(3):
+                monitor.watch()
+            return len(owner.execute("SELECT 1 FROM fleet.health_snapshots").fetchall())
+
+    console = fleet_database.database("console")
+    fleet.ledger.propose("sandbox", "post", "plan:1", "Hello")
+    monitor = monitoring(fleet)
+    monitor.step()
+    assert further_duties(Monitoring) == {"watch": minutes(1)}
+    assert park("ready") == 1
+    assert park("parked") == 2
+    assert [alert["key"] for alert in list_alerts(console)] == ["health:parked"]
+    assert park("rejected") == 3
+    assert list_alerts(console) == []
+    assert [severity for severity, _ in told(fleet_database)] == ["error", "info"]
+    console.close()
+
+
 def test_a_rate_limit_in_use_and_a_parked_act_are_found(fleet: Fleet, fleet_database: FleetDatabase) -> None:
     console = fleet_database.database("console")
     console.call("configure_rate_limit", account="sandbox", endpoint="get_tweets", requests=5, window_s=900)
@@ -102,6 +128,26 @@ def test_a_rate_limit_in_use_and_a_parked_act_are_found(fleet: Fleet, fleet_data
     monitoring(fleet).step()
     found = {one["key"]: one["level"] for one in report(fleet_database)["report"]["findings"]}
     assert found == {"limit:sandbox:get_tweets": "warning", "parked": "critical"}
+
+
+def test_a_limit_that_is_used_up_is_an_alert_until_there_is_room_again(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    monitor = monitoring(fleet)
+    console = fleet_database.database("console")
+    console.call("configure_rate_limit", account="sandbox", endpoint="get_tweets", requests=5, window_s=900)
+    for _ in range(5):
+        granted = fleet.rate_limits.can_make_request("get_tweets", "tester/1", account="sandbox")
+        assert granted.grant_id is not None
+        fleet.rate_limits.record_usage(granted.grant_id, True, {})
+    monitor.step()
+    (alert,) = list_alerts(console)
+    assert (alert["key"], alert["severity"]) == ("health:limit:sandbox:get_tweets", "critical")
+    assert "5 of 5 requests of get_tweets are used" in alert["message"]
+    fleet_database.advance(901)
+    monitor.step()
+    assert list_alerts(console) == []
+    console.close()
 
 
 def test_a_worker_that_should_run_and_does_not_is_critical(

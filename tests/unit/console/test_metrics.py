@@ -155,6 +155,7 @@ def test_what_a_snapshot_holds_is_told() -> None:
         labelled("fleet_readings_total", account="default"): 7,
         labelled("fleet_rate_limit_used", account="default", endpoint="post_tweet"): 3,
         labelled("fleet_rate_limit_limit", account="default", endpoint="post_tweet"): 50,
+        labelled("fleet_rate_limit_violations_total", account="default", endpoint="post_tweet"): 1,
         labelled("fleet_kill_switch", scope="global"): 1,
         labelled("fleet_events_total", severity="error"): 2,
         labelled("fleet_events_total", severity="info"): 0,
