@@ -102,7 +102,7 @@ END $$;
 
 -- Where a request stands: its row in line (null: none), its worker's use, the units of those before it, of them those that are
 -- due now; whether its worker had its share while others want theirs; and whether it must rest first: with fewer than ten
--- units left each asker comes back once in a minute. A due booking is a place since the time of the booking. Reads the line
+-- units left who alone wants them comes back once in a minute. A due booking is a place since the time of the booking. Reads the line
 -- only where there is one, or shares matter.
 CREATE OR REPLACE FUNCTION fleet.find_place(
     own fleet.rate_limits, incarnation uuid, worker_id text, rank integer, n integer, room integer, at timestamptz,
@@ -119,6 +119,7 @@ DECLARE
     my_key double precision;
     weights integer;
     theirs integer;
+    others_want boolean;
 BEGIN
     ahead := 0;
     ahead_due := 0;
@@ -160,19 +161,20 @@ BEGIN
                   AND d.id IS DISTINCT FROM mine) l
         WHERE (l.key, l.first_asked_at, l.id) < (my_key, since, coalesce(mine, 9223372036854775807));
     END IF;
-    IF shares AND NOT coalesce(seat.booked, false) AND room - ahead_due >= n AND NOT (rank = 4 AND own.kept_critical > 0) THEN
-        -- Who asked in the last seconds, or waits, wants. More than half a unit above what all of them had by weight is
-        -- too much: so nobody ends up more than one and a half above.
-        SELECT sum(w.weight), sum(w.used) INTO weights, theirs FROM (
-            SELECT max(d.rank) AS weight, max(d.used) AS used FROM fleet.rate_demands d
+    IF (shares OR last_ones) AND room - ahead_due >= n AND NOT coalesce(seat.booked, false)
+        AND NOT (rank = 4 AND own.kept_critical > 0) THEN
+        -- Who asked in the last seconds, or waits, wants.
+        SELECT sum(w.weight), sum(w.used), coalesce(bool_or(w.awake), false) INTO weights, theirs, others_want FROM (
+            SELECT max(d.rank) AS weight, max(d.used) AS used, bool_or(d.rests_until > at) IS NOT TRUE AS awake
+            FROM fleet.rate_demands d
             WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id <> find_place.worker_id
               AND (d.asked_at > at - make_interval(secs => own.patience_s) OR d.waiting AND d.keep_until > at)
             GROUP BY d.worker_id) w;
-        had_share := weights > 0 AND used >= (theirs + used)::double precision * rank / (weights + rank) + 0.5;
-    END IF;
-    IF last_ones AND NOT had_share AND NOT coalesce(seat.booked, false) AND room - ahead_due >= n THEN
-        -- Who has waited for a minute has rested.
-        rests := since > at - interval '60 seconds'
+        -- More than half a unit above what all of them had by weight is too much: so nobody ends up more than one and a half above.
+        had_share := shares AND weights IS NOT NULL
+            AND used >= (theirs + used)::double precision * rank / (weights + rank) + 0.5;
+        -- Where others want, each unit is the next one's: a rest would give the turn away. Who has waited for a minute has rested.
+        rests := last_ones AND NOT had_share AND NOT others_want AND since > at - interval '60 seconds'
             AND (rests_until IS NULL OR rests_until > at OR rests_until <= at - make_interval(secs => own.window_s));
         IF rests AND (rests_until IS NULL OR rests_until <= at) THEN
             rests_until := at + interval '60 seconds';
