@@ -4,13 +4,13 @@ It keeps to what the limiter says: it asks again when it was told to, and makes 
 Each grant stands in its log before the request leaves, so that a killed client hides none.
 """
 
+import contextlib
 import http.client
 import json
 import multiprocessing
 import random
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -99,13 +99,12 @@ def live(order: Order, pipe: Any) -> None:
         client = _Client(order=order, fleet=fleet, log=log)
         while not pipe.poll(client.pause_s()):
             client.turn()
-        client.close()
 
 
 def _joined(order: Order) -> Fleet:
     """Connect; where many log in at once, one may wait for too long, and tries again."""
     for _ in range(CONNECTS - 1):
-        with suppress(DatabaseUnavailableError):
+        with contextlib.suppress(DatabaseUnavailableError):
             return connect(order.dsn, order.worker, slot=order.slot, listens=False)
     return connect(order.dsn, order.worker, slot=order.slot, listens=False)
 
@@ -148,7 +147,6 @@ class _Client:
         ]
         for wish in self.wishes:
             wish.paced_s = wish.due_s
-        self._connection: http.client.HTTPConnection | None = None
         names = ("x_consumer_key", "x_consumer_secret", "x_access_token", "x_access_token_secret")
         self._signer = Signer(*(self.order.keys[name] for name in names))
 
@@ -208,28 +206,25 @@ class _Client:
                 return
 
     def _request(self, demand: Demand) -> tuple[int, dict[str, str]]:
-        """The status, 0 where the connection broke, and the headers in lower case."""
+        """The status, 0 where the connection broke, and the headers in lower case.
+
+        Each has a connection of its own: on one that its server closed meanwhile a request would be lost.
+        """
         url = self.order.url + demand.path
         _, signed, _ = self._signer.sign(url, demand.method)
         body = b"{}" if demand.method == "POST" else None
         own: dict[str, str] = {**signed, "Content-Type": "application/json"}
-        try:
-            if self._connection is None:
-                self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=HTTP_TIMEOUT_S)
-            self._connection.request(demand.method, demand.path, body, own)
-            answer = self._connection.getresponse()
-            headers = {name.lower(): value for name, value in answer.getheaders()}
-            answer.read()
-        except (OSError, http.client.HTTPException):
-            self.close()
-            return 0, {}
-        return answer.status, headers
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=HTTP_TIMEOUT_S)
+        with contextlib.closing(connection):
+            try:
+                connection.request(demand.method, demand.path, body, own)
+                answer = connection.getresponse()
+                headers = {name.lower(): value for name, value in answer.getheaders()}
+                answer.read()
+            except (OSError, http.client.HTTPException):
+                return 0, {}
+            return answer.status, headers
 
     def _write(self, **line: object) -> None:
         self.log.write(json.dumps(line) + "\n")
         self.log.flush()
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

@@ -141,6 +141,27 @@ def efficiency(times: Sequence[float], limit: int, window_s: float) -> float:
     return window_s / (sum(spans) / len(spans))
 
 
+def efficiency_of_windows(uses: Sequence[Use], limit: int, window_s: float) -> float:
+    """How much of a limit was used, by whomever, by what the platform told last of each of its windows.
+
+    What a window left when it ended is lost, and so is the time until the next one began.
+    """
+    left: dict[float, int] = {}
+    for use in uses:
+        if use.remaining is not None and use.reset_s is not None:
+            left[use.reset_s] = min(use.remaining, left.get(use.reset_s, limit))
+    ends = sorted(left)[:-1]  # the last one was not over
+    if len(ends) < 2:
+        return 0.0
+    passed = (ends[-1] - ends[0]) / window_s
+    return sum(limit - left[end] for end in ends[1:]) / (limit * passed)
+
+
+def never_arrived(uses: Iterable[Use]) -> list[str]:
+    """Requests that were granted and made, and found nobody."""
+    return [f"{use.worker}: a request at {use.granted_s:.3f} broke" for use in uses if use.status == 0]
+
+
 def max_min(
     wants: Mapping[str, float], capacity: float, weights: Mapping[str, float] | None = None
 ) -> dict[str, float]:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fault import limits_chapter
+from tests.fault import limits, limits_chapter
 from tests.fault import limits_judge as judge
 from tests.fault.limits_judge import Use
 from tests.fault.limits_place import place
-from tests.fault.limits_scenarios import SHORT, Scenario
+from tests.fault.limits_scenarios import HOUR_S, LONG, SHORT, Scenario
 from tests.integration.conftest import FleetDatabase
 
 
@@ -72,6 +72,31 @@ def test_a_limit_that_is_used_up_in_every_window_is_used_wholly_in_whatever_rhyt
     times = [phase_s + window * 60 + number * step_s for window in range(4) for number in range(limit)]
     assert judge.efficiency(times, limit, 60) == pytest.approx(1)
     assert judge.efficiency([at for at in times if at < phase_s + 120], 2 * limit, 60) == 0
+
+
+def test_a_window_that_ended_with_something_left_was_not_used_wholly_and_neither_was_a_late_one() -> None:
+    def told(*windows: tuple[float, int]) -> list[Use]:
+        return [use(reset_s - 1, reset_s=reset_s, remaining=left) for reset_s, left in windows]
+
+    full = told((100, 0), (200, 0), (300, 0), (400, 9))
+    assert judge.efficiency_of_windows(full, 10, 100) == pytest.approx(1)
+    assert judge.efficiency_of_windows(told((100, 0), (200, 1), (300, 1), (400, 0)), 10, 100) == 0.9
+    assert judge.efficiency_of_windows(told((100, 0), (300, 0), (500, 0), (600, 0)), 10, 100) == 0.5
+    assert judge.efficiency_of_windows(full[:2], 10, 100) == 0
+
+
+def test_a_request_that_found_nobody_is_named() -> None:
+    assert not judge.never_arrived([use(1.0, status=200), use(2.0)])
+    assert len(judge.never_arrived([use(1.0, status=0)])) == 1
+
+
+def test_the_long_form_counts_hours_in_less_than_three_quarters_of_one() -> None:
+    assert sum(limits.SUITE.chapters["long"]) <= 45 * 60
+    for scenario in LONG:
+        smallest_s = min(window_s for windows in scenario.windows.values() for _, window_s in windows)
+        assert scenario.patience_s * scenario.rate <= 0.01 * smallest_s + 1e-9
+        assert (scenario.least_used, scenario.unfair, scenario.clients) == (0.98, 0.05, 64)
+        assert scenario.counted_s >= (49 * HOUR_S if scenario.name == "days" else HOUR_S)
 
 
 @given(wants=st.lists(st.floats(0, 100), min_size=1, max_size=12), capacity=st.floats(0, 300))
