@@ -23,7 +23,7 @@ class MaintenanceSettings(WorkerSettings):
         candidates_days: posts that were engaged, passed over or given up.
         command_parts_days: what orders asked of single slots.
         commands_days: orders that managers carried out.
-        engagements_days: the history of engagements; a week and `engagement_window_hours` are kept in any case.
+        engagements_days: the history of engagements; a week and `engagement_window_hours` stay in any case.
         events_days: what happened, as the terminal and the page showed it.
         failed_items_days: dead letters of single items.
         health_snapshots_days: the monitor's reports.
