@@ -24,7 +24,7 @@ class MaintenanceSettings(WorkerSettings):
         command_parts_days: what orders asked of single slots.
         commands_days: orders that managers carried out.
         conflicts_days: conflicts that were decided; one that is asked for again later is settled anew.
-        engagements_days: the history of engagements; a week and `engagement_window_hours` are kept in any case.
+        engagements_days: the history of engagements; a week and `engagement_window_hours` stay in any case.
         events_days: what happened, as the terminal and the page showed it.
         failed_items_days: dead letters of single items.
         health_snapshots_days: the monitor's reports.
