@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "335a0da5beea1c6f"
+functions = "3ec86bebea018766"
 
 
 def upgrade() -> None:
