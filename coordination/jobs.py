@@ -18,6 +18,8 @@ from coordination.errors import FleetError, LockLostError
 from coordination.plain import plain
 from coordination.session import Session
 
+JOBS = "/jobs"
+"""What a worker's name is followed by where it is woken for jobs."""
 STATES = ("available", "running", "retryable", "completed", "cancelled", "dead")
 """Every state of a job; the last three are ends."""
 
@@ -29,6 +31,7 @@ class Job:
     Attributes:
         expected_s: real seconds after which an execution is told as overdue; None: never.
         trace_id: its run record's, for logs.
+        put_offs: how often it was put off in a row.
     """
 
     id: str
@@ -39,6 +42,7 @@ class Job:
     lease_expires_at: datetime
     expected_s: float | None = None
     trace_id: str = ""
+    put_offs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,7 @@ class Renewed:
 
 
 class Jobs:
-    """The fleet's jobs. Every method is one round trip; enqueueing one more for each worker that it wakes.
+    """The fleet's jobs. Every method is one round trip, and one more for each worker that it wakes.
 
     Reports on one job raise `LockLostError` where its lease is lost; those on many give the ids of the lost.
     """
@@ -154,7 +158,8 @@ class Jobs:
         """Take up to `n` due jobs of a kind: by priority, with ageing, then by the time of being due.
 
         Those whose worker died or whose lease is over are taken back first, and are due at once. Claiming
-        makes this worker one that is woken when a job of the kind is enqueued.
+        makes this worker one that is woken for jobs of the kind; where it finds none it counts as asleep
+        until it is woken, or claims some.
         """
         answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
         return [Job(**with_moments(job, "lease_expires_at")) for job in answer]
@@ -182,7 +187,9 @@ class Jobs:
         values = None
         if results is not None and any(result is not None for result in results):
             values = Json([None if result is None else plain(dict(result)) for result in results])
-        return tuple(self._report("complete_jobs", jobs, results=values)["lost"])
+        answer = self._report("complete_jobs", jobs, results=values)
+        self._wake(answer["wake"])
+        return tuple(answer["lost"])
 
     def fail(
         self,
@@ -242,7 +249,7 @@ class Jobs:
         return tuple(self._session.call("cancel_jobs", jobs=[int(job) for job in job_ids]))
 
     def replay(self, job_id: str) -> bool:
-        """Start a dead or cancelled job anew; say whether there was one."""
+        """Start a dead or cancelled job anew; say whether there was one, with all that it depends on."""
         return bool(self._session.database.call("replay_job", job=int(job_id)))
 
     def replay_many(self, job_ids: Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Literal
 from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.incarnation import WAKE_CHANNEL
+from coordination.jobs import JOBS
 from coordination.messages import MAIL
 from coordination.settings import SETTINGS
 from workers.wake import Kind
@@ -126,6 +127,8 @@ class WakeChannel:
                     self._due_at = time.monotonic() + TEST_EVERY_S
         elif payload.endswith(MAIL):
             self._wake_worker(payload.removesuffix(MAIL), "mail")
+        elif payload.endswith(JOBS):
+            self._wake_worker(payload.removesuffix(JOBS), "jobs")
         elif payload.endswith(SETTINGS):
             self._wake_worker(payload.removesuffix(SETTINGS), "settings")
         else:

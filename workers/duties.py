@@ -110,6 +110,10 @@ class Duties:
         wait_s = work_off(duty.every, getattr(self._worker, duty.method))
         self._due[duty] = monotonic() + wait_s
 
+    def ask_again(self, duty: Duty, wait_s: float) -> None:
+        """Ask for a duty once more after `wait_s` real seconds: the database had no time for it."""
+        self._due[duty] = monotonic() + wait_s
+
     def forget(self) -> None:
         """Ask all anew: fleet time took another course."""
         self._due.clear()

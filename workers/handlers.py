@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import isnan
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -26,6 +27,8 @@ LEASE_S: Final = 300.0
 """The least that a message is held for without a tick of its handler. The dead lose theirs at once."""
 FIRST_RETRY_S: Final = 10.0
 LAST_RETRY_S: Final = 600.0
+LONGEST_PUT_OFF_S: Final = 30 * 86_400.0
+"""Nothing is put off for longer, whatever a handler or a limit says."""
 
 _HANDLES = "__handles__"
 
@@ -119,6 +122,13 @@ def handle(worker: object, handlers: Handlers, message: Message) -> Reply | None
 def retry_in_s(attempt: int) -> float:
     """Seconds of fleet time until the next delivery, after the `attempt`-th failed: 10, 20, 40 ... 600."""
     return min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt - 1, 16))
+
+
+def put_off_s(wanted_s: float | None) -> float:
+    """Seconds of fleet time by which work is put off: those wanted, from 0 to 30 days; 10 without any."""
+    if wanted_s is None or isnan(wanted_s):
+        return FIRST_RETRY_S
+    return min(max(wanted_s, 0.0), LONGEST_PUT_OFF_S)
 
 
 def _faults(error: ValidationError) -> str:

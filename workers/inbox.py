@@ -19,6 +19,7 @@ from workers.base import Worker
 from workers.errors import NoGrantError
 from workers.handlers import MessageRefusedError
 from workers.logs import Log, log_context
+from workers.retrying import tell
 
 LINGER_S: Final = 0.01
 """A busy inbox looks once more after so long before it waits to be woken: each wake-up costs its sender."""
@@ -86,7 +87,8 @@ class Inbox:
         is_news = message.to == "all" or message.payload.get("kind") in NEWS
         if is_news and handlers.choose(self._handlers, message) is None:
             with suppress(LockLostError):
-                self._messages.acknowledge(message)  # it concerns others, or asks for nothing
+                # It concerns others, or asks for nothing.
+                tell(lambda: self._messages.acknowledge(message), draining=self._worker.draining)
             return inf
         trace = uuid4().hex
         with log_context(message=message.id, trace=trace):
@@ -96,7 +98,8 @@ class Inbox:
     def _handle(self, message: Message) -> None:
         self._worker.progress.ticked = lambda: self._renew(message)
         try:
-            self._messages.acknowledge(message, handlers.handle(self._worker, self._handlers, message))
+            answer = handlers.handle(self._worker, self._handlers, message)
+            tell(lambda: self._messages.acknowledge(message, answer), draining=self._worker.draining)
         except Exception:
             self._worker.progress.item_failed()
             raise
@@ -125,12 +128,15 @@ class Inbox:
         if isinstance(failure, MessageRefusedError):
             retry_in_s = None
         elif isinstance(failure, NoGrantError):
-            retry_in_s, counts = failure.retry_after_s or handlers.FIRST_RETRY_S, False
+            retry_in_s, counts = handlers.put_off_s(failure.retry_after_s or None), False
         elif isinstance(failure, DatabaseBusyError | LockLostError):
             retry_in_s, counts = handlers.FIRST_RETRY_S, False
         reason = f"{type(failure).__name__}: {failure}"
         try:
-            rejected = self._messages.reject(message, reason, retry_in_s, counts=counts)
+            rejected = tell(
+                lambda: self._messages.reject(message, reason, retry_in_s, counts=counts),
+                draining=self._worker.draining,
+            )
         except LockLostError as error:
             log.warning("somebody else has the message by now", reason=str(error))
             return inf

@@ -15,6 +15,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 FIELDS: Final = re.compile(r"[0-9a-z*/,-]+( +[0-9a-z*/,-]+){4}", re.IGNORECASE)
 """What a cron line looks like; PostgreSQL reads it, and refuses what it doesn't mean."""
+LONGEST_POLL_S: Final = 60.0
+"""What became due in the database and woke nobody waits no longer than this for the next look."""
 KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 
 _ALSO = "__also_every__"
@@ -88,8 +90,10 @@ def jobs(kind: str, *, at_once: int = 1, lease_s: float = 300.0, poll_s: float =
     """Jobs of a kind: the worker's `handle(job)`, or the marked method, is called for each.
 
     Raises:
-        ValueError: that is no kind of job.
+        ValueError: that is no kind of job, or the looks are too far apart.
     """
+    if not 0 < poll_s <= LONGEST_POLL_S:
+        raise ValueError(f"poll_s is {poll_s!r}: more than 0 and at most {LONGEST_POLL_S:g} s are allowed")
     if not KIND.fullmatch(kind):
         raise ValueError(f"kind is {kind!r}: 1 to 63 lower-case letters, digits, _, . or - are allowed")
     return JobsOf(kind=kind, at_once=at_once, lease_s=lease_s, poll_s=poll_s)

@@ -18,12 +18,15 @@ from coordination.errors import (
 from coordination.jobs import Job, Jobs
 from workers.base import Worker
 from workers.errors import JobPutOffError, JobRefusedError, NeedNotMetError, NoGrantError
-from workers.handlers import FIRST_RETRY_S
+from workers.handlers import put_off_s
 from workers.intervals import JobsOf
 from workers.logs import Log, log_context
+from workers.retrying import tell
 
 NEED_RETRY_S: Final = 60.0
 """For so long a job waits that this worker can't do as long as a person changes nothing; others may."""
+MOST_PUT_OFFS: Final = 10
+"""A job that was put off so often in a row, and loses a lock once more, has failed: that attempt counts."""
 
 Handle = Callable[[Job], Mapping[str, Any] | None]
 
@@ -75,7 +78,7 @@ class JobLine:
             progress.enter("BUSY", step=job.kind)
             try:
                 result = handle(job)
-                self._jobs.complete(job, result)
+                tell(lambda: self._jobs.complete(job, result), draining=self._worker.draining)
             except (IncarnationLostError, DatabaseUnavailableError):
                 self._held.clear()  # whoever comes next finds them
                 raise
@@ -83,10 +86,13 @@ class JobLine:
                 self._put_off(job, NEED_RETRY_S)
                 raise
             except (DatabaseBusyError, LockLostError) as error:
-                log.warning("job put off", reason=str(error))  # not the job's fault
-                self._put_off(job, FIRST_RETRY_S)
+                if job.put_offs < MOST_PUT_OFFS:
+                    log.warning("job put off", reason=str(error))  # not the job's fault
+                    self._put_off(job, None)
+                else:
+                    self._fail(job, error)
             except NoGrantError as error:
-                self._put_off(job, error.retry_after_s or FIRST_RETRY_S)
+                self._put_off(job, error.retry_after_s or None)
             except JobPutOffError as error:
                 self._put_off(job, error.delay_s)
             except Exception as error:  # noqa: BLE001  one job must not end the others
@@ -100,15 +106,18 @@ class JobLine:
         self._worker.progress.item_failed()
         final, name = isinstance(error, JobRefusedError), type(error).__name__
         try:
-            state = self._jobs.fail(job, f"{name}: {error}", final=final, error_class=name)
+            state = tell(
+                lambda: self._jobs.fail(job, f"{name}: {error}", final=final, error_class=name),
+                draining=self._worker.draining,
+            )
             log.error("job failed", error=error, attempt=job.attempt, state=state)
         except LockLostError as lost:
             log.warning("somebody else has the job by now", reason=str(lost))
         self._drop(job)
 
-    def _put_off(self, job: Job, delay_s: float) -> None:
+    def _put_off(self, job: Job, delay_s: float | None) -> None:
         with suppress(LockLostError):
-            self._jobs.snooze(job, delay_s)
+            tell(lambda: self._jobs.snooze(job, put_off_s(delay_s)), draining=self._worker.draining)
         self._drop(job)
 
     def _drop(self, job: Job) -> None:

@@ -18,11 +18,11 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from coordination import Fleet
-from coordination.errors import DatabaseUnavailableError, IncarnationLostError
+from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, IncarnationLostError
 from coordination.heartbeats import Standing
 from workers.base import Health, Worker, read_settings
 from workers.context import Context, Platform
-from workers.duties import Duties
+from workers.duties import Duties, Duty
 from workers.errors import NeedNotMetError
 from workers.inbox import Inbox
 from workers.intervals import JobsOf
@@ -30,6 +30,7 @@ from workers.job_line import JobLine
 from workers.logs import Log, log_context
 from workers.progress import Progress
 from workers.pulse import UNANSWERED_S, Pulse
+from workers.retrying import busy_wait_s, tell
 from workers.wake import Wake, Woken
 
 HEALTH_CHECK_S = 30.0
@@ -80,6 +81,8 @@ class Life:
         self._checked_at = -inf
         self._health = Health(healthy=True)
         self._failing: dict[str, str] = {}
+        self._busy: dict[str, int] = {}  # how often in a row the database had no time for what
+        self._step_is_asked = False
         self._prepared = False
         self._prepare_at = -inf
 
@@ -145,25 +148,47 @@ class Life:
     def _prepare(self) -> bool:
         """Needs, then the first run, until that has worked once; say whether it has."""
         if not self._prepared and monotonic() >= self._prepare_at:
-            self._validate_needs()
-            self._prepared = self._run("first_run", self._worker.first_run)
-            self._prepare_at = monotonic() + FIRST_RUN_RETRY_S
+            wait_s = self._unless_busy("needs", self._validate_needs)
+            self._prepared = not wait_s and self._run("first_run", self._worker.first_run)
+            self._prepare_at = monotonic() + (wait_s or FIRST_RUN_RETRY_S)
         return self._prepared
 
     def _do_what_is_due(self, woken: Woken) -> float:
         """Handle messages, then run every duty whose slot is this caller's, or the step when woken for it."""
         if woken or monotonic() >= self._mail_at:
-            self._mail_at = monotonic() + self._inbox.work_off()
-        step_is_asked = woken.step and self._worker.step_when_woken
+            self._mail_at = monotonic() + self._unless_busy("messages", self._inbox.work_off)
+        self._step_is_asked |= woken.step and self._worker.step_when_woken
         for duty in self._duties.all():
             if not self._may_begin():
                 break
-            if isinstance(duty.every, JobsOf):
-                self._duties.look(duty, self._job_line.work_off, woken=woken.step)
-            elif self._duties.fire(duty) or (step_is_asked and duty.method == "step"):
-                done = self._run(duty.method, getattr(self._worker, duty.method))
-                self._duties.ended(duty, failed=not done)
+            wait_s = self._unless_busy(
+                duty.schedule, lambda duty=duty: self._do(duty, woken=woken.step or woken.jobs)
+            )
+            if wait_s:
+                self._duties.ask_again(duty, wait_s)
         return min(self._mail_at, self._duties.due_at)
+
+    def _do(self, duty: Duty, *, woken: bool) -> float:
+        """Run a duty whose time has come; 0 where nothing was in the way."""
+        if isinstance(duty.every, JobsOf):
+            self._duties.look(duty, self._job_line.work_off, woken=woken)
+        elif self._duties.fire(duty) or (self._step_is_asked and duty.method == "step"):
+            self._step_is_asked = self._step_is_asked and duty.method != "step"
+            done = self._run(duty.method, getattr(self._worker, duty.method))
+            self._duties.ended(duty, failed=not done)
+        return 0.0
+
+    def _unless_busy(self, what: str, do: Callable[[], float]) -> float:
+        """Do it; where the database is busy, give real seconds until the next try, more each time."""
+        try:
+            wait_s = do()
+        except DatabaseBusyError as error:
+            self._busy[what] = self._busy.get(what, 0) + 1
+            wait_s = busy_wait_s(self._busy[what])
+            log.warning("the database is busy", what=what, wait_s=round(wait_s, 1), reason=str(error))
+            return wait_s
+        self._busy.pop(what, None)
+        return wait_s
 
     def _may_begin(self) -> bool:
         return not self._draining.is_set() and not self._pulse.lost.is_set() and not self._hindrance()
@@ -185,7 +210,7 @@ class Life:
             self._failing.pop(step, None)
         else:
             self._failing[step] = f"{step} failed: {failure}"
-            self._fleet.audit.event("error", "step_failed", self._failing[step], {"trace": trace})
+            self._tell("step_failed", self._failing[step], {"trace": trace})
         self._tell_health()
         return failure is None
 
@@ -193,9 +218,10 @@ class Life:
         """Run a method under a record, which keeps its failure; give that too."""
         with log_context(step=step, trace=trace):
             self._progress.enter("BUSY", step=step)
-            run = self._fleet.runs.start(step, trace)
+            run: int | None = None
             failure: Exception | None = None
             try:
+                run = self._fleet.runs.start(step, trace)
                 method()
             except (IncarnationLostError, DatabaseUnavailableError, NeedNotMetError) as error:
                 self._finish(run, error)
@@ -207,9 +233,12 @@ class Life:
             self._progress.enter("READY")
             return failure
 
-    def _finish(self, run: int, error: Exception | None) -> None:
+    def _finish(self, run: int | None, error: Exception | None) -> None:
+        if run is None:
+            return  # it never began
         at = self._progress.snapshot
-        with suppress(IncarnationLostError, DatabaseUnavailableError):
+
+        def finish() -> None:
             self._fleet.runs.finish(
                 run,
                 items=at.items,
@@ -217,6 +246,13 @@ class Life:
                 error_class=type(error).__name__ if error else None,
                 error=str(error) if error else None,
             )
+
+        with suppress(IncarnationLostError, DatabaseUnavailableError, DatabaseBusyError):
+            tell(finish, draining=self._draining)
+
+    def _tell(self, kind: str, message: str, data: dict[str, object] | None = None) -> None:
+        with suppress(DatabaseBusyError):  # the log has it
+            self._fleet.audit.event("error", kind, message, data)
 
     def _take_settings(self, standing: Standing) -> None:
         """Take the live settings; when one is not allowed, say so and go on with those before."""
@@ -229,12 +265,12 @@ class Life:
                 for fault in error.errors()
             )
             log.error("settings are not allowed: those before stay", faults=faults)
-            self._fleet.audit.event("error", "bad_settings", f"settings are not allowed: {faults}")
+            self._tell("bad_settings", f"settings are not allowed: {faults}")
         self._progress.allow(worker.settings.stall_after_s or worker.stall_after_s)
 
-    def _validate_needs(self) -> None:
+    def _validate_needs(self) -> float:
         if Platform.X not in self._worker.needs:
-            return
+            return 0.0
         context = self._worker.context
         account = self._fleet.accounts.get(context.account)
         if account.api_url.rstrip("/") != context.config.x_url:
@@ -243,6 +279,7 @@ class Life:
                 "start the worker with the fleet's own environment, or the fleet anew"
             )
         _ = context.x_credentials  # raises where there are none
+        return 0.0
 
     def _check_health(self) -> None:
         if monotonic() - self._checked_at < HEALTH_CHECK_S:

@@ -12,14 +12,16 @@ from threading import Event, Lock, Thread
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 from typing import Final
 
-from coordination.errors import DatabaseUnavailableError, FleetError
+from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, FleetError
 from coordination.fleet import Fleet
 from coordination.heartbeats import Standing
+from coordination.jobs import JOBS
 from coordination.messages import MAIL
 from coordination.settings import SETTINGS
 from workers.logs import Log
 from workers.memory import resident_bytes
 from workers.progress import Progress, Snapshot
+from workers.retrying import busy_wait_s
 from workers.wake import Wake, Woken, wait
 
 BEAT_S: Final = 5.0
@@ -59,6 +61,7 @@ class Pulse(Thread):
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_asked = False
         self._asked_at: float | None = None
+        self._again_at = 0.0  # where a beat found the database busy
         self._told = Snapshot()
         self._version: int | None = None
         self._context = copy_context()  # the worker's name and incarnation, for this thread's log lines
@@ -119,7 +122,7 @@ class Pulse(Thread):
             while not self._ended.is_set():
                 self._wait()
                 if monotonic() >= self._due_at():
-                    self._beat()
+                    self._beat_if_free()
                     self._hear(self._fleet.incarnation.wake_ups(0))
         except FleetError as error:
             if not self._ended.is_set():
@@ -136,7 +139,7 @@ class Pulse(Thread):
         if self._told.state == "STARTING" != at.state:
             return self.standing.answered_at  # once a life: somebody waits for it
         is_news = self._is_asked or _news(at) != _news(self._told)
-        return self.standing.answered_at + (NEWS_S if is_news else BEAT_S)
+        return max(self._again_at, self.standing.answered_at + (NEWS_S if is_news else BEAT_S))
 
     def _wait(self) -> None:
         """Wait until a beat is due or something is heard, and take that."""
@@ -154,19 +157,39 @@ class Pulse(Thread):
         worker = self._fleet.incarnation.worker
         heard = set(names)
         self._be_woken(
-            Woken(mail=worker + MAIL in heard, step=worker in heard, settings=worker + SETTINGS in heard)
+            Woken(
+                mail=worker + MAIL in heard,
+                jobs=worker + JOBS in heard,
+                step=worker in heard,
+                settings=worker + SETTINGS in heard,
+            )
         )
 
     def _be_woken(self, woken: Woken) -> None:
         if not woken:
             return
         if woken.step or woken.settings:
-            self._beat()  # it may be called because it was paused, or may go on, a moment ago
-        if not (woken.mail or woken.step):
+            self._beat_if_free()  # it may be called because it was paused, or may go on, a moment ago
+        if not (woken.mail or woken.jobs or woken.step):
             return  # settings that changed are in the beat's answer, and stir the loop with it
         with self._lock:
-            self._woken = Woken(mail=woken.mail or self._woken.mail, step=woken.step or self._woken.step)
+            before = self._woken
+            self._woken = Woken(
+                mail=woken.mail or before.mail,
+                jobs=woken.jobs or before.jobs,
+                step=woken.step or before.step,
+            )
         self._stir.set()
+
+    def _beat_if_free(self) -> None:
+        """Beat; where the database is busy, again in a moment, as long as the last answer is not too old."""
+        try:
+            self._beat()
+        except DatabaseBusyError as error:
+            if monotonic() - self.standing.answered_at > BEAT_S + GIVEN_UP_S:
+                raise
+            self._asked_at, self._again_at = None, monotonic() + busy_wait_s(1)
+            log.warning("the database is busy: beats again", reason=str(error))
 
     def _beat(self) -> None:
         at = self._progress.snapshot

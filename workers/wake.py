@@ -1,7 +1,7 @@
-"""Wake-ups from the manager: an eventfd whose parts count calls for messages, for a step, for settings.
+"""Wake-ups from the manager: an eventfd whose parts count calls for messages, jobs, a step, settings.
 
-A wake-up carries nothing but its kind. A lost one costs a poll: the beat tells of due messages, and a
-schedule comes round.
+A wake-up carries nothing but its kind. A lost one costs a poll: the beat tells of due messages, a schedule
+comes round, and jobs are looked for again.
 """
 
 import os
@@ -14,16 +14,16 @@ from typing import Final, Literal
 
 from workers.progress_pipe import take_fd
 
-Kind = Literal["mail", "step", "settings"]
+Kind = Literal["mail", "jobs", "step", "settings"]
 
 VARIABLE: Final = "SOCIALFLEET_WAKE_FD"
 """The environment's name for the eventfd."""
 MAIL: Final = 1
-STEP: Final = 1 << 32
-"""The low 32 bits count messages, which don't overflow before somebody reads."""
-SETTINGS: Final = 1 << 48
-"""The 16 bits below count steps, the highest ones changes of settings: persons' acts, few at a time."""
-ADDED = {"mail": MAIL, "step": STEP, "settings": SETTINGS}
+JOBS: Final = 1 << 24
+STEP: Final = 1 << 40
+SETTINGS: Final = 1 << 52
+"""Each kind counts in the bits below the next one's; one that overflows calls for that kind too, in vain."""
+ADDED = {"mail": MAIL, "jobs": JOBS, "step": STEP, "settings": SETTINGS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,12 @@ class Woken:
     """What was asked for since the last look."""
 
     mail: bool = False
+    jobs: bool = False
     step: bool = False
     settings: bool = False
 
     def __bool__(self) -> bool:
-        return self.mail or self.step or self.settings
+        return self.mail or self.jobs or self.step or self.settings
 
 
 def wake(fd: int, kind: Kind) -> None:
@@ -67,7 +68,12 @@ class Wake:
             count = os.eventfd_read(self._fd)
         except BlockingIOError:
             return Woken()
-        return Woken(mail=bool(count % STEP), step=bool(count % SETTINGS // STEP), settings=count >= SETTINGS)
+        return Woken(
+            mail=bool(count % JOBS),
+            jobs=bool(count % STEP // JOBS),
+            step=bool(count % SETTINGS // STEP),
+            settings=count >= SETTINGS,
+        )
 
 
 def wait(fds: Sequence[int], timeout_s: float) -> set[int]:

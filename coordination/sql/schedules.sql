@@ -214,46 +214,6 @@ BEGIN
         'wait_s', greatest(0, extract(epoch FROM schedule.next_slot_at - at)) / rate);
 END $$;
 
--- Raises an alert for each schedule that should have fired ten real minutes, and an interval, ago and did not; one whose worker a
--- person stopped or paused is none. Gives how many are new. Whoever fires one looks at the others: no process alone keeps this up.
--- Takes their rows, and passes over what others hold.
-CREATE OR REPLACE FUNCTION fleet.tell_standing_schedules(but text DEFAULT NULL) RETURNS integer
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    allowed_s constant double precision := 600;
-    at timestamptz;
-    rate double precision := coalesce((SELECT c.rate FROM fleet.clock c), 1);
-    standing fleet.schedules;
-    told integer := 0;
-BEGIN
-    at := fleet.now();
-    FOR standing IN
-        SELECT s.* FROM fleet.schedules s
-        WHERE s.next_slot_at < at - make_interval(secs => allowed_s * rate)
-          AND s.next_slot_at < at - make_interval(secs => coalesce(s.interval_s, 0))
-          AND s.told_at IS NULL AND NOT s.paused AND s.name IS DISTINCT FROM but
-          AND NOT EXISTS (SELECT 1 FROM fleet.workers w WHERE w.name = s.worker AND (NOT w.enabled OR w.paused OR w.replicas = 0))
-          AND NOT EXISTS (SELECT 1 FROM fleet.flags f WHERE f.name = s.worker || '_enabled' AND NOT f.enabled)
-        ORDER BY s.name LIMIT 20 FOR UPDATE SKIP LOCKED
-    LOOP
-        UPDATE fleet.schedules s SET told_at = clock_timestamp() WHERE s.name = standing.name;
-        PERFORM fleet.raise_alert('schedule:' || standing.name, 'error', 'schedule_stopped', coalesce(standing.worker, standing.name),
-            format('schedule %s stands still: its slot of %s was not fired (it goes by %s)', standing.name, standing.next_slot_at,
-                fleet.tell_line(standing)), jsonb_build_object('schedule', standing.name, 'slot_at', standing.next_slot_at));
-        told := told + 1;
-    END LOOP;
-    RETURN told;
-END $$;
-
--- The same for who fires none: gives how many schedules are newly found to stand still. Reads one index.
-CREATE OR REPLACE FUNCTION fleet.check_schedules(incarnation uuid) RETURNS integer
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
-BEGIN
-    PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
-    RETURN fleet.tell_standing_schedules();
-END $$;
-
 -- A person pauses a schedule, or lets it go on: slots meanwhile are none. Audited, flushed; takes the schedule's row.
 CREATE OR REPLACE FUNCTION fleet.pause_schedule(name text, paused boolean, actor text, reason text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$

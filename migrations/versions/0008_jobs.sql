@@ -5,13 +5,15 @@ ALTER TABLE fleet.jobs
     ADD COLUMN order_at timestamptz,
     ADD COLUMN expected_s double precision CONSTRAINT jobs_expected_check CHECK (expected_s > 0),
     ADD COLUMN concurrency_key text,
+    ADD COLUMN concurrency_limit integer,                 -- of the key, when this job came
+    ADD COLUMN put_offs integer NOT NULL DEFAULT 0,       -- in a row
     ADD COLUMN waits_for bigint[] NOT NULL DEFAULT '{}',  -- jobs that must be completed before
     ADD COLUMN claimed_real_at timestamptz,               -- real time
     ADD COLUMN overdue_at timestamptz;                    -- real time: when it was told that it takes longer than expected
 UPDATE fleet.jobs SET order_at = run_at - rank * interval '10 minutes', claimed_real_at = CASE state WHEN 'running' THEN now() END;
 ALTER TABLE fleet.jobs ALTER COLUMN order_at SET NOT NULL;
 
--- How many jobs with a key may run at a time. The row is the mutex of the count.
+-- How many jobs with a key may run at a time. The row is the mutex of the count; one that no job has goes.
 CREATE TABLE fleet.job_limits (
     key text PRIMARY KEY,
     capacity integer NOT NULL CHECK (capacity BETWEEN 1 AND 10000)
@@ -24,10 +26,10 @@ CREATE TABLE fleet.job_takers (
     PRIMARY KEY (kind, worker)
 );
 
--- What became of jobs, since ever. Several rows a kind, so that processes don't wait for each other.
+-- What became of jobs, since ever. Several rows a kind: each count takes one that nobody else holds.
 CREATE TABLE fleet.job_counts (
     kind text NOT NULL,
-    shard integer NOT NULL,
+    shard bigint GENERATED ALWAYS AS IDENTITY,
     enqueued bigint NOT NULL DEFAULT 0,
     claimed bigint NOT NULL DEFAULT 0,
     completed bigint NOT NULL DEFAULT 0,
@@ -53,7 +55,9 @@ CREATE TABLE fleet.jobs_finished (
     max_attempts integer NOT NULL,
     unique_key text,
     concurrency_key text,
+    concurrency_limit integer,
     expected_s double precision,
+    waits_for bigint[] NOT NULL DEFAULT '{}',             -- what it still waited for when it ended
     errors jsonb NOT NULL,
     result jsonb,
     created_at timestamptz NOT NULL,
@@ -157,7 +161,12 @@ ALTER TABLE fleet.jobs
     DROP COLUMN finished_at;
 DROP INDEX fleet.jobs_unique_key, fleet.jobs_ready;
 CREATE UNIQUE INDEX jobs_unique_key ON fleet.jobs (kind, unique_key) WHERE unique_key IS NOT NULL;
-CREATE INDEX jobs_ready ON fleet.jobs (kind, order_at, id, run_at) WHERE state <> 'running' AND waits_for = '{}';
+CREATE INDEX jobs_ready ON fleet.jobs (kind, order_at, id, run_at)
+    WHERE state <> 'running' AND waits_for = '{}' AND concurrency_key IS NULL;
+CREATE INDEX jobs_keyed ON fleet.jobs (kind, order_at, id, run_at)
+    WHERE state <> 'running' AND waits_for = '{}' AND concurrency_key IS NOT NULL;
+CREATE INDEX jobs_heads ON fleet.jobs (kind, concurrency_key, order_at, id, run_at)
+    WHERE state <> 'running' AND waits_for = '{}' AND concurrency_key IS NOT NULL;
 CREATE INDEX jobs_due ON fleet.jobs (kind, run_at) WHERE state <> 'running' AND waits_for = '{}';
 CREATE INDEX jobs_keys ON fleet.jobs (concurrency_key) WHERE state = 'running' AND concurrency_key IS NOT NULL;
 CREATE INDEX jobs_waiting ON fleet.jobs USING gin (waits_for) WHERE waits_for <> '{}';

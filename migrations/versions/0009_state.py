@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "5561d9df32d2bc45"
+functions = "3e14f34f2e01d219"
 
 
 def upgrade() -> None:

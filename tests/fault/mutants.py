@@ -121,10 +121,10 @@ MUTANTS: Mapping[str, Mutant] = {
             ),
         ],
         [
-            ("claim_jobs", r"(LIMIT n - jsonb_array_length\(claimed\)) FOR UPDATE SKIP LOCKED", r"\1"),
+            ("pick_jobs", r"(LIMIT n - cardinality\(picked_keyed\)) FOR NO KEY UPDATE SKIP LOCKED", r"\1"),
             (
-                "claim_jobs",
-                r"(j\.order_at FROM fleet\.jobs j)(\s+WHERE j\.kind = claim_jobs\.kind)",
+                "pick_jobs",
+                r"(SELECT j\.id FROM fleet\.jobs j)(\s+WHERE j\.kind = of_kind)",
                 r"\1, pg_sleep(0.01)\2",
             ),
         ],
@@ -149,7 +149,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "job-order-ignored": _mutant(
         "I12",
         [("claim_jobs", r"ORDER BY j\.rank DESC,", "ORDER BY j.rank,")],
-        [("claim_jobs", r"ORDER BY j\.order_at, j\.id LIMIT", "ORDER BY j.order_at DESC, j.id LIMIT")],
+        [("pick_jobs", r"ORDER BY j\.order_at, j\.id LIMIT n - ", "ORDER BY j.order_at DESC, j.id LIMIT n - ")],
     ),
     "job-never-rescued": _mutant(
         "lost",

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from json import loads
 from typing import Any
 
 import pytest
 
 from coordination import Fleet, alerts, connect
-from coordination.database import Database
+from coordination.database import Database, Json
 from coordination.errors import InvalidValueError, LockLostError, TransitionRefusedError
 from coordination.jobs import Job, NewJob, decide_job, get_job, get_job_status
 from tests.integration.conftest import FleetDatabase
@@ -109,9 +110,9 @@ def test_many_are_cancelled_and_replayed(fleet: Fleet, owner: Owner) -> None:
 def _work_with_a_limit(start: Callable[[], int], dsn: str) -> int:
     done = 0
     with connect(dsn, "worker") as fleet:
-        start()
-        while fleet.database.call("get_job_status")[0]["available"]:
-            jobs = fleet.jobs.claim("a", 3)
+        kinds = "ab" if start() % 2 else "ba"
+        while any(kind["available"] for kind in fleet.database.call("get_job_status")):
+            jobs = [job for kind in kinds for job in fleet.jobs.claim(kind, 3)]
             for job in jobs:
                 fleet.jobs.renew([job])
                 fleet.jobs.complete(job)
@@ -130,7 +131,7 @@ def test_no_more_jobs_of_a_key_run_at_once_than_its_limit(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, limit: int
 ) -> None:
     fleet.jobs.enqueue_many(
-        [NewJob(kind="a", concurrency_key="site", concurrency_limit=limit) for _ in range(60)]
+        [NewJob(kind=kind, concurrency_key="site", concurrency_limit=limit) for kind in "ab" * 30]
     )
     assert sum(together(_work_with_a_limit, 6, fleet_database.dsn("worker"))) == 60
     assert value(owner, MOST_AT_ONCE) <= limit
@@ -139,9 +140,12 @@ def test_no_more_jobs_of_a_key_run_at_once_than_its_limit(
 def test_counted_without_the_keys_row_the_test_above_would_fail(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    fleet.jobs.enqueue_many([NewJob(kind="a", concurrency_key="site") for _ in range(60)])
-    lock = "WHERE l.key = ANY(picked_keys) ORDER BY l.key FOR UPDATE;"
-    with planted(owner, "claim_jobs", (lock, lock.replace(" FOR UPDATE", "") + " PERFORM pg_sleep(0.01);")):
+    fleet.jobs.enqueue_many([NewJob(kind=kind, concurrency_key="site") for kind in "ab" * 30])
+    lock = (
+        "PERFORM fleet.hold_limits(array_agg(j.concurrency_key), array_agg(coalesce(j.concurrency_limit, 1)))"
+    )
+    unlocked = "PERFORM pg_sleep(0.01)"
+    with planted(owner, "within_limits", (lock, unlocked)):
         together(_work_with_a_limit, 6, fleet_database.dsn("worker"))
     assert value(owner, MOST_AT_ONCE) > 1
 
@@ -408,20 +412,35 @@ def test_what_ended_goes_by_whole_days_and_a_missing_day_is_made_up(
     assert value(owner, "SELECT count(*) FROM fleet.runs WHERE step = 's'") == 1
 
 
-def test_who_takes_jobs_of_a_kind_is_woken_after_the_enqueue(
-    fleet_database: FleetDatabase, fleet: Fleet
+def heard(fleet: Fleet) -> list[str]:
+    """Who was woken since the last call: what was committed comes in order, its own mark last."""
+    fleet.database.call("wake", worker="mark")
+    names: list[str] = []
+    until(lambda: bool(names.extend(fleet.incarnation.wake_ups(1)) or "mark" in names), 5)
+    return names[:-1]
+
+
+def test_who_sleeps_and_takes_jobs_of_a_kind_is_woken_once_until_it_looks(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
-    listener = fleet_database.database("worker")
-    listener.listen("fleet_wake")
+    soon = value(owner, "SELECT fleet.now() + interval '5 seconds'")
     with fleet_database.connect("analyser") as analyser:
         assert analyser.jobs.claim("analyse") == []
-        fleet.jobs.enqueue("analyse")
         fleet.jobs.enqueue("other")
+        assert heard(fleet) == []
+        fleet.jobs.enqueue("analyse")
         fleet.jobs.enqueue_many([NewJob(kind="analyse"), NewJob(kind="analyse")])
-    heard: list[str] = []
-    until(lambda: bool(heard.extend(listener.notifications(0.1)) or len(heard) >= 2), 5)
-    assert heard == ["analyser", "analyser"]
-    listener.close()
+        assert heard(fleet) == ["analyser/jobs"]
+        first, *others = analyser.jobs.claim("analyse", 3)
+        analyser.jobs.complete_many(others)
+        assert analyser.jobs.claim("analyse") == []
+        fleet.jobs.enqueue("analyse", run_at=soon)  # it does not know yet that it must look again
+        assert heard(fleet) == ["analyser/jobs"]
+        assert analyser.jobs.claim("analyse") == []
+        fleet.jobs.enqueue("analyse", depends=[first.id])
+        assert heard(fleet) == []
+        analyser.jobs.complete(first)
+        assert heard(fleet) == ["analyser/jobs"]
 
 
 def test_a_person_cancels_and_replays_with_an_audit(fleet: Fleet, owner: Owner, console: Database) -> None:
@@ -436,6 +455,29 @@ def test_a_person_cancels_and_replays_with_an_audit(fleet: Fleet, owner: Owner, 
     ]
     with pytest.raises(InvalidValueError):
         decide_job(console, "999999", "cancel", actor="me", reason="no such")
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ('{"kind": "a", "run_at": "soon"}', "run_at"),
+        ('{"kind": "a", "run_at": "2026-13-45"}', "run_at"),
+        ('{"kind": "a", "max_attempts": "many"}', "max_attempts"),
+        ('{"kind": "a", "max_attempts": 99999999999}', "max_attempts"),
+        ('{"kind": "a", "expected_s": "long"}', "expected_s"),
+        ('{"kind": "a", "concurrency_key": "k", "concurrency_limit": 1.5}', "concurrency_limit"),
+        ('{"kind": "a", "depends": 7}', "depends"),
+        ('{"kind": "a", "depends": ["x"]}', "depends"),
+        ("[]", "jobs"),
+    ],
+)
+def test_what_is_no_time_or_number_among_many_is_refused_by_name(
+    fleet: Fleet, given: str, field: str
+) -> None:
+    with pytest.raises(InvalidValueError) as refusal:
+        fleet.session.call("enqueue_jobs", jobs=Json([loads(given)]))
+    assert refusal.value.field == field
+    assert refusal.value.allowed
 
 
 def test_what_can_be_no_job_is_refused_by_name(fleet: Fleet) -> None:

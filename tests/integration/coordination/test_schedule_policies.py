@@ -175,6 +175,32 @@ def test_a_stopped_workers_schedule_is_no_alert(
     assert fleet.schedules.check() == 1
 
 
+def test_a_schedule_that_no_program_has_any_more_is_removed_after_a_while(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    fleet.schedules.fire("removed", 60)
+    with fleet_database.connect("away") as away:
+        away.schedules.fire("down", 60)
+    fleet_database.advance(3700)
+    assert fleet.schedules.check() == 2
+    names = "SELECT name FROM fleet.schedules ORDER BY name"
+    fleet.heartbeats.beat(state="READY", progress=1)
+    owner.execute("UPDATE fleet.incarnations SET started_at = started_at - interval '1 day'")
+    owner.execute("UPDATE fleet.schedules SET told_at = told_at - interval '2 days'")
+    assert fleet.schedules.check() == 0
+    assert rows(owner, names) == [("down",), ("removed",)]
+    owner.execute("UPDATE fleet.schedules SET told_at = told_at - interval '2 days'")
+    fleet.schedules.check()
+    assert rows(owner, names) == [("down",)]  # its worker may only be down
+    assert [alert["key"] for alert in alerts.list_alerts(console)] == ["schedule:down"]
+    assert value(owner, "SELECT count(*) FROM fleet.schedule_slots WHERE schedule = 'removed'") == 0
+    assert "every 60 s" in value(owner, "SELECT message FROM fleet.events WHERE kind = 'schedule_retired'")
+    owner.execute("UPDATE fleet.schedules SET told_at = told_at - interval '27 days'")
+    fleet.schedules.check()
+    assert rows(owner, names) == []
+    assert fleet.schedules.fire("removed", 60).fired  # a program that has it again registers it anew
+
+
 def test_the_status_tells_how_well_slots_are_kept(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:

@@ -304,7 +304,7 @@ def test_a_wake_up_reaches_every_process_of_the_worker_and_no_other(house: House
     house.manager.wake("poster", "step")
     for slot in (1, 2):
         said = eventually(lambda slot=slot: house.log("poster", slot).read_text(), "it is woken")
-        assert said == "Woken(mail=False, step=True, settings=False)\n"
+        assert said == "Woken(mail=False, jobs=False, step=True, settings=False)\n"
     assert not house.log("planner").read_text()
 
 

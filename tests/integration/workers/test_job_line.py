@@ -12,6 +12,7 @@ from coordination import Fleet
 from coordination.errors import LockLostError
 from coordination.jobs import Job
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.tables import planted
 from tests.integration.workers.waiting import eventually
 from workers import duties
 from workers.base import Worker
@@ -261,3 +262,70 @@ def test_a_step_that_fails_is_tried_again_before_its_next_slot(
     outcomes = rows(fleet_database, "SELECT outcome FROM fleet.runs WHERE step = 'step'")
     assert outcomes == [("failed",)] * 4
     assert rows(fleet_database, "SELECT fired FROM fleet.schedules WHERE name = 'nightly'") == [(1,)]
+
+
+@pytest.mark.parametrize("delay_s", [1e12, float("inf"), float("nan"), -5.0])
+def test_a_delay_that_no_job_can_be_put_off_by_is_cut(
+    fleet_database: FleetDatabase, client: Fleet, delay_s: float
+) -> None:
+    def script(_worker: Analyser, job: Job) -> None:
+        if job.payload["n"] == 1 and len(Analyser.handled) == 1:
+            raise JobPutOffError("later", delay_s=delay_s)
+
+    client.jobs.enqueue("analyse", {"n": 1})
+    with analysing(fleet_database, script):
+        eventually(lambda: Analyser.handled, what="the first")
+        client.jobs.enqueue("analyse", {"n": 2})
+        eventually(lambda: len(ended(fleet_database)) >= 1, what="another one")
+    days = "SELECT extract(epoch FROM run_at - fleet.now())::float / 86400 FROM fleet.jobs"
+    assert all(-1 < days <= 30 for (days,) in rows(fleet_database, days))
+
+
+@pytest.mark.parametrize("function", ["complete_jobs", "fail_jobs", "claim_jobs"])
+def test_a_busy_database_costs_no_job_and_no_life(
+    fleet_database: FleetDatabase, client: Fleet, function: str
+) -> None:
+    """Each call fails twice; a third one goes through."""
+
+    def script(_worker: Analyser, job: Job) -> None:
+        if job.payload["n"] == 1 and len(Analyser.handled) == 1:
+            raise ValueError("broken")
+
+    busy = (
+        "PERFORM fleet.require_read_committed(); IF nextval('fleet.test_tries') <= 2 THEN "
+        "RAISE EXCEPTION 'busy' USING ERRCODE = '55P03'; END IF;"
+    )
+    client.jobs.enqueue("analyse", {"n": 1 if function == "fail_jobs" else 2})
+    with fleet_database.owner() as owner:
+        owner.execute("CREATE SEQUENCE fleet.test_tries")
+        with (
+            planted(owner, function, ("PERFORM fleet.require_read_committed();", busy)),
+            analysing(fleet_database, script) as running,
+        ):
+            if function == "fail_jobs":
+                retryable = "SELECT 1 FROM fleet.jobs WHERE state = 'retryable'"
+                eventually(lambda: rows(fleet_database, retryable), what="the failure's report")
+            else:
+                eventually(lambda: len(ended(fleet_database)) == 1, what="the job's end")
+            assert running.thread.is_alive()
+    assert len(Analyser.handled) == 1
+    assert rows(fleet_database, "SELECT count(DISTINCT incarnation) FROM fleet.runs") == [(1,)]
+
+
+def test_a_handler_that_loses_locks_again_and_again_has_failed(
+    fleet_database: FleetDatabase, client: Fleet
+) -> None:
+    def script(_worker: Analyser, _job: Job) -> None:
+        raise LockLostError("some other lock")
+
+    client.jobs.enqueue("analyse", max_attempts=3)
+    with analysing(fleet_database, script) as running:
+
+        def is_dead() -> bool:
+            fleet_database.advance(3600)
+            running.stir.set()
+            client.database.call("wake", worker="tester")
+            return [row[0] for row in ended(fleet_database)] == ["dead"]
+
+        eventually(is_dead, what="the dead job")
+    assert len(Analyser.handled) == 3 * 11  # ten times it was put off, then the attempt counted

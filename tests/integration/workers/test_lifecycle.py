@@ -13,6 +13,7 @@ from config import Config
 from coordination import flags, settings
 from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, IncarnationLostError
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.tables import planted, value
 from tests.integration.workers.waiting import eventually
 from workers.base import Worker, WorkerSettings
 from workers.context import Context
@@ -401,3 +402,53 @@ def test_a_first_run_that_fails_is_tried_again_before_any_step(
         ("first_run", "done"),
         ("step", "done"),
     ]
+
+
+BUSY = "PERFORM nextval('fleet.fencing_token'); RAISE EXCEPTION 'busy' USING ERRCODE = '55P03';"
+"""What a function says whose lock wait timed out; the sequence tells how often."""
+
+
+@pytest.mark.parametrize(
+    ("function", "before"),
+    [
+        ("claim_messages", "PERFORM fleet.require_batch(n);"),
+        ("fire_slot", "life := fleet.require_incarnation(incarnation);"),
+        ("start_run", "life := fleet.require_incarnation(incarnation);"),
+    ],
+)
+def test_a_busy_database_ends_no_life_and_is_asked_again(
+    fleet_database: FleetDatabase, function: str, before: str
+) -> None:
+    with fleet_database.owner() as owner, living(fleet_database) as running:
+        with planted(owner, function, (before, BUSY)):
+            eventually(lambda: beat_state(fleet_database, "READY"), what="ready")
+            met = int(value(owner, "SELECT last_value FROM fleet.fencing_token"))
+            person = fleet_database.database("console")
+
+            def is_asked_again() -> bool:
+                person.call("wake", worker="tester")
+                asked = int(value(owner, "SELECT last_value FROM fleet.fencing_token"))
+                return running.error is not None or asked >= met + 2
+
+            eventually(is_asked_again, what="two more tries")
+            person.close()
+        assert running.error is None
+        eventually(lambda: {"step", "tally"} <= set(Greeter.steps), what="the steps, once it is free")
+        assert running.error is None
+    assert rows(fleet_database, "SELECT count(*) FROM fleet.incarnations WHERE ended_at IS NULL") == [(0,)]
+
+
+@pytest.mark.timed
+def test_a_busy_database_at_a_beat_ends_no_life(fleet_database: FleetDatabase) -> None:
+    with fleet_database.owner() as owner, living(fleet_database) as running:
+        eventually(lambda: beat_state(fleet_database, "READY"), what="ready")
+        before = "life := fleet.require_incarnation(incarnation);"
+        with planted(owner, "beat", (before, BUSY)):
+            met = int(value(owner, "SELECT last_value FROM fleet.fencing_token"))
+            asked = "SELECT last_value FROM fleet.fencing_token"
+            eventually(lambda: int(value(owner, asked)) > met, what="a beat")
+        beats = "SELECT max(beat_at) FROM fleet.heartbeats"
+        last = rows(fleet_database, beats)
+        eventually(lambda: rows(fleet_database, beats) > last, what="the next beat")
+        assert running.error is None
+        assert running.thread.is_alive()

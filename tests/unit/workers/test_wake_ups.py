@@ -1,4 +1,4 @@
-"""Wake-ups by eventfd: three kinds in one number."""
+"""Wake-ups by eventfd: four kinds in one number."""
 
 import os
 from collections.abc import Iterator
@@ -21,6 +21,8 @@ def test_calls_of_each_kind_are_heard_as_that_kind_once(fd: int) -> None:
     for _ in range(1000):
         wake(fd, "mail")
     assert woken.take() == Woken(mail=True)
+    wake(fd, "jobs")
+    assert woken.take() == Woken(jobs=True)
     wake(fd, "step")
     assert woken.take() == Woken(step=True)
     wake(fd, "step")
@@ -46,7 +48,8 @@ def test_a_full_counter_keeps_nobody_waiting(fd: int) -> None:
     wake(fd, "step")
     wake(fd, "mail")
     wake(fd, "settings")
-    assert Wake(fd).take() == Woken(mail=True, step=True, settings=True)
+    wake(fd, "jobs")
+    assert Wake(fd).take() == Woken(mail=True, jobs=True, step=True, settings=True)
 
 
 def test_the_eventfd_is_taken_out_of_the_environment(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:

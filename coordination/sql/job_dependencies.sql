@@ -1,0 +1,96 @@
+-- What depends on what: a job waits for others, and their ends let it go on or cancel it. Heirs of a job are those that wait for it.
+
+-- Holds jobs until the commit: none of them ends before, so that who comes to depend on one is seen by its end. In order; claims go on.
+CREATE OR REPLACE FUNCTION fleet.hold_jobs(jobs bigint[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM fleet.jobs j WHERE j.id = ANY(jobs) ORDER BY j.id FOR KEY SHARE;
+END $$;
+
+-- Which of the jobs that somebody depends on are still open, for who holds them; null where one can't be completed any more, or is unknown.
+-- Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.open_among(jobs bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    open_ones bigint[] := ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.id = ANY(jobs) ORDER BY j.id);
+BEGIN
+    IF EXISTS (SELECT 1 FROM unnest(jobs) d WHERE d <> ALL(open_ones) AND NOT EXISTS (
+        SELECT 1 FROM fleet.jobs_finished f WHERE f.id = d AND f.state = 'completed')) THEN
+        RETURN NULL;
+    END IF;
+    RETURN open_ones;
+END $$;
+
+-- The jobs that wait for any of the given ones, at any remove where `deep`. One index look a remove; locks nothing.
+CREATE OR REPLACE FUNCTION fleet.heirs_of(jobs bigint[], deep boolean) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    heirs bigint[] := '{}';
+    next_ones bigint[] := jobs;
+BEGIN
+    LOOP
+        next_ones := ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.waits_for && next_ones AND j.waits_for <> '{}' AND j.id <> ALL(heirs));
+        heirs := heirs || next_ones;
+        EXIT WHEN next_ones = '{}' OR NOT deep;
+    END LOOP;
+    RETURN heirs;
+END $$;
+
+-- Locks jobs, and the heirs of those that end, all in the order of their ids, before anything is changed: whoever ends two jobs that one
+-- waits for never waits in a circle. One that came to wait meanwhile is newer than all that were locked before.
+CREATE OR REPLACE FUNCTION fleet.lock_jobs(jobs bigint[], ending bigint[], deep boolean) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    wanted bigint[];
+    locked bigint[] := '{}';
+BEGIN
+    LOOP
+        wanted := jobs || fleet.heirs_of(ending, deep);
+        EXIT WHEN wanted <@ locked;
+        PERFORM 1 FROM fleet.jobs j WHERE j.id = ANY(wanted) AND j.id <> ALL(locked) ORDER BY j.id FOR UPDATE;
+        locked := locked || wanted;
+    END LOOP;
+END $$;
+
+-- Locks all heirs of a job whose row the caller holds, without waiting; false where others hold some.
+CREATE OR REPLACE FUNCTION fleet.try_heirs(job bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    heirs bigint[] := fleet.heirs_of(ARRAY[job], true);
+    locked bigint;
+BEGIN
+    WITH held AS MATERIALIZED (
+        SELECT j.id FROM fleet.jobs j WHERE j.id = ANY(heirs) ORDER BY j.id FOR UPDATE SKIP LOCKED
+    )
+    SELECT count(*) INTO locked FROM held;
+    RETURN locked = cardinality(heirs);
+END $$;
+
+-- Ends a job for good: moves it to jobs_finished. One that is completed lets those go on that wait for it; else they are cancelled, each
+-- with what it still waits for, which a replay looks at. Gives the kinds of those that go on. The caller holds the row and its heirs'.
+CREATE OR REPLACE FUNCTION fleet.finish_job(job bigint, state text, result jsonb DEFAULT NULL) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    heir bigint;
+    released fleet.jobs;
+    kinds text[] := '{}';
+BEGIN
+    WITH gone AS (DELETE FROM fleet.jobs j WHERE j.id = finish_job.job RETURNING j.*)
+    INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key, concurrency_key,
+        concurrency_limit, expected_s, waits_for, errors, result, created_at, finished_at)
+    SELECT g.id, g.kind, g.payload, g.priority, g.run_at, finish_job.state, g.attempts, g.max_attempts, g.unique_key,
+        g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for, g.errors, finish_job.result, g.created_at, fleet.now()
+    FROM gone g;
+    FOREACH heir IN ARRAY fleet.heirs_of(ARRAY[finish_job.job], false) LOOP
+        IF finish_job.state = 'completed' THEN
+            UPDATE fleet.jobs j SET waits_for = array_remove(j.waits_for, finish_job.job), run_at = greatest(j.run_at, fleet.now())
+            WHERE j.id = heir RETURNING * INTO released;
+            kinds := kinds || CASE WHEN released.waits_for = '{}' THEN ARRAY[released.kind] ELSE '{}' END;
+        ELSE
+            UPDATE fleet.jobs j SET errors = j.errors || jsonb_build_object('attempt', j.attempts, 'at', fleet.now(), 'error',
+                format('job %s, on which it depends, is %s', finish_job.job, finish_job.state)) WHERE j.id = heir;
+            PERFORM fleet.finish_job(heir, 'cancelled');
+        END IF;
+    END LOOP;
+    RETURN kinds;
+END $$;

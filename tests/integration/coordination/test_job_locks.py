@@ -1,0 +1,216 @@
+"""Jobs: what many do at once is locked in one order, and a backlog that can't run is in nobody's way."""
+
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+import psycopg
+import pytest
+
+from coordination import Fleet
+from coordination.database import Database
+from coordination.errors import FleetError, TransitionRefusedError
+from coordination.jobs import NewJob, decide_job
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.crowd import until
+from tests.integration.coordination.tables import Owner, planted, rows, value
+
+
+class Aside:
+    """A call in a thread of its own; `error` is what it raised."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.error: FleetError | None = None
+        self._thread = Thread(target=self._run, args=(call,))
+        self._thread.start()
+
+    def _run(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except FleetError as error:
+            self.error = error
+
+    def end(self) -> None:
+        self._thread.join(15)
+        assert not self._thread.is_alive()
+        assert self.error is None
+
+
+def until_one_waits(owner: Owner, number: int = 1) -> None:
+    """Until so many sessions wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    until(lambda: value(owner, waiting) >= number, 10)
+
+
+def test_counting_waits_for_nobody(fleet_database: FleetDatabase, fleet: Fleet, owner: Owner) -> None:
+    """Whoever holds every row of a kind's counts until its commit holds nobody up, and no count is lost."""
+    fleet.jobs.enqueue("a")
+    with psycopg.connect(fleet_database.superuser_dsn) as other:
+        other.execute("UPDATE fleet.job_counts SET enqueued = enqueued + 10 WHERE kind = 'a'")
+        owner.execute("ALTER FUNCTION fleet.enqueue_job SET lock_timeout = '50ms'")
+        try:
+            fleet.jobs.enqueue("a")
+        finally:
+            owner.execute("ALTER FUNCTION fleet.enqueue_job SET lock_timeout = '5s'")
+        other.commit()
+    fleet.jobs.enqueue("a")
+    assert value(owner, "SELECT sum(enqueued) FROM fleet.job_counts WHERE kind = 'a'") == 13
+
+
+def test_two_parents_that_end_at_once_lock_their_heirs_in_one_order(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """Each of two reports is of two parents; their heirs are two jobs, met in opposite orders."""
+    one, two, three, four = (fleet.jobs.enqueue("a").id for _ in range(4))
+    low = fleet.jobs.enqueue("b", depends=[one, four]).id
+    high = fleet.jobs.enqueue("b", depends=[two, three]).id
+    with fleet_database.connect("left") as left, fleet_database.connect("right") as right:
+        jobs = {job.id: job for job in left.jobs.claim("a", 2)}  # one, two: low, then high
+        jobs |= {job.id: job for job in right.jobs.claim("a", 2)}  # three, four: high, then low
+        slow = "    WITH gone AS (DELETE FROM fleet.jobs j"
+        with planted(owner, "finish_job", (slow, f"    PERFORM pg_sleep(0.3);\n{slow}")):
+            reports = [
+                Aside(lambda: left.jobs.complete_many([jobs[one], jobs[two]])),
+                Aside(lambda: right.jobs.complete_many([jobs[three], jobs[four]])),
+            ]
+            for report in reports:
+                report.end()
+    assert [job.id for job in fleet.jobs.claim("b", 2)] == [low, high]
+
+
+def test_a_job_to_die_is_left_while_others_hold_what_depends_on_it(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """Taking back waits for nobody: it holds rows in no order."""
+    first = fleet.jobs.enqueue("a", max_attempts=1).id
+    heir = fleet.jobs.enqueue("b", depends=[first]).id
+    fleet.jobs.claim("a", lease_s=0.01)
+    until(
+        lambda: value(
+            owner, "SELECT lease_expires_at < clock_timestamp() FROM fleet.jobs WHERE state = 'running'"
+        ),
+        5,
+    )
+    with psycopg.connect(fleet_database.superuser_dsn) as other:
+        other.execute("SELECT 1 FROM fleet.jobs WHERE id = %s FOR UPDATE", (heir,))
+        assert fleet.jobs.rescue() == (0, 0)
+        other.rollback()
+    assert fleet.jobs.rescue() == (1, 0)
+    ended = rows(owner, "SELECT id::text, state FROM fleet.jobs_finished f ORDER BY f.id")
+    assert ended == [(first, "dead"), (heir, "cancelled")]
+
+
+def test_who_enqueues_behind_a_job_and_who_claims_it_do_not_wait_in_a_circle(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """One sets the key's limit anew and depends on the job; the other has the job and wants the key's row."""
+    job = fleet.jobs.enqueue("a", concurrency_key="k").id
+    with fleet_database.connect("claimer") as claimer:
+        wants = "PERFORM fleet.hold_limits("
+        with planted(owner, "within_limits", (wants, f"PERFORM pg_sleep(0.5); {wants}")):
+            claim = Aside(lambda: claimer.jobs.claim("a"))
+            until(
+                lambda: (
+                    value(owner, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 1
+                ),
+                5,
+            )
+            enqueue = Aside(
+                lambda: fleet.jobs.enqueue("b", concurrency_key="k", concurrency_limit=2, depends=[job])
+            )
+            claim.end()
+            enqueue.end()
+    assert rows(owner, "SELECT key, capacity FROM fleet.job_limits") == [("k", 2)]
+
+
+def test_a_full_keys_backlog_is_not_walked_at_each_claim(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    for _ in range(10):
+        fleet.jobs.enqueue_many([NewJob(kind="a", concurrency_key="full") for _ in range(1000)])
+    fleet.jobs.enqueue_many([NewJob(kind="a", payload={"n": n}, concurrency_key=f"k{n}") for n in range(3)])
+    fleet.jobs.enqueue("a", {"n": 3})
+    owner.execute("ANALYZE fleet.jobs")
+    assert len(fleet.jobs.claim("a")) == 1
+    with psycopg.connect(fleet_database.superuser_dsn) as session:
+        claim = f"SELECT fleet.claim_jobs('{fleet.incarnation.id}', 'a', 5)"
+        claimed: Any = session.execute(claim.encode()).fetchone()
+        read = session.execute(
+            "SELECT sum(idx_tup_fetch + seq_tup_read) FROM pg_stat_xact_all_tables WHERE relname = 'jobs'"
+        ).fetchone()
+    assert claimed is not None
+    assert [job["payload"]["n"] for job in claimed[0]] == [0, 1, 2, 3]
+    assert read is not None
+    assert int(read[0]) < 3000
+
+
+def test_a_replayed_job_waits_for_what_it_depends_on(fleet: Fleet, owner: Owner, console: Database) -> None:
+    parent = fleet.jobs.enqueue("a", max_attempts=1).id
+    heir = fleet.jobs.enqueue("b", depends=[parent]).id
+    (job,) = fleet.jobs.claim("a")
+    assert fleet.jobs.fail(job, "no") == "dead"
+    assert fleet.jobs.replay_many([heir]) == ()
+    assert fleet.jobs.claim("b") == []
+    with pytest.raises(TransitionRefusedError, match="depends"):
+        decide_job(console, heir, "replay", actor="me", reason="again")
+    assert fleet.jobs.replay_many([heir, parent]) == (parent, heir)
+    assert fleet.jobs.claim("b") == []
+    (again,) = fleet.jobs.claim("a")
+    fleet.jobs.complete(again)
+    assert [one.id for one in fleet.jobs.claim("b")] == [heir]
+    assert value(owner, "SELECT count(*) FROM fleet.jobs_finished WHERE state <> 'completed'") == 0
+
+
+def test_a_replayed_job_whose_dependency_was_completed_meanwhile_runs(fleet: Fleet) -> None:
+    parent = fleet.jobs.enqueue("a").id
+    heir = fleet.jobs.enqueue("b", depends=[parent]).id
+    assert fleet.jobs.cancel(heir)
+    (job,) = fleet.jobs.claim("a")
+    fleet.jobs.complete(job)
+    assert fleet.jobs.replay(heir)
+    assert [one.id for one in fleet.jobs.claim("b")] == [heir]
+
+
+def test_keys_and_takers_that_nobody_has_any_more_are_swept_and_come_back(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    names = "SELECT key FROM fleet.job_limits ORDER BY key"
+    fleet.jobs.enqueue("a", concurrency_key="stays", concurrency_limit=2)
+    fleet.jobs.enqueue("a", concurrency_key="goes", concurrency_limit=3)
+    jobs = fleet.jobs.claim("a", 2)
+    fleet.jobs.fail(next(job for job in jobs if job.id == jobs[1].id), "no", final=True)
+    with fleet_database.connect("gone") as gone:
+        gone.jobs.claim("b")
+    fleet.jobs.rescue()
+    assert rows(owner, names) == [("stays",)]
+    assert rows(owner, "SELECT kind, worker FROM fleet.job_takers") == [("a", "tester")]
+    assert fleet.jobs.replay(jobs[1].id)
+    assert [job.id for job in fleet.jobs.claim("a")] == [jobs[1].id]
+    assert rows(owner, "SELECT key, capacity FROM fleet.job_limits ORDER BY key") == [
+        ("goes", 3),
+        ("stays", 2),
+    ]
+
+
+def test_what_waits_for_its_next_try_is_not_at_the_head_of_the_line(fleet: Fleet, owner: Owner) -> None:
+    """Its turn goes by its new time; what is tried at once keeps its place."""
+    fleet.jobs.enqueue_many([NewJob(kind="a") for _ in range(3)])
+    one, two, three = fleet.jobs.claim("a", 3)
+    fleet.jobs.fail(one, "no", backoff_s=60)
+    fleet.jobs.snooze(two, 60)
+    fleet.jobs.snooze(three, 0)
+    order = "SELECT order_at = fleet.job_order(run_at, rank) FROM fleet.jobs ORDER BY id"
+    assert rows(owner, order) == [(True,), (True,), (False,)]
+
+
+def test_a_time_that_is_past_jumps_no_line(fleet: Fleet, owner: Owner) -> None:
+    critical = fleet.jobs.enqueue("a", priority="critical").id
+    long_ago = value(owner, "SELECT fleet.now() - interval '1 year'")
+    fleet.jobs.enqueue("a", priority="low", run_at=long_ago)
+    assert [job.id for job in fleet.jobs.claim("a")] == [critical]
+
+
+def test_what_falls_due_between_a_claim_and_the_question_is_due_now(fleet: Fleet) -> None:
+    fleet.jobs.enqueue("a")
+    assert fleet.jobs.next_in_s("a") == 0
+    assert fleet.jobs.next_in_s("b") is None
