@@ -81,6 +81,7 @@ class _SightCollector(Collector):
             yield from _cache(sight.snapshot)
             yield from work_metrics.jobs(sight.snapshot.jobs)
             yield from work_metrics.schedules(sight.snapshot.schedules)
+            yield from work_metrics.responsiveness(sight.snapshot.responsiveness)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -17,6 +17,7 @@ from coordination.budgets import BudgetStatus, get_budget_status
 from coordination.cache import CacheStatus, get_cache_status
 from coordination.database import Database
 from coordination.errors import FleetError
+from coordination.health import get_responsiveness
 from coordination.hosts import list_hosts
 from coordination.jobs import get_job_status
 from coordination.kill_switch import get_kill_switch
@@ -55,6 +56,7 @@ class Snapshot:
         alerts: the open ones.
         event_counts: events a severity since the first one there is.
         locks: the measures of the engagement locks over the last hour of fleet time.
+        responsiveness: how soon what was due was taken up, over the same hour.
     """
 
     real_now: datetime
@@ -88,6 +90,7 @@ class Snapshot:
     jobs: list[Row] = field(default_factory=list[Row])
     schedules: list[Row] = field(default_factory=list[Row])
     messages: Row = field(default_factory=dict[str, Any])
+    responsiveness: Row = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,5 +204,6 @@ class Snapshots:
             cache=get_cache_status(database),
             jobs=[*get_job_status(database)],
             schedules=[*get_schedule_status(database)],
+            responsiveness=get_responsiveness(database),
             messages=get_message_status(database),
         )

@@ -40,6 +40,16 @@ def jobs(kinds: Sequence[Row]) -> Iterator[Metric]:
     yield from (depth, oldest, reports, waited, ran)
 
 
+def responsiveness(told: Row) -> Iterator[Metric]:
+    """What `get_responsiveness` tells of the whole fleet; no figure where nothing was due."""
+    if told.get("percent") is not None:
+        yield GaugeMetricFamily(
+            "fleet_responsiveness_percent",
+            "Messages, jobs and locks of the last hour that were taken up within five seconds.",
+            value=float(told["percent"]),
+        )
+
+
 def schedules(rows: Sequence[Row]) -> Iterator[Metric]:
     """What `get_schedule_status` tells of each schedule: how well its slots are kept."""
     slots = CounterMetricFamily(

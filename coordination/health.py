@@ -24,6 +24,16 @@ class HealthReports:
         return int(self._session.call("take_snapshot", status=status, report=Json(dict(report))))
 
 
+def get_responsiveness(database: Database, hours: float = 1) -> dict[str, Any]:
+    """Give how soon the whole fleet takes up what is due. One round trip; locks nothing.
+
+    `percent` of `all` messages, jobs and engagement locks of these hours of fleet time were taken up
+    `promptly`: within `within_s` real seconds. What has waited longer than that counts too; None: there was
+    nothing.
+    """
+    return dict(database.call("get_responsiveness", hours=float(hours)))
+
+
 def latest_reports(database: Database, n: int = 1) -> list[dict[str, Any]]:
     """Give the newest reports, newest first: `id`, `taken_at`, `status`, `report`."""
     return database.rows("list_health_snapshots", n=n)

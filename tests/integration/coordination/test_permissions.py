@@ -30,7 +30,8 @@ NAMED = {
         claim_jobs next_job_in_s renew_jobs complete_job complete_jobs fail_job fail_jobs snooze_job
         snooze_jobs cancel_job cancel_jobs replay_job replay_jobs rescue_jobs get_job get_job_status
         fire_slot check_schedules get_schedule_status delegate_task renew_message count_late_report
-        escalate_messages escalate resolve_conflict get_message_status fail_item failed_among clear_item
+        escalate_messages escalate resolve_conflict get_message_status get_responsiveness
+        fail_item failed_among clear_item
         get_account confirm_identity get_policy check_policy record_opt_out has_opted_out propose
         tidy_intents claim_intent unclaim_intent begin_send settle park_orphan get_intent get_queue
         get_kill_switch claim_readings append_reading miss_reading offer_candidates take_candidates
@@ -47,13 +48,13 @@ NAMED = {
         get_rate_measures get_engagement_stats has_recent_engagement get_engagement_patterns
         get_lock_status get_lock_measures set_engagement_interval get_account set_topics set_tier
         get_policy check_policy decide_job get_job get_job_status pause_schedule get_schedule_status
-        replay_message set_route remove_route decide_conflict get_message_status
+        replay_message set_route remove_route decide_conflict get_message_status get_responsiveness
         """,
     "fleet_reader": """
         get_settings flag_enabled get_kill_switch get_system_status get_pool_status get_rate_measures
         get_state list_state get_cache_status get_breaker_status get_budget_status get_engagement_stats
         get_engagement_patterns get_lock_status get_lock_measures get_job_status get_schedule_status
-        get_message_status get_intent get_policy check_policy
+        get_message_status get_responsiveness get_intent get_policy check_policy
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part

@@ -364,3 +364,11 @@ def test_the_use_of_limits_and_the_waits_for_them_are_told() -> None:
     }
     assert expected.items() <= found.items()
     assert labelled("fleet_rate_limit_average_wait_seconds", **posts) not in found
+
+
+def test_how_soon_the_whole_fleet_takes_up_what_is_due_is_told() -> None:
+    told = {"percent": 98.5, "promptly": 197, "all": 200, "within_s": 5}
+    known = samples(Sight(snapshot=snapshot(responsiveness=told), fault=None, age_s=0.5))
+    assert known[labelled("fleet_responsiveness_percent")] == 98.5
+    idle = samples(Sight(snapshot=snapshot(responsiveness=told | {"percent": None}), fault=None, age_s=0.5))
+    assert labelled("fleet_responsiveness_percent") not in idle
