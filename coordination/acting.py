@@ -6,7 +6,7 @@ ledger instead, whose sender takes lock and grant of its own.
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from coordination.engagement import Lease, LockType, Priority, Refusal, Scope
 from coordination.errors import ContentRefusedError, FleetError, QuotaRefusedError
@@ -182,11 +182,8 @@ def _refused(
 def _booked(
     fleet: "Fleet", refused: QuotaRefusedError, worker_id: str, priority: Priority, account: str
 ) -> QuotaRefusedError:
-    """Book a time for the request; without a time where this limiter takes no bookings."""
-    schedule: Callable[..., Any] | None = getattr(fleet.rate_limits, "schedule_request", None)
-    if schedule is None:
-        return refused
-    booking = schedule(refused.endpoint, worker_id, priority, account)
+    """Book a time for the request."""
+    booking = fleet.rate_limits.schedule_request(refused.endpoint, worker_id, priority, account)
     return QuotaRefusedError(
         f"{refused}; booked for {booking.execute_at.isoformat()}",
         endpoint=refused.endpoint,

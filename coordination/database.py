@@ -30,6 +30,8 @@ SESSION: Mapping[str, str] = {
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "2",
     "idle_in_transaction_session_timeout": "1s",  # a worker never thinks inside a transaction
+    # No statement of ours takes as long; one that never ended would hold its rows, and the table's dead ones.
+    "statement_timeout": "60s",
 }
 PREPARED_FROM = 5
 """As psycopg has it: from so many runs on a statement is prepared in its session."""

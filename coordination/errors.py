@@ -66,6 +66,10 @@ class LockLostError(FleetError):
     """The lock, or the lease on a job, belongs to somebody else by now. Stop that work, write nothing."""
 
 
+LockLost = LockLostError
+"""Its name in the contract."""
+
+
 class ReservationLostError(LockLostError):
     """Units of a pool that are not one's own any more, or never were.
 

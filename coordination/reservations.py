@@ -344,11 +344,20 @@ class Reservations:
         return Tidied(**{name: int(answer[name]) for name in Tidied.__dataclass_fields__})
 
     def get_pool_status(
-        self, resource_type: ResourceType | None = None, resource_id: str | None = None
+        self,
+        resource_type: ResourceType | None = None,
+        resource_id: str | None = None,
+        *,
+        standing: bool = False,
     ) -> list[dict[str, Any]]:
-        """Give each pool's capacity, use, queue, waits and conflicts; see `docs/reference/sql-api.md`."""
+        """Give each pool's capacity, use, queue, waits and conflicts; see `docs/reference/sql-api.md`.
+
+        With `standing`, without those that were made at first use.
+        """
         return list(
-            self._session.call("get_pool_status", resource_type=resource_type, resource_id=resource_id)
+            self._session.call(
+                "get_pool_status", resource_type=resource_type, resource_id=resource_id, standing=standing
+            )
         )
 
     def _wake(self, answer: dict[str, Any]) -> None:

@@ -177,14 +177,13 @@ BEGIN
     pool.ageing_s := coalesce(configure_pool.ageing_s, pool.ageing_s);
     pool.escalate_after_s := coalesce(configure_pool.escalate_after_s, pool.escalate_after_s);
     pool.alert_after_s := coalesce(configure_pool.alert_after_s, pool.alert_after_s);
-    -- The bounds follow a capacity that a person sets outside of them.
+    -- A capacity that a person sets is the most there is, from which load takes away; the least follows it down.
     pool.capacity := coalesce(configure_pool.capacity,
         greatest(coalesce(configure_pool.min_capacity, pool.min_capacity),
             least(coalesce(configure_pool.max_capacity, pool.max_capacity), pool.capacity)));
     pool.min_capacity := least(coalesce(configure_pool.min_capacity,
         CASE WHEN pool.min_capacity = pool.max_capacity THEN pool.capacity ELSE pool.min_capacity END), pool.capacity);
-    pool.max_capacity := greatest(1, coalesce(configure_pool.max_capacity,
-        CASE WHEN (before->>'min_capacity') = (before->>'max_capacity') THEN pool.capacity ELSE pool.max_capacity END), pool.capacity);
+    pool.max_capacity := greatest(1, coalesce(configure_pool.max_capacity, configure_pool.capacity, pool.max_capacity), pool.capacity);
     pool.overhang := greatest(0, pool.reserved - pool.capacity);
     PERFORM fleet.keep_pool(pool);
     -- Those that wait already stand where they would if it had always been so.

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "03b87d20a0a00e2e"
+functions = "837c101e7234ec2d"
 
 
 def upgrade() -> None:

@@ -73,10 +73,14 @@ class Monitoring(Worker):
 
     @also(every=minutes(1))
     def watch(self) -> None:
-        """Look again between two snapshots; take one at once where something began, changed or ended."""
+        """Look again between two snapshots; take one at once where something began, changed or ended.
+
+        The pools get the capacity that the database's load leaves them.
+        """
         look = self._look()
         if look.is_news:
             self._keep(look)
+        self._relieve(look.report["database"])
 
     def _look(self) -> Look:
         report = self.fleet.health.gather(window_s=self.settings.window_s)
@@ -86,6 +90,13 @@ class Monitoring(Worker):
             found={finding.key: finding for finding in findings(report, self.settings)},
             before={one["key"]: Finding(**one) for one in kept},
         )
+
+    def _relieve(self, database: Mapping[str, Any]) -> None:
+        """Let less work begin the nearer the fleet is to the end of the database's sessions."""
+        load = database["connections"] / database["most_connections"]
+        for pool in self.fleet.reservations.get_pool_status(standing=True):
+            if pool["min_capacity"] != pool["max_capacity"] and pool["resource_type"] != "api_quota":
+                self.fleet.reservations.adjust_capacity(pool["resource_type"], pool["resource_id"], load)
 
     def _keep(self, look: Look) -> None:
         found, before = look.found, look.before

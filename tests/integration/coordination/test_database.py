@@ -145,8 +145,18 @@ def test_a_session_whose_process_is_gone_never_thinks_inside_a_transaction(
     for key, expected in (
         ("idle_in_transaction_session_timeout", "1s"),
         ("client_connection_check_interval", "250ms"),
+        ("statement_timeout", "1min"),
     ):
         assert database.select(f"SELECT current_setting('{key}') AS found", {}) == [{"found": expected}]
+    database.close()
+
+
+def test_a_statement_that_does_not_end_is_ended_and_says_so(fleet_database: FleetDatabase) -> None:
+    database = fleet_database.database("worker")
+    database.select("SELECT set_config('statement_timeout', '100ms', false)", {})
+    with pytest.raises(DatabaseBusyError, match="statement timeout: nothing was changed"):
+        database.select("SELECT pg_sleep(60)", {})
+    assert database.select("SELECT 1 AS found", {}) == [{"found": 1}]
     database.close()
 
 

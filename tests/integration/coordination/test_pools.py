@@ -168,6 +168,16 @@ def test_the_load_moves_the_capacity_between_its_bounds(
     assert_refused(refused, "resource_id", "unknown")
 
 
+def test_load_takes_away_from_what_a_person_set_and_gives_back_no_more(
+    console: Database, fleet: Fleet
+) -> None:
+    set_pool(console, capacity=10, min_capacity=2)
+    set_pool(console, capacity=6)
+    assert [fleet.reservations.adjust_capacity("content", "pool", load) for load in (0.95, 0)] == [2, 6]
+    set_pool(console, capacity=20)
+    assert [fleet.reservations.adjust_capacity("content", "pool", load) for load in (0.95, 0)] == [2, 20]
+
+
 def test_when_a_pool_shrinks_to_its_least_what_is_left_is_the_critical_works(
     console: Database, line: Line, fleet: Fleet
 ) -> None:

@@ -1,13 +1,18 @@
 """The monitor on a real database: what it gathers, what it tells, and that it tells it once."""
 
+import contextlib
 from threading import Event
 from typing import Any
+
+import psycopg
 
 from config import Config
 from coordination import Fleet
 from coordination.alerts import list_alerts
 from coordination.health import latest_reports
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.crowd import until
+from tests.integration.coordination.tables import value
 from tests.integration.known_workers import ensure_worker
 from workers.context import Context
 from workers.fleet.monitoring import Monitoring
@@ -177,3 +182,27 @@ def test_an_issue_that_another_worker_found_is_told(fleet: Fleet, fleet_database
     with fleet_database.owner() as owner:
         found = owner.execute("SELECT severity, message FROM fleet.events WHERE kind = 'issue'").fetchall()
     assert found == [("error", "tester: the disk fills")]
+
+
+def test_the_nearer_the_database_is_to_its_last_session_the_less_content_is_begun(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    def capacity() -> int:
+        (pool,) = fleet.reservations.get_pool_status("content", "content_pipeline")
+        return pool["total_capacity"]
+
+    monitor = monitoring(fleet)
+    monitor.watch()
+    assert capacity() == 100
+    with contextlib.ExitStack() as crowd:
+        owner = crowd.enter_context(fleet_database.owner())
+        most = int(owner.execute("SHOW max_connections").fetchall()[0][0])
+        for _ in range(int(0.7 * most)):
+            crowd.enter_context(psycopg.connect(fleet_database.superuser_dsn))
+        monitor.watch()
+        assert 25 < capacity() < 75
+    with fleet_database.owner() as owner:
+        mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        until(lambda: value(owner, mine) < 0.4 * most, 5)
+    monitor.watch()
+    assert capacity() == 100
