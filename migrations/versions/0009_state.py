@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "df4b1534f45273d7"
+functions = "88a384319a8c95c5"
 
 
 def upgrade() -> None:
