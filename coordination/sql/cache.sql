@@ -152,6 +152,7 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.require_cache_key(drop_cached.namespace, coalesce(drop_cached.key, 'any'));
     IF (drop_cached.key IS NULL) = (drop_cached.prefix IS NULL) THEN
         PERFORM fleet.refuse('key', drop_cached.key, 'either a key or a prefix');
     END IF;

@@ -67,6 +67,28 @@ BEGIN
     RETURN pool;
 END $$;
 
+-- A pool with its measures of use brought up to a moment. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.measure_pool(pool fleet.pools, moment timestamptz) RETURNS fleet.pools
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    elapsed_s double precision := greatest(0, extract(epoch FROM moment - pool.measured_at));
+    fading double precision := exp(-least(elapsed_s / 300, 50));
+BEGIN
+    pool.reserved_unit_s := pool.reserved_unit_s + pool.reserved * elapsed_s;
+    pool.capacity_unit_s := pool.capacity_unit_s + pool.capacity * elapsed_s;
+    pool.recent_use := pool.recent_use * fading
+        + least(1, pool.reserved::double precision / greatest(1, pool.capacity)) * (1 - fading);
+    pool.measured_at := moment;
+    RETURN pool;
+END $$;
+
+-- The alert of a pool. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.pool_key(resource_type text, resource_id text) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN 'pool:' || left(resource_type || ' ' || resource_id, 200);
+END $$;
+
 -- FL001 for more units than a pool can ever have. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.require_fit(pool fleet.pools, units integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -82,9 +104,6 @@ CREATE OR REPLACE FUNCTION fleet.hold_pool(resource_type text, resource_id text,
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     pool fleet.pools;
-    real timestamptz;
-    elapsed_s double precision;
-    fading double precision;
 BEGIN
     -- Flushed whatever the server's default is: a crash that forgot a reservation would give its units out again.
     PERFORM set_config('synchronous_commit', 'on', true);
@@ -98,15 +117,7 @@ BEGIN
         ON CONFLICT ON CONSTRAINT pools_pkey DO NOTHING;
     END LOOP;
     pool := fleet.pool_as_kind(pool, kind);
-    real := clock_timestamp();
-    elapsed_s := greatest(0, extract(epoch FROM real - pool.measured_at));
-    fading := exp(-least(elapsed_s / 300, 50));
-    pool.reserved_unit_s := pool.reserved_unit_s + pool.reserved * elapsed_s;
-    pool.capacity_unit_s := pool.capacity_unit_s + pool.capacity * elapsed_s;
-    pool.recent_use := pool.recent_use * fading
-        + least(1, pool.reserved::double precision / greatest(1, pool.capacity)) * (1 - fading);
-    pool.measured_at := real;
-    RETURN pool;
+    RETURN fleet.measure_pool(pool, clock_timestamp());
 END $$;
 
 -- Writes back what changed of a pool that is held. What is over a capacity that shrank only ever gets less here. One row by key.
@@ -168,7 +179,9 @@ BEGIN
     IF configure_pool.min_capacity > configure_pool.max_capacity THEN
         PERFORM fleet.refuse('min_capacity', configure_pool.min_capacity::text, 'at most max_capacity');
     END IF;
-    pool := fleet.hold_pool(resource_type, resource_id, NULL);
+    -- One that is new has its kind's capacity; one that there is keeps its own.
+    pool := fleet.hold_pool(resource_type, resource_id, CASE WHEN NOT EXISTS (SELECT 1 FROM fleet.pools p
+        WHERE p.resource_type = configure_pool.resource_type AND p.resource_id = configure_pool.resource_id) THEN kind END);
     before := fleet.describe_pool(pool);
     pool.is_standing := true;
     pool.kind := coalesce(configure_pool.kind, pool.kind);
@@ -268,16 +281,16 @@ BEGIN
             'waits', p.waits, 'wait_s', p.wait_s, 'longest_wait_s', p.longest_wait_s, 'hold_s', p.hold_s,
             'wait_factor', p.wait_factor, 'estimate_error_p90', e.p90)
             ORDER BY p.resource_type, p.resource_id)
-        FROM fleet.pools p,
+        FROM fleet.pools stored, LATERAL fleet.measure_pool(stored, real) p,
             LATERAL (SELECT count(*) AS depth, extract(epoch FROM real - min(w.asked_at)) AS oldest_s FROM fleet.reservation_queue w
                 WHERE w.resource_type = p.resource_type AND w.resource_id = p.resource_id AND w.waits AND w.deadline_at > real) q,
             LATERAL (SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(l.estimated_s - l.waited_s) / l.waited_s) AS p90
                 FROM (SELECT r.estimated_s, r.waited_s FROM fleet.reservations r
                     WHERE r.resource_type = p.resource_type AND r.resource_id = p.resource_id AND r.estimated_s IS NOT NULL
                       AND r.waited_s > 0 ORDER BY r.id DESC LIMIT 200) l) e
-        WHERE (p.is_standing OR NOT get_pool_status.standing)
-          AND (get_pool_status.resource_type IS NULL OR p.resource_type = get_pool_status.resource_type)
-          AND (get_pool_status.resource_id IS NULL OR p.resource_id = get_pool_status.resource_id)), '[]')
+        WHERE (stored.is_standing OR NOT get_pool_status.standing)
+          AND (get_pool_status.resource_type IS NULL OR stored.resource_type = get_pool_status.resource_type)
+          AND (get_pool_status.resource_id IS NULL OR stored.resource_id = get_pool_status.resource_id)), '[]')
         || CASE WHEN coalesce(resource_type, 'api_quota') = 'api_quota' THEN fleet.describe_api_pools(incarnation, resource_id)
             ELSE '[]' END;
 END $$;

@@ -134,7 +134,7 @@ BEGIN
     END IF;
     IF asked.alerted_at IS NULL AND waited_s >= pool.alert_after_s THEN
         asked.alerted_at := pool.measured_at;
-        PERFORM fleet.raise_alert('pool:' || left(named, 200), 'warning', 'long_wait', asked.worker_id,
+        PERFORM fleet.raise_alert(fleet.pool_key(pool.resource_type, pool.resource_id), 'warning', 'long_wait', asked.worker_id,
             format('%s waits for %s since %s s: more capacity, or fewer who hold it', asked.worker_id, named, round(waited_s)),
             jsonb_build_object('ticket', asked.ticket));
     END IF;
@@ -325,9 +325,9 @@ BEGIN
     RETURN pool;
 END $$;
 
--- The coordinator's care for pools, each under its row, passing over those in use: holders that outstayed or died, waiters whose time is
--- over or who died, those that wait long, quotas that nobody holds any more, for up to n pools, those first that were not used for
--- longest; and every pool that nobody used for ten minutes. Gives what was done and whom to wake.
+-- The coordinator's care: holders that outstayed or died, waiters whose time is over or who died, those that wait long, in up to n pools,
+-- each under its row, passing over those in use; the alerts of waits that are over, quotas that nobody holds any more, and every pool
+-- that nobody used for ten minutes. Takes no row of a pool where nothing is to be done. Gives what was done and whom to wake.
 CREATE OR REPLACE FUNCTION fleet.tidy_pools(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -335,6 +335,8 @@ DECLARE
     pool fleet.pools;
     asked fleet.reservation_queue;
     real timestamptz;
+    owner uuid;
+    lost uuid[] := '{}';
     was_escalated boolean;
     done_expired bigint := 0;
     done_recovered bigint := 0;
@@ -354,10 +356,26 @@ BEGIN
         FOR UPDATE SKIP LOCKED)
     DELETE FROM fleet.pools p USING old WHERE p.ctid = old.ctid;
     GET DIAGNOSTICS dropped = ROW_COUNT;
+    FOR owner IN
+        SELECT r.incarnation FROM fleet.reservations r WHERE r.ended_at IS NULL AND r.resource_type <> 'api_quota'
+        UNION SELECT q.incarnation FROM fleet.reservation_queue q WHERE q.poll_by <= clock_timestamp()
+    LOOP
+        CONTINUE WHEN owner = tidy_pools.incarnation;
+        IF fleet.is_suspected(owner) THEN
+            lost := lost || owner;
+        END IF;
+    END LOOP;
+    real := clock_timestamp();
     FOR seen IN
-        SELECT * FROM fleet.pools p WHERE p.reserved > 0 OR EXISTS (SELECT 1 FROM fleet.reservation_queue q
-            WHERE q.resource_type = p.resource_type AND q.resource_id = p.resource_id)
-        ORDER BY p.measured_at LIMIT n
+        SELECT * FROM fleet.pools p WHERE EXISTS (SELECT 1 FROM fleet.reservations r
+            WHERE r.resource_type = p.resource_type AND r.resource_id = p.resource_id AND r.ended_at IS NULL
+              AND (r.lease_expires_at <= real OR r.incarnation = ANY (lost)))
+        OR EXISTS (SELECT 1 FROM fleet.reservation_queue q
+            WHERE q.resource_type = p.resource_type AND q.resource_id = p.resource_id
+              AND (q.deadline_at <= real OR q.incarnation = ANY (lost) OR q.waits AND q.poll_by > real
+                  AND (q.escalated_at IS NULL AND q.asked_at <= real - make_interval(secs => p.escalate_after_s)
+                    OR q.alerted_at IS NULL AND q.asked_at <= real - make_interval(secs => p.alert_after_s))))
+        LIMIT n
     LOOP
         PERFORM 1 FROM fleet.pools p
         WHERE p.resource_type = seen.resource_type AND p.resource_id = seen.resource_id FOR UPDATE SKIP LOCKED;
@@ -378,11 +396,6 @@ BEGIN
                 pool.escalated := pool.escalated + 1;
             END IF;
         END LOOP;
-        IF NOT EXISTS (SELECT 1 FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type
-            AND q.resource_id = pool.resource_id AND q.alerted_at IS NOT NULL) THEN
-            PERFORM fleet.clear_alert(a.key) FROM fleet.alerts a
-            WHERE a.key = 'pool:' || left(format('%s %s', pool.resource_type, pool.resource_id), 200) AND a.cleared_at IS NULL;
-        END IF;
         done_expired := done_expired + pool.expired - seen.expired;
         done_recovered := done_recovered + pool.recovered - seen.recovered;
         done_time_outs := done_time_outs + pool.time_outs - seen.time_outs;
@@ -390,6 +403,9 @@ BEGIN
         woken := woken || fleet.next_for_room(pool);
         PERFORM fleet.keep_pool(pool);
     END LOOP;
+    PERFORM fleet.clear_alert(a.key) FROM fleet.alerts a WHERE a.kind = 'long_wait' AND starts_with(a.key, 'pool:') AND a.cleared_at IS NULL
+      AND NOT EXISTS (SELECT 1 FROM fleet.reservation_queue q
+          WHERE q.alerted_at IS NOT NULL AND a.key = fleet.pool_key(q.resource_type, q.resource_id));
     RETURN jsonb_build_object('quotas', fleet.end_lost_quotas(NULL, NULL, tidy_pools.incarnation), 'expired', done_expired,
         'recovered', done_recovered, 'time_outs', done_time_outs, 'escalated', done_escalated, 'dropped', dropped, 'wake', woken);
 END $$;

@@ -265,3 +265,9 @@ def test_bad_values_are_refused_by_name(
         fleet.session.call("put_cached", **asked)
     assert_refused(refusal, field, given)
     assert value(owner, "SELECT count(*) FROM fleet.cache") == 0
+
+
+def test_what_is_dropped_is_named(fleet: Fleet) -> None:
+    with pytest.raises(InvalidValueError) as refusal:
+        fleet.session.call("drop_cached", namespace=None, prefix="a")
+    assert_refused(refusal, "namespace", None)

@@ -92,3 +92,49 @@ def test_how_long_things_are_held_is_the_mean_whatever_their_units(
     let_pass(owner, 20)
     line.release(second)
     assert line.pool("hold_s") == pytest.approx(20, abs=0.5)
+
+
+def test_a_look_leaves_pools_alone_where_nothing_is_to_be_done(
+    fleet_database: FleetDatabase, line: Line, fleet: Fleet, owner: Owner
+) -> None:
+    line.hold("holder")
+    line.ask("w")
+    with fleet_database.connect("other") as other:
+        assert other.reservations.reserve_resource("content", "another", "w") is not None
+        before = value(owner, "SELECT array_agg(p::text ORDER BY p::text) FROM fleet.pools p")
+        fleet.reservations.tidy()
+        assert value(owner, "SELECT array_agg(p::text ORDER BY p::text) FROM fleet.pools p") == before
+    assert fleet.reservations.tidy().recovered == 1
+
+
+def test_use_fades_also_where_nobody_comes_any_more(line: Line, fleet: Fleet, owner: Owner) -> None:
+    held = line.hold("w")
+    let_pass(owner, 3000)
+    line.release(held)
+    let_pass(owner, 3000)
+    [status] = fleet.reservations.get_pool_status("content", "pool")
+    assert status["recent_utilization_percent"] < 0.1
+    assert status["mean_utilization_percent"] == pytest.approx(50, abs=1)
+
+
+def test_a_pool_that_a_person_makes_has_its_kinds_capacity(console: Database) -> None:
+    made = configure_pool(console, "conversation", "talk", actor="me", reason="test", kind="discussion")
+    assert (made["kind"], made["total_capacity"], made["max_capacity"]) == ("discussion", 3, 3)
+    made = configure_pool(console, "conversation", "talk", actor="me", reason="test", kind="community")
+    assert (made["kind"], made["total_capacity"]) == ("community", 3)
+
+
+def test_the_alert_of_a_long_wait_is_taken_back_also_where_nobody_is_left(
+    line: Line, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    set_pool(console, capacity=1, alert_after_s=900)
+    held = line.hold("holder")
+    asked = line.ask("patient")
+    let_pass(owner, 901)
+    line.poll(asked)
+    fleet.reservations.tidy()
+    assert value(owner, "SELECT count(*) FROM fleet.alerts WHERE cleared_at IS NULL") == 1
+    line.release(held)
+    line.release(line.poll(asked)["reservation_id"])
+    fleet.reservations.tidy()
+    assert value(owner, "SELECT count(*) FROM fleet.alerts WHERE cleared_at IS NULL") == 0
