@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "71298c4ec33344cf"
+functions = "823650211c63c643"
 
 
 def upgrade() -> None:
