@@ -97,6 +97,7 @@ class Cache:
         stale_s: float = 0.0,
         lease_s: float = LEASE_S,
         pause: Pause = time.sleep,
+        instead_of: tuple[type[Exception], ...] = (),
     ) -> Any:
         """Give a value, computing it where there is none: in one process at a time, whoever asks.
 
@@ -112,6 +113,8 @@ class Cache:
             lease_s: how long computing may take.
             pause: waits some seconds between looks; a worker gives its own, so that the wait is no stall. One
                 that gives False, as a worker's does when it drains, ends the wait: then it computes itself.
+            instead_of: failures of `compute` in whose place the stale value is given while there is one: with
+                the platform away or a limit used up, work goes on with what was known last.
         """
         poll_s, waits = FIRST_POLL_S, False
         while True:
@@ -125,7 +128,8 @@ class Cache:
                 case "hit" | "stale":
                     return answer["value"]
                 case "compute":
-                    return self._compute(namespace, key, compute, ttl_s, stale_s, int(answer["token"]))
+                    token = int(answer["token"])
+                    return self._compute(namespace, key, compute, ttl_s, stale_s, token, instead_of)
                 case _:
                     waits = True
                     wait_s = min(poll_s * random.uniform(0.5, 1), answer["wait_s"])  # noqa: S311  no secret
@@ -138,13 +142,28 @@ class Cache:
         return [CacheStatus(**row) for row in self._session.call("get_cache_status")]
 
     def _compute(
-        self, namespace: str, key: str, compute: Callable[[], Any], ttl_s: float, stale_s: float, token: int
+        self,
+        namespace: str,
+        key: str,
+        compute: Callable[[], Any],
+        ttl_s: float,
+        stale_s: float,
+        token: int,
+        instead_of: tuple[type[Exception], ...],
     ) -> Any:
         try:
             value = compute()
-        except BaseException:
+        except BaseException as error:
             with suppress(DatabaseError):  # the lease ends by itself
-                self._session.call("give_up_cached", namespace=namespace, key=key, token=token)
+                left = self._session.call(
+                    "give_up_cached",
+                    namespace=namespace,
+                    key=key,
+                    token=token,
+                    wants_stale=isinstance(error, instead_of),
+                )
+                if left["stale"]:
+                    return left["value"]
             raise
         with suppress(DatabaseError):  # computed again next time
             self._put(namespace, key, value, ttl_s, stale_s, token)

@@ -203,6 +203,8 @@ BEGIN
         given := nextval('fleet.cache_token');
         UPDATE fleet.cache c SET computing_by = begin_cached.incarnation, computing_token = given,
             computing_until = real + make_interval(secs => lease_s),
+            -- A row that is computed isn't the first to go; what is past its stale time is nobody's any more.
+            value = CASE WHEN c.stale_until > real THEN c.value END, bytes = CASE WHEN c.stale_until > real THEN c.bytes ELSE 0 END,
             stale_until = greatest(c.stale_until, real + make_interval(secs => lease_s))
         WHERE c.namespace = known.namespace AND c.key = known.key;
         PERFORM fleet.count_cache(begin_cached.namespace, misses => 1);
@@ -219,15 +221,25 @@ BEGIN
         'wait_s', extract(epoch FROM known.computing_until - real));
 END $$;
 
--- Who was to compute a value could not: the next one may try. Whether the lease was still its own. Takes the key's row.
-CREATE OR REPLACE FUNCTION fleet.give_up_cached(incarnation uuid, namespace text, key text, token bigint) RETURNS boolean
+-- Who was to compute a value could not: the next one may try. Gives whether the lease was still its own, and the stale value where one
+-- is asked for and there. Takes the key's row.
+CREATE OR REPLACE FUNCTION fleet.give_up_cached(incarnation uuid, namespace text, key text, token bigint, wants_stale boolean DEFAULT false)
+RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    known fleet.cache;
+    is_stale boolean;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM fleet.require_incarnation(incarnation);
     UPDATE fleet.cache c SET computing_by = NULL, computing_token = NULL, computing_until = NULL
-    WHERE c.namespace = give_up_cached.namespace AND c.key = give_up_cached.key AND c.computing_token = give_up_cached.token;
-    RETURN FOUND;
+    WHERE c.namespace = give_up_cached.namespace AND c.key = give_up_cached.key AND c.computing_token = give_up_cached.token
+    RETURNING * INTO known;
+    is_stale := wants_stale IS TRUE AND known.value IS NOT NULL;
+    IF is_stale THEN
+        PERFORM fleet.count_cache(give_up_cached.namespace, stale_hits => 1);
+    END IF;
+    RETURN jsonb_build_object('held', known.key IS NOT NULL, 'stale', is_stale, 'value', CASE WHEN is_stale THEN known.value END);
 END $$;
 
 -- Each namespace: entries, bytes, hits, stale hits, misses, stores, evictions and the share of hits since the counts began. Reads the cache

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "c6706e89421ce4f9"
+functions = "0ffbd3eda2a735a8"
 
 
 def upgrade() -> None:

@@ -166,6 +166,42 @@ def test_who_fails_to_compute_lets_the_next_one_try(fleet: Fleet) -> None:
     assert fleet.cache.get_or_compute(SPACE, "eth", lambda: "dear", ttl_s=60) == "dear"
 
 
+def test_where_computing_fails_as_was_allowed_for_the_stale_value_does_as_long_as_there_is_one(
+    fleet: Fleet, owner: Owner
+) -> None:
+    def broken() -> str:
+        raise OSError("no prices")
+
+    def ask(*instead: type[Exception]) -> str:
+        return fleet.cache.get_or_compute(SPACE, "eth", broken, ttl_s=60, instead_of=instead)
+
+    with pytest.raises(OSError, match="no prices"):
+        ask(OSError)  # there is nothing yet
+    fleet.cache.set(SPACE, "eth", "old", ttl_s=60, stale_s=7200)
+    grow_old(owner)
+    assert ask(KeyError, OSError) == "old"
+    assert ask(OSError) == "old"
+    assert status(fleet).stale_hits == 2
+    with pytest.raises(OSError, match="no prices"):
+        ask(KeyError)
+    grow_old(owner, 7200)
+    with pytest.raises(OSError, match="no prices"):
+        ask(OSError)
+
+
+def test_what_is_past_its_stale_time_is_given_to_nobody_while_it_is_computed_anew(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    fleet.cache.set(SPACE, "eth", "old", ttl_s=60)
+    grow_old(owner)
+    with fleet_database.connect("other") as other:
+
+        def compute() -> str:
+            return other.cache.get_or_compute(SPACE, "eth", lambda: "own", ttl_s=60, pause=lambda _s: False)
+
+        assert fleet.cache.get_or_compute(SPACE, "eth", compute, ttl_s=60) == "own"
+
+
 def begin_to_compute(keep: Callable[[object], None], dsn: str) -> str:
     fleet = connect(dsn, "computer")
     keep(fleet)
