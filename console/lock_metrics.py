@@ -53,4 +53,7 @@ def lock_metrics(measures: Mapping[str, Any]) -> Iterator[Metric]:
     misses = CounterMetricFamily(
         "socialfleet_lock_misses", "Renewals and releases of locks that were lost.", value=measures["misses"]
     )
-    yield from (requests, acquisition, resolution, conflicts, held, waiters, misses)
+    late = CounterMetricFamily(
+        "socialfleet_late_words", "Calls of lives that had ended, all refused.", value=measures["late_words"]
+    )
+    yield from (requests, acquisition, resolution, conflicts, held, waiters, misses, late)

@@ -329,7 +329,8 @@ class Engagement:
         """Give the named measures over `hours` of fleet time, in steps of five minutes. Seconds are real.
 
         Among them `acquisition_s` (mean time to a lock), `conflict_resolution_s` (mean time of a wait,
-        however it ended), `conflict_frequency` (refusals a request), `queue_depth` and `misses` (late
-        renewals and releases since the beginning). A mean without a case is None.
+        however it ended), `conflict_frequency` (refusals a request), `queue_depth`, `misses` (late
+        renewals and releases) and `late_words` (calls of lives that had ended), both since the beginning. A
+        mean without a case is None.
         """
         return dict(self._session.call("get_lock_measures", hours=float(hours)))

@@ -22,6 +22,7 @@ from coordination.models.configuration import (
 from coordination.models.engagement import (
     engagement_locks,
     engagements,
+    late_words,
     lock_measures,
     lock_misses,
     lock_waiters,
@@ -102,6 +103,7 @@ __all__ = [
     "jobs",
     "jobs_finished",
     "kill_switch",
+    "late_words",
     "lock_measures",
     "lock_misses",
     "lock_waiters",

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import UUID
 from coordination.models.schema import MOMENT, metadata
 
 lock_misses = Sequence("lock_misses", metadata=metadata, cache=1)
+late_words = Sequence("late_words", metadata=metadata, cache=1)
 
 engagement_locks = Table(
     "engagement_locks",

@@ -37,7 +37,8 @@ BEGIN
     PERFORM pg_advisory_unlock(fleet.lock_key('incarnation', incarnation::text));
 END $$;
 
--- FL003 unless the incarnation is registered and not ended. One row read; it does not prove that its lock is held.
+-- FL003 unless the incarnation is registered and not ended; the refused are counted. One row read; it does not prove that its
+-- lock is held.
 CREATE OR REPLACE FUNCTION fleet.require_incarnation(incarnation uuid) RETURNS fleet.incarnations
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -45,6 +46,7 @@ DECLARE
 BEGIN
     SELECT * INTO life FROM fleet.incarnations i WHERE i.id = require_incarnation.incarnation AND i.ended_at IS NULL;
     IF NOT FOUND THEN
+        PERFORM nextval('fleet.late_words');  -- stays counted though this transaction is undone
         RAISE EXCEPTION 'incarnation % is not registered or has ended', incarnation
             USING ERRCODE = 'FL003', HINT = 'stop acting and connect again as a new incarnation';
     END IF;

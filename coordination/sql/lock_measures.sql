@@ -40,7 +40,8 @@ BEGIN
 END $$;
 
 -- The locks' measures over so many hours of fleet time (in steps of five minutes): requests by outcome, time to acquire a lock, time
--- to resolve a conflict, conflicts a request, waiters now. `misses` counts since the beginning. Locks nothing; one range read.
+-- to resolve a conflict, conflicts a request, waiters now. `misses` and `late_words` (calls of lives that have
+-- ended) count since the beginning. Locks nothing; one range read.
 CREATE OR REPLACE FUNCTION fleet.get_lock_measures(incarnation uuid, hours double precision DEFAULT 24) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -53,6 +54,7 @@ BEGIN
             'refused_engaged', t.engaged, 'refused_interval', t.spaced, 'taken_over', t.taken_over, 'timed_out', t.timed_out,
             'given_up', t.given_up, 'escalated', t.escalated,
             'misses', (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM fleet.lock_misses s),
+            'late_words', (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM fleet.late_words s),
             'acquisition_s', CASE WHEN t.granted > 0 THEN t.acquire_s / t.granted END,
             'acquisition_max_s', CASE WHEN t.granted > 0 THEN t.acquire_max_s END,
             'acquisition_sum_s', t.acquire_s,

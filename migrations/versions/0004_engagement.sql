@@ -56,6 +56,8 @@ CREATE TABLE fleet.lock_measures (
 
 -- Late renewals and releases: a sequence, since their own transaction is undone. A crash of the server may add up to 32.
 CREATE SEQUENCE fleet.lock_misses CACHE 1;
+-- Calls of lives that have ended: counted likewise.
+CREATE SEQUENCE fleet.late_words CACHE 1;
 
 CREATE INDEX engagements_account ON fleet.engagements (account, engaged_at DESC) WHERE account IS NOT NULL;
 CREATE INDEX intents_undecided ON fleet.intents (account) WHERE state IN ('sending', 'unknown', 'parked');

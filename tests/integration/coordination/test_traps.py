@@ -141,9 +141,11 @@ def test_a_zombie_finishes_nothing_after_it_was_pruned(
             lambda: zombie.jobs.claim("limited"),
             lambda: zombie.engagement.request_lock("2", "zombie/1", "quote"),
         ]
+        before = fleet.engagement.get_lock_measures()["late_words"]
         for report in late:
             with pytest.raises(IncarnationLostError if report in late[5:] else FleetError):
                 report()
+        assert fleet.engagement.get_lock_measures()["late_words"] - before >= 3
         fleet.jobs.complete(heir_job)
         sibling.messages.acknowledge(heir_message)
         fleet.engagement.release_lock(heir_lease, success=True)

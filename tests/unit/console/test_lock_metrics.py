@@ -22,6 +22,7 @@ MEASURES: dict[str, Any] = {
     "held": 2,
     "queue_depth": 1,
     "misses": 4,
+    "late_words": 2,
 }
 
 
@@ -54,6 +55,7 @@ def test_every_measure_is_told() -> None:
     assert found["socialfleet_locks_held", ""] == 2
     assert found["socialfleet_lock_waiters", ""] == 1
     assert found["socialfleet_lock_misses_total", ""] == 4
+    assert found["socialfleet_late_words_total", ""] == 2
 
 
 def test_a_mean_without_a_case_is_left_out_and_so_is_all_that_was_not_read() -> None:
