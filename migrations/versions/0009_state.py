@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6ddf29329dc0df7e"
+functions = "4a788fef4238090f"
 
 
 def upgrade() -> None:
