@@ -56,7 +56,7 @@ END $$;
 -- The next due intent, claimed, with the lock on its content, and what the breaker of posting says to it: one transaction, one content.
 -- {"intent": null} when none is due; with `again` when another claim was faster, and the next may be had. The oldest goes first; where
 -- the account has an interval to keep, its contents compete, and a better score is worth so much time. One that can't have its content
--- now is passed over. Each costs a look, so that what is looked at twice is only what others hold.
+-- now is passed over, which costs a look; of those that wait for the account's turn the first look is enough for all behind it.
 CREATE OR REPLACE FUNCTION fleet.claim_intent(
     incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
 ) RETURNS jsonb
@@ -64,12 +64,14 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     candidate fleet.intents;
     ask fleet.lock_waiters;
+    obstacle jsonb;
     lease jsonb;
     at timestamptz;
+    real timestamptz;
     scope text;
     rate double precision;
     spaced boolean;
-    engages boolean := true;
+    turn_ends timestamptz := 'infinity';  -- fleet time: an engaging act that is due then or later waits for its account's turn
     worth_s double precision;
     passed bigint[] := '{}';
 BEGIN
@@ -82,21 +84,23 @@ BEGIN
         RETURN jsonb_build_object('intent', NULL, 'blocked', 'the kill switch is on');
     END IF;
     at := fleet.now();
+    real := clock_timestamp();
     scope := fleet.act_scope(claim_intent.account);
     rate := coalesce((SELECT c.rate FROM fleet.clock c), 1);
     spaced := fleet.engagement_spacing_s(claim_intent.account) > 0;
     IF spaced THEN
         worth_s := fleet.setting_number('engagement_score_worth_s', 3600);
-        -- Whether even the first in the account's line could engage: asked once, not for each.
+        -- Whether even the first in the account's line could engage.
         ask := fleet.ask_for_lock('', incarnation, worker_id, 'reply', make_interval(secs => lease_s), 'medium', scope,
             claim_intent.account, stands_since => '-infinity');
-        engages := fleet.account_obstacle(ask, incarnation) IS NULL;
+        turn_ends := CASE WHEN fleet.account_obstacle(ask, incarnation) IS NULL THEN turn_ends ELSE '-infinity' END;
     END IF;
     LOOP
         SELECT * INTO candidate FROM (
             SELECT * FROM fleet.intents i
             WHERE i.account = claim_intent.account AND i.state = 'ready' AND i.not_before <= at AND i.id <> ALL (passed)
-              AND fleet.endpoint_of(i.action) <> ALL (besides) AND (engages OR NOT fleet.is_engaging(i.action))
+              AND fleet.endpoint_of(i.action) <> ALL (besides)
+              AND (greatest(i.not_before, i.updated_at) < turn_ends OR NOT fleet.is_engaging(i.action))
             ORDER BY i.not_before, i.id LIMIT CASE WHEN spaced THEN NULL ELSE 1 END
         ) i
         ORDER BY i.not_before - CASE WHEN spaced AND fleet.is_engaging(i.action) THEN fleet.score_worth(i.origin, worth_s)
@@ -106,9 +110,14 @@ BEGIN
         END IF;
         ask := fleet.ask_for_lock(candidate.content, incarnation, worker_id, candidate.action, make_interval(secs => lease_s), 'medium',
             scope, candidate.account, NULL, candidate.id,
-            clock_timestamp() - (at - greatest(candidate.not_before, candidate.updated_at)) / rate);
-        EXIT WHEN fleet.lock_obstacle(ask) IS NULL;
-        passed := passed || candidate.id;
+            real - (at - greatest(candidate.not_before, candidate.updated_at)) / rate);
+        obstacle := fleet.lock_obstacle(ask);
+        EXIT WHEN obstacle IS NULL;
+        IF obstacle->>'reason' = 'interval' THEN
+            turn_ends := greatest(candidate.not_before, candidate.updated_at);
+        ELSE
+            passed := passed || candidate.id;
+        END IF;
     END LOOP;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', candidate.content));
     IF spaced THEN  -- before the intent, as everywhere: the grant would ask for it afterwards
