@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "d42a5efc702e8fd5"
+functions = "7e532db2b4673328"
 
 
 def upgrade() -> None:
