@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "7026334a9acba881"
+functions = "d0840cbf88334c35"
 
 
 def upgrade() -> None:
