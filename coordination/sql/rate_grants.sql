@@ -319,7 +319,7 @@ DECLARE
     quiet_since timestamptz := clock_timestamp() - make_interval(secs => fleet.setting_number('quiet_time_s', 120));
     holder uuid;
     since timestamptz;
-    longest interval := make_interval(secs => one.windows_s[cardinality(one.windows_s)]);
+    longest interval := make_interval(secs => greatest(one.window_s, one.longer_window_s[cardinality(one.longer_window_s)]));
     units integer;
     settled integer := 0;
 BEGIN

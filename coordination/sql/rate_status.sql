@@ -94,7 +94,7 @@ BEGIN
     SELECT * INTO clock FROM fleet.read_clock();
     FOR one IN SELECT * FROM fleet.peek_rate_rows(get_remaining_capacity.account, get_remaining_capacity.endpoint) LOOP
         SELECT jsonb_agg(jsonb_build_object('window_s', w->'window_s', 'limit', w->'limit', 'used', w->'used', 'remaining', w->'remaining',
-            'resets_at', coalesce((w->>'next_free_at')::timestamptz, clock.at)))
+            'resets_at', coalesce((w->>'next_free_at')::timestamptz, clock.at)) ORDER BY (w->>'window_s')::integer)
         INTO windows FROM jsonb_array_elements(fleet.rate_windows(one, clock.at, clock.rate)) w;
         IF told IS NULL THEN
             told := windows;

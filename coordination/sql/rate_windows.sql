@@ -73,8 +73,8 @@ BEGIN
 END $$;
 
 -- Puts right what of a row follows from its configuration, from what headers told and from the clock's rate; where a window
--- changed, its counts are made from the log. A window that only headers tell of is one more. Changes nothing but the copy that it
--- gives; reads windows that changed.
+-- changed, its counts are made from the log. A window that only headers tell of is one more, after those configured. Changes nothing
+-- but the copy that it gives; reads windows that changed.
 CREATE OR REPLACE FUNCTION fleet.refresh_rate_limit(one fleet.rate_limits, at timestamptz, rate double precision) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -88,13 +88,14 @@ BEGIN
     one.clock_rate := rate;
     one.delay_s := fleet.setting_number('request_delay_s', 15) * rate;
     one.patience_s := fleet.setting_number('rate_limit_patience_s', 3) * rate;
-    SELECT array_agg(CASE WHEN w.told IS NULL THEN w.n ELSE least(w.told, coalesce(w.most, w.n)) END ORDER BY w.s),
-        array_agg(w.s ORDER BY w.s) INTO known, spans
+    SELECT array_agg(CASE WHEN w.told IS NULL THEN w.n ELSE least(w.told, coalesce(w.most, w.n)) END ORDER BY w.place, w.s),
+        array_agg(w.s ORDER BY w.place, w.s) INTO known, spans
     FROM (
-        SELECT c.n, c.s, c.most, CASE c.s WHEN told_s THEN one.header_limit WHEN 86400 THEN day_limit END AS told
-        FROM unnest(one.requests || one.longer_requests, one.window_s || one.longer_window_s, one.most_requests) c(n, s, most)
+        SELECT c.place, c.n, c.s, c.most, CASE c.s WHEN told_s THEN one.header_limit WHEN 86400 THEN day_limit END AS told
+        FROM unnest(one.requests || one.longer_requests, one.window_s || one.longer_window_s, one.most_requests)
+            WITH ORDINALITY c(n, s, most, place)
         UNION ALL
-        SELECT h.n, h.s, NULL, NULL FROM (VALUES (one.header_limit, told_s), (day_limit, 86400)) h(n, s)
+        SELECT 1000, h.n, h.s, NULL, NULL FROM (VALUES (one.header_limit, told_s), (day_limit, 86400)) h(n, s)
         WHERE h.n IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM unnest(one.requests || one.longer_requests, one.window_s || one.longer_window_s) c(n, s)
             WHERE c.s = h.s OR c.n <= h.n AND c.s >= h.s)) w;

@@ -1,7 +1,7 @@
 -- Several windows a limit, who wants of it, and what is booked. Columns ending in _at, and those named _until, hold fleet time unless the comment says real time.
 
 -- One row is the mutex over all windows of an account's endpoint, or of a pool that several endpoints take from. What is
--- decided at every request stands in it, one element a window, the shortest first.
+-- decided at every request stands in it, one element a window: those configured, the shortest first, then what headers tell of.
 ALTER TABLE fleet.rate_limits
     ADD COLUMN kind text NOT NULL DEFAULT 'endpoint' CONSTRAINT rate_limits_kind_check CHECK (kind IN ('endpoint', 'pool')),
     ADD COLUMN members text[] NOT NULL DEFAULT '{}',            -- a pool's endpoints; {*} is every one of the account

@@ -33,6 +33,7 @@ def test_an_endpoint_without_a_window_of_a_quarter_of_an_hour_has_the_platforms(
     configure(console, "search_tweets", (200, 3600))
     spend(fleet, response_headers=headers(owner, 5, 4, reset_in_s=60))
     assert windows(fleet) == {900: (5, 1), 3600: (200, 1)}
+    assert fleet.rate_limits.get_remaining_capacity("search_tweets").window_s == 900  # the shortest
     for _ in range(3):
         spend(fleet)
     held = granted(fleet)
@@ -43,7 +44,7 @@ def test_an_endpoint_without_a_window_of_a_quarter_of_an_hour_has_the_platforms(
     fleet_database.advance(840)
     for _ in range(4):
         spend(fleet)
-    assert ask(fleet).reason == "5 of 5 requests of search_tweets used"
+    assert ask(fleet).reason == "5 of 5 requests of search_tweets used in 900 s"
     fleet_database.advance(61)
     assert ask(fleet).allowed
 
