@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "823650211c63c643"
+functions = "d85e2c1746b451b5"
 
 
 def upgrade() -> None:
