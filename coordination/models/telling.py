@@ -71,7 +71,13 @@ messages = Table(
         postgresql_where=text("state IN ('waiting', 'claimed')"),
     ),
     Index("messages_claimed", "routed_to", "id", postgresql_where=text("state = 'claimed'")),
-    Index("messages_unrouted", "id", postgresql_where=text("state = 'waiting' AND routed_to IS NULL")),
+    Index(
+        "messages_of_roles",
+        "routed_to",
+        "turn",
+        "id",
+        postgresql_where=text("state = 'waiting' AND recipient_kind = 'role'"),
+    ),
     Index(
         "messages_broadcast",
         "broadcast",

@@ -89,7 +89,7 @@ BEGIN
     END LOOP;
     WITH stranded AS MATERIALIZED (
         SELECT m.id FROM fleet.messages m JOIN fleet.workers w ON w.name = m.routed_to
-        WHERE m.recipient_kind = 'role' AND m.state = 'waiting' AND (NOT (w.enabled AND m.recipient = ANY(w.roles))
+        WHERE m.recipient_kind = 'role' AND m.state = 'waiting' AND m.routed_to IS NOT NULL AND (NOT (w.enabled AND m.recipient = ANY(w.roles))
             OR (NOT w.name = ANY(running) AND EXISTS (SELECT 1 FROM fleet.workers o
                 WHERE o.enabled AND m.recipient = ANY(o.roles) AND o.name = ANY(running))))
         ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
@@ -142,22 +142,27 @@ DECLARE
     loads jsonb;
     chosen text;
     routed jsonb := '[]';
+    able text[];
+    at timestamptz;
 BEGIN
     PERFORM 1 FROM fleet.routes r WHERE r.policy = 'round_robin' ORDER BY r.type, r.kind FOR UPDATE;
-    -- Counted once, then kept up: one count a message would read all that wait each time.
-    SELECT coalesce(jsonb_object_agg(w.name, (SELECT count(*) FROM fleet.messages m WHERE m.routed_to = w.name
-        AND m.state IN ('waiting', 'claimed'))), '{}') INTO loads FROM fleet.workers w WHERE w.enabled AND w.roles <> '{}';
+    at := fleet.now();
+    able := ARRAY(SELECT DISTINCT unnest(w.roles) FROM fleet.workers w WHERE w.enabled);
     FOR waiting IN
-        WITH able AS MATERIALIZED (SELECT DISTINCT unnest(w.roles) AS role FROM fleet.workers w WHERE w.enabled),
-        picked AS MATERIALIZED (
+        WITH picked AS MATERIALIZED (
             SELECT m.id, m.recipient, m.type, m.payload->>'kind' AS kind FROM fleet.messages m
-            WHERE m.state = 'waiting' AND m.routed_to IS NULL AND m.expires_at > fleet.now()
+            WHERE m.recipient_kind = 'role' AND m.state = 'waiting' AND m.routed_to IS NULL AND m.expires_at > at
               -- Those that nobody can take must not fill the batch.
-              AND m.recipient IN (SELECT a.role FROM able a)
-            ORDER BY m.turn, m.id LIMIT n FOR UPDATE SKIP LOCKED
+              AND m.recipient = ANY(able)
+            ORDER BY m.routed_to, m.turn, m.id LIMIT n FOR UPDATE SKIP LOCKED  -- routed_to is null: as the index has them
         )
         SELECT * FROM picked
     LOOP
+        -- Counted once, and only where there is something to give, then kept up: one count a message would read all that wait each time.
+        IF loads IS NULL THEN
+            SELECT coalesce(jsonb_object_agg(w.name, (SELECT count(*) FROM fleet.messages m WHERE m.routed_to = w.name
+                AND m.state IN ('waiting', 'claimed'))), '{}') INTO loads FROM fleet.workers w WHERE w.enabled AND w.roles <> '{}';
+        END IF;
         route := fleet.find_route(waiting.type, waiting.kind);
         chosen := fleet.choose_worker(waiting.recipient, route, loads, running);
         CONTINUE WHEN chosen IS NULL;  -- disabled a moment ago

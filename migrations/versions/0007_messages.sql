@@ -12,6 +12,8 @@ ALTER TABLE fleet.messages
         ((due_at - '2000-01-01 00:00:00+00'::timestamptz) - (rank::double precision * '00:10:00'::interval)) STORED;
 DROP INDEX fleet.messages_waiting;
 CREATE INDEX messages_waiting ON fleet.messages (routed_to, turn, id) WHERE state IN ('waiting', 'claimed');
+DROP INDEX fleet.messages_unrouted;
+CREATE INDEX messages_of_roles ON fleet.messages (routed_to, turn, id) WHERE state = 'waiting' AND recipient_kind = 'role';
 CREATE INDEX messages_claimed ON fleet.messages (routed_to, id) WHERE state = 'claimed';
 CREATE UNIQUE INDEX messages_broadcast ON fleet.messages (broadcast, recipient) WHERE broadcast IS NOT NULL;
 CREATE INDEX messages_open ON fleet.messages (expires_at) WHERE state IN ('waiting', 'claimed');

@@ -83,3 +83,22 @@ def test_a_claim_does_not_read_what_is_due_much_later(fleet: Fleet, owner: Owner
     owner.execute("UPDATE fleet.messages SET due_at = due_at + interval '1 hour'")
     owner.execute("ANALYZE fleet.messages")
     assert touched(owner, "SELECT fleet.claim_messages(%s, 10)", str(fleet.incarnation.id)) < 10
+
+
+def test_routing_does_not_read_what_is_addressed_by_name(
+    fleet: Fleet, owner: Owner, workers: Callable[..., None]
+) -> None:
+    workers(painter=("colour",), writer=("prose",))
+    send(owner, 3000, "painter")
+    owner.execute("ANALYZE fleet.messages")
+    assert touched(owner, "SELECT fleet.route_messages(%s)", str(fleet.incarnation.id)) < 10
+
+
+def test_the_most_urgent_of_many_roles_messages_are_found_without_reading_the_others(
+    fleet: Fleet, owner: Owner, workers: Callable[..., None]
+) -> None:
+    workers(painter=("colour",))
+    send(owner, 3000, "colour")
+    owner.execute("UPDATE fleet.messages SET recipient_kind = 'role', routed_to = NULL")
+    owner.execute("ANALYZE fleet.messages")
+    assert touched(owner, "SELECT fleet.route_messages(%s, 10)", str(fleet.incarnation.id)) < 50
