@@ -28,7 +28,7 @@ LOGINS = 6
 WHOLLY_USED = ("post_tweet", "search_tweets")
 """Of these every priority wants as much as it can get."""
 PASSED_OVER = 2
-"""Requests of a lower rank that may be granted while a critical one waits: those under way when it asked."""
+"""Requests of a lower rank that may be granted while a critical one waits for its time to come again."""
 PACES = 1000
 """Settings whose pace is looked at."""
 STARVED = 4
@@ -42,7 +42,7 @@ def run(scenario: Scenario, here: Place, seed: int, told: Callable[[str], None])
     here.setting("quiet_time_s", 1)
     (header_window_s,) = {windows[0][1] for windows in scenario.windows.values()}
     here.setting("header_window_s", header_window_s)
-    here.setting("request_delay_s", scenario.patience_s)
+    here.setting("request_delay_s", scenario.delay_s)
     here.setting("rate_limit_patience_s", scenario.patience_s)
     for endpoint, windows in scenario.windows.items():
         here.limit(endpoint, windows, heard=scenario.heard)
@@ -181,7 +181,10 @@ def _judge_order(
     weights = {name: float(judge.RANKS[one.priority]) for name, one in wanted.items()}
     counts = Counter(use.worker for use in steady)
     shares = judge.max_min(wants, len(steady), weights)
-    outcome.broken("I14", [f"{endpoint}, {one}" for one in judge.unfair(counts, shares, scenario.unfair)])
+    outcome.broken(
+        "I14",
+        [f"{endpoint}, {one}" for one in judge.unfair(counts, shares, scenario.unfair, scenario.grants)],
+    )
     if endpoint == "users_me":
         outcome.broken("I12", judge.passed_over(steady, "critical", PASSED_OVER))
     limit, window_s = tightest(scenario.windows[endpoint])

@@ -118,6 +118,7 @@ class _Wish:
         due_s: when it asks next (monotonic).
         paced_s: when it wanted the present one (monotonic).
         asked_s: since when it waits for it (fleet time); 0 where it doesn't yet.
+        refused_s: when it was told to wait for the first time; 0 where it was not.
         refusals: how often it was refused meanwhile.
     """
 
@@ -125,6 +126,7 @@ class _Wish:
     due_s: float
     paced_s: float = 0.0
     asked_s: float = 0.0
+    refused_s: float = 0.0
     refusals: int = 0
 
 
@@ -168,6 +170,7 @@ class _Client:
             return
         if grant.grant_id is None:
             wish.refusals += 1
+            wish.refused_s = wish.refused_s or now_s()
             wish.due_s = time.monotonic() + max(SHORTEST_PAUSE_S, (grant.retry_after_seconds or 0) / rate)
             return
         granted_s = now_s()
@@ -177,6 +180,7 @@ class _Client:
             endpoint=wish.demand.endpoint,
             priority=wish.demand.priority,
             asked_s=wish.asked_s,
+            refused_s=wish.refused_s,
             called_s=called_s,
             granted_s=granted_s,
             refusals=wish.refusals,
@@ -190,7 +194,7 @@ class _Client:
             remaining=headers.get("x-rate-limit-remaining"),
             reset=headers.get("x-rate-limit-reset"),
         )
-        wish.asked_s, wish.refusals = 0.0, 0
+        wish.asked_s, wish.refused_s, wish.refusals = 0.0, 0.0, 0
         # Who had to wait for longer than its pace doesn't catch up.
         wish.paced_s = wish.due_s = max(time.monotonic(), wish.paced_s + wish.demand.every_s / rate)
 

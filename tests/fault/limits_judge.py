@@ -4,7 +4,7 @@ All times are fleet seconds since 1970. What was broken comes in sentences, one 
 """
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ class Use:
         endpoint: for what.
         priority: with which priority.
         asked_s: when it first asked for this one.
+        refused_s: when it was told to wait for the first time; 0 where it was granted at once.
         called_s: when it made the call that granted it.
         granted_s: when it had the yes.
         settled_s: when it had settled it; None where it was killed before.
@@ -37,6 +38,7 @@ class Use:
     endpoint: str
     priority: str
     asked_s: float
+    refused_s: float = 0.0
     called_s: float
     granted_s: float
     settled_s: float | None = None
@@ -59,6 +61,7 @@ def read_uses(logs: Iterable[Path]) -> list[Use]:
             endpoint=one["endpoint"],
             priority=one["priority"],
             asked_s=one["asked_s"],
+            refused_s=one["refused_s"],
             called_s=one["called_s"],
             granted_s=one["granted_s"],
             settled_s=one.get("settled_s"),
@@ -175,12 +178,14 @@ def max_min(
     return shares
 
 
-def unfair(counts: Mapping[str, float], shares: Mapping[str, float], tolerance: float = 0.05) -> list[str]:
-    """I14: who got more than 5%, or more than one grant, less or more than its max-min share."""
+def unfair(
+    counts: Mapping[str, float], shares: Mapping[str, float], tolerance: float, grants: float
+) -> list[str]:
+    """I14: who is off its max-min share by more than that part of it, and than so many grants."""
     return [
         f"{name} got {counts.get(name, 0):g}, its share is {share:.1f}"
         for name, share in sorted(shares.items())
-        if abs(counts.get(name, 0) - share) > max(tolerance * share, 1.0)
+        if abs(counts.get(name, 0) - share) > max(tolerance * share, grants)
     ]
 
 
@@ -201,13 +206,16 @@ def starved(
 
 
 def passed_over(uses: Sequence[Use], priority: str, most: int) -> list[str]:
-    """I12: requests of a priority during whose wait more than so many of a lower one were granted."""
-    lower = sorted(use.granted_s for use in uses if RANKS[use.priority] < RANKS[priority])
+    """I12: requests of a priority during whose wait more than so many of a lower one were asked and granted.
+
+    It surely waited from its first refusal to the call that was granted.
+    """
+    lower = [use for use in uses if RANKS[use.priority] < RANKS[priority]]
     found: list[str] = []
     for use in uses:
-        if use.priority != priority:
+        if use.priority != priority or not use.refused_s:
             continue
-        passed = bisect_left(lower, use.granted_s) - bisect_right(lower, use.asked_s)
+        passed = sum(use.refused_s < one.called_s and one.granted_s < use.called_s for one in lower)
         if passed > most:
             found.append(
                 f"{passed} of a lower priority than {priority} were granted while {use.worker} waited for "

@@ -12,7 +12,6 @@ from coordination.engagement import Priority
 
 Windows = Sequence[tuple[int, int]]
 QUARTER_S, HOUR_S, DAY_S = 900, 3600, 86_400
-PATIENCE = 0.01
 PRIORITIES: tuple[Priority, ...] = ("critical", "high", "medium", "low")
 LITTLE = 1 / 3
 """Of an equal share: what those want who want little."""
@@ -26,8 +25,8 @@ NOW_AND_THEN = 0.05
 class Scenario:
     """What a chapter does, and what is asked of it.
 
-    What is real of the limiter (J, the time from grant to count, and the time for which it holds a unit for
-    who should come) is at this rate 1% of the smallest window, as it is at most where a window is a real one.
+    What is real for the limiter (J, the time from grant to count, and its patience, for which it holds a unit
+    for who should come) is at this rate a part of the smallest window, as it is where a window is a real one.
 
     Attributes:
         name: plain, headers, resets, shared, killed or days.
@@ -38,7 +37,9 @@ class Scenario:
         clients: how many processes.
         slow: the probability that an answer comes some tenths of a second late.
         least_used: how much of a limit is used at least where every priority wants all that it can get.
-        unfair: how far shares may lie from weighted max-min, of a share; one grant in any case.
+        unfair: how far shares may lie from weighted max-min, as a part of a share.
+        grants: how far in any case.
+        patience: the limiter's, as a part of the smallest window.
         heard: the stem of the headers that tell of the last window.
         pause_s: real seconds from one kill to the next, about.
     """
@@ -52,6 +53,8 @@ class Scenario:
     slow: float = 0.05
     least_used: float = 0.98
     unfair: float = 0.05
+    grants: int = 1
+    patience: float = 0.01
     heard: str | None = None
     pause_s: float = 2.0
 
@@ -61,10 +64,19 @@ class Scenario:
         return (self.warm_up_s + self.counted_s) / self.rate
 
     @property
+    def smallest_s(self) -> float:
+        """The smallest window."""
+        return min((window_s for one in self.windows.values() for _, window_s in one), default=HOUR_S)
+
+    @property
+    def delay_s(self) -> float:
+        """J, real: 1% of the smallest window."""
+        return 0.01 * self.smallest_s / self.rate
+
+    @property
     def patience_s(self) -> float:
-        """J, and for how long a unit is held for who should come: 1% of the smallest window, real seconds."""
-        smallest_s = min((window_s for one in self.windows.values() for _, window_s in one), default=HOUR_S)
-        return PATIENCE * smallest_s / self.rate
+        """The limiter's patience, real."""
+        return self.patience * self.smallest_s / self.rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +140,7 @@ DAY_WINDOWS: Mapping[str, Windows] = {
 }
 TROUBLES = ("headers", "resets", "shared", "killed")
 SHORT = (
-    # What a busy machine adds is real time, and a tenth of a second is a second of a window of 160.
+    # What a busy machine adds is real: a tenth of a second is one of a window of 160, or three of 120.
     Scenario(
         name="plain",
         rate=10,
@@ -136,8 +148,10 @@ SHORT = (
         warm_up_s=80,
         counted_s=280,
         clients=32,
-        least_used=0.85,
+        least_used=0.9,
         unfair=0.2,
+        grants=2,
+        patience=0.05,
     ),
     *[
         Scenario(
@@ -145,10 +159,12 @@ SHORT = (
             rate=30,
             windows=TROUBLED_WINDOWS,
             warm_up_s=60,
-            counted_s=240,
+            counted_s=220,
             clients=24,
-            least_used=0.5,
-            unfair=0.5,
+            least_used=0.8,
+            unfair=0.2,
+            grants=2,
+            patience=0.05,
             pause_s=0.7,
             slow=0.5,
         )

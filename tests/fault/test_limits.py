@@ -93,8 +93,11 @@ def test_a_request_that_found_nobody_is_named() -> None:
 def test_the_long_form_counts_hours_in_less_than_three_quarters_of_one() -> None:
     assert sum(limits.SUITE.chapters["long"]) <= 45 * 60
     for scenario in LONG:
-        smallest_s = min(window_s for windows in scenario.windows.values() for _, window_s in windows)
-        assert scenario.patience_s * scenario.rate <= 0.01 * smallest_s + 1e-9
+        assert (
+            scenario.patience_s
+            == scenario.delay_s
+            == pytest.approx(scenario.smallest_s / scenario.rate / 100)
+        )
         assert (scenario.least_used, scenario.unfair, scenario.clients) == (0.98, 0.05, 64)
         assert scenario.counted_s >= (49 * HOUR_S if scenario.name == "days" else HOUR_S)
 
@@ -116,11 +119,12 @@ def test_shares_are_by_weight() -> None:
 
 
 def test_who_is_passed_over_and_who_is_starved_are_named() -> None:
-    waited = use(20.0, worker="asker/2", priority="critical", asked_s=10.0)
+    waited = use(20.0, worker="asker/2", priority="critical", asked_s=10.0, refused_s=10.5)
     uses = [use(11.0), use(12.0), use(13.0), waited]
     assert judge.passed_over(uses, "critical", 3) == []
     (sentence,) = judge.passed_over(uses, "critical", 2)
     assert "asker/2" in sentence
+    assert judge.passed_over([use(11.0, called_s=10.0), *uses[1:]], "critical", 2) == []
     both = ("asker/1", "asker/2")
     assert judge.starved(uses, both, from_s=0, until_s=30, longest_s=20) == []
     assert len(judge.starved(uses, both, from_s=0, until_s=30, longest_s=15)) == 2
