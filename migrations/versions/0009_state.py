@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "88a384319a8c95c5"
+functions = "a8c8a7bea5a9d0c3"
 
 
 def upgrade() -> None:
