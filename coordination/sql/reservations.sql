@@ -317,7 +317,8 @@ BEGIN
     asked.waits := false;
     FOR pool IN SELECT * FROM fleet.pools p WHERE p.resource_type = check_availability.resource_type
         AND (p.resource_id = check_availability.resource_id OR check_availability.resource_id IS NULL
-            AND (check_availability.kind IS NULL OR p.kind = check_availability.kind)) LIMIT 1000
+            AND (check_availability.kind IS NULL OR p.kind = check_availability.kind))
+        ORDER BY p.is_standing DESC, p.resource_id LIMIT 1000
     LOOP
         pool := fleet.pool_as_kind(pool, kind);
         IF largest.resource_id IS NULL OR pool.max_capacity > largest.max_capacity THEN

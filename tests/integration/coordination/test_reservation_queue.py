@@ -218,6 +218,79 @@ def test_the_coordinators_look_frees_ends_and_drops(
     assert rows(owner, "SELECT resource_id FROM fleet.pools ORDER BY 1") == [("content_pipeline",), ("pool",)]
 
 
+# Shares
+
+
+def _next(line: Line, *asked: dict[str, Any]) -> int:
+    """Which of these is granted first, whatever the order in which they poll."""
+    served = line.served(*reversed(asked), *asked)
+    assert len(served) == 1
+    return len(asked) - 1 - served[0] if served[0] < len(asked) else served[0] - len(asked)
+
+
+def test_equal_shares_give_next_to_who_has_least(line: Line, console: Database) -> None:
+    set_pool(console, capacity=4, strategy="equal")
+    held = [line.hold("much") for _ in range(4)]
+    more, none = line.ask("much", "critical"), line.ask("none", "low")
+    assert line.poll(none)["queue_position"] == 1
+    line.release(held[0])
+    assert _next(line, more, none) == 1
+    second = line.ask("none", "low")
+    line.release(held[1])
+    assert _next(line, more, second) == 1
+    # Two each: now the priority decides.
+    third = line.ask("none", "low")
+    line.release(held[2])
+    assert _next(line, more, third) == 0
+
+
+def test_under_steady_demand_equal_and_proportional_shares_come_about(line: Line, console: Database) -> None:
+    for strategy, needs, expected in (
+        ("equal", (1, 5, 1), [4, 4, 4]),
+        ("proportional", (1, 3, 2), [2, 6, 4]),
+    ):
+        set_pool(console, capacity=12, strategy=strategy)
+        held = [("w0", line.hold("w0", need=needs[0])) for _ in range(12)]
+        asked = {f"w{number}": line.ask(f"w{number}", need=need) for number, need in enumerate(needs)}
+        for _ in range(36):  # first come, first gone
+            line.release(held.pop(0)[1])
+            for worker, one in list(asked.items()):
+                answer = line.poll(one)
+                if answer["granted"]:
+                    held.append((worker, answer["reservation_id"]))
+                    asked[worker] = line.ask(worker, need=needs[int(worker[1])])
+        assert [sum(worker == f"w{number}" for worker, _ in held) for number in range(3)] == expected
+        line.assert_sound()
+        for _, one in held:
+            line.release(one)
+        for one in asked.values():
+            line.leave(one)
+        assert line.pool("reserved") == 0
+
+
+def test_who_leaves_leaves_its_share_to_the_others(line: Line, console: Database) -> None:
+    set_pool(console, capacity=4, strategy="equal")
+    held = [line.hold("a"), line.hold("a"), line.hold("b"), line.hold("b")]
+    line.release(held[2])
+    line.release(held[3])
+    assert [line.ask("a")["granted"] for _ in range(3)] == [True, True, False]  # all of it, while it is alone
+
+
+def test_who_asks_without_waiting_has_its_share_kept_for_two_seconds(
+    line: Line, console: Database, owner: Owner
+) -> None:
+    set_pool(console, capacity=2, strategy="equal")
+    held = [line.hold("greedy"), line.hold("greedy")]
+    assert line.ask("shy", wait_s=0)["reason"] == "no_room"
+    line.release(held[0])
+    assert line.ask("greedy", wait_s=0)["reason"] == "others_wait"
+    assert line.ask("shy", wait_s=0)["granted"]
+    line.release(held[1])
+    assert line.ask("other", wait_s=0)["reason"] == "others_wait"  # the greedy one has nothing now, and asked
+    let_pass(owner, 2.1)
+    assert line.ask("other", wait_s=0)["granted"]  # what nobody asks for any more is forgotten
+
+
 # Waits
 
 

@@ -1,5 +1,6 @@
 """A request has a ticket: who never heard what became of it can ask again, or give it up."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, LiteralString
 from uuid import uuid4
 
@@ -8,6 +9,7 @@ import pytest
 from coordination import Fleet
 from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError
+from coordination.pools import configure_pool
 from coordination.reservations import Reservations
 from coordination.session import Session
 from tests.integration.conftest import FleetDatabase
@@ -73,6 +75,25 @@ def test_a_request_that_is_made_again_is_the_same_request(line: Line, owner: Own
     line.release(first["reservation_id"])
     assert line.ask("other", ticket=other)["granted"]
     assert line.ask("w", ticket=mine)["waits"]  # what it stood for is over: it is a new request
+
+
+def test_a_ticket_that_is_used_by_several_connections_at_once_is_one_request(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure_pool(console, "content", "pool", actor="me", reason="test", capacity=8)
+    ticket = uuid4()
+
+    def ask(_: int) -> str:
+        database = fleet_database.database("worker")
+        answer = Session(database, fleet.incarnation.id).call(
+            "reserve_resource", resource_type="content", resource_id="pool", worker_id="w", ticket=ticket
+        )
+        database.close()
+        return str(answer["reservation_id"])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert value(owner, OPEN) == 1
 
 
 def test_nobody_elses_ticket_is_told_or_given_up(fleet_database: FleetDatabase, line: Line) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
 import pytest
@@ -72,6 +73,25 @@ def test_ten_processes_never_hold_more_than_there_is_and_all_of_it_comes_back_i1
     line.assert_sound()
     assert line.pool("reserved") == 0
     assert value(owner, "SELECT count(*) FROM fleet.reservation_queue WHERE waits") == 0
+
+
+def test_a_capacity_that_changes_under_them_is_never_exceeded_and_loses_nobody_i11(
+    fleet_database: FleetDatabase, console: Database, fleet: Fleet, owner: Owner
+) -> None:
+    configure_pool(
+        console, "content", "pool", actor="me", reason="test", capacity=3, min_capacity=1, max_capacity=3
+    )
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(together, _contend, 6, fleet_database.dsn("worker"), 12)
+        load = 0.0
+        while not done.done():
+            load = 1 - load
+            fleet.reservations.adjust_capacity("content", "pool", load)  # to 1, and back to 3
+        assert done.result() == [12] * 6
+    assert 1 < highest_use(owner) <= 3
+    line = Line(fleet, owner)
+    line.assert_sound()
+    assert (line.pool("reserved"), line.pool("overhang")) == (0, 0)
 
 
 def test_without_the_pools_row_the_test_above_would_fail(
