@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b655e8d5ac372181"
+functions = "61837549fc1c65a3"
 
 
 def upgrade() -> None:

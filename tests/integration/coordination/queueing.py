@@ -30,8 +30,8 @@ def configure(
 class Asker:
     """A worker that wants a request every `pause_s` after the last, from `begins_s` on.
 
-    `late_s` says how much later than it was told it comes; with `every_s` it comes at its own intervals, whatever
-    it is told.
+    `late_s` says how much later than it was told it comes; with `every_s` it comes at its own intervals,
+    whatever it is told.
     """
 
     name: str
