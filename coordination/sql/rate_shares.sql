@@ -106,11 +106,6 @@ BEGIN
           WHERE n.worker = i.worker AND n.slot = i.slot AND n.started_at > i.started_at AND n.ended_at IS NULL);
 END $$;
 
--- How long a place is remembered after a unit was last held for it. Pure.
-CREATE OR REPLACE FUNCTION fleet.place_memory() RETURNS interval
-LANGUAGE sql IMMUTABLE
-RETURN interval '10 minutes';
-
 -- Whether who uses a row is to be known for fair shares: in an exact log, where a unit lent is gone for a whole window, from
 -- half of it on. Pure.
 CREATE OR REPLACE FUNCTION fleet.is_scarce(one fleet.rate_limits) RETURNS boolean
@@ -130,6 +125,7 @@ CREATE OR REPLACE FUNCTION fleet.find_place(
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    memory interval := interval '10 minutes';  -- so long a place is as old as it was after a unit was last held for it
     soon timestamptz := at + make_interval(secs => own.patience_s / 6);
     last_ones boolean := rank < 4 AND own.spacing_us[1] = 0 AND own.limits[1] >= 50 AND own.limits[1] - own.occupied[1] < 10;
     seat fleet.rate_demands;
@@ -145,7 +141,7 @@ BEGIN
     rests := false;
     had_share := false;
     shares := fleet.is_scarce(own);
-    IF own.line_until <= at - fleet.place_memory() AND NOT last_ones AND NOT shares THEN
+    IF own.line_until <= at - memory AND NOT last_ones AND NOT shares THEN
         RETURN;
     END IF;
     SELECT * INTO seat FROM fleet.rate_demands d
@@ -159,7 +155,7 @@ BEGIN
     mine := seat.id;
     used := seat.used;
     rests_until := seat.rests_until;
-    IF seat.waiting AND seat.keep_until > at - fleet.place_memory() THEN
+    IF seat.waiting AND seat.keep_until > at - memory THEN
         since := seat.first_asked_at;
     END IF;
     IF used IS NULL AND own.fair_share THEN
