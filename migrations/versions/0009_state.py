@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "3ec86bebea018766"
+functions = "06dff773877028df"
 
 
 def upgrade() -> None:

@@ -141,7 +141,13 @@ MUTANTS: Mapping[str, Mutant] = {
     "job-order-ignored": _mutant(
         "I12",
         [("claim_jobs", r"ORDER BY j\.rank DESC,", "ORDER BY j.rank,")],
-        [("pick_jobs", r"ORDER BY j\.order_at, j\.id LIMIT n - ", "ORDER BY j.order_at DESC, j.id LIMIT n - ")],
+        [
+            (
+                "pick_jobs",
+                r"ORDER BY j\.order_at, j\.id LIMIT n - ",
+                "ORDER BY j.order_at DESC, j.id LIMIT n - ",
+            )
+        ],
     ),
     "job-never-rescued": _mutant(
         "lost",
