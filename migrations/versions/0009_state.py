@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "5c4244d77526abde"
+functions = "39daf503fdf15e09"
 
 
 def upgrade() -> None:
