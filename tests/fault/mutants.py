@@ -175,7 +175,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "message-lease-ignored": _mutant(
         "I1",
         [("claim_messages", rf"IF {OVER} OR", "IF true OR")],
-        [("free_messages", rf"IF {OVER} OR", "IF true OR")],
+        [("free_messages", r"AND \(m\.incarnation = ANY\(gone\) OR", "AND (true OR")],
     ),
     "line-ignored": _mutant(
         "I12", [("lock_obstacle", r"AND w\.poll_by > real AND w\.deadline_at > real", "AND false")]
