@@ -179,9 +179,7 @@ CREATE OR REPLACE FUNCTION fleet.check_lock_request(
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    IF coalesce(length(tweet_id), 0) NOT BETWEEN 1 AND 512 THEN
-        PERFORM fleet.refuse('tweet_id', tweet_id, 'a text of 1 to 512 characters');
-    END IF;
+    PERFORM fleet.check_content(tweet_id);
     IF coalesce(length(worker_id), 0) NOT BETWEEN 1 AND 200 THEN
         PERFORM fleet.refuse('worker_id', worker_id, 'a text of 1 to 200 characters');
     END IF;

@@ -26,6 +26,15 @@ BEGIN
     RETURN CASE WHEN fleet.setting_number('engagement_per_account', 0) >= 1 THEN account ELSE '' END;
 END $$;
 
+-- FL001 unless it can name a content. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.check_content(tweet_id text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF coalesce(length(tweet_id), 0) NOT BETWEEN 1 AND 512 THEN
+        PERFORM fleet.refuse('tweet_id', tweet_id, 'a text of 1 to 512 characters');
+    END IF;
+END $$;
+
 -- Whether the content was engaged within the window; also while an act on it is under way or undecided. With a scope, by that
 -- account only. An intent that asks ignores itself. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.is_engaged(
@@ -63,6 +72,7 @@ CREATE OR REPLACE FUNCTION fleet.has_recent_engagement(
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM fleet.check_content(tweet_id);
     RETURN to_jsonb(fleet.is_engaged(tweet_id, hours, besides, coalesce(account, '')));
 END $$;
 

@@ -21,6 +21,7 @@ BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM fleet.require_incarnation(schedule_request.incarnation);
+    PERFORM fleet.check_request(schedule_request.account, schedule_request.endpoint, schedule_request.worker_id);
     rank := fleet.priority_rank(schedule_request.priority);
     limits := fleet.lock_rate_rows(schedule_request.account, schedule_request.endpoint);
     SELECT c.at, c.rate INTO now_at, rate FROM fleet.read_clock() c;

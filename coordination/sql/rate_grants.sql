@@ -25,6 +25,7 @@ BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM fleet.require_incarnation(take_units.incarnation);
+    PERFORM fleet.check_request(take_units.account, take_units.endpoint, take_units.worker_id);
     rank := fleet.priority_rank(take_units.priority);
     IF n IS NULL OR n NOT BETWEEN 1 AND 1000000 THEN
         PERFORM fleet.refuse('estimated_requests', n::text, 'a whole number from 1 to 1000000');
@@ -32,9 +33,6 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM fleet.rate_epoch) THEN
         PERFORM fleet.recover_rate_limits();
         flushed := true;
-    END IF;
-    IF take_units.account IS NULL OR length(take_units.account) NOT BETWEEN 1 AND 200 OR take_units.account = '*' THEN
-        PERFORM fleet.refuse('account', take_units.account, 'an account''s name of 1 to 200 characters');
     END IF;
     limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);
     SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
@@ -50,9 +48,6 @@ BEGIN
             own_at := i;
         END IF;
     END LOOP;
-    IF own.kind <> 'endpoint' THEN
-        PERFORM fleet.refuse('endpoint', own.endpoint, 'an endpoint: ' || own.endpoint || ' is a pool, which requests to its members draw on');
-    END IF;
     IF n > 1 THEN
         -- What no window ever grants at once is no matter of waiting: a spread window gives a burst at most.
         SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END) INTO most

@@ -203,6 +203,14 @@ BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM fleet.require_incarnation(incarnation);
-    PERFORM fleet.settle_grant(incarnation, grant_id, success, coalesce(response_headers, '{}'), status);
+    response_headers := coalesce(response_headers, '{}');
+    IF success IS NULL THEN
+        PERFORM fleet.refuse('success', NULL, 'true or false');
+    ELSIF jsonb_typeof(response_headers) <> 'object' THEN
+        PERFORM fleet.refuse('response_headers', response_headers::text, 'an object of the headers'' lower-case names');
+    ELSIF status NOT BETWEEN 100 AND 599 THEN
+        PERFORM fleet.refuse('status', status::text, 'an HTTP status from 100 to 599, or nothing');
+    END IF;
+    PERFORM fleet.settle_grant(incarnation, grant_id, success, response_headers, status);
     RETURN jsonb_build_object('settled', true);
 END $$;

@@ -43,6 +43,20 @@ BEGIN
     END IF;
 END $$;
 
+-- FL001 unless requests can be asked for in these names: one of the endpoints of one account, for somebody. Reads one row by key.
+CREATE OR REPLACE FUNCTION fleet.check_request(account text, endpoint text, worker_id text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF coalesce(length(account), 0) NOT BETWEEN 1 AND 200 OR account = '*' THEN
+        PERFORM fleet.refuse('account', account, 'an account''s name of 1 to 200 characters');
+    ELSIF coalesce(length(worker_id), 0) NOT BETWEEN 1 AND 200 THEN
+        PERFORM fleet.refuse('worker_id', worker_id, 'a text of 1 to 200 characters');
+    ELSIF EXISTS (SELECT 1 FROM fleet.rate_limits r
+        WHERE r.account = '*' AND r.endpoint = check_request.endpoint AND r.kind = 'pool') THEN
+        PERFORM fleet.refuse('endpoint', endpoint, 'an endpoint: ' || endpoint || ' is a pool, which requests to its members draw on');
+    END IF;
+END $$;
+
 -- The row of one endpoint, or of a pool, locked; made where it is missing.
 CREATE OR REPLACE FUNCTION fleet.lock_rate_limit(account text, endpoint text) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -6,6 +6,9 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     one fleet.rate_limits;
 BEGIN
+    IF coalesce(length(peek_rate_limit.account), 0) NOT BETWEEN 1 AND 200 THEN
+        PERFORM fleet.refuse('account', peek_rate_limit.account, 'an account''s name of 1 to 200 characters, or * for the defaults');
+    END IF;
     SELECT * INTO one FROM fleet.rate_limits r
     WHERE r.endpoint = peek_rate_limit.endpoint AND r.account IN (peek_rate_limit.account, '*')
     ORDER BY r.account = '*' LIMIT 1;

@@ -26,6 +26,9 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
+    IF coalesce(length(worker), 0) NOT BETWEEN 1 AND 200 THEN
+        PERFORM fleet.refuse('worker', worker, 'a text of 1 to 200 characters');
+    END IF;
     -- Read under the row's lock: one who falls asleep at this moment has looked before, or will be seen.
     FOR sleeper IN SELECT s.asleep, s.changed_at FROM fleet.sleepers s WHERE s.name = wake.worker ORDER BY s.incarnation FOR UPDATE LOOP
         is_known := true;

@@ -206,6 +206,9 @@ def test_bad_parameters_are_refused_by_name(fleet: Fleet) -> None:
             fleet.engagement.has_recent_engagement("1", hours)
         with pytest.raises(InvalidValueError, match="hours"):
             fleet.engagement.get_engagement_stats(hours)
+    for content in (None, "", "x" * 513):
+        with pytest.raises(InvalidValueError, match="tweet_id"):
+            fleet.session.call("has_recent_engagement", tweet_id=content)
     lease = fleet.engagement.request_lock("1", "tester/1", "quote")
     assert lease is not None
     with pytest.raises(InvalidValueError) as refusal:

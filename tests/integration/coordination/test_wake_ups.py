@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from coordination import Fleet, connect
+from coordination.errors import InvalidValueError
 from coordination.messages import Message, Reply
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until, victim
@@ -101,6 +102,13 @@ def test_who_is_not_known_to_be_awake_is_woken(fleet: Fleet, other: Fleet, heard
     assert heard() == ["poster", "poster"]
     fleet.messages.send(TASK, other.incarnation.worker, DO)  # it never looked
     assert heard() == ["other/messages"]
+
+
+def test_nobody_is_woken_by_no_name(fleet: Fleet, heard: Heard) -> None:
+    for nobody in (None, "", "w" * 201):
+        with pytest.raises(InvalidValueError, match="worker is"):
+            fleet.database.call("wake", worker=nobody)
+    assert heard() == []
 
 
 def test_the_coordinator_is_told_once_of_many_messages_to_roles(
