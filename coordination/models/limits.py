@@ -100,13 +100,12 @@ rate_demands = Table(
         "rate_demands_who",
         "account",
         "endpoint",
-        "incarnation",
         "worker_id",
         "rank",
         unique=True,
         postgresql_where=text("NOT booked"),
     ),
-    Index("rate_demands_booked", "account", "endpoint", postgresql_where=text("booked")),
+    Index("rate_demands_line", "account", "endpoint"),
 )
 
 rate_epoch = Table(

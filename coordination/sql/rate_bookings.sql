@@ -25,6 +25,7 @@ BEGIN
     limits := fleet.lock_rate_rows(schedule_request.account, schedule_request.endpoint);
     SELECT c.at, c.rate INTO now_at, rate FROM fleet.read_clock() c;
     opens := now_at;
+    PERFORM fleet.hold_nothing_for_the_dead(schedule_request.account, schedule_request.endpoint, now_at);
     SELECT coalesce(sum(d.units), 0) INTO ahead FROM fleet.rate_demands d
     WHERE d.account = schedule_request.account AND d.endpoint = schedule_request.endpoint AND d.waiting AND d.keep_until > now_at;
     FOREACH one IN ARRAY limits LOOP
@@ -65,13 +66,17 @@ BEGIN
         'estimated_delay_seconds', round(greatest(0, extract(epoch FROM booked.returns_at - now_at)), 3));
 END $$;
 
--- Gives a booking back; false where it is used, over or somebody else's. One row by key.
+-- Gives a booking back, also that of the same worker's earlier life; false where it is used, over or somebody else's. One row by
+-- key.
 CREATE OR REPLACE FUNCTION fleet.cancel_booking(incarnation uuid, booking_id bigint) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    life fleet.incarnations;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(cancel_booking.incarnation);
-    DELETE FROM fleet.rate_demands d
-    WHERE d.id = cancel_booking.booking_id AND d.booked AND d.incarnation = cancel_booking.incarnation AND d.keep_until > fleet.now();
+    life := fleet.require_incarnation(cancel_booking.incarnation);
+    DELETE FROM fleet.rate_demands d USING fleet.incarnations i
+    WHERE d.id = cancel_booking.booking_id AND d.booked AND d.keep_until > fleet.now()
+      AND i.id = d.incarnation AND i.worker = life.worker AND i.slot = life.slot;
     RETURN jsonb_build_object('cancelled', FOUND);
 END $$;

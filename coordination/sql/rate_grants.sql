@@ -79,7 +79,7 @@ BEGIN
     IF rank < 4 AND own.spacing_us[1] = 0 THEN
         kept := own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END;
     END IF;
-    SELECT * INTO place FROM fleet.find_place(own, take_units.incarnation, take_units.worker_id, rank, n, room - kept, at);
+    SELECT * INTO place FROM fleet.find_place(own, take_units.worker_id, rank, n, room - kept, at);
     IF place.ahead_due + n > room - kept OR place.had_share OR place.rests THEN
         RETURN fleet.refuse_units(limits, own, place, take_units.incarnation, take_units.worker_id, rank, n, room, kept, at);
     END IF;

@@ -1,6 +1,6 @@
 -- Who comes first when there is not enough. Whoever is refused stands in line, and a unit that frees belongs to the first of
 -- those who come when they were told to. With a fair share the order is weighted max-min: who has had least for its priority;
--- without, it is the priority, which rises with waiting. Who stays away loses the place.
+-- without, it is the priority, which rises with waiting. Who stays away keeps its age, but no unit is held for it.
 
 -- The span in which shares are counted: an hour, or a longer log's window. Pure.
 CREATE OR REPLACE FUNCTION fleet.share_span(one fleet.rate_limits) RETURNS interval
@@ -80,6 +80,7 @@ BEGIN
     own.kept_critical := CASE WHEN own.critical_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 10 - by_critical) ELSE 0 END;
     own.kept_low := CASE WHEN own.low_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 50 - by_low) ELSE 0 END;
     IF own.line_until > at OR fleet.is_scarce(own) THEN
+        PERFORM fleet.hold_nothing_for_the_dead(own.account, own.endpoint, at);
         DELETE FROM fleet.rate_demands d
         WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.keep_until < at - interval '1 day';
         UPDATE fleet.rate_demands d SET used = coalesce(u.units, 0)
@@ -92,6 +93,19 @@ BEGIN
     RETURN own;
 END $$;
 
+-- A life that ended comes for no unit. Its places are held no longer, its bookings for another minute, unless its worker lives on:
+-- who is started again finds its place as old as it was. Changes the line's rows; under the endpoint's row.
+CREATE OR REPLACE FUNCTION fleet.hold_nothing_for_the_dead(account text, endpoint text, at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE fleet.rate_demands d SET keep_until = at FROM fleet.incarnations i
+    WHERE d.account = hold_nothing_for_the_dead.account AND d.endpoint = hold_nothing_for_the_dead.endpoint
+      AND d.waiting AND d.keep_until > at AND i.id = d.incarnation
+      AND i.ended_at < clock_timestamp() - CASE WHEN d.booked THEN interval '60 seconds' ELSE interval '0' END
+      AND NOT EXISTS (SELECT 1 FROM fleet.incarnations n
+          WHERE n.worker = i.worker AND n.slot = i.slot AND n.started_at > i.started_at AND n.ended_at IS NULL);
+END $$;
+
 -- Whether who uses a row is to be known for fair shares: in an exact log, where a unit lent is gone for a whole window, from
 -- half of it on. Pure.
 CREATE OR REPLACE FUNCTION fleet.is_scarce(one fleet.rate_limits) RETURNS boolean
@@ -100,48 +114,49 @@ BEGIN
     RETURN one.fair_share AND one.spacing_us[1] = 0 AND one.occupied[1] * 2::bigint >= one.limits[1];
 END $$;
 
--- Where a request stands: its row in line (null: none), its worker's use, the units of those before it, of them those that are
--- due now; whether its worker had its share while others want theirs; and whether it must rest first: with fewer than ten
+-- Where a request stands: its row in line (null: none), since when, its worker's use, the units of those before it, of them those
+-- that are due now; whether its worker had its share while others want theirs; and whether it must rest first: with fewer than ten
 -- units left who alone wants them comes back once in a minute. A due booking is a place since the time of the booking. Reads the line
 -- only where there is one, or shares matter.
 CREATE OR REPLACE FUNCTION fleet.find_place(
-    own fleet.rate_limits, incarnation uuid, worker_id text, rank integer, n integer, room integer, at timestamptz,
-    OUT mine bigint, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean, OUT had_share boolean,
-    OUT rests boolean, OUT rests_until timestamptz
+    own fleet.rate_limits, worker_id text, rank integer, n integer, room integer, at timestamptz,
+    OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean,
+    OUT had_share boolean, OUT rests boolean, OUT rests_until timestamptz
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    memory interval := interval '10 minutes';  -- so long a place is as old as it was after a unit was last held for it
     soon timestamptz := at + make_interval(secs => own.patience_s / 6);
     last_ones boolean := rank < 4 AND own.spacing_us[1] = 0 AND own.limits[1] >= 50 AND own.limits[1] - own.occupied[1] < 10;
     seat fleet.rate_demands;
-    since timestamptz := at;
     tau_s double precision;
     my_key double precision;
     weights integer;
     theirs integer;
     others_want boolean;
 BEGIN
+    since := at;
     ahead := 0;
     ahead_due := 0;
     rests := false;
     had_share := false;
     shares := fleet.is_scarce(own);
-    IF own.line_until <= at AND NOT last_ones AND NOT shares THEN
+    IF own.line_until <= at - memory AND NOT last_ones AND NOT shares THEN
         RETURN;
     END IF;
     SELECT * INTO seat FROM fleet.rate_demands d
-    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.incarnation = find_place.incarnation
-      AND d.worker_id = find_place.worker_id AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
+    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_place.worker_id
+      AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
     ORDER BY d.returns_at, d.id LIMIT 1;
     IF NOT FOUND THEN
         SELECT * INTO seat FROM fleet.rate_demands d
-        WHERE NOT d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.incarnation = find_place.incarnation
-          AND d.worker_id = find_place.worker_id AND d.rank = find_place.rank;
+        WHERE NOT d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_place.worker_id
+          AND d.rank = find_place.rank;
     END IF;
     mine := seat.id;
     used := seat.used;
     rests_until := seat.rests_until;
-    IF seat.waiting AND seat.keep_until > at THEN
+    IF seat.waiting AND seat.keep_until > at - memory THEN
         since := seat.first_asked_at;
     END IF;
     IF used IS NULL AND own.fair_share THEN
@@ -182,7 +197,9 @@ BEGIN
     END IF;
 END $$;
 
--- A refused request takes or keeps its place until a few seconds after the time that it was told. One upsert.
+-- A refused request takes or keeps its place. A unit is held for it until some seconds after the time that it was told; for who
+-- comes at intervals of its own, whatever it is told, until its next, so that it isn't passed by all who come as told: at most
+-- a minute, and no more than a fifteenth of the window. One upsert.
 CREATE OR REPLACE FUNCTION fleet.stand_in_line(
     own fleet.rate_limits, place record, incarnation uuid, worker_id text, rank integer, n integer, retry_s numeric, at timestamptz
 ) RETURNS fleet.rate_limits
@@ -190,21 +207,30 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     comes timestamptz := at + make_interval(secs => retry_s::double precision);
-    kept_until timestamptz := comes + make_interval(secs => own.patience_s);
+    patience interval := make_interval(secs => own.patience_s);
+    longest interval := make_interval(secs => least(60, own.window_s / 15.0));
+    held_until timestamptz := comes;
+    seat fleet.rate_demands;
 BEGIN
-    UPDATE fleet.rate_demands d SET returns_at = comes, keep_until = greatest(d.keep_until, kept_until), asked_at = at
+    SELECT * INTO seat FROM fleet.rate_demands d WHERE d.id = place.mine;
+    IF place.since < at AND seat.returns_at NOT BETWEEN at - patience AND at + patience THEN
+        held_until := greatest(comes, least(at + (at - seat.asked_at), comes + longest));
+    END IF;
+    held_until := held_until + patience;
+    UPDATE fleet.rate_demands d SET returns_at = comes, keep_until = greatest(d.keep_until, held_until), asked_at = at,
+        incarnation = stand_in_line.incarnation
     WHERE d.id = place.mine AND d.booked;
     IF NOT FOUND THEN
         INSERT INTO fleet.rate_demands AS d (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
             first_asked_at, asked_at, returns_at, keep_until, rests_until)
         VALUES (own.account, own.endpoint, stand_in_line.incarnation, stand_in_line.worker_id, stand_in_line.rank, n, false, true,
-            coalesce(place.used, 0), at, at, comes, kept_until, place.rests_until)
-        ON CONFLICT (account, endpoint, incarnation, worker_id, rank) WHERE NOT booked DO UPDATE SET
-            first_asked_at = CASE WHEN d.waiting AND d.keep_until > at THEN d.first_asked_at ELSE at END,
-            waiting = true, units = excluded.units, asked_at = excluded.asked_at, returns_at = excluded.returns_at,
-            keep_until = excluded.keep_until, rests_until = excluded.rests_until;
+            coalesce(place.used, 0), place.since, at, comes, held_until, place.rests_until)
+        ON CONFLICT (account, endpoint, worker_id, rank) WHERE NOT booked DO UPDATE SET
+            incarnation = excluded.incarnation, waiting = true, units = excluded.units, first_asked_at = excluded.first_asked_at,
+            asked_at = excluded.asked_at, returns_at = excluded.returns_at, keep_until = excluded.keep_until,
+            rests_until = excluded.rests_until;
     END IF;
-    own.line_until := greatest(own.line_until, kept_until);
+    own.line_until := greatest(own.line_until, held_until);
     RETURN own;
 END $$;
 
@@ -215,19 +241,15 @@ CREATE OR REPLACE FUNCTION fleet.leave_rate_line(
 ) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    seat fleet.rate_demands;
-    waited_s double precision;
+    waited_s double precision := extract(epoch FROM at - place.since);
 BEGIN
-    SELECT * INTO seat FROM fleet.rate_demands d WHERE d.id = place.mine;
-    IF seat.waiting AND seat.keep_until > at THEN
-        waited_s := greatest(0, extract(epoch FROM at - seat.first_asked_at));
+    IF waited_s > 0 THEN
         own.waited := own.waited + 1;
         own.waited_s := own.waited_s + waited_s;
         own.longest_wait_s := greatest(own.longest_wait_s, waited_s);
     END IF;
-    IF seat.booked THEN
-        DELETE FROM fleet.rate_demands d WHERE d.id = place.mine;
-    ELSIF seat.id IS NOT NULL THEN
+    DELETE FROM fleet.rate_demands d WHERE d.id = place.mine AND d.booked;
+    IF place.mine IS NOT NULL THEN
         UPDATE fleet.rate_demands d SET waiting = false, used = d.used + n, asked_at = at WHERE d.id = place.mine;
     ELSIF place.shares THEN
         INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,

@@ -79,7 +79,7 @@ CREATE TABLE fleet.rate_demands (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account text NOT NULL,
     endpoint text NOT NULL,
-    incarnation uuid NOT NULL,
+    incarnation uuid NOT NULL,             -- the life that asked last
     worker_id text NOT NULL,
     rank integer NOT NULL,
     units integer NOT NULL,
@@ -89,11 +89,11 @@ CREATE TABLE fleet.rate_demands (
     first_asked_at timestamptz NOT NULL,
     asked_at timestamptz NOT NULL,
     returns_at timestamptz NOT NULL,       -- when it was told to come
-    keep_until timestamptz NOT NULL,       -- its place is kept until then
+    keep_until timestamptz NOT NULL,       -- a unit is held for it until then
     rests_until timestamptz
 );
-CREATE UNIQUE INDEX rate_demands_who ON fleet.rate_demands (account, endpoint, incarnation, worker_id, rank) WHERE NOT booked;
-CREATE INDEX rate_demands_booked ON fleet.rate_demands (account, endpoint) WHERE booked;
+CREATE UNIQUE INDEX rate_demands_who ON fleet.rate_demands (account, endpoint, worker_id, rank) WHERE NOT booked;
+CREATE INDEX rate_demands_line ON fleet.rate_demands (account, endpoint);
 
 -- One row while the server has not crashed since the limits were last put right.
 CREATE UNLOGGED TABLE fleet.rate_epoch (

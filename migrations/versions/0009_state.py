@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "56ea6ddc88fc4672"
+functions = "7e4f1cba37713441"
 
 
 def upgrade() -> None:

@@ -30,7 +30,8 @@ def configure(
 class Asker:
     """A worker that wants a request every `pause_s` after the last, from `begins_s` on.
 
-    `late_s` says how much later than it was told it comes.
+    `late_s` says how much later than it was told it comes; with `every_s` it comes at its own intervals,
+    whatever it is told.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Asker:
     pause_s: float = 0.0
     begins_s: float = 0.0
     late_s: Callable[[], float] = lambda: 0.0
+    every_s: float | None = None
     waits_s: list[float] = field(default_factory=list[float])
 
 
@@ -109,8 +111,8 @@ def run(
         answer = fleet.rate_limits.can_make_request(endpoint, asker.name, asker.priority)
         if answer.grant_id is None:
             assert answer.retry_after_seconds is not None
-            late_s = asker.late_s()
-            heapq.heappush(events, (at_s + answer.retry_after_seconds + late_s, order, number, None))
+            pause_s = asker.every_s or answer.retry_after_seconds + asker.late_s()
+            heapq.heappush(events, (at_s + pause_s, order, number, None))
             continue
         day.made.append((at_s, asker.name))
         asker.waits_s.append(at_s - wanted_since.pop(number))

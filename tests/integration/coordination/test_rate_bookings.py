@@ -71,6 +71,45 @@ def test_a_booking_given_back_or_over_holds_nothing(
     assert not fleet.rate_limits.cancel_booking(late.booking_id)
 
 
+def test_a_life_that_ended_holds_nothing_unless_its_worker_lives_on(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "post_tweet", (2, 60))
+    for _ in range(2):
+        spend(fleet)
+    gone = fleet_database.connect("gone")
+    assert not ask(gone, "gone/1").allowed
+    book(gone, "gone/1")
+    for worker in ("a", "b"):
+        assert not ask(fleet, worker).allowed
+    gone.close()
+    assert queued(fleet) == 4
+    fleet_database.advance(60)
+    assert ask(fleet, "a").allowed
+    assert not ask(fleet, "b").allowed  # a booking waits for a minute: the worker may be started again
+    owner.execute("UPDATE fleet.incarnations SET ended_at = ended_at - interval '1 minute'")
+    fleet_database.advance(2)
+    assert ask(fleet, "b").allowed
+
+
+def test_who_is_started_again_has_its_place_and_its_booking(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "post_tweet", (1, 60))
+    spend(fleet)
+    with fleet_database.connect("twice") as first:
+        assert not ask(first, "twice/1").allowed
+        booking = book(first, "twice/1")
+    assert not ask(fleet, "other").allowed
+    with fleet_database.connect("twice") as second:
+        assert not ask(second, "twice/1").allowed
+        assert value(owner, "SELECT count(*) FROM fleet.rate_demands WHERE worker_id = 'twice/1'") == 2
+        fleet_database.advance(60)
+        assert not ask(fleet, "other").allowed
+        assert ask(second, "twice/1").allowed
+        assert second.rate_limits.cancel_booking(booking.booking_id)
+
+
 def test_one_that_expires_leaves_its_unit_to_others(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:

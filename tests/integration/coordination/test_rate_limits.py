@@ -1,5 +1,6 @@
 """Rate limits: never above N requests in any rolling window, by the platform's own count."""
 
+import os
 import time
 from collections.abc import Callable
 from email.utils import format_datetime
@@ -41,7 +42,7 @@ def _ask_and_settle(start: Callable[[], int], dsn: str, duration_s: float) -> in
         start()
         end = time.monotonic() + duration_s
         while time.monotonic() < end:
-            grant = ask(fleet)
+            grant = fleet.rate_limits.can_make_request("search_tweets", f"asker/{os.getpid()}")
             if grant.grant_id is not None:
                 granted += 1
                 fleet.rate_limits.record_usage(grant.grant_id, True)

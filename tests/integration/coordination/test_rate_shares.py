@@ -135,6 +135,34 @@ def test_who_stays_away_loses_the_place_and_nothing_stands_idle_i13(
     assert ask(fleet, "here").allowed
 
 
+def test_who_comes_at_intervals_of_its_own_is_not_passed_for_ever_i12(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "search_tweets", (50, 900))
+    slow = Asker(name="slow", begins_s=20, every_s=60, pause_s=60)
+    askers = [slow, *[Asker(name=f"here/{n}", begins_s=n * 0.01) for n in range(4)]]
+    day = run(fleet, owner, askers, endpoint="search_tweets", until_s=1900)
+    assert day.between(900, 1900)["slow"] >= 2
+    assert max(slow.waits_s) <= 900 + 60
+    assert day.used(50, 900) >= 0.98
+
+
+def test_a_unit_is_held_as_long_as_who_comes_at_its_own_intervals_stayed_away_i13(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    configure(console, "post_tweet", (1, 900))
+    settled(fleet, ask(fleet, "first"))
+    assert not ask(fleet, "slow").allowed
+    assert not ask(fleet, "here").allowed
+    for seconds in (870, 20):  # told to come at 900 s both times
+        fleet_database.advance(seconds)
+        assert not ask(fleet, "slow").allowed
+    fleet_database.advance(10 + 10)
+    assert not ask(fleet, "here").allowed
+    fleet_database.advance(4)
+    assert ask(fleet, "here").allowed
+
+
 def test_how_long_a_unit_is_held_for_who_should_come_is_set(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:
