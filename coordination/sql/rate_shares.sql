@@ -120,8 +120,8 @@ END $$;
 -- only where there is one, or shares matter.
 CREATE OR REPLACE FUNCTION fleet.find_place(
     own fleet.rate_limits, worker_id text, rank integer, n integer, room integer, at timestamptz,
-    OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean, OUT had_share boolean,
-    OUT rests boolean, OUT rests_until timestamptz
+    OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean,
+    OUT had_share boolean, OUT rests boolean, OUT rests_until timestamptz
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -145,7 +145,8 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO seat FROM fleet.rate_demands d
-    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_place.worker_id AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
+    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_place.worker_id
+      AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
     ORDER BY d.returns_at, d.id LIMIT 1;
     IF NOT FOUND THEN
         SELECT * INTO seat FROM fleet.rate_demands d
