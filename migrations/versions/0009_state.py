@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "9c5d49cbf934d50c"
+functions = "213e492850d81223"
 
 
 def upgrade() -> None:
