@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "4f3013c9d90c3525"
+functions = "b4c65dc5f36f9965"
 
 
 def upgrade() -> None:
