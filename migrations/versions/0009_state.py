@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "840f8827d6c7c3c5"
+functions = "b981261b4f3c6427"
 
 
 def upgrade() -> None:
