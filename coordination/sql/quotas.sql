@@ -155,20 +155,28 @@ BEGIN
         'estimated_wait_minutes', round(greatest(0, extract(epoch FROM opens - clock.at) / 60)::numeric, 6));
 END $$;
 
--- The pools of the rate limiter, as pools. Locks nothing.
+-- The pools of the rate limiter, as pools: each account's, also before its first request. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.describe_api_pools(incarnation uuid, resource_id text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN coalesce((
-        SELECT jsonb_agg(jsonb_build_object('resource_type', 'api_quota', 'resource_id', s->'endpoint', 'account', s->'account',
+        SELECT jsonb_agg(p.told ORDER BY p.told->>'account', p.told->>'resource_id') FROM (
+        SELECT jsonb_build_object('resource_type', 'api_quota', 'resource_id', s->'endpoint', 'account', s->'account',
             'kind', 'rate', 'window_s', s->'window_s', 'total_capacity', s->'limit', 'available_capacity', s->'remaining',
             'reserved_capacity', s->'used', 'waiting_queue', w.waiting, 'utilization_percent', s->'utilization_percent',
-            'health', s->'health', 'held', h.units) ORDER BY s->>'account', s->>'endpoint')
+            'health', s->'health', 'held', h.units) AS told
         FROM jsonb_array_elements(fleet.get_system_status(incarnation)) s
         JOIN fleet.rate_limits r ON r.account = s->>'account' AND r.endpoint = s->>'endpoint' AND r.kind = 'pool',
             LATERAL (SELECT count(*) AS waiting FROM fleet.rate_demands d WHERE d.account = r.account AND d.waiting
                 AND (r.members = '{*}' OR d.endpoint = ANY (r.members)) AND d.keep_until > fleet.now()) w,
             LATERAL (SELECT coalesce(sum(g.units), 0) AS units FROM fleet.rate_grants g WHERE g.account = r.account AND g.held
                 AND g.settled_at IS NULL AND (r.members = '{*}' OR g.endpoint = ANY (r.members))) h
-        WHERE describe_api_pools.resource_id IS NULL OR s->>'endpoint' = describe_api_pools.resource_id), '[]');
+        UNION ALL
+        SELECT jsonb_build_object('resource_type', 'api_quota', 'resource_id', d.endpoint, 'account', a.name,
+            'kind', 'rate', 'window_s', d.window_s, 'total_capacity', d.requests, 'available_capacity', d.requests,
+            'reserved_capacity', 0, 'waiting_queue', 0, 'utilization_percent', 0, 'health', 'healthy', 'held', 0)
+        FROM fleet.rate_limits d CROSS JOIN fleet.accounts a
+        WHERE d.account = '*' AND d.kind = 'pool'
+          AND NOT EXISTS (SELECT 1 FROM fleet.rate_limits r WHERE r.account = a.name AND r.endpoint = d.endpoint)) p
+        WHERE describe_api_pools.resource_id IS NULL OR p.told->>'resource_id' = describe_api_pools.resource_id), '[]');
 END $$;

@@ -31,6 +31,12 @@ def left(fleet: Fleet, endpoint: str = "post_tweet") -> int:
     return fleet.rate_limits.get_remaining_capacity(endpoint, "sandbox").remaining
 
 
+def api_pools(fleet: Fleet, account: str = "sandbox") -> dict[str, dict[str, Any]]:
+    """The rate limiter's pools of an account, by name."""
+    pools = fleet.reservations.get_pool_status("api_quota")
+    return {pool["resource_id"]: pool for pool in pools if pool["account"] == account}
+
+
 def set_aside(fleet: Fleet, n: int, operation: str = "tweet") -> Reservation:
     """All of a limit, where it is asked for: only critical requests have its last ten units at once."""
     quota = fleet.reservations.reserve_api_quota(
@@ -91,7 +97,7 @@ def test_what_is_set_aside_is_granted_to_nobody_else_and_all_or_none(
 
 def test_the_pools_bound_all_their_endpoints_together(fleet: Fleet) -> None:
     first = set_aside(fleet, 50)
-    pools = {pool["resource_id"]: pool for pool in fleet.reservations.get_pool_status("api_quota")}
+    pools = api_pools(fleet)
     assert {name: pool["total_capacity"] for name, pool in pools.items()} == {
         "api_tweets": 50,
         "api_requests": 900,
@@ -102,8 +108,33 @@ def test_the_pools_bound_all_their_endpoints_together(fleet: Fleet) -> None:
     assert fleet.reservations.reserve_api_quota("tester/1", "tweet", account="sandbox") is None
     set_aside(fleet, 60, "search")
     fleet.reservations.release_resource(first)
-    [tweets] = fleet.reservations.get_pool_status("api_quota", "api_tweets")
-    assert tweets["available_capacity"] == 50
+    assert api_pools(fleet)["api_tweets"]["available_capacity"] == 50
+
+
+def test_the_pools_are_told_before_the_first_request_and_who_waits_for_them(
+    fleet: Fleet, console: Database
+) -> None:
+    told = {
+        name: (pool["total_capacity"], pool["window_s"]) for name, pool in api_pools(fleet, "default").items()
+    }
+    assert told == {"api_requests": (900, 900), "api_tweets": (50, 3600)}
+    before = api_pools(fleet, "default")["api_tweets"]
+    free = (
+        before["available_capacity"],
+        before["reserved_capacity"],
+        before["held"],
+        before["waiting_queue"],
+    )
+    assert free == (50, 0, 0, 0)
+    assert (before["utilization_percent"], before["health"]) == (0, "healthy")
+    console.call("configure_rate_limit", account="default", endpoint="post_tweet", requests=1, window_s=900)
+    answers = [fleet.rate_limits.can_make_request("post_tweet", "w").allowed for _ in range(2)]
+    assert answers == [True, False]
+    after = {
+        name: (pool["reserved_capacity"], pool["waiting_queue"])
+        for name, pool in api_pools(fleet, "default").items()
+    }
+    assert after == {"api_requests": (1, 1), "api_tweets": (1, 1)}
 
 
 def test_more_than_is_ever_granted_at_once_is_refused_and_not_put_off(fleet: Fleet) -> None:
