@@ -136,8 +136,9 @@ class RateLimits:
     ) -> Grant:
         """Ask for one request, and be granted it: a yes takes the unit. Settle it with `record_usage`.
 
-        A no is a place in line, kept until a few seconds after `retry_after_seconds`: the time, in fleet
-        seconds, at which this worker can expect its unit.
+        A no is a place in line. `retry_after_seconds` is the time, in fleet seconds, at which this worker can
+        expect its unit, which is held for it a few seconds longer; for a worker that comes at intervals of
+        its own, until its next, a minute at most.
         """
         answer = self._session.call(
             "can_make_request", endpoint=endpoint, worker_id=worker_id, priority=priority, account=account
@@ -188,7 +189,7 @@ class RateLimits:
         return Booking(**with_moments(answer, "execute_at", "expires_at"))
 
     def cancel_booking(self, booking_id: str) -> bool:
-        """Give a booking back; False where it is used, over or another incarnation's."""
+        """Give a booking back; False where it is used, over or another worker's."""
         return bool(self._session.call("cancel_booking", booking_id=int(booking_id))["cancelled"])
 
     def get_remaining_capacity(self, endpoint: str, account: str = "default") -> Capacity:

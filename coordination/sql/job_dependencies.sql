@@ -74,20 +74,23 @@ DECLARE
     heir bigint;
     released fleet.jobs;
     kinds text[] := '{}';
+    at timestamptz;
 BEGIN
+    at := fleet.now();
     WITH gone AS (DELETE FROM fleet.jobs j WHERE j.id = finish_job.job RETURNING j.*)
     INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key, concurrency_key,
         concurrency_limit, expected_s, waits_for, errors, result, created_at, finished_at)
     SELECT g.id, g.kind, g.payload, g.priority, g.run_at, finish_job.state, g.attempts, g.max_attempts, g.unique_key,
-        g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for, g.errors, finish_job.result, g.created_at, fleet.now()
+        g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for, g.errors, finish_job.result, g.created_at, at
     FROM gone g;
     FOREACH heir IN ARRAY fleet.heirs_of(ARRAY[finish_job.job], false) LOOP
         IF finish_job.state = 'completed' THEN
-            UPDATE fleet.jobs j SET waits_for = array_remove(j.waits_for, finish_job.job), run_at = greatest(j.run_at, fleet.now())
+            UPDATE fleet.jobs j SET waits_for = array_remove(j.waits_for, finish_job.job), run_at = greatest(j.run_at, at),
+                order_at = fleet.job_order(greatest(j.run_at, at), j.rank)
             WHERE j.id = heir RETURNING * INTO released;
             kinds := kinds || CASE WHEN released.waits_for = '{}' THEN ARRAY[released.kind] ELSE '{}' END;
         ELSE
-            UPDATE fleet.jobs j SET errors = j.errors || jsonb_build_object('attempt', j.attempts, 'at', fleet.now(), 'error',
+            UPDATE fleet.jobs j SET errors = j.errors || jsonb_build_object('attempt', j.attempts, 'at', at, 'error',
                 format('job %s, on which it depends, is %s', finish_job.job, finish_job.state)) WHERE j.id = heir;
             PERFORM fleet.finish_job(heir, 'cancelled');
         END IF;

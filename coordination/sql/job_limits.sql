@@ -30,12 +30,12 @@ BEGIN
 END $$;
 
 -- Due jobs of a kind whose concurrency key has a place for them, in the order of claims: at least n where there are so many. It looks at
--- the first n + 200 that are due; where those are not all, and mostly of full keys, at the head of each key's line: so a full key's
+-- the first n + 50 that are due; where those are not all, and mostly of full keys, at the head of each key's line: so a full key's
 -- backlog costs no more than its first jobs. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.free_keyed_jobs(of_kind text, at timestamptz, n integer) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    reach integer := n + 200;
+    reach integer := n + 50;
     ids bigint[];
     keys text[];
     free_ones bigint[];

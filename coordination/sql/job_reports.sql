@@ -132,6 +132,8 @@ DECLARE
     held bigint[] := '{}';
     mine bigint[];
     released text[] := '{}';
+    kinds text[] := '{}';
+    run_s double precision[] := '{}';
 BEGIN
     PERFORM fleet.require_read_committed();
     IF results IS NOT NULL AND (jsonb_typeof(results) <> 'array' OR jsonb_array_length(results) <> cardinality(jobs)
@@ -147,9 +149,11 @@ BEGIN
         IF done.overdue_at IS NOT NULL THEN
             PERFORM fleet.clear_alert('job:' || done.id);
         END IF;
-        PERFORM fleet.count_jobs(done.kind, completed => 1,
-            run_s => greatest(0, extract(epoch FROM clock_timestamp() - done.claimed_real_at))::double precision);
+        kinds := kinds || done.kind;
+        run_s := run_s || greatest(0, extract(epoch FROM clock_timestamp() - done.claimed_real_at))::double precision;
     END LOOP;
+    PERFORM fleet.count_jobs(k.kind, completed => count(*)::integer, run_s => sum(k.run_s))
+    FROM unnest(kinds, run_s) k (kind, run_s) GROUP BY k.kind;
     RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held), 'wake', fleet.takers_of(released));
 END $$;
 
@@ -193,6 +197,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     snoozed fleet.jobs;
     held bigint[] := '{}';
+    kinds text[] := '{}';
     due timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -210,8 +215,9 @@ BEGIN
         IF snoozed.overdue_at IS NOT NULL THEN
             PERFORM fleet.clear_alert('job:' || snoozed.id);
         END IF;
-        PERFORM fleet.count_jobs(snoozed.kind, snoozed => 1);
+        kinds := kinds || snoozed.kind;
     END LOOP;
+    PERFORM fleet.count_jobs(k.kind, snoozed => count(*)::integer) FROM unnest(kinds) k (kind) GROUP BY k.kind;
     RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held));
 END $$;
 

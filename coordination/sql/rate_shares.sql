@@ -106,11 +106,6 @@ BEGIN
           WHERE n.worker = i.worker AND n.slot = i.slot AND n.started_at > i.started_at AND n.ended_at IS NULL);
 END $$;
 
--- How long a place is remembered after a unit was last held for it. Pure.
-CREATE OR REPLACE FUNCTION fleet.place_memory() RETURNS interval
-LANGUAGE sql IMMUTABLE
-RETURN interval '10 minutes';
-
 -- Whether who uses a row is to be known for fair shares: in an exact log, where a unit lent is gone for a whole window, from
 -- half of it on. Pure.
 CREATE OR REPLACE FUNCTION fleet.is_scarce(one fleet.rate_limits) RETURNS boolean
@@ -133,15 +128,16 @@ END $$;
 
 -- Where a request stands: its row in line (null: none), since when, its worker's use, the units of those before it, of them those
 -- that are due now; whether its worker had its share while others want theirs; and whether it must rest first: with few units left
--- of what it takes of, who alone wants them comes back once in a minute. A due booking is a place since the time of the booking. Reads the line
--- only where there is one, or shares matter.
+-- of what it takes of, who alone wants them comes back once in a minute. A due booking is a place since the time of the booking.
+-- Reads the line only where there is one, or shares matter.
 CREATE OR REPLACE FUNCTION fleet.find_place(
     own fleet.rate_limits, worker_id text, rank integer, n integer, room integer, few boolean, at timestamptz,
-    OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean, OUT had_share boolean,
-    OUT rests boolean, OUT rests_until timestamptz
+    OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean,
+    OUT had_share boolean, OUT rests boolean, OUT rests_until timestamptz
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    memory interval := interval '10 minutes';  -- so long a place is as old as it was after a unit was last held for it
     soon timestamptz := at + make_interval(secs => own.patience_s / 6);
     last_ones boolean := few AND rank < 4;
     seat fleet.rate_demands;
@@ -157,11 +153,12 @@ BEGIN
     rests := false;
     had_share := false;
     shares := fleet.is_scarce(own);
-    IF own.line_until <= at - fleet.place_memory() AND NOT last_ones AND NOT shares THEN
+    IF own.line_until <= at - memory AND NOT last_ones AND NOT shares THEN
         RETURN;
     END IF;
     SELECT * INTO seat FROM fleet.rate_demands d
-    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_place.worker_id AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
+    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_place.worker_id
+      AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
     ORDER BY d.returns_at, d.id LIMIT 1;
     IF NOT FOUND THEN
         SELECT * INTO seat FROM fleet.rate_demands d
@@ -171,7 +168,7 @@ BEGIN
     mine := seat.id;
     used := seat.used;
     rests_until := seat.rests_until;
-    IF seat.waiting AND seat.keep_until > at - fleet.place_memory() THEN
+    IF seat.waiting AND seat.keep_until > at - memory THEN
         since := seat.first_asked_at;
     END IF;
     IF used IS NULL AND own.fair_share THEN

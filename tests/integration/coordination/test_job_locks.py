@@ -1,18 +1,20 @@
 """Jobs: what many do at once is locked in one order, and a backlog that can't run is in nobody's way."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from random import Random
 from threading import Thread
 from typing import Any
 
 import psycopg
 import pytest
 
-from coordination import Fleet
+from coordination import Fleet, connect
 from coordination.database import Database
-from coordination.errors import FleetError, TransitionRefusedError
+from coordination.errors import DatabaseBusyError, FleetError, InvalidValueError, TransitionRefusedError
 from coordination.jobs import NewJob, decide_job
 from tests.integration.conftest import FleetDatabase
-from tests.integration.coordination.crowd import until
+from tests.integration.coordination.crowd import together, until
 from tests.integration.coordination.tables import Owner, planted, rows, value
 
 
@@ -75,7 +77,7 @@ def test_two_parents_that_end_at_once_lock_their_heirs_in_one_order(
             ]
             for report in reports:
                 report.end()
-    assert [job.id for job in fleet.jobs.claim("b", 2)] == [low, high]
+    assert {job.id for job in fleet.jobs.claim("b", 2)} == {low, high}
 
 
 def test_a_job_to_die_is_left_while_others_hold_what_depends_on_it(
@@ -121,6 +123,52 @@ def test_who_enqueues_behind_a_job_and_who_claims_it_do_not_wait_in_a_circle(
             claim.end()
             enqueue.end()
     assert rows(owner, "SELECT key, capacity FROM fleet.job_limits") == [("k", 2)]
+
+
+def _do_anything(start: Callable[[], int], dsn: str, rounds: int) -> list[str]:
+    """Make, claim, end, cancel and replay jobs that hang together, by chance; give what was refused."""
+    busy: list[str] = []
+    with connect(dsn, "crowd") as fleet:
+        chance = Random(start())
+        known: list[str] = []
+        for _ in range(rounds):
+            try:
+                made = fleet.jobs.enqueue_many(
+                    [
+                        NewJob(
+                            kind=chance.choice("ab"),
+                            unique_key=chance.choice((None, *"xyz")),
+                            concurrency_key=chance.choice((None, *"klm")),
+                            concurrency_limit=chance.randint(1, 3),
+                            max_attempts=chance.randint(1, 2),
+                        )
+                        for _ in range(6)
+                    ]
+                )
+                known = [*known, *(one.id for one in made)][-12:]
+                with suppress(InvalidValueError):  # one of them may be dead
+                    fleet.jobs.enqueue("b", depends=chance.sample(known, 3), concurrency_key="k")
+                    fleet.jobs.enqueue("a", depends=chance.sample(known, 3))
+                jobs = [job for kind in chance.sample("ab", 2) for job in fleet.jobs.claim(kind, 4, 0.5)]
+                chance.shuffle(jobs)
+                fleet.jobs.complete_many(jobs[:3])
+                fleet.jobs.fail_many(jobs[3:5], ["no"] * len(jobs[3:5]), 0)
+                fleet.jobs.snooze_many(jobs[5:], 0)
+                fleet.jobs.cancel_many(chance.sample(known, 2))
+                fleet.jobs.replay_many(chance.sample(known, 4))
+                fleet.jobs.rescue()
+            except DatabaseBusyError as error:
+                busy.append(str(error))
+    return busy
+
+
+def test_whatever_is_done_with_jobs_at_once_nobody_waits_in_a_circle(
+    fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    slow = "    WITH gone AS (DELETE FROM fleet.jobs j"  # jobs are held for longer, and waited for
+    with planted(owner, "finish_job", (slow, f"    PERFORM pg_sleep(0.01);\n{slow}")):
+        assert together(_do_anything, 6, fleet_database.dsn("worker"), 20) == [[]] * 6
+    assert value(owner, "SELECT count(*) FROM fleet.jobs JOIN fleet.jobs_finished USING (id)") == 0
 
 
 def test_a_full_keys_backlog_is_not_walked_at_each_claim(
@@ -214,3 +262,14 @@ def test_what_falls_due_between_a_claim_and_the_question_is_due_now(fleet: Fleet
     fleet.jobs.enqueue("a")
     assert fleet.jobs.next_in_s("a") == 0
     assert fleet.jobs.next_in_s("b") is None
+
+
+def test_what_waited_for_another_job_takes_its_place_by_when_that_ended(
+    fleet_database: FleetDatabase, fleet: Fleet
+) -> None:
+    parent = fleet.jobs.enqueue("parent").id
+    heir = fleet.jobs.enqueue("a", depends=[parent]).id
+    fleet_database.advance(3600)
+    waits = fleet.jobs.enqueue("a").id
+    fleet.jobs.complete(fleet.jobs.claim("parent")[0])
+    assert [job.id for job in fleet.jobs.claim("a", 2)] == [waits, heir]

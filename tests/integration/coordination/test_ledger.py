@@ -375,7 +375,7 @@ def test_every_outcome_settles_once_and_frees_the_lock(
         fleet_database.advance(61)
         assert fleet.ledger.tidy("sandbox") == 1
     if expected in {"retry_at", "ready"}:
-        fleet_database.advance(900)  # so long a refusal that names no reset closes the endpoint
+        fleet_database.advance(901)  # a 429 that names no reset closes the endpoint for the platform's window
         again = acts.Act(claim=acts.claimed(fleet), grant_id=acts.grant(fleet))
         clearance = acts.begin(fleet, again)
         assert (clearance.attempt, clearance.text) == (2, "Hello")
