@@ -16,6 +16,7 @@ DECLARE
     at timestamptz;
     rate double precision;
     room integer := 1000000;
+    few boolean := false;
     place record;
     kept integer := 0;
     most integer;
@@ -43,6 +44,7 @@ BEGIN
         END IF;
         limits[i] := one;
         room := least(room, one.room);
+        few := few OR fleet.few_left(one, at);
         IF one.endpoint = take_units.endpoint THEN
             own := one;
             own_at := i;
@@ -74,7 +76,7 @@ BEGIN
     IF rank < 4 AND own.spacing_us[1] = 0 THEN
         kept := own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END;
     END IF;
-    SELECT * INTO place FROM fleet.find_place(own, take_units.worker_id, rank, n, room - kept, at);
+    SELECT * INTO place FROM fleet.find_place(own, take_units.worker_id, rank, n, room - kept, few, at);
     IF place.ahead_due + n > room - kept OR place.had_share OR place.rests THEN
         RETURN fleet.refuse_units(limits, own, place, take_units.incarnation, take_units.worker_id, rank, n, room, kept, at);
     END IF;

@@ -114,20 +114,32 @@ BEGIN
     RETURN one.fair_share AND one.spacing_us[1] = 0 AND one.occupied[1] * 2::bigint >= one.limits[1];
 END $$;
 
+-- Whether fewer than ten units of fifty or more are left: of a window that is kept as a log, or by a count of the platform's. Pure.
+CREATE OR REPLACE FUNCTION fleet.few_left(one fleet.rate_limits, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM unnest(one.limits, one.occupied, one.spacing_us) w(most, taken, spacing_us)
+            WHERE w.spacing_us = 0 AND w.most >= 50 AND w.most - w.taken < 10)
+        OR coalesce(one.header_limit >= 50 AND fleet.header_room(one, at) < 10, false)
+        OR EXISTS (SELECT 1 FROM jsonb_each(one.day_headers) h
+            WHERE (h.value->>'told')::integer >= 50 AND (h.value->>'resets_at')::timestamptz > at
+              AND (h.value->>'told')::integer - (h.value->>'used')::integer - one.unsettled < 10);
+END $$;
+
 -- Where a request stands: its row in line (null: none), since when, its worker's use, the units of those before it, of them those
--- that are due now; whether its worker had its share while others want theirs; and whether it must rest first: with fewer than ten
--- units left who alone wants them comes back once in a minute. A due booking is a place since the time of the booking. Reads the line
+-- that are due now; whether its worker had its share while others want theirs; and whether it must rest first: with few units left
+-- of what it takes of, who alone wants them comes back once in a minute. A due booking is a place since the time of the booking. Reads the line
 -- only where there is one, or shares matter.
 CREATE OR REPLACE FUNCTION fleet.find_place(
-    own fleet.rate_limits, worker_id text, rank integer, n integer, room integer, at timestamptz,
-    OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean, OUT had_share boolean,
-    OUT rests boolean, OUT rests_until timestamptz
+    own fleet.rate_limits, worker_id text, rank integer, n integer, room integer, few boolean, at timestamptz,
+    OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean,
+    OUT had_share boolean, OUT rests boolean, OUT rests_until timestamptz
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     memory interval := interval '10 minutes';  -- so long a place is as old as it was after a unit was last held for it
     soon timestamptz := at + make_interval(secs => own.patience_s / 6);
-    last_ones boolean := rank < 4 AND own.spacing_us[1] = 0 AND own.limits[1] >= 50 AND own.limits[1] - own.occupied[1] < 10;
+    last_ones boolean := few AND rank < 4;
     seat fleet.rate_demands;
     tau_s double precision;
     my_key double precision;
@@ -145,7 +157,8 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO seat FROM fleet.rate_demands d
-    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_place.worker_id AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
+    WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_place.worker_id
+      AND d.rank = find_place.rank AND d.returns_at <= soon AND d.keep_until > at
     ORDER BY d.returns_at, d.id LIMIT 1;
     IF NOT FOUND THEN
         SELECT * INTO seat FROM fleet.rate_demands d

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b981261b4f3c6427"
+functions = "b61e68c0b5d9a707"
 
 
 def upgrade() -> None:

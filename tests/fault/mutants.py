@@ -212,16 +212,9 @@ MUTANTS: Mapping[str, Mutant] = {
         "I9 I10",
         [
             (
-                "settle_grant",
-                r"frees_at = at \+ make_interval\(secs => rate_limit\.window_s\)",
-                "frees_at = at + make_interval(secs => rate_limit.window_s * 0.5)",
-            )
-        ],
-        [
-            (
-                "settle_grant",
-                r"SET settled_at = counted_by,",
-                "SET settled_at = counted_by - make_interval(secs => longest * 0.5),",
+                "weigh",
+                r"left_until := at - make_interval\(secs => one\.windows_s\[i\]\)",
+                "left_until := at - make_interval(secs => one.windows_s[i] * 0.5)",
             )
         ],
     ),

@@ -53,12 +53,12 @@ def test_the_platforms_count_holds_where_a_tighter_window_makes_another_needless
     fleet: Fleet, owner: Owner, console: Database
 ) -> None:
     configure(console, "search_tweets", (20, 3600))
-    spend(fleet, response_headers=headers(owner, 50, 2))  # others used 47
+    spend(fleet, response_headers=headers(owner, 40, 2))  # others used 37
     assert windows(fleet) == {3600: (20, 1)}
     assert fleet.rate_limits.get_remaining_capacity("search_tweets").remaining == 2
     spend(fleet)
     spend(fleet)
-    assert ask(fleet).reason == "50 of 50 requests of search_tweets used, by the platform's count"
+    assert ask(fleet).reason == "40 of 40 requests of search_tweets used, by the platform's count"
 
 
 def test_a_refusal_that_says_nothing_closes_for_the_platforms_window_not_for_a_shorter_one(
@@ -105,7 +105,7 @@ def test_units_that_the_dead_took_are_counted_by_the_platforms_day_too(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
 ) -> None:
     configure(console, "search_tweets", (100, 900), (5000, 86400))
-    spend(fleet, response_headers=day_headers(owner, "user", 1000, 3, 7200))
+    spend(fleet, response_headers=day_headers(owner, "user", 40, 3, 7200))
     victim = fleet_database.connect("dead")
     for _ in range(3):
         granted(victim)

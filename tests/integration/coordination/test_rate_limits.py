@@ -337,7 +337,7 @@ def test_the_24_hour_headers_close_the_day(
     day = fleet.rate_limits.get_remaining_capacity("search_tweets").per_day
     assert day is not None
     assert day.remaining == 400
-    spend(fleet, response_headers=day_headers(owner, "app", 5000, 1, 7200))
+    spend(fleet, response_headers=day_headers(owner, "app", 40, 1, 7200))
     assert ask(fleet).allowed
     refused = ask(fleet)
     assert refused.retry_after_seconds is not None
@@ -348,7 +348,7 @@ def test_the_24_hour_headers_close_the_day(
 
 def test_two_apps_of_one_user_agree_within_one_answer(fleet: Fleet, owner: Owner, console: Database) -> None:
     configure(console, 100, 900)
-    spend(fleet, response_headers=headers(owner, 100, 1))  # another app used 98
+    spend(fleet, response_headers=headers(owner, 40, 1))  # another app used 38
     assert ask(fleet).allowed
     assert not ask(fleet).allowed
 

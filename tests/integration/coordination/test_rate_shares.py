@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from coordination.rate_limits import Grant
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import Asker, configure, most_granted, run
 from tests.integration.coordination.tables import Owner, value
+from tests.integration.coordination.told import day_headers, headers, spend
 
 PRIORITIES: tuple[Priority, ...] = ("low", "medium", "high", "critical")
 WIDE = (1_000_000, 900)
@@ -223,6 +225,43 @@ def test_with_fewer_than_ten_left_each_asker_comes_back_once_in_a_minute(
         settled(fleet, ask(fleet, "a"))
     assert ask(fleet, "urgent", "critical").allowed
     assert "50 of 50" in (ask(fleet, "a").reason or "")
+
+
+def use(fleet: Fleet, number: int, endpoint: str = "post_tweet", **answer: Any) -> None:
+    for _ in range(number):
+        spend(fleet, endpoint, **answer)
+
+
+@pytest.mark.parametrize("source", ["hour", "day", "pool", "pool of all", "headers", "headers of a day"])
+def test_the_last_ten_of_any_count_are_asked_for_once_in_a_minute(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner, source: str
+) -> None:
+    configure(console, "post_tweet", (100, 900))
+    configure(console, "api_tweets", (100, 3600))
+    if source == "hour":
+        configure(console, "post_tweet", (100, 900), (50, 3600))
+        use(fleet, 41)
+    elif source == "day":
+        configure(console, "post_tweet", (100, 900), (50, 86400))
+        use(fleet, 41)
+    elif source == "pool":
+        configure(console, "api_tweets", (50, 3600))
+        use(fleet, 41)
+    elif source == "pool of all":
+        configure(console, "api_requests", (50, 900))
+        use(fleet, 20, "users_me")
+        use(fleet, 21)
+    elif source == "headers":
+        use(fleet, 1, response_headers=headers(owner, 100, 9))
+    else:
+        use(fleet, 1, response_headers=day_headers(owner, "user", 1000, 9, 7200))
+    refused = ask(fleet, "a")
+    assert (refused.reason or "").startswith("fewer than 10 requests of post_tweet are left")
+    assert refused.retry_after_seconds == pytest.approx(60, abs=0.1)
+    fleet_database.advance(60)
+    assert ask(fleet, "a").allowed
+    fleet_database.advance(10)
+    assert ask(fleet, "urgent", "critical").allowed
 
 
 def test_a_workers_allocation_is_its_max_min_share_of_those_who_want(fleet: Fleet, console: Database) -> None:
