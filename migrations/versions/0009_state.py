@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b61e68c0b5d9a707"
+functions = "11d08862c4d94283"
 
 
 def upgrade() -> None:
