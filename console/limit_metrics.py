@@ -7,6 +7,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 LABELS = ("account", "endpoint")
+USE = {
+    "used": ("used", "Requests used in the window."),
+    "limit": ("limit", "Requests allowed in the window."),
+    "utilization_percent": ("utilization_percent", "Requests used in the fullest window, of those allowed."),
+    "requests_queued": ("requests_queued", "Requests that wait for a unit, bookings too."),
+}
+VIOLATIONS = {"violations": ("violations", "Requests that the platform answered with 429.")}
 GAUGES = {
     "efficiency_percent": ("efficiency_percent", "Requests of the shortest window, of those that it allows."),
     "requests_per_minute": ("requests_per_minute", "Throughput over the shortest window, fleet time."),
@@ -21,12 +28,24 @@ COUNTERS = {
 }
 
 
-def limit_metrics(measures: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
-    """Give every series of these endpoints; a mean without a case is left out."""
-    for families, family in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
-        for name, (field, text) in families.items():
-            metric = family(f"fleet_rate_limit_{name}", text, labels=LABELS)
-            for row in measures:
-                if row.get(field) is not None:
-                    metric.add_metric((row["account"], row["endpoint"]), float(row[field]))
-            yield metric
+def limit_metrics(
+    status: Sequence[Mapping[str, Any]], measures: Sequence[Mapping[str, Any]]
+) -> Iterator[Metric]:
+    """Give every series of these limits; a figure without a case, such as a mean, is left out."""
+    yield from _series(GaugeMetricFamily, USE, status)
+    yield from _series(CounterMetricFamily, VIOLATIONS, status)
+    yield from _series(GaugeMetricFamily, GAUGES, measures)
+    yield from _series(CounterMetricFamily, COUNTERS, measures)
+
+
+def _series(
+    family: type[GaugeMetricFamily] | type[CounterMetricFamily],
+    fields: Mapping[str, tuple[str, str]],
+    rows: Sequence[Mapping[str, Any]],
+) -> Iterator[Metric]:
+    for name, (field, text) in fields.items():
+        metric = family(f"fleet_rate_limit_{name}", text, labels=LABELS)
+        for row in rows:
+            if row.get(field) is not None:
+                metric.add_metric((row["account"], row["endpoint"]), float(row[field]))
+        yield metric

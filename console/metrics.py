@@ -74,7 +74,7 @@ class _SightCollector(Collector):
             yield from pool_metrics(sight.snapshot.pools)
             yield from message_metrics(sight.snapshot.messages)
             yield from _guards(sight.snapshot)
-            yield from limit_metrics(sight.snapshot.limit_measures)
+            yield from limit_metrics(sight.snapshot.limits, sight.snapshot.limit_measures)
             yield from lock_metrics(sight.snapshot.locks)
             yield from _breakers(sight.snapshot)
             yield from _budgets(sight.snapshot)
@@ -220,21 +220,10 @@ def _guards(snapshot: Snapshot) -> Iterator[Metric]:
         "fleet_kill_switch", "1 while the kill switch is on: nothing is sent.", labels=("scope",)
     )
     thrown.add_metric((switch["scope"],), switch["on"])
-    labels = ("account", "endpoint")
-    used = GaugeMetricFamily("fleet_rate_limit_used", "Requests used in the window.", labels=labels)
-    limit = GaugeMetricFamily("fleet_rate_limit_limit", "Requests allowed in the window.", labels=labels)
-    refused = CounterMetricFamily(
-        "fleet_rate_limit_violations", "Requests that the platform answered with 429.", labels=labels
-    )
-    for row in snapshot.limits:
-        key = (row["account"], row["endpoint"])
-        used.add_metric(key, row["used"])
-        limit.add_metric(key, row["limit"])
-        refused.add_metric(key, row["violations"])
     events = CounterMetricFamily("fleet_events", "Events that happened.", labels=("severity",))
     for severity in SEVERITIES:
         events.add_metric((severity,), snapshot.event_counts.get(severity, 0))
-    yield from (thrown, used, limit, refused, events)
+    yield from (thrown, events)
     if snapshot.manager_age_s is not None:
         yield _gauge(
             "fleet_manager_report_age_seconds",

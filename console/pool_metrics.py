@@ -13,6 +13,12 @@ GAUGES = {
     "waiting": ("waiting_queue", "Requests that wait for room."),
     "oldest_wait_seconds": ("oldest_wait_s", "How long the first of them has waited."),
     "hold_seconds": ("hold_s", "How long a reservation is held, lately."),
+    "availability_ratio": ("availability", "Requests that found room at once, of all, 0 to 1."),
+    "recent_utilization_percent": (
+        "recent_utilization_percent",
+        "Units held of those that there are, lately.",
+    ),
+    "mean_utilization_percent": ("mean_utilization_percent", "The same since the pool is kept."),
     "estimate_error_ratio": ("estimate_error_p90", "How far off nine of ten told waits are at most."),
 }
 COUNTERS = {

@@ -144,8 +144,8 @@ END $$;
 
 -- Where a request stands: its row in line (null: none), since when, its worker's use, the units of those before it, of them those
 -- that are due now; whether its worker had its share while others want theirs; and whether it must rest first: with few units left
--- of what it takes of, who alone wants them comes back once in a minute; in all, whether it is granted. A due booking is a place since the time of the booking. Reads the line
--- only where there is one, or shares matter.
+-- of what it takes of, who alone wants them comes back once in a minute; in all, whether it is granted. A due booking is a
+-- place since the time of the booking. Reads the line only where there is one, or shares matter.
 CREATE OR REPLACE FUNCTION fleet.find_place(
     own fleet.rate_limits, worker_id text, rank integer, n integer, room integer, few boolean, at timestamptz,
     OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean,

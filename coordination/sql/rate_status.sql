@@ -55,6 +55,10 @@ BEGIN
         -- Never before the platform's own reset when its count is the binding one.
         next_free := CASE WHEN resets IS NULL THEN next_free
             ELSE greatest(resets, CASE WHEN one.occupied[i] >= one.limits[i] THEN next_free END) END;
+        -- Where all is under way nobody knows: to be asked again in as long as a request may take.
+        IF used >= one.limits[i] AND (next_free IS NULL OR next_free <= at) THEN
+            next_free := at + make_interval(secs => one.delay_s);
+        END IF;
         windows := windows || jsonb_build_object('window_s', one.windows_s[i], 'limit', one.limits[i], 'used', used,
             'remaining', greatest(0, one.limits[i] - used), 'next_free_at', next_free,
             'percent', round(100.0 * used / one.limits[i], 1), 'spread', one.spacing_us[i] > 0);
@@ -170,7 +174,7 @@ BEGIN
                 WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
                   AND (g.settled_at > clock.at - make_interval(secs => one.window_s) OR g.settled_at IS NULL)),
             'requests_queued', (SELECT count(*) FROM fleet.rate_demands d
-                WHERE d.account = one.account AND d.endpoint = one.endpoint AND d.waiting AND d.keep_until > clock.at),
+                WHERE d.account = one.account AND d.endpoint = ANY (fleet.endpoints_of(one)) AND d.waiting AND d.keep_until > clock.at),
             'predicted_full_at', CASE WHEN full_in_s < (fullest->>'window_s')::integer
                 THEN clock.at + make_interval(secs => full_in_s) END,
             'windows', windows,

@@ -80,6 +80,29 @@ def test_without_the_row_lock_the_test_above_would_fail(
     assert most_in_a_window(owner) > N
 
 
+def _ask_for(start: Callable[[], int], dsn: str, number: int) -> int:
+    with connect(dsn, "asker") as fleet:
+        start()
+        grants = [ask(fleet) for _ in range(number)]
+    return len([grant for grant in grants if grant.allowed])
+
+
+def test_nobody_is_refused_while_there_is_room_i13(fleet_database: FleetDatabase, console: Database) -> None:
+    configure(console, 480, 3600)
+    assert together(_ask_for, 6, fleet_database.dsn("worker"), 60) == [60] * 6
+
+
+def test_a_limiter_that_refuses_whom_it_would_have_to_let_wait_would_be_seen(
+    fleet_database: FleetDatabase, owner: Owner, console: Database
+) -> None:
+    configure(console, 480, 3600)
+    line = "limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);"
+    busy = "RETURN jsonb_build_object('allowed', false, 'reason', 'busy', 'retry_after_seconds', 1);"
+    impatient = f"IF NOT pg_try_advisory_xact_lock(1) THEN {busy} END IF; {line}"
+    with planted(owner, "take_units", (line, impatient)):
+        assert sum(together(_ask_for, 6, fleet_database.dsn("worker"), 60)) < 360
+
+
 def test_a_unit_frees_one_window_after_its_request_was_settled(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:
@@ -375,6 +398,7 @@ def test_measures_say_how_well_a_limit_is_used(
         "errors": 1,
         "waited": 1,
     }
+    assert measures["granted_at_once_percent"] == 80
     assert measures["efficiency_percent"] == 50
     assert measures["requests_per_minute"] == 2
     assert 58 <= float(str(measures["longest_wait_s"])) <= 60

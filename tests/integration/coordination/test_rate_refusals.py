@@ -1,6 +1,6 @@
 """Bad values of the limiter's calls: each is refused by its field's name and changes nothing."""
 
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.integration.coordination.tables import Owner, assert_refused, value
 from tests.integration.coordination.told import granted
 
 NAMES: dict[str, Any] = {"endpoint": "post_tweet", "worker_id": "w", "account": "default"}
-ASKS = ("can_make_request", "schedule_request", "get_worker_allocation")
+ASKS: tuple[LiteralString, ...] = ("can_make_request", "schedule_request", "get_worker_allocation")
 
 
 @pytest.mark.parametrize("function", ASKS)
@@ -31,10 +31,10 @@ ASKS = ("can_make_request", "schedule_request", "get_worker_allocation")
     ],
 )
 def test_requests_are_asked_for_by_names_that_can_be_used(
-    fleet: Fleet, owner: Owner, function: str, field: str, given: str | None
+    fleet: Fleet, owner: Owner, function: LiteralString, field: str, given: str | None
 ) -> None:
     with pytest.raises(InvalidValueError) as refusal:
-        fleet.session.call(function, **NAMES | {field: given})
+        fleet.session.call(function, acknowledged=False, **NAMES | {field: given})
     assert_refused(refusal, field, given and given[:200])
     for made in ("rate_demands", "rate_grants", "rate_limits WHERE account <> '*'"):
         assert owner.execute(f"SELECT count(*) FROM fleet.{made}".encode()).fetchone() == (0,)
@@ -58,7 +58,7 @@ def test_a_grant_is_settled_with_an_answer_that_can_be_one(
 ) -> None:
     good: dict[str, Any] = {"grant_id": int(granted(fleet)), "success": True}
     with pytest.raises(InvalidValueError) as refusal:
-        fleet.session.call("record_usage", **good | {field: given})
+        fleet.session.call("record_usage", acknowledged=False, **good | {field: given})
     assert refusal.value.field == field
     assert refusal.value.allowed
     assert value(owner, "SELECT settled_at FROM fleet.rate_grants") is None

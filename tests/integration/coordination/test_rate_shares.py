@@ -204,6 +204,21 @@ def test_a_part_of_a_log_is_kept_for_critical_requests_once_there_are_any(
     assert not ask(fleet, "urgent", "critical").allowed
 
 
+def test_a_fiftieth_of_a_log_is_kept_for_low_requests_once_there_are_any(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    configure(console, "search_tweets", (100, 60))
+    for priority in ("low", "critical"):
+        settled(fleet, ask(fleet, priority, priority, "search_tweets"))
+    fleet_database.advance(61)
+    made = Counter[str]()
+    for priority in ("medium", "low", "critical"):
+        while (grant := ask(fleet, priority, priority, "search_tweets")).allowed:
+            settled(fleet, grant)
+            made[priority] += 1
+    assert made == {"medium": 88, "low": 2, "critical": 10}
+
+
 def test_with_fewer_than_ten_left_each_asker_comes_back_once_in_a_minute(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:

@@ -65,6 +65,31 @@ def test_a_pool_that_others_emptied_leaves_nothing_either(
     assert ask(fleet).allowed
 
 
+def test_nothing_left_while_all_is_under_way_is_no_reset_at_once(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, "search_tweets", (3, 900), (100, 3600))
+    held = [granted(fleet) for _ in range(3)]
+    refused = ask(fleet)
+    told = left(fleet)
+    assert told.remaining == 0
+    assert refused.retry_after_seconds is not None
+    wait_s = seconds_until(owner, told.resets_at)
+    assert wait_s > refused.retry_after_seconds - 2
+    assert seconds_until(owner, status(fleet)["next_free_at"]) > refused.retry_after_seconds - 2
+    fleet.rate_limits.record_usage(held[0], True)
+    assert 890 <= seconds_until(owner, left(fleet).resets_at) <= 900
+
+
+def test_who_waits_for_a_pool_is_told_with_it(fleet: Fleet, console: Database) -> None:
+    configure(console, "api_requests", (1, 600))
+    spend(fleet)
+    assert not ask(fleet).allowed
+    assert not ask(fleet, "users_me").allowed
+    queued = {one["endpoint"]: one["requests_queued"] for one in fleet.rate_limits.get_system_status()}
+    assert queued == {"search_tweets": 1, "users_me": 1, "api_requests": 2}
+
+
 def test_a_spread_window_has_no_more_at_once_than_its_burst(fleet: Fleet, console: Database) -> None:
     configure(console, "search_tweets", (1000, 3600))
     at_once = 0
