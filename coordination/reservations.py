@@ -312,10 +312,21 @@ class Reservations:
         priority: Priority = "medium",
         units: int = 1,
         kind: str | None = None,
+        worker_id: str = "-",
+        need: float = 1,
     ) -> Availability:
         """Say whether a request would be granted now; a promise it is not: the request itself decides.
 
         A pool that nobody made is as its first use would make it.
+
+        Args:
+            resource_type: what it is.
+            resource_id: which; without one, whichever of the type is soonest.
+            priority: the request's.
+            units: how many.
+            kind: what it would be for.
+            worker_id: who would ask: shares, and claims of a moment ago, are told apart by it.
+            need: the weight of this worker where the pool shares in proportion.
 
         Raises:
             InvalidValueError: more units than the pool can ever have, or another kind than it is of.
@@ -327,6 +338,8 @@ class Reservations:
             priority=priority,
             units=units,
             kind=kind,
+            worker_id=worker_id,
+            need=float(need),
         )
         return Availability(**answer)
 

@@ -259,6 +259,27 @@ BEGIN
     RETURN false;
 END $$;
 
+-- The units of a pool that would come free to who asks: of leases that are over, and of holders, the caller apart, that lost their
+-- session lock. Each lock is tried in a statement of its own.
+CREATE OR REPLACE FUNCTION fleet.lost_units(pool fleet.pools, me uuid, moment timestamptz) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held record;
+    lost bigint := 0;
+BEGIN
+    FOR held IN
+        SELECT r.incarnation, sum(r.units) AS units, sum(r.units) FILTER (WHERE r.lease_expires_at <= moment) AS overdue
+        FROM fleet.reservations r
+        WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL GROUP BY r.incarnation
+    LOOP
+        lost := lost + coalesce(held.overdue, 0);
+        IF held.incarnation <> me AND fleet.is_suspected(held.incarnation) THEN
+            lost := lost + held.units - coalesce(held.overdue, 0);
+        END IF;
+    END LOOP;
+    RETURN lost;
+END $$;
+
 -- What a waiter is told: its place and what it may expect. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.tell_place(
     pool fleet.pools, asked fleet.reservation_queue, requests bigint, units bigint, moment timestamptz

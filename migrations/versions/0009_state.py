@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "dda276b4cca4b83b"
+functions = "3fc5c57976f8e89f"
 
 
 def upgrade() -> None:

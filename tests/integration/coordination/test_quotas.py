@@ -146,7 +146,7 @@ def test_more_than_is_ever_granted_at_once_is_refused_and_not_put_off(fleet: Fle
 
 def test_reserving_the_resource_by_its_type_is_the_same(fleet: Fleet) -> None:
     before = left(fleet, "search_tweets")
-    held = fleet.reservations.reserve_resource("api_quota", "search@sandbox", "w", units=3, kind="endpoint")
+    held = fleet.reservations.reserve_resource("api_quota", "search@sandbox", "w", units=3, kind="request")
     assert held is not None
     assert left(fleet, "search_tweets") == before - 3
     fleet.reservations.release_resource(held)
@@ -155,10 +155,50 @@ def test_reserving_the_resource_by_its_type_is_the_same(fleet: Fleet) -> None:
     assert_refused(refused, "wait_s", "5")
 
 
+NAMED = ("search", "search_tweets", "api_tweets", "api_requests")
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        ("request", ["search_tweets", None, None, None]),
+        ("endpoint", [None, "search_tweets", None, None]),
+        ("rate", [None, None, "post_tweet", None]),  # of all endpoints' pool a request is of none
+        ("priority", ["search_tweets", "search_tweets", "post_tweet", None]),
+        (None, ["search_tweets", "search_tweets", "post_tweet", None]),
+    ],
+)
+def test_the_kind_of_a_quota_says_what_its_name_is_of(
+    fleet: Fleet, kind: str | None, of: list[str | None]
+) -> None:
+    for name, endpoint in zip(NAMED, of, strict=True):
+        if endpoint is None:
+            with pytest.raises(InvalidValueError) as refused:
+                fleet.reservations.reserve_resource("api_quota", f"{name}@sandbox", "w", kind=kind)
+            assert_refused(refused, "operation_type", name)
+        else:
+            held = fleet.reservations.reserve_resource("api_quota", f"{name}@sandbox", "w", kind=kind)
+            assert held is not None
+            assert (held.resource_id, held.priority) == (
+                endpoint,
+                "critical" if kind == "priority" else "medium",
+            )
+
+
+def test_a_quota_of_the_kind_priority_is_had_before_others(fleet: Fleet) -> None:
+    set_aside(fleet, 45)
+    reserve = fleet.reservations.reserve_resource
+    assert [
+        reserve("api_quota", "tweet@sandbox", "w", kind=kind) is not None for kind in ("request", "priority")
+    ] == [False, True]  # the last ten are not for the asking
+    assert fleet.reservations.check_availability("api_quota", "tweet@sandbox", kind="priority").available
+
+
 @pytest.mark.parametrize(
     ("field", "bad"),
     [
         ("operation_type", "dance"),
+        ("operation_type", "api_requests"),
         ("estimated_requests", 0),
         ("worker_id", ""),
         ("account", "*"),
