@@ -247,12 +247,10 @@ BEGIN
         SELECT jsonb_agg(p.told ORDER BY p.told->>'account', p.told->>'resource_id') FROM (
         SELECT jsonb_build_object('resource_type', 'api_quota', 'resource_id', s->'endpoint', 'account', s->'account',
             'kind', 'rate', 'window_s', s->'window_s', 'total_capacity', s->'limit', 'available_capacity', s->'remaining',
-            'reserved_capacity', s->'used', 'waiting_queue', w.waiting, 'utilization_percent', s->'utilization_percent',
+            'reserved_capacity', s->'used', 'waiting_queue', s->'requests_queued', 'utilization_percent', s->'utilization_percent',
             'health', s->'health', 'held', h.units) AS told
         FROM jsonb_array_elements(fleet.get_system_status(incarnation)) s
         JOIN fleet.rate_limits r ON r.account = s->>'account' AND r.endpoint = s->>'endpoint' AND r.kind = 'pool',
-            LATERAL (SELECT count(*) AS waiting FROM fleet.rate_demands d WHERE d.account = r.account AND d.waiting
-                AND (r.members = '{*}' OR d.endpoint = ANY (r.members)) AND d.keep_until > fleet.now()) w,
             LATERAL (SELECT coalesce(sum(g.units), 0) AS units FROM fleet.rate_grants g WHERE g.account = r.account AND g.held
                 AND g.settled_at IS NULL AND (r.members = '{*}' OR g.endpoint = ANY (r.members))) h
         UNION ALL
