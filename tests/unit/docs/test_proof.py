@@ -12,7 +12,8 @@ ROWS = re.findall(r"^\| (.+?) \| `(tests/[^`:]+)::(test_\w+)` \|$", PROOF.read_t
 
 
 def test_every_row_of_the_table_names_a_test() -> None:
-    written = [line for line in PROOF.read_text("utf-8").splitlines() if line.startswith("| ")]
+    traps = PROOF.read_text("utf-8").partition("## Traps and rules")[2]
+    written = [line for line in traps.splitlines() if line.startswith("| ")]
     assert len(ROWS) == len(written) - 1  # its head
     assert len(ROWS) > 40
 
