@@ -25,7 +25,7 @@ SESSION: Mapping[str, str] = {
     "client_connection_check_interval": "250ms",  # a backend notices that its process is gone
     # A lost host's sessions, and with them its locks, end 8 + 2 x 3 s after their last packet. A worker
     # beats every 5 s, so that is 9 to 14 s after the network went: not before its manager, after 8 s, has
-    # ended what still acts there.
+    # ended what still acts there (docs/adr/0030).
     "tcp_keepalives_idle": "8",
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "2",

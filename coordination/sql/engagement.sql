@@ -276,7 +276,7 @@ BEGIN
 END $$;
 
 -- Prolongs a lease that is still one's own, from now on. FL002 when it is lost or over. Takes the content's mutex; one flushed commit.
-CREATE OR REPLACE FUNCTION fleet.renew_lock(incarnation uuid, content text, token bigint, duration_minutes double precision)
+CREATE OR REPLACE FUNCTION fleet.renew_lock(incarnation uuid, content text, token bigint, duration_minutes double precision DEFAULT 15)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE

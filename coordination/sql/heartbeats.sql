@@ -42,6 +42,7 @@ DECLARE
     real timestamptz := clock_timestamp();
     latest bigint;
 BEGIN
+    PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
     life := fleet.require_incarnation(incarnation);
     IF beat.state IS NULL OR beat.state NOT IN ('STARTING', 'READY', 'BUSY', 'PAUSED', 'DRAINING') THEN

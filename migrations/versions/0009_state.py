@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "3df492cae5b5acc7"
+functions = "88320a58080da1a0"
 
 
 def upgrade() -> None:

@@ -112,6 +112,16 @@ def test_a_lease_that_is_over_can_not_be_renewed(fleet: Fleet, owner: Owner) -> 
         fleet.engagement.renew_lock(lease)
 
 
+def test_a_renewal_is_for_a_quarter_of_an_hour_unless_it_says_otherwise(fleet: Fleet, owner: Owner) -> None:
+    lease = fleet.engagement.request_lock("1", "tester/1", "quote", 1)
+    assert lease is not None
+    fleet.session.call("renew_lock", content="1", token=lease.fencing_token)
+    left_s = value(
+        owner, "SELECT extract(epoch FROM lease_expires_at - clock_timestamp()) FROM fleet.engagement_locks"
+    )
+    assert 14.5 * 60 < left_s <= 15 * 60
+
+
 def test_moving_fleet_time_expires_no_lease(fleet_database: FleetDatabase, fleet: Fleet) -> None:
     lease = fleet.engagement.request_lock("1", "tester/1", "quote", 1)
     assert lease is not None

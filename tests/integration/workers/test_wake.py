@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from config import Config
 from coordination import connect, settings
 from coordination.messages import Message
+from host.wake_channel import WakeChannel
 from tests.fault_proxy import FaultProxy
 from tests.integration.conftest import FleetDatabase
 from tests.integration.workers.managed import Birth, is_idle, managed
@@ -28,7 +29,7 @@ from workers.intervals import hours
 from workers.lifecycle import Life
 from workers.progress import Progress
 from workers.progress_pipe import ProgressPipe, Word, WordReader
-from workers.wake import Wake, wake
+from workers.wake import Kind, Wake, wake
 
 BIRTHS: tuple[Birth, ...] = ("fresh", "forked")
 READY_S: dict[Birth, float] = {"fresh": 10, "forked": 0.5}
@@ -299,6 +300,31 @@ def test_a_call_for_settings_takes_them_up_at_once_and_runs_no_step(under: Under
     wake(under.fd, "settings")  # as its manager does when it hears the database's call
     under.until(lambda word: word.stall_after_s == 45, "the new time", within_s=2)
     assert len(Callee.stepped) == stepped
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize(("heard", "within_s"), [(True, 2.0), (False, 6.0)])
+def test_a_setting_is_live_within_two_seconds_by_the_managers_channel_and_within_six_without(
+    under: Under, heard: bool, within_s: float
+) -> None:
+    under.database.know(under.kind)
+    person = under.database.database("console")
+    listens = Event()
+
+    def call(name: str, kind: Kind) -> None:
+        if name == "tester":
+            wake(under.fd, kind)
+
+    dsn = under.database.dsn("worker")
+    channel = WakeChannel(lambda: dsn, attend=listens.set, wake_worker=call, workers=("tester",))
+    if heard:
+        channel.start()
+        assert listens.wait(10)
+    for seconds in (45, 50):
+        settings.set_setting(person, "tester_stall_after_s", seconds, actor="me", reason="shorter steps")
+        under.until(lambda word, s=seconds: word.stall_after_s == s, f"{seconds} s", within_s=within_s)
+    channel.stop()
+    person.close()
 
 
 # The database
