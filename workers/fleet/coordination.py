@@ -96,7 +96,7 @@ class Coordination(Worker):
         answer = Availability(
             resource_type=request.resource_type,
             resource_id=request.resource_id,
-            **self._availability(request),
+            **self._availability(request, message.sender),
         )
         self.log.info(
             "asked", resource=request.resource_type, sender=message.sender, available=answer.available
@@ -137,10 +137,13 @@ class Coordination(Worker):
         )
         self.log.info("escalated", what=f"{urgent.kind} {urgent.which}", priority=done.priority)
 
-    def _availability(self, request: ResourceRequest) -> dict[str, Any]:
+    def _availability(self, request: ResourceRequest, worker_id: str) -> dict[str, Any]:
         try:
             found = self.fleet.reservations.check_availability(
-                cast("ResourceType", request.resource_type), request.resource_id, priority=request.priority
+                cast("ResourceType", request.resource_type),
+                request.resource_id,
+                priority=request.priority,
+                worker_id=worker_id,
             )
         except InvalidValueError as error:
             raise MessageRefusedError(str(error)) from None

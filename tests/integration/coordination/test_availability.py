@@ -96,7 +96,7 @@ def test_without_an_id_a_quota_is_available_where_any_endpoint_has_one(
     check = fleet.reservations.check_availability
     assert check("api_quota").available
     for endpoint in (
-        "fetch_mentions",
+        "post_tweet",
         "search_tweets",
         "users_me",
         "user_tweets",
@@ -105,13 +105,15 @@ def test_without_an_id_a_quota_is_available_where_any_endpoint_has_one(
     ):
         console.call("configure_rate_limit", account="default", endpoint=endpoint, requests=1, window_s=900)
         spend(fleet, 1, endpoint)
-    assert check("api_quota").resource_id == "post_tweet"
+    assert check("api_quota").resource_id == "fetch_mentions"
     fleet_database.advance(60)
-    console.call("configure_rate_limit", account="default", endpoint="post_tweet", requests=1, window_s=900)
-    spend(fleet, 1)
+    console.call(
+        "configure_rate_limit", account="default", endpoint="fetch_mentions", requests=1, window_s=900
+    )
+    spend(fleet, 1, "fetch_mentions")
     told = check("api_quota")
     assert (told.available, told.queue_position) == (False, 1)
-    assert told.resource_id != "post_tweet"  # that is a minute later
+    assert told.resource_id != "fetch_mentions"  # that is a minute later
     assert told.estimated_wait_minutes == pytest.approx(14, abs=0.2)
     with pytest.raises(InvalidValueError) as refused:
         check("api_quota", units=1000)
