@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from typing import Any
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -26,22 +27,24 @@ def together(life: Callable[..., Any], number: int, *arguments: object) -> list[
         theirs.close()
         pipes.append(ours)
         lives.append(one)
-    results: list[Any] = []
+    results: dict[Any, Any] = {}
     try:
-        for pipe in pipes:
-            assert pipe.poll(PATIENCE_S), f"a process of {life.__name__} said nothing for {PATIENCE_S} s"
-            succeeded, result = pipe.recv()
-            assert succeeded, result
-            results.append(result)
-    finally:
+        while len(results) < number:
+            told = wait([pipe for pipe in pipes if pipe not in results], PATIENCE_S)
+            assert told, f"a process of {life.__name__} said nothing for {PATIENCE_S} s"
+            for pipe in told:
+                succeeded, results[pipe] = pipe.recv()
+                assert succeeded, results[pipe]
         for one in lives:
             one.join(5)
+    finally:
+        for one in lives:
             if one.is_alive():
                 one.kill()
-                one.join()
+            one.join()
         for pipe in pipes:
             pipe.close()
-    return results
+    return [results[pipe] for pipe in pipes]
 
 
 def _tell(pipe: Any, gate: Any, life: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
