@@ -1,5 +1,6 @@
 """Reservations: units of things with a capacity, held until given back, out of time, or their holder dies."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -311,10 +312,21 @@ class Reservations:
         priority: Priority = "medium",
         units: int = 1,
         kind: str | None = None,
+        worker_id: str = "-",
+        need: float = 1,
     ) -> Availability:
         """Say whether a request would be granted now; a promise it is not: the request itself decides.
 
         A pool that nobody made is as its first use would make it.
+
+        Args:
+            resource_type: what it is.
+            resource_id: which; without one, whichever of the type is soonest.
+            priority: the request's.
+            units: how many.
+            kind: what it would be for.
+            worker_id: who would ask: shares, and claims of a moment ago, are told apart by it.
+            need: the weight of this worker where the pool shares in proportion.
 
         Raises:
             InvalidValueError: more units than the pool can ever have, or another kind than it is of.
@@ -326,6 +338,8 @@ class Reservations:
             priority=priority,
             units=units,
             kind=kind,
+            worker_id=worker_id,
+            need=float(need),
         )
         return Availability(**answer)
 
@@ -337,11 +351,19 @@ class Reservations:
         self._wake(answer)
         return int(answer["capacity"])
 
-    def tidy(self, n: int = 100) -> Tidied:
-        """Look after up to `n` pools: free what outstayed, end waits out of time, raise who waits long."""
-        answer = self._session.call("tidy_pools", n=n)
-        self._wake(answer)
-        return Tidied(**{name: int(answer[name]) for name in Tidied.__dataclass_fields__})
+    def tidy(self, n: int = 20) -> Tidied:
+        """Look after the pools: free what outstayed, end waits out of time, raise who waits long.
+
+        Every `n` pools that need it are one transaction and one round trip: nobody waits for more than these.
+        """
+        done: Counter[str] = Counter()
+        last: tuple[str | None, str | None] | None = (None, None)
+        while last is not None:
+            answer = self._session.call("tidy_pools", n=n, after_type=last[0], after_id=last[1])
+            self._wake(answer)
+            done.update({name: int(answer[name]) for name in Tidied.__dataclass_fields__})
+            last = answer["last"]
+        return Tidied(**done)
 
     def get_pool_status(
         self,

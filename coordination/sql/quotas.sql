@@ -2,17 +2,26 @@
 -- count. A request under a quota is drawn from it and settled as any other, so that what was not drawn cannot have been sent, and
 -- goes back when the quota is released, its lease is over or its holder dies.
 
--- The endpoint that a quota is of: by operation (tweet, search, fetch), by pool, or by its own name. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.quota_endpoint(operation_type text) RETURNS text
+-- The limiter's row that a quota is of, by an operation (tweet, search, fetch), an endpoint's or a pool's own name; a pool of one
+-- endpoint stands for that one. With a kind, of these only what it is for: request an operation, endpoint an endpoint, rate a pool;
+-- priority any. FL001 for another. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.quota_row(operation_type text, kind text) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    named text := CASE operation_type WHEN 'tweet' THEN 'post_tweet' WHEN 'api_tweets' THEN 'post_tweet'
-        WHEN 'search' THEN 'search_tweets' WHEN 'fetch' THEN 'fetch_mentions' ELSE operation_type END;
+    operation text := CASE operation_type WHEN 'tweet' THEN 'post_tweet' WHEN 'search' THEN 'search_tweets' WHEN 'fetch' THEN 'fetch_mentions' END;
+    known fleet.rate_limits;
+    is_for text;
 BEGIN
-    IF NOT EXISTS (SELECT 1 FROM fleet.rate_limits r WHERE r.endpoint = named AND r.kind = 'endpoint') THEN
-        PERFORM fleet.refuse('operation_type', operation_type, 'tweet, search, fetch, or an endpoint with a configured limit');
+    SELECT * INTO known FROM fleet.rate_limits r WHERE r.endpoint = coalesce(operation, operation_type) ORDER BY r.account LIMIT 1;
+    is_for := CASE WHEN known.endpoint IS NULL THEN 'nothing' WHEN operation IS NOT NULL THEN 'request' WHEN known.kind = 'pool' THEN 'rate'
+        ELSE 'endpoint' END;
+    IF is_for = 'nothing' OR is_for <> coalesce(nullif(quota_row.kind, 'priority'), is_for) THEN
+        PERFORM fleet.refuse('operation_type', operation_type, CASE quota_row.kind WHEN 'request' THEN 'tweet, search or fetch'
+            WHEN 'endpoint' THEN 'an endpoint with a configured limit, by its own name' WHEN 'rate' THEN 'a pool of the rate limiter'
+            ELSE 'tweet, search, fetch, or an endpoint with a configured limit' END);
     END IF;
-    RETURN named;
+    RETURN CASE WHEN known.kind = 'pool' AND cardinality(known.members) = 1 AND known.members <> '{*}' THEN known.members[1]
+        ELSE known.endpoint END;
 END $$;
 
 -- Sets n requests of an operation (tweet, search, fetch) or endpoint aside, all or none; says when to ask again where it can't.
@@ -35,7 +44,10 @@ BEGIN
         PERFORM fleet.refuse('estimated_requests', estimated_requests::text, 'a whole number from 1 to 1000000');
     END IF;
     PERFORM fleet.check_reservation(worker_id, duration_minutes, 1, 0, 1);
-    named := fleet.quota_endpoint(operation_type);
+    named := fleet.quota_row(operation_type, NULL);
+    IF EXISTS (SELECT 1 FROM fleet.rate_limits r WHERE r.endpoint = named AND r.kind = 'pool') THEN
+        PERFORM fleet.refuse('operation_type', operation_type, 'an operation, an endpoint, or a pool of one: a request is always of an endpoint');
+    END IF;
     PERFORM fleet.require_quota_account(account);
     answer := fleet.grant_units(incarnation, named, worker_id, estimated_requests, priority, account);
     IF NOT (answer->>'allowed')::boolean AND fleet.end_lost_quotas(account, named, incarnation) > 0 THEN
@@ -124,51 +136,129 @@ BEGIN
     RETURN ended;
 END $$;
 
--- Whether so many requests of an endpoint could be granted now, by every window and pool, and by the platform's refusals; else when
--- they can, as far as that is known. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.check_quota(incarnation uuid, operation_type text, account text, units integer) RETURNS jsonb
+-- The requests that are set aside of an endpoint and would go back to who asks: of leases that are over, and of holders, the caller
+-- apart, that lost their session lock. Each lock is tried in a statement of its own.
+CREATE OR REPLACE FUNCTION fleet.lost_quota_units(account text, endpoint text, me uuid) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    named text := fleet.quota_endpoint(operation_type);
-    clock record;
-    one fleet.rate_limits;
-    available boolean := true;
-    opens timestamptz;
-    waiting bigint;
+    held record;
+    lost integer := 0;
 BEGIN
-    SELECT * INTO clock FROM fleet.read_clock();
-    FOR one IN SELECT * FROM fleet.peek_rate_rows(check_quota.account, named) LOOP
-        one := fleet.weigh(one, clock.at, clock.rate, units);
-        IF one.room < units OR one.blocked_until > clock.at THEN
-            available := false;
-            -- What depends on requests that are under way is asked for again in as long as one may take.
-            opens := greatest(opens, coalesce(fleet.frees_when(one, clock.at, units),
-                clock.at + make_interval(secs => one.delay_s)));
+    FOR held IN
+        SELECT r.incarnation, r.lease_expires_at, g.units FROM fleet.reservations r JOIN fleet.rate_grants g ON g.id = r.grant_id
+        WHERE r.resource_type = 'api_quota' AND r.resource_id = lost_quota_units.endpoint AND r.account = lost_quota_units.account
+          AND r.ended_at IS NULL AND g.settled_at IS NULL
+    LOOP
+        IF held.lease_expires_at <= clock_timestamp() THEN
+            lost := lost + held.units;
+        ELSIF held.incarnation <> me AND fleet.is_suspected(held.incarnation) THEN
+            lost := lost + held.units;
         END IF;
     END LOOP;
-    IF available THEN
-        RETURN jsonb_build_object('available', true, 'resource_id', named);
-    END IF;
-    SELECT count(*) INTO waiting FROM fleet.rate_demands d WHERE d.account = check_quota.account AND d.endpoint = named
-        AND d.waiting AND d.keep_until > clock.at;
-    RETURN jsonb_build_object('available', false, 'resource_id', named, 'queue_position', waiting + 1,
-        'estimated_wait_minutes', round(greatest(0, extract(epoch FROM opens - clock.at) / 60)::numeric, 6));
+    RETURN lost;
 END $$;
 
--- The pools of the rate limiter, as pools. Locks nothing.
+-- Whether so many requests of an endpoint would be granted to a worker now, judged as the limiter judges a request; else its place and
+-- when they would be, as far as that is known. Of a pool its row alone counts. Null for more than are ever granted at once. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.check_quota(
+    incarnation uuid, endpoint text, account text, worker_id text, rank integer, units integer
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    clock record;
+    one fleet.rate_limits;
+    own fleet.rate_limits;
+    limits fleet.rate_limits[] := '{}';
+    room integer := 1000000;
+    few boolean := false;
+    kept integer;
+    place record;
+    expected record;
+BEGIN
+    SELECT * INTO clock FROM fleet.read_clock();
+    FOR one IN SELECT * FROM fleet.peek_rate_rows(check_quota.account, check_quota.endpoint) LOOP
+        one := fleet.weigh(one, clock.at, clock.rate, units);
+        IF one.room < units AND NOT 0 < ANY (one.spacing_us) THEN
+            one.room := one.room + fleet.lost_quota_units(one.account, check_quota.endpoint, check_quota.incarnation);
+        END IF;
+        limits := limits || one;
+        room := least(room, one.room);
+        few := few OR fleet.few_left(one, clock.at);
+    END LOOP;
+    IF units > fleet.most_at_once(limits) THEN
+        RETURN NULL;
+    END IF;
+    own := limits[1];
+    own.critical_seen_at := CASE WHEN rank = 4 THEN clock.at ELSE own.critical_seen_at END;
+    own.low_seen_at := CASE WHEN rank = 1 THEN clock.at ELSE own.low_seen_at END;
+    own := fleet.count_kept(own, clock.at);
+    -- Nobody stands in line for a pool as such, and nothing of it is kept.
+    kept := CASE own.kind WHEN 'endpoint' THEN fleet.kept_for_others(own, rank) ELSE 0 END;
+    SELECT * INTO place FROM fleet.find_place(own, check_quota.worker_id, rank, units, room - kept, few AND own.kind = 'endpoint', clock.at);
+    IF place.granted AND NOT coalesce(own.blocked_until > clock.at, false) THEN
+        RETURN jsonb_build_object('available', true, 'resource_id', own.endpoint);
+    END IF;
+    expected := fleet.expect_units(limits, own, place, units, room, kept, clock.at);
+    RETURN jsonb_build_object('available', false, 'resource_id', own.endpoint, 'queue_position', place.requests_ahead + 1,
+        'estimated_wait_minutes', round(greatest(0, extract(epoch FROM
+            CASE WHEN own.blocked_until > clock.at THEN own.blocked_until ELSE expected.opens END - clock.at) / 60)::numeric, 6));
+END $$;
+
+-- The same for what an api_quota's id names, see reserve_resource; without one for whichever endpoint of the default account, or pool
+-- for the kind rate, has them soonest. FL001 for more than are ever granted at once. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.check_quotas(
+    incarnation uuid, resource_id text, kind text, worker_id text, rank integer, units integer
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    account text := coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default');
+    named text;
+    answer jsonb;
+    soonest jsonb;
+BEGIN
+    PERFORM fleet.require_quota_account(account);
+    FOR named IN
+        SELECT fleet.quota_row(split_part(check_quotas.resource_id, '@', 1), check_quotas.kind) WHERE check_quotas.resource_id IS NOT NULL
+        UNION
+        SELECT fleet.quota_row(r.endpoint, NULL) FROM fleet.rate_limits r
+        WHERE check_quotas.resource_id IS NULL AND r.account IN ('default', '*')
+          AND r.kind = CASE check_quotas.kind WHEN 'rate' THEN 'pool' ELSE 'endpoint' END
+        ORDER BY 1
+    LOOP
+        answer := fleet.check_quota(check_quotas.incarnation, named, account, check_quotas.worker_id,
+            CASE check_quotas.kind WHEN 'priority' THEN 4 ELSE check_quotas.rank END, check_quotas.units);
+        IF (answer->>'available')::boolean THEN
+            RETURN answer;
+        ELSIF soonest IS NULL OR (answer->>'estimated_wait_minutes')::numeric < (soonest->>'estimated_wait_minutes')::numeric THEN
+            soonest := answer;
+        END IF;
+    END LOOP;
+    IF soonest IS NULL THEN
+        PERFORM fleet.refuse('units', units::text, 'at most as many requests as are ever granted at once');
+    END IF;
+    RETURN soonest;
+END $$;
+
+-- The pools of the rate limiter, as pools: each account's, also before its first request. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.describe_api_pools(incarnation uuid, resource_id text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN coalesce((
-        SELECT jsonb_agg(jsonb_build_object('resource_type', 'api_quota', 'resource_id', s->'endpoint', 'account', s->'account',
+        SELECT jsonb_agg(p.told ORDER BY p.told->>'account', p.told->>'resource_id') FROM (
+        SELECT jsonb_build_object('resource_type', 'api_quota', 'resource_id', s->'endpoint', 'account', s->'account',
             'kind', 'rate', 'window_s', s->'window_s', 'total_capacity', s->'limit', 'available_capacity', s->'remaining',
-            'reserved_capacity', s->'used', 'waiting_queue', w.waiting, 'utilization_percent', s->'utilization_percent',
-            'health', s->'health', 'held', h.units) ORDER BY s->>'account', s->>'endpoint')
+            'reserved_capacity', s->'used', 'waiting_queue', s->'requests_queued', 'utilization_percent', s->'utilization_percent',
+            'health', s->'health', 'held', h.units) AS told
         FROM jsonb_array_elements(fleet.get_system_status(incarnation)) s
         JOIN fleet.rate_limits r ON r.account = s->>'account' AND r.endpoint = s->>'endpoint' AND r.kind = 'pool',
-            LATERAL (SELECT count(*) AS waiting FROM fleet.rate_demands d WHERE d.account = r.account AND d.waiting
-                AND (r.members = '{*}' OR d.endpoint = ANY (r.members)) AND d.keep_until > fleet.now()) w,
             LATERAL (SELECT coalesce(sum(g.units), 0) AS units FROM fleet.rate_grants g WHERE g.account = r.account AND g.held
                 AND g.settled_at IS NULL AND (r.members = '{*}' OR g.endpoint = ANY (r.members))) h
-        WHERE describe_api_pools.resource_id IS NULL OR s->>'endpoint' = describe_api_pools.resource_id), '[]');
+        UNION ALL
+        SELECT jsonb_build_object('resource_type', 'api_quota', 'resource_id', d.endpoint, 'account', a.name,
+            'kind', 'rate', 'window_s', d.window_s, 'total_capacity', d.requests, 'available_capacity', d.requests,
+            'reserved_capacity', 0, 'waiting_queue', 0, 'utilization_percent', 0, 'health', 'healthy', 'held', 0)
+        FROM fleet.rate_limits d CROSS JOIN fleet.accounts a
+        WHERE d.account = '*' AND d.kind = 'pool'
+          AND NOT EXISTS (SELECT 1 FROM fleet.rate_limits r WHERE r.account = a.name AND r.endpoint = d.endpoint)) p
+        WHERE describe_api_pools.resource_id IS NULL OR p.told->>'resource_id' = describe_api_pools.resource_id), '[]');
 END $$;

@@ -18,8 +18,7 @@ DECLARE
     room integer := 1000000;
     few boolean := false;
     place record;
-    kept integer := 0;
-    most integer;
+    kept integer;
     flushed boolean := false;
     granted bigint;
 BEGIN
@@ -50,13 +49,8 @@ BEGIN
             own_at := i;
         END IF;
     END LOOP;
-    IF n > 1 THEN
-        -- What no window ever grants at once is no matter of waiting: a spread window gives a burst at most.
-        SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END) INTO most
-        FROM unnest(limits) l, unnest(l.limits, l.burst, l.spacing_us) w(requests, burst, spacing_us);
-        IF n > most THEN
-            PERFORM fleet.refuse('estimated_requests', n::text, 'at most ' || most || ' at a time of this endpoint');
-        END IF;
+    IF n > 1 AND n > fleet.most_at_once(limits) THEN
+        PERFORM fleet.refuse('estimated_requests', n::text, 'at most ' || fleet.most_at_once(limits) || ' at a time of this endpoint');
     END IF;
     IF own.blocked_until > at THEN
         own.refused := own.refused + 1;
@@ -73,11 +67,9 @@ BEGIN
         OR greatest(own.critical_seen_at, own.low_seen_at) > at - interval '1 day' THEN
         own := fleet.refresh_shares(own, at);
     END IF;
-    IF rank < 4 AND own.spacing_us[1] = 0 THEN
-        kept := own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END;
-    END IF;
+    kept := fleet.kept_for_others(own, rank);
     SELECT * INTO place FROM fleet.find_place(own, take_units.worker_id, rank, n, room - kept, few, at);
-    IF place.ahead_due + n > room - kept OR place.had_share OR place.rests THEN
+    IF NOT place.granted THEN
         RETURN fleet.refuse_units(limits, own, place, take_units.incarnation, take_units.worker_id, rank, n, room, kept, at);
     END IF;
     INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, frees_at,
@@ -111,6 +103,14 @@ BEGIN
         PERFORM fleet.keep_rate_limit(fleet.report_crossing(one, at));
     END LOOP;
     RETURN jsonb_build_object('allowed', true, 'grant_id', granted::text);
+END $$;
+
+-- What rows that were weighed ever grant at once, however long one waits: a spread window gives a burst at most. Pure.
+CREATE OR REPLACE FUNCTION fleet.most_at_once(limits fleet.rate_limits[]) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN (SELECT min(CASE WHEN w.spacing_us > 0 THEN w.burst ELSE w.requests END)
+        FROM unnest(limits) l, unnest(l.limits, l.burst, l.spacing_us) w(requests, burst, spacing_us));
 END $$;
 
 -- The permission, and the grant itself: one unit is taken when it says yes. Locks the endpoint's row and its pools'; small
@@ -194,12 +194,38 @@ CREATE OR REPLACE FUNCTION fleet.refuse_units(
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     one fleet.rate_limits;
-    opens timestamptz := at;
-    expected timestamptz;
-    reason text;
+    expected record;
     retry_s numeric;
+BEGIN
+    expected := fleet.expect_units(limits, own, place, n, room, kept, at);
+    -- Whoever is told a time is told one after it, never before; a line comes a little apart.
+    retry_s := greatest(0.001, ceil(extract(epoch FROM expected.opens - at) * 1000) / 1000);
+    IF place.ahead > 0 THEN
+        retry_s := retry_s + round((random() * least(0.02 * own.clock_rate, 0.01 * retry_s))::numeric, 3);
+    END IF;
+    IF retry_s <= 0.001 THEN
+        retry_s := greatest(retry_s, round((0.02 * own.clock_rate)::numeric, 3));
+    END IF;
+    own := fleet.stand_in_line(own, place, incarnation, worker_id, rank, n, retry_s, at);
+    own.refused := own.refused + 1;
+    FOREACH one IN ARRAY limits LOOP  -- the pools too: what was counted need not be counted again
+        PERFORM fleet.keep_rate_limit(CASE WHEN one.endpoint = own.endpoint THEN own ELSE one END);
+    END LOOP;
+    RETURN jsonb_build_object('allowed', false, 'reason', expected.reason, 'retry_after_seconds', retry_s);
+END $$;
+
+-- Why units that are refused can't be had now, and when they can. Locks nothing; reads the windows' logs.
+CREATE OR REPLACE FUNCTION fleet.expect_units(
+    limits fleet.rate_limits[], own fleet.rate_limits, place record, n integer, room integer, kept integer, at timestamptz,
+    OUT opens timestamptz, OUT reason text
+)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one fleet.rate_limits;
+    expected timestamptz;
     wanted integer := n + place.ahead;
 BEGIN
+    opens := at;
     IF place.had_share THEN
         opens := at + make_interval(secs => own.patience_s);
         reason := format('this worker had its share of %s, and others want theirs', own.endpoint);
@@ -226,20 +252,6 @@ BEGIN
             WHEN room - kept < n THEN format('the last %s requests of %s are kept for other priorities', room, own.endpoint)
             ELSE format('%s wait for requests of %s before', place.ahead, own.endpoint) END);
     END IF;
-    -- Whoever is told a time is told one after it, never before; a line comes a little apart.
-    retry_s := greatest(0.001, ceil(extract(epoch FROM opens - at) * 1000) / 1000);
-    IF place.ahead > 0 THEN
-        retry_s := retry_s + round((random() * least(0.02 * own.clock_rate, 0.01 * retry_s))::numeric, 3);
-    END IF;
-    IF retry_s <= 0.001 THEN
-        retry_s := greatest(retry_s, round((0.02 * own.clock_rate)::numeric, 3));
-    END IF;
-    own := fleet.stand_in_line(own, place, incarnation, worker_id, rank, n, retry_s, at);
-    own.refused := own.refused + 1;
-    FOREACH one IN ARRAY limits LOOP  -- the pools too: what was counted need not be counted again
-        PERFORM fleet.keep_rate_limit(CASE WHEN one.endpoint = own.endpoint THEN own ELSE one END);
-    END LOOP;
-    RETURN jsonb_build_object('allowed', false, 'reason', reason, 'retry_after_seconds', retry_s);
 END $$;
 
 -- Which window of a row has no n units free, in words. Pure.

@@ -59,26 +59,12 @@ END $$;
 -- span's grants; writes the line's rows. Under the endpoint's row.
 CREATE OR REPLACE FUNCTION fleet.refresh_shares(own fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    -- A long window's kept part is that of each quarter of an hour: nobody goes first for hours.
-    span_s integer := least(900, own.window_s);
-    span_limit integer := own.limits[1]::bigint * span_s / own.window_s;
-    span_start timestamptz := at - make_interval(secs => span_s);
-    by_critical integer := 0;
-    by_low integer := 0;
 BEGIN
     IF own.shares_at > at - make_interval(secs => own.patience_s / 3) THEN
         RETURN own;
     END IF;
+    own := fleet.count_kept(own, at);
     own.shares_at := at;
-    IF own.critical_seen_at > at - interval '1 day' OR own.low_seen_at > at - interval '1 day' THEN
-        SELECT coalesce(sum(g.units) FILTER (WHERE g.priority = 'critical'), 0), coalesce(sum(g.units) FILTER (WHERE g.priority = 'low'), 0)
-        INTO by_critical, by_low
-        FROM fleet.rate_grants g
-        WHERE g.account = own.account AND g.endpoint = own.endpoint AND (g.settled_at > span_start OR g.settled_at IS NULL);
-    END IF;
-    own.kept_critical := CASE WHEN own.critical_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 10 - by_critical) ELSE 0 END;
-    own.kept_low := CASE WHEN own.low_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 50 - by_low) ELSE 0 END;
     IF own.line_until > at OR fleet.is_scarce(own) THEN
         PERFORM fleet.hold_nothing_for_the_dead(own.account, own.endpoint, at);
         DELETE FROM fleet.rate_demands d
@@ -91,6 +77,36 @@ BEGIN
         WHERE k.id = d.id AND d.account = own.account AND d.endpoint = own.endpoint AND d.used <> coalesce(u.units, 0);
     END IF;
     RETURN own;
+END $$;
+
+-- A row with what of the kept parts is unused now. Locks nothing; reads the span's grants.
+CREATE OR REPLACE FUNCTION fleet.count_kept(own fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- A long window's kept part is that of each quarter of an hour: nobody goes first for hours.
+    span_s integer := least(900, own.window_s);
+    span_limit integer := own.limits[1]::bigint * span_s / own.window_s;
+    span_start timestamptz := at - make_interval(secs => span_s);
+    by_critical integer := 0;
+    by_low integer := 0;
+BEGIN
+    IF own.critical_seen_at > at - interval '1 day' OR own.low_seen_at > at - interval '1 day' THEN
+        SELECT coalesce(sum(g.units) FILTER (WHERE g.priority = 'critical'), 0), coalesce(sum(g.units) FILTER (WHERE g.priority = 'low'), 0)
+        INTO by_critical, by_low
+        FROM fleet.rate_grants g
+        WHERE g.account = own.account AND g.endpoint = own.endpoint AND (g.settled_at > span_start OR g.settled_at IS NULL);
+    END IF;
+    own.kept_critical := CASE WHEN own.critical_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 10 - by_critical) ELSE 0 END;
+    own.kept_low := CASE WHEN own.low_seen_at > at - interval '1 day' THEN greatest(0, span_limit / 50 - by_low) ELSE 0 END;
+    RETURN own;
+END $$;
+
+-- How much of a row's room is kept for other priorities. Pure.
+CREATE OR REPLACE FUNCTION fleet.kept_for_others(own fleet.rate_limits, rank integer) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN CASE WHEN rank < 4 AND own.spacing_us[1] = 0
+        THEN own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END ELSE 0 END;
 END $$;
 
 -- A life that ended comes for no unit. Its places are held no longer, its bookings for another minute, unless its worker lives on:
@@ -128,12 +144,12 @@ END $$;
 
 -- Where a request stands: its row in line (null: none), since when, its worker's use, the units of those before it, of them those
 -- that are due now; whether its worker had its share while others want theirs; and whether it must rest first: with few units left
--- of what it takes of, who alone wants them comes back once in a minute. A due booking is a place since the time of the booking.
--- Reads the line only where there is one, or shares matter.
+-- of what it takes of, who alone wants them comes back once in a minute; in all, whether it is granted. A due booking is a
+-- place since the time of the booking. Reads the line only where there is one, or shares matter.
 CREATE OR REPLACE FUNCTION fleet.find_place(
     own fleet.rate_limits, worker_id text, rank integer, n integer, room integer, few boolean, at timestamptz,
     OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT ahead_due integer, OUT shares boolean,
-    OUT had_share boolean, OUT rests boolean, OUT rests_until timestamptz
+    OUT had_share boolean, OUT rests boolean, OUT rests_until timestamptz, OUT requests_ahead bigint, OUT granted boolean
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -152,6 +168,8 @@ BEGIN
     ahead_due := 0;
     rests := false;
     had_share := false;
+    requests_ahead := 0;
+    granted := n <= room;
     shares := fleet.is_scarce(own);
     IF own.line_until <= at - memory AND NOT last_ones AND NOT shares THEN
         RETURN;
@@ -180,7 +198,8 @@ BEGIN
         tau_s := greatest(1, fleet.setting_number('rate_limit_ageing_s', 300));
         my_key := fleet.line_key(own.fair_share, rank, used, extract(epoch FROM at - since)::double precision, tau_s,
             own.kept_critical, own.kept_low);
-        SELECT coalesce(sum(l.units), 0), coalesce(sum(l.units) FILTER (WHERE l.returns_at <= soon), 0) INTO ahead, ahead_due
+        SELECT coalesce(sum(l.units), 0), coalesce(sum(l.units) FILTER (WHERE l.returns_at <= soon), 0), count(*)
+        INTO ahead, ahead_due, requests_ahead
         FROM (SELECT d.units, d.returns_at, d.first_asked_at, d.id, fleet.line_key(own.fair_share, d.rank, d.used,
                     extract(epoch FROM at - d.first_asked_at)::double precision, tau_s, own.kept_critical, own.kept_low) AS key
                 FROM fleet.rate_demands d
@@ -207,6 +226,7 @@ BEGIN
             rests_until := at + interval '60 seconds';
         END IF;
     END IF;
+    granted := ahead_due + n <= room AND NOT had_share AND NOT rests;
 END $$;
 
 -- A refused request takes or keeps its place. A unit is held for it until some seconds after the time that it was told; for who

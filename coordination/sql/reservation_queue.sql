@@ -259,6 +259,27 @@ BEGIN
     RETURN false;
 END $$;
 
+-- The units of a pool that would come free to who asks: of leases that are over, and of holders, the caller apart, that lost their
+-- session lock. Each lock is tried in a statement of its own.
+CREATE OR REPLACE FUNCTION fleet.lost_units(pool fleet.pools, me uuid, moment timestamptz) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held record;
+    lost bigint := 0;
+BEGIN
+    FOR held IN
+        SELECT r.incarnation, sum(r.units) AS units, sum(r.units) FILTER (WHERE r.lease_expires_at <= moment) AS overdue
+        FROM fleet.reservations r
+        WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL GROUP BY r.incarnation
+    LOOP
+        lost := lost + coalesce(held.overdue, 0);
+        IF held.incarnation <> me AND fleet.is_suspected(held.incarnation) THEN
+            lost := lost + held.units - coalesce(held.overdue, 0);
+        END IF;
+    END LOOP;
+    RETURN lost;
+END $$;
+
 -- What a waiter is told: its place and what it may expect. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.tell_place(
     pool fleet.pools, asked fleet.reservation_queue, requests bigint, units bigint, moment timestamptz
@@ -326,9 +347,12 @@ BEGIN
 END $$;
 
 -- The coordinator's care: holders that outstayed or died, waiters whose time is over or who died, those that wait long, in up to n pools,
--- each under its row, passing over those in use; the alerts of waits that are over, quotas that nobody holds any more, and every pool
--- that nobody used for ten minutes. Takes no row of a pool where nothing is to be done. Gives what was done and whom to wake.
-CREATE OR REPLACE FUNCTION fleet.tidy_pools(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
+-- each under its row, in the order of their names, passing over those in use; the alerts of waits that are over, quotas that nobody holds
+-- any more, and every pool that nobody used for ten minutes. Takes no row of a pool where nothing is to be done. Gives what was done, whom
+-- to wake, and as `last` the pool after which the next call, another transaction, goes on; null where there is none.
+CREATE OR REPLACE FUNCTION fleet.tidy_pools(
+    incarnation uuid, n integer DEFAULT 20, after_type text DEFAULT NULL, after_id text DEFAULT NULL
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     seen fleet.pools;
@@ -343,6 +367,8 @@ DECLARE
     done_time_outs bigint := 0;
     done_escalated bigint := 0;
     dropped integer;
+    looked_at integer := 0;
+    last jsonb;
     woken jsonb := '[]';
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -367,16 +393,19 @@ BEGIN
     END LOOP;
     real := clock_timestamp();
     FOR seen IN
-        SELECT * FROM fleet.pools p WHERE EXISTS (SELECT 1 FROM fleet.reservations r
+        SELECT * FROM fleet.pools p WHERE (after_type IS NULL OR (p.resource_type, p.resource_id) > (after_type, after_id))
+        AND (EXISTS (SELECT 1 FROM fleet.reservations r
             WHERE r.resource_type = p.resource_type AND r.resource_id = p.resource_id AND r.ended_at IS NULL
               AND (r.lease_expires_at <= real OR r.incarnation = ANY (lost)))
         OR EXISTS (SELECT 1 FROM fleet.reservation_queue q
             WHERE q.resource_type = p.resource_type AND q.resource_id = p.resource_id
               AND (q.deadline_at <= real OR q.incarnation = ANY (lost) OR q.waits AND q.poll_by > real
                   AND (q.escalated_at IS NULL AND q.asked_at <= real - make_interval(secs => p.escalate_after_s)
-                    OR q.alerted_at IS NULL AND q.asked_at <= real - make_interval(secs => p.alert_after_s))))
-        LIMIT n
+                    OR q.alerted_at IS NULL AND q.asked_at <= real - make_interval(secs => p.alert_after_s)))))
+        ORDER BY p.resource_type, p.resource_id LIMIT n
     LOOP
+        looked_at := looked_at + 1;
+        last := CASE WHEN looked_at = n THEN jsonb_build_array(seen.resource_type, seen.resource_id) END;
         PERFORM 1 FROM fleet.pools p
         WHERE p.resource_type = seen.resource_type AND p.resource_id = seen.resource_id FOR UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND;
@@ -407,5 +436,5 @@ BEGIN
       AND NOT EXISTS (SELECT 1 FROM fleet.reservation_queue q
           WHERE q.alerted_at IS NOT NULL AND a.key = fleet.pool_key(q.resource_type, q.resource_id));
     RETURN jsonb_build_object('quotas', fleet.end_lost_quotas(NULL, NULL, tidy_pools.incarnation), 'expired', done_expired,
-        'recovered', done_recovered, 'time_outs', done_time_outs, 'escalated', done_escalated, 'dropped', dropped, 'wake', woken);
+        'recovered', done_recovered, 'time_outs', done_time_outs, 'escalated', done_escalated, 'dropped', dropped, 'last', last, 'wake', woken);
 END $$;

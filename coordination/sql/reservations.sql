@@ -111,7 +111,8 @@ BEGIN
 END $$;
 
 -- Asks for units of a pool: a reservation, or why not; with wait_s a place in the line, to be polled. An api_quota's resource_id is
--- an operation or endpoint, with @ and an account's name where it is not the default's; see reserve_api_quota. The ticket is the
+-- an operation, an endpoint or a pool of one, with @ and an account's name where it is not the default's, by its kind one of these only
+-- (see quota_row); of the kind priority the requests are had as critical ones. The ticket is the
 -- caller's own name for the request, or one is made: asked again under it, after an answer that was lost, it is the same request, as long
 -- as it waits or what it was granted is held. Takes the pool's row, never waits for a holder. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.reserve_resource(
@@ -139,7 +140,8 @@ BEGIN
         END IF;
         answer := fleet.tell_ticket(incarnation, ticket);
         IF NOT (answer->>'granted')::boolean THEN
-            answer := fleet.reserve_api_quota(incarnation, worker_id, split_part(resource_id, '@', 1), units, priority,
+            answer := fleet.reserve_api_quota(incarnation, worker_id, fleet.quota_row(split_part(resource_id, '@', 1), kind), units,
+                CASE kind WHEN 'priority' THEN 'critical' ELSE priority END,
                 coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), duration_minutes);
             UPDATE fleet.reservations r SET ticket = reserve_resource.ticket WHERE r.id = (answer->>'reservation_id')::bigint;
         END IF;
@@ -284,12 +286,12 @@ BEGIN
     RETURN jsonb_build_object('lost', false, 'released', true, 'wake', fleet.next_for_room(pool));
 END $$;
 
--- Whether so many units could be had now, else the place that a request would get and its likely wait, null for more than the pool has
--- now; without a resource_id that of the type's pool, of the kind if one is named, that is soonest. A pool that nobody made is as its
--- first use would make it. FL001 for more than it can ever have. Locks nothing, promises nothing.
+-- Whether a worker's request for so many units would be granted now, else the place that it would get and its likely wait, null for more
+-- than the pool has now; without a resource_id that of the type's pool, of the kind if one is named, that is soonest. A pool that nobody
+-- made is as its first use would make it. FL001 for more than it can ever have. Locks nothing, promises nothing.
 CREATE OR REPLACE FUNCTION fleet.check_availability(
     incarnation uuid, resource_type text, resource_id text DEFAULT NULL, priority text DEFAULT 'medium', units integer DEFAULT 1,
-    worker_id text DEFAULT '-', kind text DEFAULT NULL
+    worker_id text DEFAULT '-', kind text DEFAULT NULL, need double precision DEFAULT 1
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -304,15 +306,14 @@ DECLARE
 BEGIN
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM fleet.require_resource(resource_type, coalesce(resource_id, '-'), kind);
-    PERFORM fleet.check_reservation(worker_id, 1, units, 0, 1);
+    PERFORM fleet.check_reservation(worker_id, 1, units, 0, need);
     asked.rank := fleet.priority_rank(priority);
-    IF resource_type = 'api_quota' AND resource_id IS NOT NULL THEN
-        RETURN fleet.check_quota(incarnation, split_part(resource_id, '@', 1),
-            coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), units);
+    IF resource_type = 'api_quota' THEN
+        RETURN fleet.check_quotas(incarnation, resource_id, kind, worker_id, asked.rank, units);
     END IF;
     asked.id := 9223372036854775807;
     asked.units := units;
-    asked.need := 1;
+    asked.need := need;
     asked.worker_id := worker_id;
     asked.waits := false;
     FOR pool IN SELECT * FROM fleet.pools p WHERE p.resource_type = check_availability.resource_type
@@ -330,7 +331,7 @@ BEGIN
         asked.place := real - make_interval(secs => asked.rank * pool.ageing_s);
         before := fleet.line_before(pool, asked, real);
         IF before.requests = 0 AND (fleet.has_room(pool, asked.units, real)
-            OR pool.capacity >= asked.units AND fleet.has_suspects(pool, incarnation)) THEN
+            OR pool.capacity - pool.reserved + fleet.lost_units(pool, incarnation, real) >= asked.units) THEN
             RETURN jsonb_build_object('available', true, 'resource_id', pool.resource_id);
         END IF;
         wait_s := fleet.reckon_wait(pool, asked.units, before.units, real) * pool.wait_factor;

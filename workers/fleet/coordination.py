@@ -27,8 +27,6 @@ from workers.tasks import (
 
 Level = Literal["healthy", "warning", "critical"]
 
-POOLS: Final = 1000
-"""Pools that one look is after: every post that somebody reserved has one of its own."""
 EVENT_TTL_S: Final = 900.0
 """A system event older than that tells a worker nothing that it couldn't read itself."""
 
@@ -70,7 +68,7 @@ class Coordination(Worker):
         standing = self.fleet.schedules.check()
         swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
         gone = self.fleet.retention.sweep("lock_waiters", keep_s=0)
-        tidied = self.fleet.reservations.tidy(POOLS)
+        tidied = self.fleet.reservations.tidy()
         before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
         self._counted = now
         done = [

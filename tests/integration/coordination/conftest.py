@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError
@@ -27,10 +28,6 @@ STAYS = {
     "flag_definitions",
     "breaker_rules",
 }
-FIRST_POOL = (
-    "(resource_type, resource_id, kind, capacity, min_capacity, max_capacity) "
-    "VALUES ('content', 'content_pipeline', 'pipeline', 100, 25, 100)"
-)
 
 
 class Standing:
@@ -40,6 +37,7 @@ class Standing:
         self.database = database
         self.console = database.database("console")
         self._owner: Owner | None = None
+        self._first_pools = self.owner.execute("SELECT jsonb_agg(p) FROM fleet.pools p").fetchone()
 
     @property
     def owner(self) -> Owner:
@@ -65,7 +63,6 @@ class Standing:
         emptied = [f"DELETE FROM fleet.{table};" for (table,) in tables if table not in STAYS]
         rest = [
             "DELETE FROM fleet.rate_limits WHERE account <> '*';",
-            f"INSERT INTO fleet.pools {FIRST_POOL};",
             "DELETE FROM fleet.routes WHERE changed_by <> 'migration';",
             "INSERT INTO fleet.rate_epoch (started_at) VALUES (clock_timestamp());",
             (
@@ -76,6 +73,11 @@ class Standing:
             "SELECT fleet.accept_cluster('test')",
         ]
         owner.execute(" ".join([*emptied, *rest]).encode())
+        owner.execute(
+            "INSERT INTO fleet.pools SELECT (jsonb_populate_record(NULL::fleet.pools, p || "
+            "jsonb_build_object('measured_at', clock_timestamp()))).* FROM jsonb_array_elements(%s) p",
+            [Jsonb(pools) for pools in self._first_pools or ()],
+        )
 
     def close(self) -> None:
         """Leave nothing open."""

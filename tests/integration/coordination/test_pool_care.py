@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from coordination import Fleet
@@ -69,6 +70,24 @@ def test_all_pools_that_nobody_uses_go_at_once(fleet: Fleet, line: Line, owner: 
     let_pass(owner, 601)
     assert fleet.reservations.tidy(10).dropped == 1500
     assert rows(owner, "SELECT resource_id FROM fleet.pools ORDER BY 1") == [("content_pipeline",), ("pool",)]
+
+
+def test_a_look_is_after_all_pools_in_batches_of_a_transaction_each_in_the_order_of_their_names(
+    fleet: Fleet, owner: Owner
+) -> None:
+    for name in ("e", "b", "d", "a", "c"):
+        assert fleet.reservations.reserve_resource("content", name, "w", duration_minutes=1) is not None
+    let_pass(owner, 61)
+    with psycopg.connect(owner.info.dsn, password=owner.info.password) as other:
+        other.execute("SELECT 1 FROM fleet.pools WHERE resource_id = 'b' FOR UPDATE")  # in use: passed over
+        assert fleet.reservations.tidy(2).expired == 4
+    batches = rows(
+        owner,
+        "SELECT array_agg(resource_id ORDER BY resource_id) FROM fleet.pools "
+        "WHERE reserved = 0 AND length(resource_id) = 1 GROUP BY xmin::text ORDER BY 1",
+    )
+    assert batches == [(["a"],), (["c", "d"],), (["e"],)]
+    assert fleet.reservations.tidy(2).expired == 1
 
 
 def test_a_change_of_ageing_holds_for_those_that_wait_too_i12(line: Line, console: Database) -> None:

@@ -205,6 +205,9 @@ def test_use_is_measured_now_lately_and_since_the_beginning(
     assert status["mean_utilization_percent"] == pytest.approx(25, abs=1)
     assert status["recent_utilization_percent"] == pytest.approx(50 * (1 - 0.1353) * 0.1353, abs=1)
     assert status["availability"] == 1
+    assert not line.ask("w", units=4, wait_s=0)["granted"]
+    [status] = fleet.reservations.get_pool_status("content", "pool")
+    assert status["availability"] == pytest.approx(2 / 3, abs=1e-4)
 
 
 def test_the_kind_of_a_pool_is_that_of_who_uses_it(fleet: Fleet, owner: Owner) -> None:

@@ -31,6 +31,12 @@ def left(fleet: Fleet, endpoint: str = "post_tweet") -> int:
     return fleet.rate_limits.get_remaining_capacity(endpoint, "sandbox").remaining
 
 
+def api_pools(fleet: Fleet, account: str = "sandbox") -> dict[str, dict[str, Any]]:
+    """The rate limiter's pools of an account, by name."""
+    pools = fleet.reservations.get_pool_status("api_quota")
+    return {pool["resource_id"]: pool for pool in pools if pool["account"] == account}
+
+
 def set_aside(fleet: Fleet, n: int, operation: str = "tweet") -> Reservation:
     """All of a limit, where it is asked for: only critical requests have its last ten units at once."""
     quota = fleet.reservations.reserve_api_quota(
@@ -91,7 +97,7 @@ def test_what_is_set_aside_is_granted_to_nobody_else_and_all_or_none(
 
 def test_the_pools_bound_all_their_endpoints_together(fleet: Fleet) -> None:
     first = set_aside(fleet, 50)
-    pools = {pool["resource_id"]: pool for pool in fleet.reservations.get_pool_status("api_quota")}
+    pools = api_pools(fleet)
     assert {name: pool["total_capacity"] for name, pool in pools.items()} == {
         "api_tweets": 50,
         "api_requests": 900,
@@ -102,8 +108,33 @@ def test_the_pools_bound_all_their_endpoints_together(fleet: Fleet) -> None:
     assert fleet.reservations.reserve_api_quota("tester/1", "tweet", account="sandbox") is None
     set_aside(fleet, 60, "search")
     fleet.reservations.release_resource(first)
-    [tweets] = fleet.reservations.get_pool_status("api_quota", "api_tweets")
-    assert tweets["available_capacity"] == 50
+    assert api_pools(fleet)["api_tweets"]["available_capacity"] == 50
+
+
+def test_the_pools_are_told_before_the_first_request_and_who_waits_for_them(
+    fleet: Fleet, console: Database
+) -> None:
+    told = {
+        name: (pool["total_capacity"], pool["window_s"]) for name, pool in api_pools(fleet, "default").items()
+    }
+    assert told == {"api_requests": (900, 900), "api_tweets": (50, 3600)}
+    before = api_pools(fleet, "default")["api_tweets"]
+    free = (
+        before["available_capacity"],
+        before["reserved_capacity"],
+        before["held"],
+        before["waiting_queue"],
+    )
+    assert free == (50, 0, 0, 0)
+    assert (before["utilization_percent"], before["health"]) == (0, "healthy")
+    console.call("configure_rate_limit", account="default", endpoint="post_tweet", requests=1, window_s=900)
+    answers = [fleet.rate_limits.can_make_request("post_tweet", "w").allowed for _ in range(2)]
+    assert answers == [True, False]
+    after = {
+        name: (pool["reserved_capacity"], pool["waiting_queue"])
+        for name, pool in api_pools(fleet, "default").items()
+    }
+    assert after == {"api_requests": (1, 1), "api_tweets": (1, 1)}
 
 
 def test_more_than_is_ever_granted_at_once_is_refused_and_not_put_off(fleet: Fleet) -> None:
@@ -115,7 +146,7 @@ def test_more_than_is_ever_granted_at_once_is_refused_and_not_put_off(fleet: Fle
 
 def test_reserving_the_resource_by_its_type_is_the_same(fleet: Fleet) -> None:
     before = left(fleet, "search_tweets")
-    held = fleet.reservations.reserve_resource("api_quota", "search@sandbox", "w", units=3, kind="endpoint")
+    held = fleet.reservations.reserve_resource("api_quota", "search@sandbox", "w", units=3, kind="request")
     assert held is not None
     assert left(fleet, "search_tweets") == before - 3
     fleet.reservations.release_resource(held)
@@ -124,10 +155,50 @@ def test_reserving_the_resource_by_its_type_is_the_same(fleet: Fleet) -> None:
     assert_refused(refused, "wait_s", "5")
 
 
+NAMED = ("search", "search_tweets", "api_tweets", "api_requests")
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        ("request", ["search_tweets", None, None, None]),
+        ("endpoint", [None, "search_tweets", None, None]),
+        ("rate", [None, None, "post_tweet", None]),  # of all endpoints' pool a request is of none
+        ("priority", ["search_tweets", "search_tweets", "post_tweet", None]),
+        (None, ["search_tweets", "search_tweets", "post_tweet", None]),
+    ],
+)
+def test_the_kind_of_a_quota_says_what_its_name_is_of(
+    fleet: Fleet, kind: str | None, of: list[str | None]
+) -> None:
+    for name, endpoint in zip(NAMED, of, strict=True):
+        if endpoint is None:
+            with pytest.raises(InvalidValueError) as refused:
+                fleet.reservations.reserve_resource("api_quota", f"{name}@sandbox", "w", kind=kind)
+            assert_refused(refused, "operation_type", name)
+        else:
+            held = fleet.reservations.reserve_resource("api_quota", f"{name}@sandbox", "w", kind=kind)
+            assert held is not None
+            assert (held.resource_id, held.priority) == (
+                endpoint,
+                "critical" if kind == "priority" else "medium",
+            )
+
+
+def test_a_quota_of_the_kind_priority_is_had_before_others(fleet: Fleet) -> None:
+    set_aside(fleet, 45)
+    reserve = fleet.reservations.reserve_resource
+    assert [
+        reserve("api_quota", "tweet@sandbox", "w", kind=kind) is not None for kind in ("request", "priority")
+    ] == [False, True]  # the last ten are not for the asking
+    assert fleet.reservations.check_availability("api_quota", "tweet@sandbox", kind="priority").available
+
+
 @pytest.mark.parametrize(
     ("field", "bad"),
     [
         ("operation_type", "dance"),
+        ("operation_type", "api_requests"),
         ("estimated_requests", 0),
         ("worker_id", ""),
         ("account", "*"),

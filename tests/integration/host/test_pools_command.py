@@ -11,10 +11,13 @@ def test_pools_are_listed_and_those_made_at_first_use_on_demand(shell: Shell) ->
         assert shell.run("pools", "list") == 0
         heads, *lines = shell.lines()
         assert heads.split()[:5] == ["TYPE", "ID", "ACCOUNT", "CAPACITY", "FREE"]
-        assert [line.split()[:2] for line in lines] == [
+        assert [line.split()[: 3 if line.startswith("api_quota") else 2] for line in lines] == [
             ["content", "content_pipeline"],
-            ["api_quota", "api_requests"],
-            ["api_quota", "api_tweets"],
+            *(
+                ["api_quota", pool, account]
+                for account in ("default", "sandbox")
+                for pool in ("api_requests", "api_tweets")
+            ),
         ]
         assert "97.0%" in lines[0]
         assert shell.run("pools", "list", "--all", "--json") == 0
