@@ -6,8 +6,8 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from multiprocessing.connection import wait
-from typing import Any
+from multiprocessing.connection import Connection, wait
+from typing import Any, cast
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # All that a test module imports: a child then is a fork, not a second start of everything.
@@ -18,21 +18,21 @@ PATIENCE_S = 60.0
 def together(life: Callable[..., Any], number: int, *arguments: object) -> list[Any]:
     """Run `life(start, *arguments)` in `number` processes; each calls `start()` when it is ready."""
     gate = PROCESSES.Barrier(number)
-    pipes: list[Any] = []
+    pipes: list[Connection] = []
     lives: list[Any] = []
     for _ in range(number):
         ours, theirs = PROCESSES.Pipe(duplex=False)
         one = PROCESSES.Process(target=_tell, args=(theirs, gate, life, arguments), daemon=True)
         one.start()
         theirs.close()
-        pipes.append(ours)
+        pipes.append(cast("Connection", ours))
         lives.append(one)
-    results: dict[Any, Any] = {}
+    results: dict[Connection, Any] = {}
     try:
         while len(results) < number:
             told = wait([pipe for pipe in pipes if pipe not in results], PATIENCE_S)
             assert told, f"a process of {life.__name__} said nothing for {PATIENCE_S} s"
-            for pipe in told:
+            for pipe in cast("list[Connection]", told):
                 succeeded, results[pipe] = pipe.recv()
                 assert succeeded, results[pipe]
         for one in lives:

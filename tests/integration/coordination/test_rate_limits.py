@@ -463,7 +463,7 @@ def test_crossing_80_95_and_100_percent_is_an_event_each(
         assert ask(fleet).allowed
         marks = rows(owner, "SELECT data->>'percent' FROM fleet.events WHERE kind = 'rate_limit' ORDER BY id")
         crossed += [used] * (len(marks) - len(crossed))
-        health.append(fleet.rate_limits.get_system_status()[0]["health"])
+        health.append(str(fleet.rate_limits.get_system_status()[0]["health"]))
     assert crossed == [16, 19, 20]
     assert [mark for (mark,) in marks] == ["80", "95", "100"]
     assert health == ["healthy"] * 15 + ["warning"] * 4 + ["critical"]  # 95% itself is still a warning

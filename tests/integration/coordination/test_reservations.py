@@ -13,6 +13,7 @@ from coordination.errors import IncarnationLostError, InvalidValueError, Reserva
 from coordination.pools import configure_pool
 from coordination.reservations import Refused, ResourceType
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination import crowd
 from tests.integration.coordination.crowd import PROCESSES, together, until, victim
 from tests.integration.coordination.lines import Line, let_pass
 from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
@@ -95,8 +96,9 @@ def test_a_capacity_that_changes_under_them_is_never_exceeded_and_loses_nobody_i
 
 
 def test_without_the_pools_row_the_test_above_would_fail(
-    fleet_database: FleetDatabase, console: Database, owner: Owner
+    fleet_database: FleetDatabase, console: Database, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(crowd, "PATIENCE_S", 8.0)  # units that are lost are waited for without an end
     with planted(owner, "hold_pool", ("= hold_pool.resource_id FOR UPDATE;", "= hold_pool.resource_id;")):
         try:
             _contention(fleet_database, console)
