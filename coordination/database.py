@@ -290,7 +290,7 @@ class Database:
             )
         elif "unsupported startup parameter" in message:  # PgBouncer's words; PostgreSQL knows them all
             translated = errors.PoolerInBetweenError(errors.PoolerInBetweenError.WHAT_TO_DO)
-        elif gone or isinstance(error, psycopg.OperationalError):
+        elif gone:  # a live connection's failed statement is nobody's outage: the next one may go through
             translated = errors.DatabaseUnavailableError(f"PostgreSQL can't be reached: {message}")
         else:
             translated = errors.DatabaseError(message)

@@ -2,7 +2,8 @@
 
 -- Takes jobs back whose holder died or whose lease is over, up to n, of one kind or of all; an attempt of each is over. Each holder is
 -- asked for once, in a statement of its own, before any row is locked. Gives how many. Waits for nobody: it passes over rows that others
--- hold, and over a job that would be dead while others hold what depends on it.
+-- hold, and over a job that would be dead while others hold what depends on it. One whose end fails is told in an alert and left
+-- as it is: it stops no other.
 CREATE OR REPLACE FUNCTION fleet.take_back_jobs(me uuid, of_kind text, n integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -24,9 +25,15 @@ BEGIN
           AND (j.incarnation = ANY(gone) OR j.lease_expires_at < clock_timestamp())
         ORDER BY j.kind, j.id LIMIT n FOR UPDATE SKIP LOCKED
     LOOP
-        CONTINUE WHEN held.attempts >= held.max_attempts AND NOT fleet.try_heirs(held.id);
-        PERFORM fleet.end_attempt(held, 'its worker ended or ran out of its lease', 0, outcome => 'cut');
-        freed := freed + 1;
+        BEGIN
+            CONTINUE WHEN held.attempts >= held.max_attempts AND NOT fleet.try_heirs(held.id);
+            PERFORM fleet.end_attempt(held, 'its worker ended or ran out of its lease', 0, outcome => 'cut');
+            PERFORM fleet.clear_alert('job_stuck:' || held.id);
+            freed := freed + 1;
+        EXCEPTION WHEN others THEN
+            PERFORM fleet.raise_alert('job_stuck:' || held.id, 'error', 'job_stuck', held.kind,
+                format('job %s of kind %s can''t be taken back: %s', held.id, held.kind, SQLERRM), jsonb_build_object('job', held.id::text));
+        END;
     END LOOP;
     RETURN freed;
 END $$;

@@ -52,7 +52,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Locks all heirs of a job whose row the caller holds, without waiting; false where others hold some.
+-- Locks all heirs of a job whose row the caller holds, without waiting; false where others hold some, or one came meanwhile.
 CREATE OR REPLACE FUNCTION fleet.try_heirs(job bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -63,37 +63,43 @@ BEGIN
         SELECT j.id FROM fleet.jobs j WHERE j.id = ANY(heirs) ORDER BY j.id FOR UPDATE SKIP LOCKED
     )
     SELECT count(*) INTO locked FROM held;
-    RETURN locked = cardinality(heirs);
+    RETURN locked = cardinality(fleet.heirs_of(ARRAY[job], true));
 END $$;
 
--- Ends a job for good: moves it to jobs_finished. One that is completed lets those go on that wait for it; else they are cancelled, each
--- with what it still waits for, which a replay looks at. Gives the kinds of those that go on. The caller holds the row and its heirs'.
+-- Ends a job for good: moves it to jobs_finished. One that is completed lets those go on that wait for it; else all its heirs are
+-- cancelled with it, each with what it still waits for, which a replay looks at. Gives the kinds of those that go on. The caller holds
+-- the row and its heirs'. As many statements for a thousand heirs as for one, and a look for each remove.
 CREATE OR REPLACE FUNCTION fleet.finish_job(job bigint, state text, result jsonb DEFAULT NULL) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    heir bigint;
-    released fleet.jobs;
+    is_completed boolean := finish_job.state = 'completed';
+    heirs bigint[] := fleet.heirs_of(ARRAY[finish_job.job], NOT is_completed);
+    ending bigint[] := finish_job.job || CASE WHEN is_completed THEN '{}' ELSE heirs END;
     kinds text[] := '{}';
     at timestamptz;
 BEGIN
     at := fleet.now();
-    WITH gone AS (DELETE FROM fleet.jobs j WHERE j.id = finish_job.job RETURNING j.*)
+    WITH gone AS (
+        DELETE FROM fleet.jobs j WHERE j.id = ANY(ending) RETURNING j.*
+    ), causes AS (
+        SELECT g.id, min(e) AS cause FROM gone g, unnest(g.waits_for) w JOIN unnest(ending) e ON e = w GROUP BY g.id
+    )
     INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key, concurrency_key,
         concurrency_limit, expected_s, waits_for, errors, result, created_at, finished_at)
-    SELECT g.id, g.kind, g.payload, g.priority, g.run_at, finish_job.state, g.attempts, g.max_attempts, g.unique_key,
-        g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for, g.errors, finish_job.result, g.created_at, at
-    FROM gone g;
-    FOREACH heir IN ARRAY fleet.heirs_of(ARRAY[finish_job.job], false) LOOP
-        IF finish_job.state = 'completed' THEN
+    SELECT g.id, g.kind, g.payload, g.priority, g.run_at, CASE WHEN c.cause IS NULL THEN finish_job.state ELSE 'cancelled' END, g.attempts,
+        g.max_attempts, g.unique_key, g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for,
+        g.errors || CASE WHEN c.cause IS NULL THEN '[]' ELSE jsonb_build_object('attempt', g.attempts, 'at', at, 'error',
+            format('job %s, on which it depends, is %s', c.cause,
+                CASE c.cause WHEN finish_job.job THEN finish_job.state ELSE 'cancelled' END)) END,
+        CASE WHEN c.cause IS NULL THEN finish_job.result END, g.created_at, at
+    FROM gone g LEFT JOIN causes c USING (id);
+    IF is_completed AND heirs <> '{}' THEN
+        WITH released AS (
             UPDATE fleet.jobs j SET waits_for = array_remove(j.waits_for, finish_job.job), run_at = greatest(j.run_at, at),
                 order_at = fleet.job_order(greatest(j.run_at, at), j.rank)
-            WHERE j.id = heir RETURNING * INTO released;
-            kinds := kinds || CASE WHEN released.waits_for = '{}' THEN ARRAY[released.kind] ELSE '{}' END;
-        ELSE
-            UPDATE fleet.jobs j SET errors = j.errors || jsonb_build_object('attempt', j.attempts, 'at', at, 'error',
-                format('job %s, on which it depends, is %s', finish_job.job, finish_job.state)) WHERE j.id = heir;
-            PERFORM fleet.finish_job(heir, 'cancelled');
-        END IF;
-    END LOOP;
+            WHERE j.id = ANY(heirs) RETURNING j.kind, j.waits_for
+        )
+        SELECT coalesce(array_agg(DISTINCT r.kind), '{}') INTO kinds FROM released r WHERE r.waits_for = '{}';
+    END IF;
     RETURN kinds;
 END $$;

@@ -10,6 +10,7 @@ from coordination import Fleet, connect
 from coordination.database import Database
 from coordination.errors import (
     DatabaseBusyError,
+    DatabaseError,
     DatabaseUnavailableError,
     InvalidValueError,
     NotAcknowledgedError,
@@ -156,6 +157,17 @@ def test_a_statement_that_does_not_end_is_ended_and_says_so(fleet_database: Flee
     database.select("SELECT set_config('statement_timeout', '100ms', false)", {})
     with pytest.raises(DatabaseBusyError, match="statement timeout: nothing was changed"):
         database.select("SELECT pg_sleep(60)", {})
+    assert database.select("SELECT 1 AS found", {}) == [{"found": 1}]
+    database.close()
+
+
+def test_a_statement_that_goes_beyond_a_limit_of_the_server_is_no_outage(
+    fleet_database: FleetDatabase,
+) -> None:
+    database = fleet_database.database("worker")
+    with pytest.raises(DatabaseError, match="too large") as refusal:
+        database.select("SELECT repeat('x', 2000000000)", {})
+    assert not isinstance(refusal.value, DatabaseUnavailableError)
     assert database.select("SELECT 1 AS found", {}) == [{"found": 1}]
     database.close()
 

@@ -69,7 +69,7 @@ def test_two_parents_that_end_at_once_lock_their_heirs_in_one_order(
     with fleet_database.connect("left") as left, fleet_database.connect("right") as right:
         jobs = {job.id: job for job in left.jobs.claim("a", 2)}  # one, two: low, then high
         jobs |= {job.id: job for job in right.jobs.claim("a", 2)}  # three, four: high, then low
-        slow = "    WITH gone AS (DELETE FROM fleet.jobs j"
+        slow = "    WITH gone AS ("
         with planted(owner, "finish_job", (slow, f"    PERFORM pg_sleep(0.3);\n{slow}")):
             reports = [
                 Aside(lambda: left.jobs.complete_many([jobs[one], jobs[two]])),
@@ -165,7 +165,7 @@ def _do_anything(start: Callable[[], int], dsn: str, rounds: int) -> list[str]:
 def test_whatever_is_done_with_jobs_at_once_nobody_waits_in_a_circle(
     fleet_database: FleetDatabase, owner: Owner
 ) -> None:
-    slow = "    WITH gone AS (DELETE FROM fleet.jobs j"  # jobs are held for longer, and waited for
+    slow = "    WITH gone AS ("  # jobs are held for longer, and waited for
     with planted(owner, "finish_job", (slow, f"    PERFORM pg_sleep(0.01);\n{slow}")):
         assert together(_do_anything, 6, fleet_database.dsn("worker"), 20) == [[]] * 6
     assert value(owner, "SELECT count(*) FROM fleet.jobs JOIN fleet.jobs_finished USING (id)") == 0
