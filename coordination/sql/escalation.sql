@@ -45,7 +45,7 @@ BEGIN
     IF kind IN ('message', 'job') AND before IS NULL THEN
         RETURN jsonb_build_object('raised', false, 'priority', NULL, 'alerted', false);  -- it is over
     END IF;
-    after := greatest(before, coalesce(after, least(before + 1, 4), 3));
+    after := greatest(before, coalesce(after, CASE WHEN before IS NOT NULL THEN least(before + 1, 4) END, 3));
     IF kind = 'message' AND after > before THEN
         UPDATE fleet.messages m SET rank = after, priority = ranks[after] WHERE m.id = escalate.id::bigint;
     ELSIF kind = 'job' AND after > before THEN

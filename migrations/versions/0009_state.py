@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "2e536d3f886b1715"
+functions = "54086348bb9cb73b"
 
 
 def upgrade() -> None:

@@ -291,6 +291,17 @@ def test_what_is_said_to_be_urgent_rises_and_at_critical_a_person_is_alerted_unt
     assert rows(owner, keys) == []
 
 
+def test_what_the_fleet_has_no_row_for_is_told_alone_unless_it_is_said_to_be_critical(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    told = fleet.messages.escalate("disk", "db-1", "it fills")
+    assert (told.priority, told.alerted) == ("high", False)
+    assert list_alerts(console) == []
+    assert rows(owner, "SELECT message FROM fleet.events WHERE kind = 'escalated'") == [
+        ("disk db-1 is high now: it fills",)
+    ]
+
+
 def test_an_alert_of_a_workers_own_is_none_of_an_escalation_whatever_it_says(
     fleet: Fleet, console: Database, owner: Owner
 ) -> None:
