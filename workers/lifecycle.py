@@ -96,7 +96,7 @@ class Life:
         self._progress.begin_life(str(self._fleet.incarnation.id))
         self._fleet.database.while_waiting = self._while_waiting
         try:
-            self._pulse.begin()
+            self._pulse.begin(self._draining)
             while self._goes_on():
                 self._take_standing(self._pulse.standing)
                 due_at = self._turn()

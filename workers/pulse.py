@@ -21,7 +21,7 @@ from coordination.settings import SETTINGS
 from workers.logs import Log
 from workers.memory import resident_bytes
 from workers.progress import Progress, Snapshot
-from workers.retrying import busy_wait_s
+from workers.retrying import busy_wait_s, tell
 from workers.wake import Wake, Woken, wait
 
 BEAT_S: Final = 5.0
@@ -66,14 +66,16 @@ class Pulse(Thread):
         self._version: int | None = None
         self._context = copy_context()  # the worker's name and incarnation, for this thread's log lines
 
-    def begin(self) -> None:
+    def begin(self, draining: Event) -> None:
         """Beat for the first time, in the caller's thread, and go on in one's own.
+
+        A busy database is asked again in a moment, twice; a drain ends the waits between.
 
         Raises:
             FleetError: this life is over.
         """
         self._fleet.incarnation.database.while_waiting = self._while_waiting
-        self._beat()
+        tell(self._beat, draining=draining)
         self._progress.changed = self._ring
         self._fleet.incarnation.sleep.is_attended = True
         self.start()
@@ -137,7 +139,7 @@ class Pulse(Thread):
     def _due_at(self) -> float:
         at = self._progress.snapshot
         if self._told.state == "STARTING" != at.state:
-            return self.standing.answered_at  # once a life: somebody waits for it
+            return max(self._again_at, self.standing.answered_at)  # once a life: somebody waits for it
         is_news = self._is_asked or _news(at) != _news(self._told)
         return max(self._again_at, self.standing.answered_at + (NEWS_S if is_news else BEAT_S))
 
@@ -205,7 +207,7 @@ class Pulse(Thread):
             memory_bytes=resident_bytes(),
             known_version=self._version,
         )
-        self._asked_at = None
+        self._asked_at, self._again_at = None, 0.0
         self._told = at
         self._progress.wait_for_database(waits=False)
         self._progress.answered(asked_at_s)  # it repeats what stands, too

@@ -47,7 +47,7 @@ BEGIN
     RETURN true;
 END $$;
 
--- A worker raises an alert, or says again that it holds. Takes the key's lock.
+-- A worker raises an alert, or says again that it holds. Keys of escalations are not its own: see escalate. Takes the key's lock.
 CREATE OR REPLACE FUNCTION fleet.report_alert(
     incarnation uuid, key text, severity text, kind text, message text, data jsonb DEFAULT '{}'
 ) RETURNS boolean
@@ -55,6 +55,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     life fleet.incarnations := fleet.require_incarnation(incarnation);
 BEGIN
+    IF starts_with(report_alert.key, 'escalation:') THEN
+        PERFORM fleet.refuse('key', report_alert.key, 'a key that does not begin with escalation:');
+    END IF;
     RETURN fleet.raise_alert(report_alert.key, report_alert.severity, report_alert.kind, life.worker || '/' || life.slot,
         report_alert.message, report_alert.data);
 END $$;

@@ -1,14 +1,19 @@
 -- Escalation: what waits too long, and what somebody says is urgent, rises, and a person hears of it before it is too late.
 
 -- Whether what was escalated is still open: a message or a job that is not over; of anything else, that somebody said so within the
--- hour. Locks nothing; one row read.
+-- hour. A message or job whose id is none is over. Locks nothing; one row read.
 CREATE OR REPLACE FUNCTION fleet.is_pressing(kind text, id text, last_at timestamptz) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN CASE is_pressing.kind
+    IF kind IS NULL OR kind NOT IN ('message', 'job') THEN
+        RETURN last_at > clock_timestamp() - interval '1 hour';
+    END IF;
+    IF id IS NULL OR id !~ '^[1-9][0-9]{0,17}$' THEN
+        RETURN false;
+    END IF;
+    RETURN CASE kind
         WHEN 'message' THEN EXISTS (SELECT 1 FROM fleet.messages m WHERE m.id = is_pressing.id::bigint AND m.finished_at IS NULL)
-        WHEN 'job' THEN EXISTS (SELECT 1 FROM fleet.jobs j WHERE j.id = is_pressing.id::bigint)
-        ELSE last_at > clock_timestamp() - interval '1 hour' END;
+        ELSE EXISTS (SELECT 1 FROM fleet.jobs j WHERE j.id = is_pressing.id::bigint) END;
 END $$;
 
 -- Raises the priority of what somebody says is urgent: a waiting message or job, by one step where no priority is given, never lower
@@ -40,7 +45,7 @@ BEGIN
     IF kind IN ('message', 'job') AND before IS NULL THEN
         RETURN jsonb_build_object('raised', false, 'priority', NULL, 'alerted', false);  -- it is over
     END IF;
-    after := greatest(before, coalesce(after, least(before + 1, 4), 3));
+    after := greatest(before, coalesce(after, CASE WHEN before IS NOT NULL THEN least(before + 1, 4) END, 3));
     IF kind = 'message' AND after > before THEN
         UPDATE fleet.messages m SET rank = after, priority = ranks[after] WHERE m.id = escalate.id::bigint;
     ELSIF kind = 'job' AND after > before THEN
@@ -101,7 +106,7 @@ BEGIN
             (a.kind = 'messages_wait' AND NOT EXISTS (SELECT 1 FROM fleet.messages m WHERE m.state = 'waiting'
                 AND m.escalated_at IS NOT NULL AND m.recipient_kind = a.data->>'recipient_kind'
                 AND m.recipient = a.data->>'recipient' AND m.expires_at > at))
-            OR (a.kind = 'escalation' AND NOT fleet.is_pressing(a.data->>'kind', a.data->>'id', a.last_at)))
+            OR (a.key LIKE 'escalation:%' AND NOT fleet.is_pressing(a.data->>'kind', a.data->>'id', a.last_at)))
         ORDER BY a.key
     LOOP
         PERFORM fleet.clear_alert(open.key);

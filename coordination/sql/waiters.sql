@@ -6,17 +6,22 @@ CREATE OR REPLACE FUNCTION fleet.poll_within() RETURNS interval
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN interval '1 second';
 
--- The request with the place that it has in the line already, if it has one: who asks again, for the same act if for any, stands where
--- it stood. Locks nothing; reads the content's line.
+-- The request with the place that it has in the line already, if it has one that fell silent: who asks again, for the same act if for any,
+-- stands where it stood. The place has a new number from then on: who had the old one, and was only slow, finds it gone, so that two never
+-- have one grant. Under the content's mutex; one row, found in the content's line.
 CREATE OR REPLACE FUNCTION fleet.take_up_place(ask fleet.lock_waiters) RETURNS fleet.lock_waiters
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
+    real timestamptz;
     standing fleet.lock_waiters;
 BEGIN
-    SELECT * INTO standing FROM fleet.lock_waiters w
-    WHERE w.content = ask.content AND w.scope = ask.scope AND w.incarnation = ask.incarnation AND w.worker_id = ask.worker_id
-      AND w.lock_type = ask.lock_type AND w.account IS NOT DISTINCT FROM ask.account AND w.besides IS NOT DISTINCT FROM ask.besides
-      AND w.deadline_at > clock_timestamp();
+    real := clock_timestamp();
+    UPDATE fleet.lock_waiters t SET id = DEFAULT WHERE t.id = (SELECT w.id FROM fleet.lock_waiters w
+        WHERE w.content = ask.content AND w.scope = ask.scope AND w.incarnation = ask.incarnation AND w.worker_id = ask.worker_id
+          AND w.lock_type = ask.lock_type AND w.account IS NOT DISTINCT FROM ask.account AND w.besides IS NOT DISTINCT FROM ask.besides
+          AND w.poll_by <= real AND w.deadline_at > real
+        ORDER BY w.stands_at, w.id LIMIT 1)
+    RETURNING * INTO standing;
     IF FOUND THEN
         ask.id := standing.id;
         ask.waits_since := standing.waits_since;

@@ -306,7 +306,7 @@ def test_a_worker_whose_heartbeat_reads_its_wake_ups_is_woken_too(
     assert lease is not None
     with fleet_database.connect("waiter") as waiter:
         pulse = Pulse(waiter, Progress(), Event())
-        pulse.begin()
+        pulse.begin(Event())
         try:
             waiting: Future[Lease | None] = pool.submit(
                 waiter.engagement.request_lock, "1", "waiter/1", "analysis", wait_s=50

@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 
 from coordination import Fleet, connect
-from coordination.database import Database
+from coordination.alerts import list_alerts
+from coordination.database import Database, Json
 from coordination.errors import InvalidValueError, PermissionRefusedError
 from coordination.routes import Policy, Route, list_routes, remove_route, set_route
 from tests.integration.conftest import FleetDatabase
@@ -288,6 +289,34 @@ def test_what_is_said_to_be_urgent_rises_and_at_critical_a_person_is_alerted_unt
     owner.execute("UPDATE fleet.alerts SET last_at = last_at - interval '61 minutes'")
     fleet.messages.escalate_waiting()
     assert rows(owner, keys) == []
+
+
+def test_what_the_fleet_has_no_row_for_is_told_alone_unless_it_is_said_to_be_critical(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    told = fleet.messages.escalate("disk", "db-1", "it fills")
+    assert (told.priority, told.alerted) == ("high", False)
+    assert list_alerts(console) == []
+    assert rows(owner, "SELECT message FROM fleet.events WHERE kind = 'escalated'") == [
+        ("disk db-1 is high now: it fills",)
+    ]
+
+
+def test_an_alert_of_a_workers_own_is_none_of_an_escalation_whatever_it_says(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    strange: Any = {"kind": "job", "id": "disk"}
+    mine: Any = {"severity": "error", "kind": "escalation", "message": "full", "data": strange}
+    assert fleet.alerts.raise_alert("mine", **mine)
+    assert fleet.messages.escalate_waiting() == []
+    with pytest.raises(InvalidValueError) as refusal:
+        fleet.alerts.raise_alert("escalation:job:disk", **mine)
+    assert_refused(refusal, "key", "escalation:job:disk")
+    # Nor does one of another's stop the coordinator.
+    fleet.messages.escalate("job", str(fleet.jobs.enqueue("tidy", {}).id), "urgent", "critical")
+    owner.execute("UPDATE fleet.alerts SET data = %s WHERE key <> 'mine'", (Json(strange),))
+    assert fleet.messages.escalate_waiting() == []
+    assert [alert["key"] for alert in list_alerts(console)] == ["mine"]
 
 
 @pytest.mark.parametrize(

@@ -201,13 +201,33 @@ def test_a_place_that_a_crash_forgot_is_asked_for_again(
 
 
 @by_hand
-def test_who_asks_again_keeps_its_place(fleet_database: FleetDatabase, fleet: Fleet, owner: Owner) -> None:
+def test_two_who_ask_in_one_life_have_a_place_each_and_one_the_lock(
+    fleet_database: FleetDatabase, fleet: Fleet
+) -> None:
+    lease = held(fleet)
+    with fleet_database.connect("waiter") as other:
+        one, two = line_up(other), line_up(other)
+        assert one != two
+        fleet.engagement.release_lock(lease)
+        got = poll(other, one)
+        assert got["granted"]
+        assert poll(other, two)["reason"] == "held"
+        other.session.call("leave_line", waiter=two)
+        assert poll(other, one)["fencing_token"] == got["fencing_token"]
+
+
+@by_hand
+def test_who_asks_again_after_a_silence_keeps_its_place(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
     held(fleet)
     with several(fleet_database, "first", "second") as (first, second):
         place = line_up(first)
         line_up(second)
-        assert line_up(first, wait_s=120) == place
-        assert poll(first, place)["position"] == 1
+        silent(owner, place)
+        again = line_up(first, wait_s=120)
+        assert poll(first, again)["position"] == 1
+        assert poll(first, place)["reason"] == "gone"  # who was only slow shares nothing
         assert waiters(owner) == 2
 
 
@@ -221,9 +241,10 @@ def test_who_asks_again_for_what_is_free_by_now_has_it_at_once(
         line_up(second)
         fleet.engagement.release_lock(lease)
         assert second.engagement.request_lock("1", "second", "analysis") is None
+        silent(owner, place)
         again = first.engagement.request_lock("1", "first", "analysis")
         assert again is not None
-        assert poll(first, place)["fencing_token"] == again.fencing_token
+        assert poll(first, place)["reason"] == "gone"
         assert waiters(owner) == 1
 
 
