@@ -147,14 +147,15 @@ BEGIN
         END IF;
         RETURN answer;
     END IF;
-    pool := fleet.hold_pool(resource_type, resource_id, kind);
-    real := pool.measured_at;
     IF ticket IS NOT NULL THEN
+        PERFORM fleet.hold_pool(resource_type, resource_id, kind);  -- who asks with it at the same time comes after
         answer := fleet.poll_reservation(incarnation, ticket);
         IF (answer->>'granted')::boolean OR (answer->>'waits')::boolean THEN
             RETURN answer;
         END IF;
     END IF;
+    pool := fleet.hold_pool(resource_type, resource_id, kind);  -- as it is after the poll, which may have freed units
+    real := pool.measured_at;
     PERFORM fleet.require_fit(pool, units);
     asked.id := 9223372036854775807;  -- behind all that are there
     asked.ticket := coalesce(ticket, gen_random_uuid());
