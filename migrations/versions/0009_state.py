@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "0823863aead83113"
+functions = "bb774606b2d15e08"
 
 
 def upgrade() -> None:
