@@ -142,7 +142,7 @@ BEGIN
         IF NOT (answer->>'granted')::boolean THEN
             answer := fleet.reserve_api_quota(incarnation, worker_id, fleet.quota_row(split_part(resource_id, '@', 1), kind), units,
                 CASE kind WHEN 'priority' THEN 'critical' ELSE priority END,
-                coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), duration_minutes);
+                fleet.quota_account(resource_id), duration_minutes);
             UPDATE fleet.reservations r SET ticket = reserve_resource.ticket WHERE r.id = (answer->>'reservation_id')::bigint;
         END IF;
         RETURN answer;

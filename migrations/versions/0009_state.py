@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "bb774606b2d15e08"
+functions = "2243946da7293cad"
 
 
 def upgrade() -> None:

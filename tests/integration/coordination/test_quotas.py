@@ -214,6 +214,22 @@ def test_what_can_not_be_set_aside_is_refused_by_name(fleet: Fleet, field: str, 
     assert refused.value.field == field
 
 
+@pytest.mark.parametrize("account", ["", "@sandbox", "sandbox@", "nobody", "*"])
+def test_a_quota_is_never_of_another_account_than_the_one_that_is_named(
+    fleet: Fleet, owner: Owner, account: str
+) -> None:
+    for ask in (fleet.reservations.reserve_resource, fleet.reservations.check_availability):
+        with pytest.raises(InvalidValueError) as refused:
+            ask("api_quota", f"search@{account}", worker_id="w")
+        assert_refused(refused, "account", account)
+        assert "sandbox" in refused.value.allowed
+    owner.execute("DELETE FROM fleet.accounts WHERE name = 'default'")
+    assert fleet.reservations.check_availability("api_quota", "search").available
+    held = fleet.reservations.reserve_resource("api_quota", "search", "w")
+    assert held is not None
+    assert value(owner, "SELECT account FROM fleet.reservations") == "default"
+
+
 def _set_aside_and_draw(keep: Callable[[object], None], dsn: str) -> str:
     fleet = connect(dsn, "mortal")
     keep(fleet)
