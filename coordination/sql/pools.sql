@@ -45,9 +45,10 @@ BEGIN
     RETURN made;
 END $$;
 
--- A pool as it is for who names a kind, or none: one that nobody configured and nobody uses takes the kind on. FL001 where it is of
--- another kind. Locks nothing; reads whether anybody waits.
-CREATE OR REPLACE FUNCTION fleet.pool_as_kind(pool fleet.pools, kind text) RETURNS fleet.pools
+-- A pool as it is for who names a kind, or none: one that nobody configured and nobody uses takes the kind on; the caller has taken off
+-- what is held by nobody any more, and names those in line who are gone. FL001 where it is of another kind. Locks nothing; reads whether
+-- anybody waits.
+CREATE OR REPLACE FUNCTION fleet.pool_as_kind(pool fleet.pools, kind text, gone uuid[] DEFAULT '{}') RETURNS fleet.pools
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     made fleet.pools;
@@ -56,7 +57,8 @@ BEGIN
         RETURN pool;
     END IF;
     IF pool.is_standing OR pool.reserved > 0 OR EXISTS (SELECT 1 FROM fleet.reservation_queue q
-        WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id) THEN
+        WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id AND q.deadline_at > clock_timestamp()
+          AND q.incarnation <> ALL (gone)) THEN
         PERFORM fleet.refuse('kind', pool_as_kind.kind, 'no value, or what the pool has: ' || coalesce(pool.kind, 'none'));
     END IF;
     made := fleet.unmade_pool(pool.resource_type, pool.resource_id, pool_as_kind.kind);
@@ -99,7 +101,7 @@ BEGIN
     END IF;
 END $$;
 
--- Takes the pool's row, made at first use, and brings its measures up to the time read after the wait (`measured_at`).
+-- Takes the pool's row, made at first use as of this kind, and brings its measures up to the time read after the wait (`measured_at`).
 CREATE OR REPLACE FUNCTION fleet.hold_pool(resource_type text, resource_id text, kind text) RETURNS fleet.pools
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -116,7 +118,6 @@ BEGIN
         VALUES (pool.resource_type, pool.resource_id, pool.kind, pool.capacity, pool.capacity, pool.capacity, false)
         ON CONFLICT ON CONSTRAINT pools_pkey DO NOTHING;
     END LOOP;
-    pool := fleet.pool_as_kind(pool, kind);
     RETURN fleet.measure_pool(pool, clock_timestamp());
 END $$;
 
@@ -180,8 +181,7 @@ BEGIN
         PERFORM fleet.refuse('min_capacity', configure_pool.min_capacity::text, 'at most max_capacity');
     END IF;
     -- One that is new has its kind's capacity; one that there is keeps its own.
-    pool := fleet.hold_pool(resource_type, resource_id, CASE WHEN NOT EXISTS (SELECT 1 FROM fleet.pools p
-        WHERE p.resource_type = configure_pool.resource_type AND p.resource_id = configure_pool.resource_id) THEN kind END);
+    pool := fleet.hold_pool(resource_type, resource_id, kind);
     before := fleet.describe_pool(pool);
     pool.is_standing := true;
     pool.kind := coalesce(configure_pool.kind, pool.kind);

@@ -69,12 +69,17 @@ BEGIN
     RETURN fleet.tell_reservation(held) || jsonb_build_object('account', held.account);
 END $$;
 
--- FL001 unless the account is known. Locks nothing.
+-- The account that an api_quota's id names: all that is after its first @; without one the default. Pure.
+CREATE OR REPLACE FUNCTION fleet.quota_account(resource_id text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN strpos(resource_id, '@') > 0 THEN substr(resource_id, strpos(resource_id, '@') + 1) ELSE 'default' END;
+
+-- FL001 unless the account is one that there is, or the default one, which has its limits whether anybody made it or not. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.require_quota_account(account text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF account IS NULL OR length(account) NOT BETWEEN 1 AND 200 OR account = '*' THEN
-        PERFORM fleet.refuse('account', account, 'the name of an account');
+    IF account IS DISTINCT FROM 'default' THEN
+        PERFORM fleet.require_account(account);
     END IF;
 END $$;
 
@@ -112,12 +117,13 @@ BEGIN
 END $$;
 
 -- Ends quotas that outstayed their lease, or whose holder, the caller apart, lost its session lock: of one endpoint, or of all. Gives
--- how many. Passes over those in use; each lock is tried in a statement of its own.
+-- how many. Passes over those in use; each lock is tried in a statement of its own. Then locks the rows that the requests go back to, all
+-- at once in the order of their names: quota by quota it would come from a pool back to an endpoint before it, against who asks.
 CREATE OR REPLACE FUNCTION fleet.end_lost_quotas(account text, endpoint text, me uuid) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     held fleet.reservations;
-    ended integer := 0;
+    lost fleet.reservations[] := '{}';
 BEGIN
     FOR held IN
         SELECT * FROM fleet.reservations r
@@ -126,14 +132,21 @@ BEGIN
         ORDER BY r.account, r.resource_id, r.id FOR UPDATE SKIP LOCKED
     LOOP
         IF held.lease_expires_at <= clock_timestamp() THEN
-            PERFORM fleet.end_quota(held, 'expired');
-            ended := ended + 1;
+            held.end_reason := 'expired';
+            lost := lost || held;
         ELSIF held.incarnation <> me AND fleet.is_suspected(held.incarnation) THEN
-            PERFORM fleet.end_quota(held, 'holder_died');
-            ended := ended + 1;
+            held.end_reason := 'holder_died';
+            lost := lost || held;
         END IF;
     END LOOP;
-    RETURN ended;
+    PERFORM 1 FROM fleet.rate_limits l
+    WHERE EXISTS (SELECT 1 FROM unnest(lost) q WHERE q.account = l.account
+        AND (q.resource_id = l.endpoint OR l.kind = 'pool' AND (l.members = '{*}' OR q.resource_id = ANY (l.members))))
+    ORDER BY l.account, l.endpoint FOR UPDATE;
+    FOREACH held IN ARRAY lost LOOP
+        PERFORM fleet.end_quota(held, held.end_reason);
+    END LOOP;
+    RETURN cardinality(lost);
 END $$;
 
 -- The requests that are set aside of an endpoint and would go back to who asks: of leases that are over, and of holders, the caller
@@ -211,7 +224,7 @@ CREATE OR REPLACE FUNCTION fleet.check_quotas(
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    account text := coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default');
+    account text := fleet.quota_account(resource_id);
     named text;
     answer jsonb;
     soonest jsonb;

@@ -320,14 +320,13 @@ BEGIN
     RETURN jsonb_build_object('left', false) || fleet.release_resource(incarnation, held.id);
 END $$;
 
--- Takes those out of the line whose time is over, and the silent ones whose process, the caller's own apart, lost its session lock: they
--- never come back. The caller holds the pool; gives it changed, and not yet written back.
-CREATE OR REPLACE FUNCTION fleet.end_waits(pool fleet.pools, me uuid) RETURNS fleet.pools
+-- The processes of those silent in a pool's line that lost their session lock, the caller's own apart: they never come back. Each lock is
+-- tried in a statement of its own.
+CREATE OR REPLACE FUNCTION fleet.lost_waiters(pool fleet.pools, me uuid) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     waiter uuid;
     lost uuid[] := '{}';
-    ended bigint;
 BEGIN
     FOR waiter IN SELECT DISTINCT q.incarnation FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type
         AND q.resource_id = pool.resource_id AND q.poll_by <= pool.measured_at AND q.incarnation <> me
@@ -336,6 +335,17 @@ BEGIN
             lost := lost || waiter;
         END IF;
     END LOOP;
+    RETURN lost;
+END $$;
+
+-- Takes those out of the line whose time is over, and those that never come back. The caller holds the pool; gives it changed, and not
+-- yet written back.
+CREATE OR REPLACE FUNCTION fleet.end_waits(pool fleet.pools, me uuid) RETURNS fleet.pools
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    lost uuid[] := fleet.lost_waiters(pool, me);
+    ended bigint;
+BEGIN
     WITH gone AS (
         DELETE FROM fleet.reservation_queue q WHERE q.resource_type = pool.resource_type AND q.resource_id = pool.resource_id
           AND (q.deadline_at <= pool.measured_at OR q.incarnation = ANY (lost))

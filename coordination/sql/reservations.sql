@@ -142,18 +142,25 @@ BEGIN
         IF NOT (answer->>'granted')::boolean THEN
             answer := fleet.reserve_api_quota(incarnation, worker_id, fleet.quota_row(split_part(resource_id, '@', 1), kind), units,
                 CASE kind WHEN 'priority' THEN 'critical' ELSE priority END,
-                coalesce(nullif(split_part(resource_id, '@', 2), ''), 'default'), duration_minutes);
+                fleet.quota_account(resource_id), duration_minutes);
             UPDATE fleet.reservations r SET ticket = reserve_resource.ticket WHERE r.id = (answer->>'reservation_id')::bigint;
         END IF;
         RETURN answer;
     END IF;
-    pool := fleet.hold_pool(resource_type, resource_id, kind);
-    real := pool.measured_at;
     IF ticket IS NOT NULL THEN
+        PERFORM fleet.hold_pool(resource_type, resource_id, kind);  -- who asks with it at the same time comes after
         answer := fleet.poll_reservation(incarnation, ticket);
         IF (answer->>'granted')::boolean OR (answer->>'waits')::boolean THEN
             RETURN answer;
         END IF;
+    END IF;
+    pool := fleet.hold_pool(resource_type, resource_id, kind);  -- as it is after the poll, which may have freed units
+    real := pool.measured_at;
+    IF kind <> coalesce(pool.kind, '') THEN
+        -- Whoever is gone keeps no pool from what it is asked for now.
+        pool := fleet.end_overdue(pool, incarnation, true);
+        pool := fleet.end_waits(pool, incarnation);
+        pool := fleet.pool_as_kind(pool, kind);
     END IF;
     PERFORM fleet.require_fit(pool, units);
     asked.id := 9223372036854775807;  -- behind all that are there
@@ -321,12 +328,16 @@ BEGIN
             AND (check_availability.kind IS NULL OR p.kind = check_availability.kind))
         ORDER BY p.is_standing DESC, p.resource_id LIMIT 1000
     LOOP
-        pool := fleet.pool_as_kind(pool, kind);
+        real := clock_timestamp();
+        IF kind <> coalesce(pool.kind, '') THEN
+            pool.measured_at := real;
+            pool.reserved := pool.reserved - fleet.lost_units(pool, incarnation, real);
+            pool := fleet.pool_as_kind(pool, kind, fleet.lost_waiters(pool, incarnation));
+        END IF;
         IF largest.resource_id IS NULL OR pool.max_capacity > largest.max_capacity THEN
             largest := pool;
         END IF;
         CONTINUE WHEN check_availability.units > pool.max_capacity;
-        real := clock_timestamp();
         asked.asked_at := real;
         asked.place := real - make_interval(secs => asked.rank * pool.ageing_s);
         before := fleet.line_before(pool, asked, real);

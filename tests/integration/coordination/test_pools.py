@@ -229,6 +229,31 @@ def test_the_kind_of_a_pool_is_that_of_who_uses_it(fleet: Fleet, owner: Owner) -
         reserve("content", "content_pipeline", "w", kind="trending")
 
 
+def test_a_pool_whose_holder_is_gone_takes_another_kind_on(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    talk = Line(fleet, owner, "a talk", "conversation")
+    find = fleet.reservations.check_availability
+    talk.hold("w", kind="thread", duration_minutes=1)
+    talk.ask("waiter", kind="thread", wait_s=30)
+    with pytest.raises(InvalidValueError):
+        talk.ask("w", kind="discussion")
+    let_pass(owner, 90)
+    assert find("conversation", "a talk", kind="discussion", units=3).available
+    talk.hold("w", units=3, kind="discussion")
+    assert (talk.pool("kind"), talk.pool("expired"), talk.pool("time_outs")) == ("discussion", 1, 1)
+    talk.assert_sound()
+    let_pass(owner, 60 * 600)
+    with fleet_database.connect("mortal") as mortal:
+        assert mortal.reservations.reserve_resource("conversation", "a talk", "m", kind="discussion")
+        Line(mortal, owner, "a talk", "conversation").ask("waiter", units=3)
+    owner.execute("UPDATE fleet.reservation_queue SET poll_by = clock_timestamp()")
+    assert find("conversation", "a talk", kind="thread").available
+    talk.hold("w", kind="thread")
+    assert (talk.pool("kind"), talk.pool("recovered"), talk.pool("time_outs")) == ("thread", 1, 2)
+    talk.assert_sound()
+
+
 def test_a_pool_that_nobody_made_has_what_its_first_use_would_give_it(fleet: Fleet) -> None:
     check = fleet.reservations.check_availability
     for kind, places in ((None, 1), ("thread", 1), ("discussion", 3)):

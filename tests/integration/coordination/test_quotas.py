@@ -1,8 +1,10 @@
 """API quotas: requests set aside for one worker, which are the rate limiter's own units."""
 
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, LiteralString
 
+import psycopg
 import pytest
 
 from coordination import Fleet, Reservation, connect
@@ -212,6 +214,22 @@ def test_what_can_not_be_set_aside_is_refused_by_name(fleet: Fleet, field: str, 
     assert refused.value.field == field
 
 
+@pytest.mark.parametrize("account", ["", "@sandbox", "sandbox@", "nobody", "*"])
+def test_a_quota_is_never_of_another_account_than_the_one_that_is_named(
+    fleet: Fleet, owner: Owner, account: str
+) -> None:
+    for ask in (fleet.reservations.reserve_resource, fleet.reservations.check_availability):
+        with pytest.raises(InvalidValueError) as refused:
+            ask("api_quota", f"search@{account}", worker_id="w")
+        assert_refused(refused, "account", account)
+        assert "sandbox" in refused.value.allowed
+    owner.execute("DELETE FROM fleet.accounts WHERE name = 'default'")
+    assert fleet.reservations.check_availability("api_quota", "search").available
+    held = fleet.reservations.reserve_resource("api_quota", "search", "w")
+    assert held is not None
+    assert value(owner, "SELECT account FROM fleet.reservations") == "default"
+
+
 def _set_aside_and_draw(keep: Callable[[object], None], dsn: str) -> str:
     fleet = connect(dsn, "mortal")
     keep(fleet)
@@ -251,6 +269,27 @@ def test_a_quota_out_of_time_gives_its_units_back_and_grants_nothing_any_more(
     assert lost.value.why == "expired"
     assert fleet.reservations.tidy().quotas == 1
     assert left(fleet) == 50
+
+
+def test_the_coordinators_look_takes_the_limiters_rows_in_the_order_of_who_asks(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    for endpoint in ("account_a", "account_b"):  # by their names before the pool of all
+        console.call("configure_rate_limit", account="sandbox", endpoint=endpoint, requests=50, window_s=900)
+        set_aside(fleet, 2, endpoint)
+    owner.execute("UPDATE fleet.reservations SET lease_expires_at = clock_timestamp()")
+    row: LiteralString = (
+        "SELECT FROM fleet.rate_limits WHERE account = 'sandbox' AND endpoint = %s FOR UPDATE"
+    )
+    waiting: LiteralString = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor() as pool, psycopg.connect(fleet_database.superuser_dsn) as asker:
+        asker.execute(row, ("account_b",))
+        look = pool.submit(fleet.reservations.tidy)
+        until(lambda: value(owner, waiting) == 1, 10)
+        asker.execute(row, ("api_requests",))
+        asker.commit()
+        assert look.result().quotas == 2
+    assert left(fleet, "account_a") == left(fleet, "account_b") == 50
 
 
 def _draw_all(start: Callable[[], int], dsn: str) -> int:

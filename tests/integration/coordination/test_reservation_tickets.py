@@ -13,7 +13,7 @@ from coordination.pools import configure_pool
 from coordination.reservations import Reservations
 from coordination.session import Session
 from tests.integration.conftest import FleetDatabase
-from tests.integration.coordination.lines import Line
+from tests.integration.coordination.lines import Line, let_pass
 from tests.integration.coordination.tables import Owner, value
 
 GRANTING = {"reserve_resource", "poll_reservation"}
@@ -75,6 +75,20 @@ def test_a_request_that_is_made_again_is_the_same_request(line: Line, owner: Own
     line.release(first["reservation_id"])
     assert line.ask("other", ticket=other)["granted"]
     assert line.ask("w", ticket=mine)["waits"]  # what it stood for is over: it is a new request
+
+
+@pytest.mark.parametrize("held_minutes", [1, 600])
+def test_a_request_that_is_made_again_after_its_time_leaves_the_pool_as_it_is_counted(
+    line: Line, owner: Owner, held_minutes: float
+) -> None:
+    mine = str(uuid4())
+    line.hold("holder", duration_minutes=held_minutes)
+    assert line.ask("w", ticket=mine, wait_s=30)["waits"]
+    let_pass(owner, 90)
+    # Its time is over, and where it was short the holder's too: a new request.
+    assert line.ask("w", ticket=mine)["granted"] == (held_minutes == 1)
+    assert (line.pool("time_outs"), line.pool("expired")) == (1, held_minutes == 1)
+    line.assert_sound()
 
 
 def test_a_ticket_that_is_used_by_several_connections_at_once_is_one_request(
