@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "88320a58080da1a0"
+functions = "850723bf2b4347b1"
 
 
 def upgrade() -> None:
