@@ -1,15 +1,21 @@
 """Rate limits: never above N requests in any rolling window, by the platform's own count."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, LiteralString
+from uuid import uuid4
 
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
+from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, FleetError
 from coordination.plain import plain
 from coordination.session import Session
+
+MOST_OWED: Final = 100
+"""Settlements kept for later; the database settles by itself what is older."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +102,14 @@ class Allocation:
 class RateLimits:
     """The fleet's limiter. Every method is one round trip.
 
-    Those that decide take the endpoint's row and the rows of its pools, in the order of their names.
+    Those that decide take the endpoint's row and the rows of its pools, in the order of their names. A call
+    that the database was too busy for, or whose answer was lost, raises, and its grant is settled or given
+    back before the next request is asked for: one round trip more for each.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._owed: deque[tuple[LiteralString, dict[str, Any]]] = deque(maxlen=MOST_OWED)
 
     def configure(
         self,
@@ -140,9 +149,23 @@ class RateLimits:
         expect its unit, which is held for it a few seconds longer; for a worker that comes at intervals of
         its own, until its next, a minute at most.
         """
-        answer = self._session.call(
-            "can_make_request", endpoint=endpoint, worker_id=worker_id, priority=priority, account=account
-        )
+        self._settle_owed()
+        ticket = uuid4()
+        try:
+            answer = self._session.call(
+                "can_make_request",
+                endpoint=endpoint,
+                worker_id=worker_id,
+                priority=priority,
+                account=account,
+                ticket=ticket,
+            )
+        except DatabaseUnavailableError:
+            self._owed.append(
+                ("return_lost_grant", {"endpoint": endpoint, "account": account, "ticket": ticket})
+            )
+            self._settle_owed()
+            raise
         return Grant(**answer)
 
     def record_usage(
@@ -161,7 +184,7 @@ class RateLimits:
             response_headers: as received, any case; without them one more use is assumed.
             status: the HTTP status; 429 closes the endpoint until its reset, longer when repeated.
         """
-        self._session.call(
+        self._settle(
             "record_usage",
             grant_id=int(grant_id),
             success=success,
@@ -174,7 +197,27 @@ class RateLimits:
 
         False where there was nothing to give back: settled, somebody else's, or in use by a send.
         """
-        return bool(self._session.call("release_grant", grant_id=int(grant_id))["released"])
+        return bool(self._settle("release_grant", grant_id=int(grant_id))["released"])
+
+    def _settle(self, function: LiteralString, **arguments: Any) -> Any:
+        """Call what settles a grant; what the database can't do now is kept for the next request."""
+        try:
+            return self._session.call(function, **arguments)
+        except (DatabaseUnavailableError, DatabaseBusyError):
+            self._owed.append((function, arguments))
+            raise
+
+    def _settle_owed(self) -> None:
+        """Settle what could not be settled; what the database refuses for good is forgotten."""
+        while self._owed:
+            function, arguments = self._owed[0]
+            try:
+                self._session.call(function, **arguments)
+            except (DatabaseUnavailableError, DatabaseBusyError):
+                return
+            except FleetError:  # this life is over: the next one's beginning settles for it
+                pass
+            self._owed.popleft()
 
     def schedule_request(
         self, endpoint: str, worker_id: str, priority: Priority = "medium", account: str = "default"

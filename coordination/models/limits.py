@@ -76,6 +76,7 @@ rate_grants = Table(
     Column("frees_at", MOMENT, nullable=False),
     Column("units", Integer, nullable=False, server_default=text("1")),
     Column("held", Boolean, nullable=False, server_default=text("false")),
+    Column("ticket", UUID),
     Index("rate_grants_settled", "account", "endpoint", "settled_at"),
 )
 

@@ -4,7 +4,7 @@
 -- Takes n units of an endpoint and of its pools, all or nothing, as one grant. Locks the rows in the order of their names;
 -- flushed every k-th time, k at most 1% of the smallest window. Also what nobody calls from outside: see can_make_request.
 CREATE OR REPLACE FUNCTION fleet.take_units(
-    incarnation uuid, endpoint text, worker_id text, n integer, priority text, account text, held boolean
+    incarnation uuid, endpoint text, worker_id text, n integer, priority text, account text, held boolean, ticket uuid DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -73,9 +73,9 @@ BEGIN
         RETURN fleet.refuse_units(limits, own, place, take_units.incarnation, take_units.worker_id, rank, n, room, kept, at);
     END IF;
     INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, frees_at,
-        units, held)
+        units, held, ticket)
     VALUES (own.account, own.endpoint, take_units.incarnation, take_units.worker_id, take_units.priority, at, clock_timestamp(),
-        'infinity', n, take_units.held)
+        'infinity', n, take_units.held, take_units.ticket)
     RETURNING id INTO granted;
     own.since_flush := own.since_flush + n;
     IF own.since_flush >= own.flush_every OR flushed THEN
@@ -113,14 +113,16 @@ BEGIN
         FROM unnest(limits) l, unnest(l.limits, l.burst, l.spacing_us) w(requests, burst, spacing_us));
 END $$;
 
--- The permission, and the grant itself: one unit is taken when it says yes. Locks the endpoint's row and its pools'; small
--- limits are flushed, since a grant that a crash forgets is a request too many.
+-- The permission, and the grant itself: one unit is taken when it says yes. The caller's own ticket names the grant where its
+-- answer is lost (return_lost_grant). Locks the endpoint's row and its pools'; small limits are flushed, since a grant that a
+-- crash forgets is a request too many.
 CREATE OR REPLACE FUNCTION fleet.can_make_request(
-    incarnation uuid, endpoint text, worker_id text, priority text DEFAULT 'medium', account text DEFAULT 'default'
+    incarnation uuid, endpoint text, worker_id text, priority text DEFAULT 'medium', account text DEFAULT 'default',
+    ticket uuid DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
-    RETURN fleet.take_units(incarnation, endpoint, worker_id, 1, priority, account, false);
+    RETURN fleet.take_units(incarnation, endpoint, worker_id, 1, priority, account, false, ticket);
 END $$;
 
 -- For reservations: n units as one grant that is held, with no request under way yet; draw_unit takes single requests out of
@@ -318,16 +320,19 @@ BEGIN
     RETURN one;
 END $$;
 
--- Grants whose holder certainly sends nothing any more, for the quiet time at least, count as used at their last possible moment:
--- now. Each holder is asked in a statement of its own. Gives the row weighed anew.
+-- Grants that certainly send nothing any more count as used at their last possible moment: now. They are those whose holder has
+-- been silent for the quiet time at least, and those of a living holder that are ten times as old as a request can get: their
+-- answer, or their settlement, was lost. Each holder is asked in a statement of its own. Gives the row weighed anew.
 CREATE OR REPLACE FUNCTION fleet.settle_abandoned(
     one fleet.rate_limits, me uuid, at timestamptz, rate double precision, n integer
 ) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     quiet_since timestamptz := clock_timestamp() - make_interval(secs => fleet.setting_number('quiet_time_s', 120));
+    outlasted timestamptz := clock_timestamp() - make_interval(secs => 10 * fleet.setting_number('request_delay_s', 15));
     holder uuid;
     since timestamptz;
+    granted_by timestamptz;
     longest interval := make_interval(secs => greatest(one.window_s, one.longer_window_s[cardinality(one.longer_window_s)]));
     units integer;
     settled integer := 0;
@@ -335,18 +340,24 @@ BEGIN
     FOR holder IN
         SELECT DISTINCT g.incarnation FROM fleet.rate_grants g
         WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.settled_at IS NULL AND NOT g.held
-          AND g.granted_real_at < quiet_since AND g.incarnation <> me
+          AND g.granted_real_at < CASE WHEN g.incarnation = me THEN outlasted ELSE greatest(quiet_since, outlasted) END
     LOOP
-        since := fleet.silent_since(holder);
-        IF since < quiet_since THEN
-            WITH gone AS (
-                UPDATE fleet.rate_grants g SET settled_at = at, frees_at = at + longest
-                WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.incarnation = holder AND g.settled_at IS NULL
-                  AND NOT g.held
-                RETURNING g.units)
-            SELECT coalesce(sum(gone.units), 0) INTO units FROM gone;
-            settled := settled + units;
+        granted_by := outlasted;
+        IF holder <> me THEN
+            since := fleet.silent_since(holder);
+            IF since < quiet_since THEN
+                granted_by := 'infinity';
+            ELSIF since IS NOT NULL OR fleet.is_suspected(holder) THEN
+                CONTINUE;
+            END IF;
         END IF;
+        WITH gone AS (
+            UPDATE fleet.rate_grants g SET settled_at = at, frees_at = at + longest
+            WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.incarnation = holder AND g.settled_at IS NULL
+              AND NOT g.held AND g.granted_real_at < granted_by
+            RETURNING g.units)
+        SELECT coalesce(sum(gone.units), 0) INTO units FROM gone;
+        settled := settled + units;
     END LOOP;
     IF settled = 0 THEN
         RETURN one;
@@ -441,6 +452,19 @@ BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
     RETURN jsonb_build_object('released', fleet.return_grant(incarnation, release_grant.grant_id));
+END $$;
+
+-- The same for a grant whose answer was lost: its ticket names it. False too where no such grant came about. Waits for a request
+-- that is still under way; locks as return_grant.
+CREATE OR REPLACE FUNCTION fleet.return_lost_grant(incarnation uuid, endpoint text, account text, ticket uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.lock_rate_rows(return_lost_grant.account, return_lost_grant.endpoint);
+    RETURN jsonb_build_object('released', EXISTS (SELECT 1 FROM fleet.rate_grants g
+        WHERE g.account = return_lost_grant.account AND g.endpoint = return_lost_grant.endpoint AND g.settled_at IS NULL
+          AND g.ticket = return_lost_grant.ticket AND fleet.return_grant(return_lost_grant.incarnation, g.id)));
 END $$;
 
 -- After a crash of the server: up to k - 1 grants of each endpoint may be forgotten that were not flushed, so that k are

@@ -46,7 +46,8 @@ ALTER TABLE fleet.rate_limits
 
 ALTER TABLE fleet.rate_grants
     ADD COLUMN units integer NOT NULL DEFAULT 1 CONSTRAINT rate_grants_units_check CHECK (units BETWEEN 1 AND 1000000),
-    ADD COLUMN held boolean NOT NULL DEFAULT false;             -- a reserved quota: no request is under way yet
+    ADD COLUMN held boolean NOT NULL DEFAULT false,             -- a reserved quota: no request is under way yet
+    ADD COLUMN ticket uuid;                                     -- the asker's name for it, for an answer that is lost
 DROP INDEX fleet.rate_grants_occupying;
 CREATE INDEX rate_grants_settled ON fleet.rate_grants (account, endpoint, settled_at);
 
