@@ -1,6 +1,7 @@
 """Job line: claims a worker's jobs, hands them to its method one by one, and reports on each.
 
-A claim is renewed while the handler ticks: one that hangs loses its jobs, whatever else of its process beats.
+A claim is renewed while the handler ticks, and between two jobs: one that hangs loses its jobs, whatever else
+of its process beats, and what was lost is not begun.
 The claim opens the job's run record and the report closes it, in the database's own transactions.
 """
 
@@ -65,7 +66,7 @@ class JobLine:
                     next_in_s = self._jobs.next_in_s(source.kind)
                     return source.poll_s if next_in_s is None else min(source.poll_s, next_in_s)
                 left -= len(self._held)
-                while self._held and self._goes_on():
+                while self._goes_on() and self._still_holds():
                     self._do(self._held[0], handle)
         finally:
             self._worker.progress.ticked = None
@@ -131,6 +132,17 @@ class JobLine:
                 self._jobs.snooze_many(rest, 0.0)
                 log.info("gave back", jobs=len(rest))
 
+    def _still_holds(self) -> bool:
+        """Whether a job is left to begin: what is lost by now is dropped, for somebody else may be at it.
+
+        Raises:
+            DatabaseBusyError: nobody knows; nothing is begun.
+        """
+        if self._held and monotonic() >= self._renew_at:
+            lost = tell(self._renewed, draining=self._worker.draining)
+            self._held = [job for job in self._held if job.id not in lost]
+        return bool(self._held)
+
     def _renew(self) -> None:
         """Renew the leases when half of their time is over.
 
@@ -139,17 +151,19 @@ class JobLine:
         """
         if not self._held or monotonic() < self._renew_at:
             return
-        began, in_hand = monotonic(), self._held[0]
+        in_hand = self._held[0]
         try:
-            lost = self._jobs.renew(self._held, self._lease_s).lost
+            lost = self._renewed()
         except DatabaseBusyError:
             return  # the next tick tries again
-        self._renew_at = began + self._lease_s / 2
-        self._held = _without(self._held, lost, but=in_hand)
+        self._held = [job for job in self._held if job.id not in lost or job is in_hand]
         if in_hand.id in lost:
-            self._renew_at = began  # every further tick says so again
+            self._renew_at = monotonic()  # every further tick says so again
             raise LockLostError(f"job {in_hand.id} is somebody else's by now: stop work on it")
 
-
-def _without(jobs: Sequence[Job], lost: Sequence[str], *, but: Job) -> list[Job]:
-    return [job for job in jobs if job.id not in lost or job is but]
+    def _renewed(self) -> Sequence[str]:
+        """Renew what is held; give the ids of what is lost."""
+        began = monotonic()
+        lost = self._jobs.renew(self._held, self._lease_s).lost
+        self._renew_at = began + self._lease_s / 2
+        return lost

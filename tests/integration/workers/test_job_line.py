@@ -48,6 +48,12 @@ class Ticking(Analyser):
     stall_after_s = 0.5
 
 
+class Batched(Ticking):
+    """The same, with several jobs in each claim."""
+
+    every = jobs("analyse", at_once=3, lease_s=1)
+
+
 class Nightly(Worker):
     """Come round each night, and fail as often as the test says."""
 
@@ -225,6 +231,26 @@ def test_a_handler_that_ticks_keeps_its_job_and_hears_when_it_is_lost(
         eventually(lambda: told, what="the loss")
     assert "somebody else's" in told[0]
     assert rows(fleet_database, "SELECT state FROM fleet.jobs") == [("running",)]
+
+
+def test_a_job_that_another_has_by_now_is_not_begun(fleet_database: FleetDatabase, client: Fleet) -> None:
+    """The first handler is silent until the lease of the whole batch is over."""
+    taken: list[str] = []
+
+    def script(_worker: Analyser, _job: Job) -> None:
+        def others_have_some() -> bool:
+            taken.extend(one.id for one in client.jobs.claim("analyse", 2))
+            return len(taken) == 2
+
+        if not taken:
+            eventually(others_have_some, what="the others' claim")
+
+    made = [client.jobs.enqueue("analyse").id for _ in range(3)]
+    Analyser.script, Analyser.handled = script, []
+    with living(fleet_database, Batched):
+        eventually(lambda: len(ended(fleet_database)) == 1, what="the one that nobody took")
+    assert sorted(taken) == made[:2]
+    assert Analyser.handled == [made[0], made[2]]
 
 
 def test_a_cron_line_runs_the_step_when_its_time_comes(fleet_database: FleetDatabase) -> None:
