@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "9c32ab6b3cc91bcb"
+functions = "263ce8f9d859c436"
 
 
 def upgrade() -> None:
