@@ -32,22 +32,26 @@ BEGIN
 END $$;
 
 -- Removes schedules that stand still because no program has them any more, with their slots and alerts, and tells each by an event: told
--- of three real days ago while a life of their worker has gone on for an hour without asking for them, or thirty days ago. Who asks for
--- one again registers it anew. Gives how many. Takes their rows, and passes over what others hold.
+-- of three real days ago while a life of their worker, which decided a later slot of another schedule an hour ago, has not asked for them
+-- since, or thirty days ago. That a life beats is no sign: one whose first run fails asks for none. Who asks for one again registers it
+-- anew. Gives how many. Takes their rows, and passes over what others hold.
 CREATE OR REPLACE FUNCTION fleet.retire_schedules() RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     real timestamptz;
+    since timestamptz;
     gone fleet.schedules;
     retired integer := 0;
 BEGIN
     real := clock_timestamp();
+    since := fleet.now() - make_interval(secs => 3600 * coalesce((SELECT c.rate FROM fleet.clock c), 1));
     FOR gone IN
         SELECT s.* FROM fleet.schedules s
         WHERE NOT s.paused AND (s.told_at < real - interval '30 days' OR (s.told_at < real - interval '3 days' AND EXISTS (
-            SELECT 1 FROM fleet.incarnations i JOIN fleet.heartbeats h ON h.incarnation = i.id
-            WHERE i.worker = s.worker AND i.ended_at IS NULL AND i.started_at < real - interval '1 hour'
-              AND h.state IN ('READY', 'BUSY') AND h.beat_at > real - interval '1 minute')))
+            SELECT 1 FROM fleet.schedules other JOIN fleet.schedule_slots o ON o.schedule = other.name
+            JOIN fleet.incarnations i ON i.id = o.incarnation JOIN fleet.heartbeats h ON h.incarnation = i.id
+            WHERE other.worker = s.worker AND other.name <> s.name AND o.slot_at > s.next_slot_at AND o.fired_at < since
+              AND i.worker = s.worker AND i.ended_at IS NULL AND h.state = 'READY' AND h.beat_at > real - interval '1 minute')))
         ORDER BY s.name LIMIT 20 FOR UPDATE SKIP LOCKED
     LOOP
         DELETE FROM fleet.schedule_slots o WHERE o.schedule = gone.name;

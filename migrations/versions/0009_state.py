@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "7fcf7889973568bb"
+functions = "b41fce3e0109c287"
 
 
 def upgrade() -> None:

@@ -183,11 +183,19 @@ def test_a_schedule_that_no_program_has_any_more_is_removed_after_a_while(
         away.schedules.fire("down", 60)
     fleet_database.advance(3700)
     assert fleet.schedules.check() == 2
-    names = "SELECT name FROM fleet.schedules ORDER BY name"
+    names = "SELECT name FROM fleet.schedules WHERE name <> 'kept' ORDER BY name"
     fleet.heartbeats.beat(state="READY", progress=1)
     owner.execute("UPDATE fleet.incarnations SET started_at = started_at - interval '1 day'")
-    owner.execute("UPDATE fleet.schedules SET told_at = told_at - interval '2 days'")
+    owner.execute("UPDATE fleet.schedules SET told_at = told_at - interval '4 days'")
     assert fleet.schedules.check() == 0
+    assert rows(owner, names) == [("down",), ("removed",)]  # a life that lives, and asks for none
+    fleet.schedules.fire("kept", 60)
+    fleet.schedules.check()
+    assert rows(owner, names) == [("down",), ("removed",)]  # it may be about to ask
+    fleet_database.advance(3700)
+    fleet.schedules.fire("kept", 60)
+    owner.execute("UPDATE fleet.schedules SET told_at = told_at + interval '2 days'")
+    fleet.schedules.check()
     assert rows(owner, names) == [("down",), ("removed",)]
     owner.execute("UPDATE fleet.schedules SET told_at = told_at - interval '2 days'")
     fleet.schedules.check()

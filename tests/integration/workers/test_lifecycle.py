@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from math import inf
 from threading import Event, Thread
+from time import monotonic
 from typing import Any, ClassVar
 
 import psycopg
@@ -17,6 +19,7 @@ from tests.integration.coordination.tables import planted, value
 from tests.integration.workers.waiting import eventually
 from workers.base import Worker, WorkerSettings
 from workers.context import Context
+from workers.inbox import Inbox
 from workers.intervals import also, hours
 from workers.lifecycle import Life
 
@@ -402,6 +405,31 @@ def test_a_first_run_that_fails_is_tried_again_before_any_step(
         ("first_run", "done"),
         ("step", "done"),
     ]
+
+
+def test_a_message_is_looked_for_again_so_long_after_the_end_of_a_long_handler(
+    fleet_database: FleetDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_s = 0.0
+    looks: list[float] = []
+
+    def work_off(_inbox: Inbox) -> float:
+        nonlocal passed_s
+        looks.append(passed_s)
+        if len(looks) > 1:
+            return inf
+        passed_s = 20.0  # the handler took so long
+        return 10.0
+
+    monkeypatch.setattr(Inbox, "work_off", work_off)
+    monkeypatch.setattr("workers.lifecycle.monotonic", lambda: monotonic() + passed_s)
+    with living(fleet_database) as running:
+        eventually(lambda: len(finished_runs(fleet_database)) == 3, what="the first steps")
+        eventually(lambda: beat_state(fleet_database, "READY"), what="ready")
+        passed_s = 31.0
+        running.stir.set()
+        eventually(lambda: len(looks) > 1, what="the next look")
+    assert looks == [0.0, 31.0]
 
 
 BUSY = "PERFORM nextval('fleet.fencing_token'); RAISE EXCEPTION 'busy' USING ERRCODE = '55P03';"
