@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "1d702f4ea37978e2"
+functions = "07cc36bef9913c9f"
 
 
 def upgrade() -> None:
