@@ -172,7 +172,7 @@ BEGIN
 END $$;
 
 -- Whether so many requests of an endpoint would be granted to a worker now, judged as the limiter judges a request; else its place and
--- when they would be, as far as that is known. Of a pool its row alone counts. Null for more than are ever granted at once. Locks nothing.
+-- when they would be, as far as that is known. Of a pool its row alone counts. For more than are ever granted at once, the most that are. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.check_quota(
     incarnation uuid, endpoint text, account text, worker_id text, rank integer, units integer
 ) RETURNS jsonb
@@ -199,7 +199,7 @@ BEGIN
         few := few OR fleet.few_left(one, clock.at);
     END LOOP;
     IF units > fleet.most_at_once(limits) THEN
-        RETURN NULL;
+        RETURN jsonb_build_object('most', fleet.most_at_once(limits));
     END IF;
     own := limits[1];
     own.critical_seen_at := CASE WHEN rank = 4 THEN clock.at ELSE own.critical_seen_at END;
@@ -228,6 +228,7 @@ DECLARE
     named text;
     answer jsonb;
     soonest jsonb;
+    most integer := 0;
 BEGIN
     PERFORM fleet.require_quota_account(account);
     FOR named IN
@@ -242,12 +243,14 @@ BEGIN
             CASE check_quotas.kind WHEN 'priority' THEN 4 ELSE check_quotas.rank END, check_quotas.units);
         IF (answer->>'available')::boolean THEN
             RETURN answer;
+        ELSIF answer ? 'most' THEN
+            most := greatest(most, (answer->>'most')::integer);
         ELSIF soonest IS NULL OR (answer->>'estimated_wait_minutes')::numeric < (soonest->>'estimated_wait_minutes')::numeric THEN
             soonest := answer;
         END IF;
     END LOOP;
     IF soonest IS NULL THEN
-        PERFORM fleet.refuse('units', units::text, 'at most as many requests as are ever granted at once');
+        PERFORM fleet.refuse('units', units::text, 'at most ' || most || ' at a time');
     END IF;
     RETURN soonest;
 END $$;

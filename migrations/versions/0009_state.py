@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b41fce3e0109c287"
+functions = "31479b45d597b36e"
 
 
 def upgrade() -> None:

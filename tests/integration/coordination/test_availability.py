@@ -121,6 +121,20 @@ def test_without_an_id_a_quota_is_available_where_any_endpoint_has_one(
 
 
 @pytest.mark.usefixtures("limits")
+def test_more_than_is_ever_granted_at_once_is_refused_with_how_much_that_is(fleet: Fleet) -> None:
+    ask, check = fleet.reservations.request_resource, fleet.reservations.check_availability
+    for units in (51, 1000):
+        with pytest.raises(InvalidValueError, match="at most 50 at a time") as refused:
+            check("api_quota", "tweet", units=units)
+        assert_refused(refused, "units", str(units))
+        with pytest.raises(InvalidValueError, match="at most 50 at a time") as refused:
+            ask("api_quota", "tweet", "w", units=units)
+        assert_refused(refused, "estimated_requests", str(units))
+    with pytest.raises(InvalidValueError, match="at most 900 at a time"):
+        check("api_quota", kind="rate", units=901)  # the most that any of them can have
+
+
+@pytest.mark.usefixtures("limits")
 def test_a_pool_of_requests_is_asked_for_by_its_own_name(fleet: Fleet, console: Database) -> None:
     check = fleet.reservations.check_availability
     assert check("api_quota", "api_requests", units=900).available

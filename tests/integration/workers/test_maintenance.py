@@ -9,7 +9,8 @@ from config import Config
 from coordination import Fleet, connect
 from coordination.conflicts import Contender
 from coordination.engagement import Priority
-from coordination.errors import InvalidValueError
+from coordination.errors import InvalidValueError, ReservationLostError
+from coordination.reservations import Reservation
 from coordination.retention import KINDS
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until, victim
@@ -112,6 +113,37 @@ def test_a_conflict_goes_once_it_was_decided_long_ago_and_stays_as_long_as_a_per
     with fleet_database.owner() as owner:
         left = owner.execute("SELECT id::text FROM fleet.conflicts ORDER BY id").fetchall()
     assert left == [(still_open,), (new,)]
+
+
+def test_a_reservation_goes_when_it_ended_long_ago_in_real_time(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    old, new, held = (
+        fleet.reservations.request_resource("content", "content_pipeline", "w", duration_minutes=1440)
+        for _ in range(3)
+    )
+    quota = fleet.reservations.request_api_quota("w", "search", account="sandbox")
+    assert isinstance(old, Reservation)
+    assert isinstance(new, Reservation)
+    assert isinstance(held, Reservation)
+    assert isinstance(quota, Reservation)
+    fleet.reservations.release_resource(old)
+    fleet.reservations.release_resource(quota)
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.reservations SET reserved_at = reserved_at - interval '8 days'")
+        owner.execute("UPDATE fleet.reservations SET ended_at = ended_at - interval '7 days'")
+        fleet.reservations.release_resource(new)
+        fleet_database.advance(31 * DAY_S)
+        maintenance(fleet).step()
+        left = owner.execute("SELECT id::text FROM fleet.reservations ORDER BY id").fetchall()
+    assert left == [(new.reservation_id,), (held.reservation_id,)]
+    for gone, why in ((old, "unknown"), (quota, "unknown"), (new, "released")):
+        with pytest.raises(ReservationLostError) as lost:
+            fleet.reservations.renew(gone)
+        assert lost.value.why == why
+    [pool] = fleet.reservations.get_pool_status("content", "content_pipeline")
+    assert pool["reserved_capacity"] == 1
+    fleet.reservations.release_resource(held)
 
 
 def test_nobody_is_woken_for_long_who_died_in_its_sleep(fleet: Fleet, fleet_database: FleetDatabase) -> None:
