@@ -159,9 +159,11 @@ class Jobs:
 
         Those whose worker died or whose lease is over are taken back first, and are due at once. Claiming
         makes this worker one that is woken for jobs of the kind; where it finds none it counts as asleep
-        until it is woken, or claims some.
+        until it is woken. One round trip, and one more where it falls asleep.
         """
-        answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
+        answer = None
+        while answer is None:  # it has just fallen asleep, and looks once more
+            answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
         return [Job(**with_moments(job, "lease_expires_at")) for job in answer]
 
     def next_in_s(self, kind: str) -> float | None:

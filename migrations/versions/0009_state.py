@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "c9fb0527dc6da983"
+functions = "4e9e756770770835"
 
 
 def upgrade() -> None:
