@@ -189,9 +189,7 @@ class Jobs:
         values = None
         if results is not None and any(result is not None for result in results):
             values = Json([None if result is None else plain(dict(result)) for result in results])
-        answer = self._report("complete_jobs", jobs, results=values)
-        self._wake(answer["wake"])
-        return tuple(answer["lost"])
+        return tuple(self._report("complete_jobs", jobs, results=values)["lost"])
 
     def fail(
         self,
@@ -264,14 +262,14 @@ class Jobs:
         return int(answer["rescued"]), int(answer["overdue"])
 
     def _report(self, function: LiteralString, jobs: Sequence[Job], **arguments: Any) -> dict[str, Any]:
-        return dict(
-            self._session.call(
-                function,
-                jobs=[int(job.id) for job in jobs],
-                leases=[job.lease for job in jobs],
-                **arguments,
-            )
+        answer = self._session.call(
+            function,
+            jobs=[int(job.id) for job in jobs],
+            leases=[job.lease for job in jobs],
+            **arguments,
         )
+        self._wake(answer.get("wake", ()))  # a renewal makes nothing free
+        return dict(answer)
 
     @staticmethod
     def _require_kept(job: Job, lost: Sequence[str]) -> None:

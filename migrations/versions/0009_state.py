@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "4e9e756770770835"
+functions = "2c6ab9c0e1ddd418"
 
 
 def upgrade() -> None:
