@@ -159,9 +159,11 @@ class Jobs:
 
         Those whose worker died or whose lease is over are taken back first, and are due at once. Claiming
         makes this worker one that is woken for jobs of the kind; where it finds none it counts as asleep
-        until it is woken, or claims some.
+        until it is woken. One round trip, and one more where it falls asleep.
         """
-        answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
+        answer = None
+        while answer is None:  # it has just fallen asleep, and looks once more
+            answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
         return [Job(**with_moments(job, "lease_expires_at")) for job in answer]
 
     def next_in_s(self, kind: str) -> float | None:
@@ -187,9 +189,7 @@ class Jobs:
         values = None
         if results is not None and any(result is not None for result in results):
             values = Json([None if result is None else plain(dict(result)) for result in results])
-        answer = self._report("complete_jobs", jobs, results=values)
-        self._wake(answer["wake"])
-        return tuple(answer["lost"])
+        return tuple(self._report("complete_jobs", jobs, results=values)["lost"])
 
     def fail(
         self,
@@ -262,14 +262,14 @@ class Jobs:
         return int(answer["rescued"]), int(answer["overdue"])
 
     def _report(self, function: LiteralString, jobs: Sequence[Job], **arguments: Any) -> dict[str, Any]:
-        return dict(
-            self._session.call(
-                function,
-                jobs=[int(job.id) for job in jobs],
-                leases=[job.lease for job in jobs],
-                **arguments,
-            )
+        answer = self._session.call(
+            function,
+            jobs=[int(job.id) for job in jobs],
+            leases=[job.lease for job in jobs],
+            **arguments,
         )
+        self._wake(answer.get("wake", ()))  # a renewal makes nothing free
+        return dict(answer)
 
     @staticmethod
     def _require_kept(job: Job, lost: Sequence[str]) -> None:

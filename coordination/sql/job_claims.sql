@@ -134,7 +134,8 @@ END $$;
 
 -- Takes up to n due jobs of a kind: by priority with ageing, then time. First it takes back those whose holder died or whose lease is
 -- over, its own among them: a fleet of one worker has nobody else to notice. Of jobs with a concurrency key no more than its limit run.
--- Where there are none the caller falls asleep, unless it says that it will look again. One commit, flushed where it took something.
+-- Where there are none the caller falls asleep, unless it says that it will look again; null where it just did: it must ask once more,
+-- for what came before that was seen by neither. One commit, flushed where it took something.
 CREATE OR REPLACE FUNCTION fleet.claim_jobs(
     incarnation uuid, kind text, n integer DEFAULT 1, lease_s double precision DEFAULT 300, sleeps boolean DEFAULT true
 ) RETURNS jsonb
@@ -158,12 +159,10 @@ BEGIN
     freed := fleet.take_back_jobs(life.id, claim_jobs.kind, 100);
     told := fleet.tell_overdue_jobs(claim_jobs.kind, 100);
     claimed := fleet.take_jobs(life, claim_jobs.kind, n, lease_s);
-    IF claimed = '[]' AND coalesce(sleeps, true) AND fleet.fall_asleep(life, life.worker || '/jobs') THEN
-        claimed := fleet.take_jobs(life, claim_jobs.kind, n, lease_s);
-    END IF;
     -- That somebody sleeps, or takes jobs of a kind, need not be on disk.
     PERFORM set_config('synchronous_commit', CASE WHEN freed + told = 0 AND claimed = '[]' THEN 'off' ELSE 'on' END, true);
-    RETURN claimed;
+    -- Not a second look in here: it would take other keys' rows while those of the first are held.
+    RETURN CASE WHEN claimed = '[]' AND coalesce(sleeps, true) AND fleet.fall_asleep(life, life.worker || '/jobs') THEN NULL ELSE claimed END;
 END $$;
 
 -- Real seconds until a job of a kind is due, by what is known now: null where none waits. One that fell due a moment ago counts as due

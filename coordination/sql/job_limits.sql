@@ -29,6 +29,22 @@ BEGIN
     FROM (SELECT DISTINCT u.key FROM unnest(keys) u (key)) k LEFT JOIN fleet.job_limits l ON l.key = k.key;
 END $$;
 
+-- The kinds of due jobs with one of these keys: who takes them may wait for a place that just got free. Locks nothing; one index look
+-- for each kind and key.
+CREATE OR REPLACE FUNCTION fleet.kinds_with(keys text[]) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    at timestamptz;
+BEGIN
+    IF array_remove(keys, NULL) = '{}' THEN
+        RETURN '{}';
+    END IF;
+    at := fleet.now();
+    RETURN ARRAY(SELECT k.kind FROM (SELECT DISTINCT t.kind FROM fleet.job_takers t) k WHERE EXISTS (
+        SELECT 1 FROM unnest(keys) w (key) JOIN fleet.jobs j ON j.kind = k.kind AND j.concurrency_key = w.key
+        WHERE j.state <> 'running' AND j.waits_for = '{}' AND j.order_at <= at - interval '10 minutes' AND j.run_at <= at));
+END $$;
+
 -- Due jobs of a kind whose concurrency key has a place for them, in the order of claims: at least n where there are so many. It looks at
 -- the first n + 50 that are due; where those are not all, and mostly of full keys, at the head of each key's line: so a full key's
 -- backlog costs no more than its first jobs. Locks nothing.

@@ -122,7 +122,7 @@ BEGIN
 END $$;
 
 -- The jobs are done: they move to jobs_finished, their records to runs. `results` is one value a job, or null. Gives which are lost,
--- and whom to wake for those that waited for them. Locks them and those in order. One flushed commit.
+-- and whom to wake for those that waited for them or for their keys. Locks them and those in order. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.complete_jobs(
     incarnation uuid, jobs bigint[], leases bigint[], results jsonb DEFAULT NULL, items integer DEFAULT 1
 ) RETURNS jsonb
@@ -133,6 +133,7 @@ DECLARE
     mine bigint[];
     released text[] := '{}';
     kinds text[] := '{}';
+    keys text[] := '{}';
     run_s double precision[] := '{}';
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -150,16 +151,17 @@ BEGIN
             PERFORM fleet.clear_alert('job:' || done.id);
         END IF;
         kinds := kinds || done.kind;
+        keys := keys || done.concurrency_key;
         run_s := run_s || greatest(0, extract(epoch FROM clock_timestamp() - done.claimed_real_at))::double precision;
     END LOOP;
     PERFORM fleet.count_jobs(k.kind, completed => count(*)::integer, run_s => sum(k.run_s))
     FROM unnest(kinds, run_s) k (kind, run_s) GROUP BY k.kind;
-    RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held), 'wake', fleet.takers_of(released));
+    RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held), 'wake', fleet.takers_of(released || fleet.kinds_with(keys)));
 END $$;
 
 -- The jobs failed, each with its error: again after backoff_s of fleet time (null: 10 s, 20 s ... an hour, with jitter), or dead after
--- the last attempt, or at once where `final`. Gives each one's state, and which are lost. Locks them, and the heirs of those that die,
--- in order. One flushed commit.
+-- the last attempt, or at once where `final`. Gives each one's state, which are lost, and whom to wake for their keys. Locks them, and
+-- the heirs of those that die, in order. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.fail_jobs(
     incarnation uuid, jobs bigint[], leases bigint[], errors text[], backoff_s double precision DEFAULT NULL,
     final boolean DEFAULT false, error_class text DEFAULT NULL
@@ -170,6 +172,7 @@ DECLARE
     held bigint[] := '{}';
     mine bigint[];
     dying bigint[];
+    keys text[] := '{}';
     states jsonb := '{}';
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -184,20 +187,23 @@ BEGIN
     PERFORM fleet.lock_jobs(mine, dying, true);
     FOR failed IN SELECT * FROM fleet.held_jobs(incarnation, jobs, leases) h ORDER BY h.kind, h.id LOOP
         held := held || failed.id;
+        keys := keys || failed.concurrency_key;
         states := states || jsonb_build_object(failed.id::text, fleet.end_attempt(failed,
             coalesce(errors[array_position(jobs, failed.id)], 'no reason given'), fail_jobs.backoff_s, coalesce(final, false),
             error_class => fail_jobs.error_class));
     END LOOP;
-    RETURN jsonb_build_object('states', states, 'lost', fleet.tell_lost(jobs, held));
+    RETURN jsonb_build_object('states', states, 'lost', fleet.tell_lost(jobs, held), 'wake', fleet.takers_of(fleet.kinds_with(keys)));
 END $$;
 
--- Not now: the jobs are due again after delay_s of fleet time, and the attempt doesn't count. Gives which are lost. One flushed commit.
+-- Not now: the jobs are due again after delay_s of fleet time, and the attempt doesn't count. Gives which are lost, and whom to wake for their
+-- keys. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.snooze_jobs(incarnation uuid, jobs bigint[], leases bigint[], delay_s double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     snoozed fleet.jobs;
     held bigint[] := '{}';
     kinds text[] := '{}';
+    keys text[] := '{}';
     due timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -216,9 +222,10 @@ BEGIN
             PERFORM fleet.clear_alert('job:' || snoozed.id);
         END IF;
         kinds := kinds || snoozed.kind;
+        keys := keys || snoozed.concurrency_key;
     END LOOP;
     PERFORM fleet.count_jobs(k.kind, snoozed => count(*)::integer) FROM unnest(kinds) k (kind) GROUP BY k.kind;
-    RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held));
+    RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held), 'wake', fleet.takers_of(fleet.kinds_with(keys)));
 END $$;
 
 -- FL002 where a report of one job found its lease lost: nothing of it stays. For who reports one by one. Locks nothing.
@@ -245,9 +252,11 @@ CREATE OR REPLACE FUNCTION fleet.fail_job(
     incarnation uuid, job bigint, lease bigint, error text, backoff_s double precision DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    report jsonb;
 BEGIN
-    RETURN jsonb_build_object('state', fleet.require_kept(fleet.fail_jobs(incarnation, ARRAY[job], ARRAY[lease], ARRAY[error],
-        fail_job.backoff_s), job, lease)->'states'->>job::text);
+    report := fleet.require_kept(fleet.fail_jobs(incarnation, ARRAY[job], ARRAY[lease], ARRAY[error], fail_job.backoff_s), job, lease);
+    RETURN jsonb_build_object('state', report->'states'->>job::text, 'wake', report->'wake');
 END $$;
 
 -- snooze_jobs for one job; FL002 where its lease is lost. Locks its row.

@@ -12,7 +12,7 @@ import pytest
 from coordination import Fleet, connect
 from coordination.database import Database
 from coordination.errors import DatabaseBusyError, FleetError, InvalidValueError, TransitionRefusedError
-from coordination.jobs import NewJob, decide_job
+from coordination.jobs import Job, NewJob, decide_job
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until
 from tests.integration.coordination.tables import Owner, planted, rows, value
@@ -22,14 +22,14 @@ class Aside:
     """A call in a thread of its own; `error` is what it raised."""
 
     def __init__(self, call: Callable[[], object]) -> None:
-        self.error: FleetError | None = None
+        self.error: Exception | None = None
         self._thread = Thread(target=self._run, args=(call,))
         self._thread.start()
 
     def _run(self, call: Callable[[], object]) -> None:
         try:
             call()
-        except FleetError as error:
+        except (FleetError, psycopg.Error) as error:
             self.error = error
 
     def end(self) -> None:
@@ -123,6 +123,38 @@ def test_who_enqueues_behind_a_job_and_who_claims_it_do_not_wait_in_a_circle(
             claim.end()
             enqueue.end()
     assert rows(owner, "SELECT key, capacity FROM fleet.job_limits") == [("k", 2)]
+
+
+def test_who_falls_asleep_lets_go_of_the_keys_before_it_looks_again(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """It waits for a key that is full by then; what it sees next has a key that comes before that one."""
+    for kind in "ab":
+        fleet.jobs.enqueue(kind, concurrency_key="z")
+    owner.execute("INSERT INTO fleet.job_limits VALUES ('y', 1)")
+    lock = "SELECT 1 FROM fleet.job_limits WHERE key = %s FOR UPDATE"
+    taken: list[Job] = []
+    with (
+        psycopg.connect(fleet_database.superuser_dsn) as holder,
+        psycopg.connect(fleet_database.superuser_dsn) as in_order,
+    ):
+        holder.execute(lock, ("z",))
+        in_order.execute(lock, ("y",))
+        claim = Aside(lambda: taken.extend(fleet.jobs.claim("a")))
+        until_one_waits(owner)
+        both = Aside(lambda: in_order.execute(lock, ("z",)))
+        until_one_waits(owner, 2)
+        holder.execute("UPDATE fleet.jobs SET state = 'running' WHERE kind = 'b'")
+        holder.execute(
+            "INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, order_at, state, max_attempts, "
+            "created_at, concurrency_key) SELECT 'a', '{\"new\": true}', priority, rank, run_at, order_at, "
+            "'available', max_attempts, created_at, 'y' FROM fleet.jobs WHERE kind = 'b'"
+        )
+        holder.commit()
+        both.end()
+        in_order.commit()
+        claim.end()
+    assert [job.payload for job in taken] == [{"new": True}]
 
 
 def _do_anything(start: Callable[[], int], dsn: str, rounds: int) -> list[str]:

@@ -443,6 +443,30 @@ def test_who_sleeps_and_takes_jobs_of_a_kind_is_woken_once_until_it_looks(
         assert heard(fleet) == ["analyser/jobs"]
 
 
+@pytest.mark.parametrize("end", ["complete", "fail", "snooze"])
+def test_a_keys_place_that_gets_free_wakes_who_waits_for_it_with_another_kind(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, end: str
+) -> None:
+    later = value(owner, "SELECT fleet.now() + interval '1 hour'")
+    with fleet_database.connect("other") as other, fleet_database.connect("third") as third:
+        fleet.jobs.enqueue("a", concurrency_key="k")
+        (job,) = fleet.jobs.claim("a")
+        waits = fleet.jobs.enqueue("b", concurrency_key="k").id
+        fleet.jobs.enqueue("c", concurrency_key="k", run_at=later)
+        fleet.jobs.enqueue("c", concurrency_key="l", depends=[waits])
+        assert other.jobs.claim("b") == []
+        assert third.jobs.claim("c") == []
+        assert heard(fleet) == []
+        if end == "complete":
+            fleet.jobs.complete(job)
+        elif end == "fail":
+            fleet.jobs.fail(job, "no", 600)
+        else:
+            fleet.jobs.snooze(job, 600)
+        assert heard(fleet) == ["other/jobs"]
+        assert [one.id for one in other.jobs.claim("b")] == [waits]
+
+
 def test_a_person_cancels_and_replays_with_an_audit(fleet: Fleet, owner: Owner, console: Database) -> None:
     job = fleet.jobs.enqueue("a").id
     assert decide_job(console, job, "cancel", actor="me", reason="not needed")["state"] == "cancelled"
