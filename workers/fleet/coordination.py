@@ -2,7 +2,6 @@
 
 from collections import Counter
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any, ClassVar, Final, Literal, cast
 
 from pydantic import Field
@@ -12,6 +11,7 @@ from coordination.errors import InvalidValueError
 from coordination.kill_switch import get_kill_switch
 from coordination.messages import Message, Reply
 from coordination.reservations import ResourceType, Tidied
+from coordination.state import ABSENT
 from workers.base import Worker, WorkerSettings
 from workers.handlers import MessageRefusedError, handles
 from workers.intervals import minutes
@@ -26,6 +26,9 @@ from workers.tasks import (
 )
 
 Level = Literal["healthy", "warning", "critical"]
+
+LIMITS: Final = "told_rate_limits"
+"""The shared state's key of what workers were told last of each limit."""
 
 EVENT_TTL_S: Final = 900.0
 """A system event older than that tells a worker nothing that it couldn't read itself."""
@@ -81,7 +84,7 @@ class Coordination(Worker):
             f"locks swept: {swept}" if swept else "",
             f"waiters swept: {gone}" if gone else "",
             _reserved(tidied),
-            *self._tell_limits(now.at),
+            *self._tell_limits(),
             *self._tell_kill_switch(now.real_at),
             _conflicts(now) if before else "",  # the first count says how it is, not what is new
         ]
@@ -167,38 +170,41 @@ class Coordination(Worker):
                 break
         return routed
 
-    @cached_property
-    def _levels(self) -> dict[tuple[str, str], Level]:
-        return {}
+    def _tell_limits(self) -> list[str]:
+        """Broadcast each limit that crossed 80 or 95 percent since it was last told, or fell below.
 
-    def _tell_limits(self, now: datetime) -> list[str]:
-        """Broadcast each limit that crossed 80 or 95 percent since the last look, or fell below.
-
-        The key names level and window: whoever coordinates after a restart, or beside this one, adds nothing.
+        What was told is shared state, so that who coordinates after a restart, or beside this one, knows it.
+        Its version is in the key: told again after a crash in between adds nothing, each new crossing does.
+        Whoever is late in writing it down looks again with its next step.
         """
+        known = self.fleet.state.get("coordination", LIMITS)
+        version = known.version if known else ABSENT
+        before: dict[str, str] = known.value if known else {}
+        now = dict(before)
         told: list[str] = []
         for one in self.fleet.rate_limits.get_system_status():
-            account, endpoint = str(one["account"]), str(one["endpoint"])
-            level = cast("Level", one["health"])
-            if level == self._levels.get((account, endpoint), "healthy"):
+            account, endpoint, level = str(one["account"]), str(one["endpoint"]), cast("Level", one["health"])
+            limit = f"{account}:{endpoint}"
+            if level == before.get(limit, "healthy"):
                 continue
-            self._levels[account, endpoint] = level
+            now[limit] = level
             crossed = RateLimitCrossed(
                 account=account,
                 endpoint=endpoint,
                 health=level,
                 used_percent=float(str(one["utilization_percent"])),
             )
-            window = int(now.timestamp() // float(str(one["window_s"])))
             sent = self.fleet.messages.broadcast(
                 "SYSTEM_EVENT",
                 crossed.model_dump(mode="json"),
                 priority="high",
-                dedupe_key=f"rate_limit:{account}:{endpoint}:{level}:{window}",
+                dedupe_key=f"rate_limit:{limit}:{level}:{version}",
                 ttl_s=EVENT_TTL_S,
             )
             if sent:
                 told.append(f"told {len(sent)} workers: {endpoint} of {account} is {level}")
+        if now != before:
+            self.fleet.state.compare_and_set("coordination", LIMITS, version, now)
         return told
 
     def _tell_kill_switch(self, real_now: datetime) -> list[str]:

@@ -184,6 +184,29 @@ def test_each_crossing_of_a_limit_is_told_once_to_all(office: Office) -> None:
     assert office.told()[0] == "told 3 workers: search_tweets of sandbox is warning"
 
 
+def test_the_last_word_of_a_limit_is_how_it_is_also_after_a_flap_and_a_restart(office: Office) -> None:
+    def look(coordinator: Coordination, health: str) -> None:
+        limit: dict[str, object] = {"account": "sandbox", "endpoint": "search_tweets", "health": health}
+        status = [limit | {"utilization_percent": 90, "window_s": 86_400}]
+        coordinator.fleet.rate_limits.get_system_status = lambda: status
+        coordinator.step()
+
+    def told() -> list[str]:
+        return [one["health"] for one in office.broadcasts("rate_limit_crossed")]
+
+    flapping = ["critical", "healthy", "critical"]  # within one window
+    with office.coordinator() as coordinator:
+        for health in flapping:
+            look(coordinator, health)
+            look(coordinator, health)
+        assert told() == flapping
+    with office.coordinator() as following:
+        look(following, "critical")
+        assert told() == flapping
+        look(following, "healthy")
+    assert told() == [*flapping, "healthy"]
+
+
 def test_a_change_of_the_kill_switch_is_told_once_to_all(office: Office) -> None:
     person = office.database.database("console")
     with office.coordinator() as coordinator:
