@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "850723bf2b4347b1"
+functions = "0b06378675ebca56"
 
 
 def upgrade() -> None:
