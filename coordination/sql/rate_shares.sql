@@ -101,12 +101,17 @@ BEGIN
     RETURN own;
 END $$;
 
--- How much of a row's room is kept for other priorities. Pure.
-CREATE OR REPLACE FUNCTION fleet.kept_for_others(own fleet.rate_limits, rank integer) RETURNS integer
+-- How much of a row's room is kept for other priorities than that of a request for n. Of the rows that it takes of, the kept
+-- part is lent to what would never fit beside it. Pure.
+CREATE OR REPLACE FUNCTION fleet.kept_for_others(own fleet.rate_limits, rank integer, n integer, limits fleet.rate_limits[]) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    kept integer := own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END;
 BEGIN
-    RETURN CASE WHEN rank < 4 AND own.spacing_us[1] = 0
-        THEN own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END ELSE 0 END;
+    IF rank = 4 OR own.spacing_us[1] > 0 OR kept = 0 THEN
+        RETURN 0;
+    END IF;
+    RETURN least(kept, greatest(0, fleet.most_at_once(limits) - n));
 END $$;
 
 -- A life that ended comes for no unit. Its places are held no longer, its bookings for another minute, unless its worker lives on:
@@ -219,7 +224,7 @@ BEGIN
             -- The first that wants several, and has waited for as long as it still has to, finds them at its time: what will not
             -- free until then is held for it from now on.
             ahead_due := ahead_due + greatest(0, least(line.units,
-                line.to_come + fleet.kept_for_others(own, line.rank) + room - fleet.room_at(own, at, line.returns_at)));
+                line.to_come + fleet.kept_for_others(own, line.rank, line.units, ARRAY[own]) + room - fleet.room_at(own, at, line.returns_at)));
         END IF;
     END IF;
     IF (shares OR last_ones) AND room - ahead_due >= n AND NOT coalesce(seat.booked, false)

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "e6eb149400cf7d5e"
+functions = "eeac6d0f8132351b"
 
 
 def upgrade() -> None:

@@ -74,3 +74,26 @@ def test_who_was_told_to_come_later_keeps_no_early_unit_from_who_had_its_share(
     fleet.rate_limits.record_usage(late, True, headers(owner, 50, 49, 900), status=200)  # it reset early
     fleet_database.advance(4)
     assert use(fleet, "tester/1", "search_tweets")
+
+
+def test_what_never_fits_beside_the_kept_part_is_lent_of_it(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "like_tweet", (50, 900), fair_share=False)
+    assert use(fleet, "a", "like_tweet", "critical")  # five are kept from now on
+    fleet_database.advance(1000)
+    available = fleet.reservations.check_availability("api_quota", "like_tweet@default", units=48)
+    assert available.available
+    assert isinstance(
+        fleet.reservations.request_api_quota("q", "like_tweet", 48, priority="high"), Reservation
+    )
+
+
+def test_a_pool_smaller_than_the_kept_part_gives_its_requests(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "like_tweet", (50, 900), fair_share=False)
+    configure(console, "api_requests", (2, 60))
+    assert use(fleet, "a", "like_tweet", "critical")
+    fleet_database.advance(1000)
+    assert use(fleet, "b", "like_tweet")
