@@ -35,7 +35,8 @@ END $$;
 
 -- What is known of one of the platform's counts after one more answer: {limit, told, used, reset, resets_at, raise, raise_reset}.
 -- Within an epoch the use only rises, and one without usable headers counts as one more; an answer of an older epoch says
--- nothing. `told` is the limit as told last, `limit` the one to keep: a limit is lowered at once, and raised when two epochs told the same. Locks nothing.
+-- nothing, nor does one whose reset is further away than its window is long (a minute more; days: an hour): it would be believed
+-- until then. `told` is the limit as told last, `limit` the one to keep: a limit is lowered at once, and raised when two epochs told the same. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.learn_headers(
     known jsonb, configured integer, headers jsonb, stem text, window_s integer, units integer, at timestamptz
 ) RETURNS jsonb
@@ -52,7 +53,8 @@ DECLARE
     holds integer := (known->>'limit')::integer;
 BEGIN
     IF told_limit IS NULL OR told_limit NOT BETWEEN 1 AND 1000000 OR told_remaining IS NULL
-        OR told_remaining NOT BETWEEN 0 AND told_limit OR reset_in IS NULL THEN
+        OR told_remaining NOT BETWEEN 0 AND told_limit OR reset_in IS NULL
+        OR reset_in > window_s + 60 AND window_s < 86400 THEN
         RETURN CASE WHEN resets_at > at THEN known || jsonb_build_object('used', used + units) ELSE known END;
     END IF;
     told_used := told_limit - told_remaining;

@@ -101,12 +101,17 @@ BEGIN
     RETURN own;
 END $$;
 
--- How much of a row's room is kept for other priorities. Pure.
-CREATE OR REPLACE FUNCTION fleet.kept_for_others(own fleet.rate_limits, rank integer) RETURNS integer
+-- How much of a row's room is kept for other priorities than that of a request for n. Of the rows that it takes of, the kept
+-- part is lent to what would never fit beside it. Pure.
+CREATE OR REPLACE FUNCTION fleet.kept_for_others(own fleet.rate_limits, rank integer, n integer, limits fleet.rate_limits[]) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    kept integer := own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END;
 BEGIN
-    RETURN CASE WHEN rank < 4 AND own.spacing_us[1] = 0
-        THEN own.kept_critical + CASE WHEN rank > 1 THEN own.kept_low ELSE 0 END ELSE 0 END;
+    IF rank = 4 OR own.spacing_us[1] > 0 OR kept = 0 THEN
+        RETURN 0;
+    END IF;
+    RETURN least(kept, greatest(0, fleet.most_at_once(limits) - n));
 END $$;
 
 -- A life that ended comes for no unit. Its places are held no longer, its bookings for another minute, unless its worker lives on:
@@ -143,7 +148,7 @@ BEGIN
 END $$;
 
 -- Where a request stands: its row in line (null: none), since when, its worker's use, the units of those before it, of them those
--- that are due now; whether its worker had its share while others want theirs; and whether it must rest first: with few units left
+-- that are due now, with those held for a place of several; whether its worker had its share while others want theirs; and whether it must rest first: with few units left
 -- of what it takes of, who alone wants them comes back once in a minute; in all, whether it is granted. A due booking is a
 -- place since the time of the booking. Reads the line only where there is one, or shares matter.
 CREATE OR REPLACE FUNCTION fleet.find_place(
@@ -162,6 +167,7 @@ DECLARE
     weights integer;
     theirs integer;
     others_want boolean;
+    line record;
 BEGIN
     since := at;
     ahead := 0;
@@ -198,23 +204,38 @@ BEGIN
         tau_s := greatest(1, fleet.setting_number('rate_limit_ageing_s', 300));
         my_key := fleet.line_key(own.fair_share, rank, used, extract(epoch FROM at - since)::double precision, tau_s,
             own.kept_critical, own.kept_low);
-        SELECT coalesce(sum(l.units), 0), coalesce(sum(l.units) FILTER (WHERE l.returns_at <= soon), 0), count(*)
-        INTO ahead, ahead_due, requests_ahead
-        FROM (SELECT d.units, d.returns_at, d.first_asked_at, d.id, fleet.line_key(own.fair_share, d.rank, d.used,
-                    extract(epoch FROM at - d.first_asked_at)::double precision, tau_s, own.kept_critical, own.kept_low) AS key
-                FROM fleet.rate_demands d
-                WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.waiting AND d.keep_until > at
-                  AND d.id IS DISTINCT FROM mine) l
-        WHERE (l.key, l.first_asked_at, l.id) < (my_key, since, coalesce(mine, 9223372036854775807));
+        WITH before AS MATERIALIZED (
+            SELECT l.*, sum(l.units) FILTER (WHERE l.returns_at > soon) OVER (ORDER BY l.key, l.first_asked_at, l.id) AS to_come
+            FROM (SELECT d.units, d.rank, d.returns_at, d.first_asked_at, d.id, fleet.line_key(own.fair_share, d.rank, d.used,
+                        extract(epoch FROM at - d.first_asked_at)::double precision, tau_s, own.kept_critical, own.kept_low) AS key
+                    FROM fleet.rate_demands d
+                    WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.waiting AND d.keep_until > at
+                      AND d.id IS DISTINCT FROM mine) l
+            WHERE (l.key, l.first_asked_at, l.id) < (my_key, since, coalesce(mine, 9223372036854775807)))
+        SELECT a.*, f.units, f.rank, f.to_come, f.returns_at INTO line
+        FROM (SELECT coalesce(sum(b.units), 0) AS ahead, coalesce(sum(b.units) FILTER (WHERE b.returns_at <= soon), 0) AS due,
+                count(*) AS requests FROM before b) a
+        LEFT JOIN (SELECT * FROM before b WHERE b.units > 1 AND b.returns_at > soon AND at - b.first_asked_at >= b.returns_at - at
+            ORDER BY b.key, b.first_asked_at, b.id LIMIT 1) f ON true;
+        ahead := line.ahead;
+        ahead_due := line.due;
+        requests_ahead := line.requests;
+        IF line.units > 1 THEN
+            -- The first that wants several, and has waited for as long as it still has to, finds them at its time: what will not
+            -- free until then is held for it from now on.
+            ahead_due := ahead_due + greatest(0, least(line.units,
+                line.to_come + fleet.kept_for_others(own, line.rank, line.units, ARRAY[own]) + room - fleet.room_at(own, at, line.returns_at)));
+        END IF;
     END IF;
     IF (shares OR last_ones) AND room - ahead_due >= n AND NOT coalesce(seat.booked, false)
         AND NOT (rank = 4 AND own.kept_critical > 0) THEN
-        -- Who asked in the last seconds, or waits, wants.
+        -- Who asked in the last seconds, or is due, wants: not who was told to come later.
         SELECT sum(w.weight), sum(w.used), coalesce(bool_or(w.awake), false) INTO weights, theirs, others_want FROM (
             SELECT max(d.rank) AS weight, max(d.used) AS used, bool_or(d.rests_until > at) IS NOT TRUE AS awake
             FROM fleet.rate_demands d
             WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id <> find_place.worker_id
-              AND (d.asked_at > at - make_interval(secs => own.patience_s) OR d.waiting AND d.keep_until > at)
+              AND (d.asked_at > at - make_interval(secs => own.patience_s)
+                OR d.waiting AND d.keep_until > at AND d.returns_at <= soon)
             GROUP BY d.worker_id) w;
         -- More than half a unit above what all of them had by weight is too much: so nobody ends up more than one and a half above.
         had_share := shares AND weights IS NOT NULL

@@ -256,6 +256,22 @@ BEGIN
           AND (h.value->>'resets_at')::timestamptz > at), one.blocked_until);
 END $$;
 
+-- How much room a row that was weighed will have at a later time, if nobody takes of it until then. Reads the log of what leaves its
+-- windows in between.
+CREATE OR REPLACE FUNCTION fleet.room_at(one fleet.rate_limits, at timestamptz, later timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    room integer := least(fleet.header_room(one, later), fleet.day_room(one.day_headers, one.unsettled, later));
+    span interval;
+BEGIN
+    FOR i IN 1 .. cardinality(one.limits) LOOP
+        span := make_interval(secs => one.windows_s[i]);
+        room := least(room, CASE WHEN one.spacing_us[i] > 0 THEN fleet.conforming(one.tat[i], later, one.burst[i], one.spacing_us[i])
+            ELSE one.limits[i] - one.occupied[i] + fleet.settled_between(one, at - span, later - span) END);
+    END LOOP;
+    RETURN greatest(0, room);
+END $$;
+
 -- An event from the granting call itself when its units cross 80, 95 or 100% of a window; again only once the use has been
 -- more than 10% below. Gives the row with what it told.
 CREATE OR REPLACE FUNCTION fleet.report_crossing(one fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits

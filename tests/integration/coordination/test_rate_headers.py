@@ -126,3 +126,16 @@ def test_what_a_crash_may_have_forgotten_is_counted_by_the_platforms_count_too(
     spend(fleet, response_headers=headers(owner, 600, 5))  # others used the rest
     owner.execute("TRUNCATE fleet.rate_epoch")  # as a crash does; up to 6 grants may be forgotten
     assert not ask(fleet).allowed
+
+
+def test_a_reset_further_away_than_the_window_is_long_hides_no_answer(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    configure(console, "search_tweets", (40, 900))
+    spend(fleet, response_headers=headers(owner, 40, 39, 80_000))
+    spend(fleet, response_headers=headers(owner, 40, 5, 600))  # others used 33
+    assert fleet.rate_limits.get_remaining_capacity("search_tweets").remaining == 5
+    spend(
+        fleet, response_headers=headers(owner, 40, 0, 950)
+    )  # a reset that is only a little late still holds
+    assert not ask(fleet).allowed
