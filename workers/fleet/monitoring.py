@@ -95,7 +95,7 @@ class Monitoring(Worker):
         """Let less work begin the nearer the fleet is to the end of the database's sessions."""
         load = database["connections"] / database["most_connections"]
         for pool in self.fleet.reservations.get_pool_status(standing=True):
-            if pool["min_capacity"] != pool["max_capacity"] and pool["resource_type"] != "api_quota":
+            if pool["resource_type"] != "api_quota" and pool["min_capacity"] != pool["max_capacity"]:
                 self.fleet.reservations.adjust_capacity(pool["resource_type"], pool["resource_id"], load)
 
     def _keep(self, look: Look) -> None:
