@@ -185,7 +185,7 @@ def test_within_an_epoch_the_use_only_rises_whatever_order_answers_come_in(
     older = headers(owner, 80, 79, reset_in_s=5)
     spend(fleet, response_headers=older)  # an answer of the epoch before
     assert learned(owner) == (50, 20)
-    newer = headers(owner, 50, 49, reset_in_s=1500)
+    newer = headers(owner, 50, 49, reset_in_s=900)
     spend(fleet, response_headers=newer)
     assert learned(owner) == (50, 1)
     fleet_database.advance(1600)  # the epoch is over: its count says nothing any more, our own does
@@ -325,12 +325,12 @@ def test_a_limit_is_raised_when_two_epochs_told_the_same(
     spend(fleet, response_headers={**first, "x-rate-limit-remaining": "298"})
     assert limit() == 180
     fleet_database.advance(601)
-    spend(fleet, response_headers=headers(owner, 450, 449, reset_in_s=1200))
+    spend(fleet, response_headers=headers(owner, 450, 449, reset_in_s=750))
     assert limit() == 180  # another figure: it begins anew
     fleet_database.advance(601)
-    spend(fleet, response_headers=headers(owner, 450, 449, reset_in_s=1800))
+    spend(fleet, response_headers=headers(owner, 450, 449, reset_in_s=900))
     assert limit() == 300  # the platform's own figure bounds it
-    spend(fleet, response_headers=headers(owner, 20, 10, reset_in_s=1800))
+    spend(fleet, response_headers=headers(owner, 20, 10, reset_in_s=900))
     assert limit() == 20
 
 
