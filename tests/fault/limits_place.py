@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import random
 import re
 import select
@@ -63,10 +62,12 @@ class Client:
     def begin(self) -> None:
         self.pipe.send("begin")
 
-    def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
+    def kill(self) -> int | None:
+        """Kill -9; give the exit code, which is another where it had ended by itself."""
+        self.process.kill()
         self.process.join()
         self.pipe.close()
+        return self.process.exitcode
 
     def stop(self) -> None:
         with contextlib.suppress(OSError):
@@ -93,6 +94,7 @@ class Place:
         clock: fleet time, which both follow.
         logs: the folder of the clients' logs.
         clients: those that run.
+        fallen: a sentence for each that had ended by itself when it was to be killed.
     """
 
     database: FleetDatabase
@@ -103,6 +105,7 @@ class Place:
     token: str
     clients: list[Client] = field(default_factory=list[Client])
     lives: int = 0
+    fallen: list[str] = field(default_factory=list[str])
 
     def demand(self, endpoint: str, **fields: Any) -> Demand:
         """What a client may want of one of the endpoints here."""
@@ -187,10 +190,11 @@ class Place:
 
     def replace(self, client: Client) -> Client:
         """Kill -9, and another in its place, which begins when it is told."""
-        client.kill()
+        order, code = client.order, client.kill()
+        if code != -signal.SIGKILL:
+            self.fallen.append(f"{order.worker}/{order.slot} ended with {code}")
         record_end(self.database.superuser_dsn, client.process.pid)
         self.clients.remove(client)
-        order = client.order
         return self.enter(order.worker, order.slot, order.label, *order.demands)
 
     def leave(self) -> list[str]:
@@ -199,7 +203,7 @@ class Place:
             client.stop()
         ends = [(client, client.end()) for client in self.clients]
         self.clients.clear()
-        return [
+        return self.fallen + [
             f"{client.order.worker}/{client.order.slot} ended with {code}" for client, code in ends if code
         ]
 
