@@ -31,8 +31,8 @@ PASSED_OVER = 2
 """Requests of a lower rank that may be granted while a critical one waits for its time to come again."""
 PACES = 1000
 """Settings whose pace is looked at."""
-STARVED = 4
-"""Equal shares' intervals, after a window's end, in which somebody who always wants must have had one."""
+STARVED = 3
+"""Intervals of its share, after a window's end, in which who always wants must have had one."""
 TOO_HIGH = {"x-rate-limit-limit": "5000", "x-rate-limit-remaining": "4999"}
 
 
@@ -107,7 +107,7 @@ def _happen(scenario: Scenario, here: Place, seed: int, *, until: float, outcome
 def _arm(scenario: Scenario, here: Place, seed: int) -> None:
     faults: dict[str, list[dict[str, Any]]] = {
         "headers": [
-            {"fault": "delay", "probability": scenario.slow, "seconds": 0.3},
+            {"fault": "delay", "probability": scenario.slow, "seconds": scenario.late_s},
             {"fault": "drop_after_accepting", "probability": 0.05},
             {"fault": "headers_reordered", "probability": 0.2},
             {"fault": "headers_wrong", "probability": 0.1},
@@ -190,8 +190,10 @@ def _judge_order(
     if endpoint == "users_me":
         outcome.broken("I12", judge.passed_over(steady, "critical", PASSED_OVER))
     limit, window_s = tightest(scenario.windows[endpoint])
-    longest_s = STARVED * window_s * len(wanted) / limit + min(
-        window_s for _, window_s in scenario.windows[endpoint]
-    )
-    always = [name for name, one in wanted.items() if not one.every_s]
-    outcome.broken("I12", judge.starved(uses, always, from_s=from_s, until_s=until_s, longest_s=longest_s))
+    always = {name: one for name, one in wanted.items() if not one.every_s}
+    of_one_s = window_s * sum(weights[name] for name in always) / limit
+    longest_s = {
+        name: STARVED * of_one_s / weights[name] + min(one for _, one in scenario.windows[endpoint])
+        for name in always
+    }
+    outcome.broken("I12", judge.starved(uses, longest_s, from_s=from_s, until_s=until_s))

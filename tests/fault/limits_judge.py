@@ -189,18 +189,16 @@ def unfair(
     ]
 
 
-def starved(
-    uses: Sequence[Use], workers: Iterable[str], from_s: float, until_s: float, longest_s: float
-) -> list[str]:
-    """I12: who of those that always wanted went without for longer than that."""
+def starved(uses: Sequence[Use], longest_s: Mapping[str, float], from_s: float, until_s: float) -> list[str]:
+    """I12: who of those that always wanted went without for longer than its longest time."""
     by_worker: dict[str, list[float]] = defaultdict(list)
     for use in uses:
         by_worker[use.worker].append(use.granted_s)
     found: list[str] = []
-    for worker in workers:
+    for worker, its_s in longest_s.items():
         moments = [from_s, *(at_s for at_s in by_worker[worker] if from_s < at_s < until_s), until_s]
         gap_s = max(later - earlier for earlier, later in pairwise(moments))
-        if gap_s > longest_s:
+        if gap_s > its_s:
             found.append(f"{worker} went without for {gap_s:.0f} s")
     return found
 

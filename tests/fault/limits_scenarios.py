@@ -35,7 +35,8 @@ class Scenario:
         warm_up_s: fleet seconds at the beginning, in which the windows fill.
         counted_s: fleet seconds after them: of these it is asked how much was used, and by whom.
         clients: how many processes.
-        slow: the probability that an answer comes some tenths of a second late.
+        slow: the probability that an answer comes late.
+        late_s: by how many real seconds.
         least_used: how much of a limit is used at least where every priority wants all that it can get.
         unfair: how far shares may lie from weighted max-min, as a part of a share.
         grants: how far in any case.
@@ -51,6 +52,7 @@ class Scenario:
     counted_s: float
     clients: int = 64
     slow: float = 0.05
+    late_s: float = 0.3
     least_used: float = 0.98
     unfair: float = 0.05
     grants: int = 1
@@ -161,12 +163,13 @@ SHORT = (
             warm_up_s=60,
             counted_s=220,
             clients=24,
-            least_used=0.8,
+            least_used=0.85,
             unfair=0.2,
-            grants=4,
+            grants=3,
             patience=0.05,
             pause_s=0.7,
             slow=0.5,
+            late_s=0.1,
         )
         for name in TROUBLES
     ],

@@ -125,9 +125,9 @@ def test_who_is_passed_over_and_who_is_starved_are_named() -> None:
     (sentence,) = judge.passed_over(uses, "critical", 2)
     assert "asker/2" in sentence
     assert judge.passed_over([use(11.0, called_s=10.0), *uses[1:]], "critical", 2) == []
-    both = ("asker/1", "asker/2")
-    assert judge.starved(uses, both, from_s=0, until_s=30, longest_s=20) == []
-    assert len(judge.starved(uses, both, from_s=0, until_s=30, longest_s=15)) == 2
+    enough = {"asker/1": 20.0, "asker/2": 20.0}
+    assert judge.starved(uses, enough, from_s=0, until_s=30) == []
+    assert len(judge.starved(uses, dict.fromkeys(enough, 15.0), from_s=0, until_s=30)) == 2
 
 
 def test_more_grants_after_an_answer_than_it_left_are_found() -> None:
