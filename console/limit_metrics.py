@@ -44,7 +44,7 @@ def _series(
     rows: Sequence[Mapping[str, Any]],
 ) -> Iterator[Metric]:
     for name, (field, text) in fields.items():
-        metric = family(f"fleet_rate_limit_{name}", text, labels=LABELS)
+        metric = family(f"socialfleet_rate_limit_{name}", text, labels=LABELS)
         for row in rows:
             if row.get(field) is not None:
                 metric.add_metric((row["account"], row["endpoint"]), float(row[field]))

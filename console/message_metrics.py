@@ -33,13 +33,13 @@ CONFLICTS = {
 
 def message_metrics(status: Mapping[str, Any]) -> Iterator[Metric]:
     """Give every series; none where nothing was read."""
-    for prefix, families in (("fleet_messages", GAUGES), ("fleet_conflicts", CONFLICTS)):
+    for prefix, families in (("socialfleet_messages", GAUGES), ("socialfleet_conflicts", CONFLICTS)):
         for name, (field, text) in families.items():
             if status.get(field) is not None:
                 yield GaugeMetricFamily(f"{prefix}_{name}", text, value=float(status[field]))
     if status:
         depth = GaugeMetricFamily(
-            "fleet_messages_open", "Open messages of each recipient.", labels=("recipient",)
+            "socialfleet_messages_open", "Open messages of each recipient.", labels=("recipient",)
         )
         for recipient, number in sorted(status["recipients"].items()):
             depth.add_metric((recipient,), number)

@@ -53,7 +53,9 @@ class _SightCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         sight = self._sight
-        yield _gauge("fleet_database_up", "1 while the database answers the console.", sight.fault is None)
+        yield _gauge(
+            "socialfleet_database_up", "1 while the database answers the console.", sight.fault is None
+        )
         if sight.snapshot is None:
             return
         yield _gauge(
@@ -62,7 +64,9 @@ class _SightCollector(Collector):
             0 if sight.fault is None else sight.age_s,
         )
         yield _gauge(
-            "fleet_snapshot_age_seconds", "Seconds since the database last answered the console.", sight.age_s
+            "socialfleet_snapshot_age_seconds",
+            "Seconds since the database last answered the console.",
+            sight.age_s,
         )
         if sight.fault is None:
             yield from _workers(_one_a_slot(sight.snapshot.slots))
@@ -98,20 +102,30 @@ def _one_a_slot(slots: list[SlotStatus]) -> list[SlotStatus]:
 
 def _workers(slots: list[SlotStatus]) -> Iterator[Metric]:
     labels = ("worker", "slot")
-    healthy = GaugeMetricFamily("fleet_worker_healthy", "1 while the slot is as it should be.", labels=labels)
-    enabled = GaugeMetricFamily("fleet_worker_enabled", "1 while the slot should run.", labels=labels)
-    state = GaugeMetricFamily("fleet_worker_state", "1 for the slot's state.", labels=(*labels, "state"))
-    restarts = CounterMetricFamily("fleet_worker_restarts", "Restarts by the manager.", labels=labels)
+    healthy = GaugeMetricFamily(
+        "socialfleet_worker_healthy", "1 while the slot is as it should be.", labels=labels
+    )
+    enabled = GaugeMetricFamily("socialfleet_worker_enabled", "1 while the slot should run.", labels=labels)
+    state = GaugeMetricFamily(
+        "socialfleet_worker_state", "1 for the slot's state.", labels=(*labels, "state")
+    )
+    restarts = CounterMetricFamily("socialfleet_worker_restarts", "Restarts by the manager.", labels=labels)
     errors = GaugeMetricFamily(
-        "fleet_worker_error_ratio", "Share of failed steps among the last 100, 0 to 1.", labels=labels
+        "socialfleet_worker_error_ratio", "Share of failed steps among the last 100, 0 to 1.", labels=labels
     )
-    rate = GaugeMetricFamily("fleet_worker_items_per_minute", "Items a minute, last step.", labels=labels)
+    rate = GaugeMetricFamily(
+        "socialfleet_worker_items_per_minute", "Items a minute, last step.", labels=labels
+    )
     beat = GaugeMetricFamily(
-        "fleet_worker_beat_age_seconds", "Seconds since the last heartbeat.", labels=labels
+        "socialfleet_worker_beat_age_seconds", "Seconds since the last heartbeat.", labels=labels
     )
-    memory = GaugeMetricFamily("fleet_worker_memory_bytes", "Memory, as the worker tells.", labels=labels)
+    memory = GaugeMetricFamily(
+        "socialfleet_worker_memory_bytes", "Memory, as the worker tells.", labels=labels
+    )
     run = GaugeMetricFamily(
-        "fleet_worker_last_run_timestamp_seconds", "Real time at which the last step ended.", labels=labels
+        "socialfleet_worker_last_run_timestamp_seconds",
+        "Real time at which the last step ended.",
+        labels=labels,
     )
     for slot in slots:
         key = (slot.name, str(slot.slot))
@@ -191,13 +205,13 @@ def _alerts(snapshot: Snapshot) -> Metric:
 
 
 def _ledger(snapshot: Snapshot) -> Iterator[Metric]:
-    intents = GaugeMetricFamily("fleet_intents", "Intents in each state.", labels=("account", "state"))
+    intents = GaugeMetricFamily("socialfleet_intents", "Intents in each state.", labels=("account", "state"))
     counted = {(row["account"], row["state"]): row["number"] for row in snapshot.intent_counts}
     for account in snapshot.accounts:
         for state in INTENT_STATES:
             intents.add_metric((account["name"], state), counted.get((account["name"], state), 0))
-    posts = CounterMetricFamily("fleet_posts", "Posts on the platform.", labels=("account",))
-    readings = CounterMetricFamily("fleet_readings", "Readings of their metrics.", labels=("account",))
+    posts = CounterMetricFamily("socialfleet_posts", "Posts on the platform.", labels=("account",))
+    readings = CounterMetricFamily("socialfleet_readings", "Readings of their metrics.", labels=("account",))
     for row in snapshot.post_counts:
         posts.add_metric((row["account"],), row["posts"])
         readings.add_metric((row["account"],), row["readings"])
@@ -206,7 +220,7 @@ def _ledger(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _pool(snapshot: Snapshot) -> Iterator[Metric]:
     labels = ("account", "state")
-    candidates = GaugeMetricFamily("fleet_candidates", "Candidates in each state.", labels=labels)
+    candidates = GaugeMetricFamily("socialfleet_candidates", "Candidates in each state.", labels=labels)
     counted = {(row["account"], row["state"]): row["number"] for row in snapshot.candidate_counts}
     for account in snapshot.accounts:
         for state in CANDIDATE_STATES:
@@ -217,16 +231,16 @@ def _pool(snapshot: Snapshot) -> Iterator[Metric]:
 def _guards(snapshot: Snapshot) -> Iterator[Metric]:
     switch = snapshot.kill_switch
     thrown = GaugeMetricFamily(
-        "fleet_kill_switch", "1 while the kill switch is on: nothing is sent.", labels=("scope",)
+        "socialfleet_kill_switch", "1 while the kill switch is on: nothing is sent.", labels=("scope",)
     )
     thrown.add_metric((switch["scope"],), switch["on"])
-    events = CounterMetricFamily("fleet_events", "Events that happened.", labels=("severity",))
+    events = CounterMetricFamily("socialfleet_events", "Events that happened.", labels=("severity",))
     for severity in SEVERITIES:
         events.add_metric((severity,), snapshot.event_counts.get(severity, 0))
     yield from (thrown, events)
     if snapshot.manager_age_s is not None:
         yield _gauge(
-            "fleet_manager_report_age_seconds",
+            "socialfleet_manager_report_age_seconds",
             "Seconds since a manager told its slots.",
             snapshot.manager_age_s,
         )

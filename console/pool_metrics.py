@@ -39,7 +39,7 @@ def pool_metrics(pools: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
     """Give every series of these pools."""
     for families, family in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
         for name, (field, text) in families.items():
-            metric = family(f"fleet_pool_{name}", text, labels=LABELS)
+            metric = family(f"socialfleet_pool_{name}", text, labels=LABELS)
             for pool in pools:
                 if pool.get(field) is not None:
                     metric.add_metric(

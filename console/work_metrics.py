@@ -15,18 +15,20 @@ Row = Mapping[str, Any]
 
 def jobs(kinds: Sequence[Row]) -> Iterator[Metric]:
     """What `get_job_status` tells of each kind."""
-    depth = GaugeMetricFamily("fleet_jobs", "Jobs that did not end yet.", labels=("kind", "state"))
+    depth = GaugeMetricFamily("socialfleet_jobs", "Jobs that did not end yet.", labels=("kind", "state"))
     oldest = GaugeMetricFamily(
-        "fleet_jobs_oldest_due_seconds", "For how long the oldest one waits, fleet time.", labels=("kind",)
+        "socialfleet_jobs_oldest_due_seconds",
+        "For how long the oldest one waits, fleet time.",
+        labels=("kind",),
     )
     reports = CounterMetricFamily(
-        "fleet_job_reports", "What became of executions, and of leases.", labels=("kind", "report")
+        "socialfleet_job_reports", "What became of executions, and of leases.", labels=("kind", "report")
     )
     waited = CounterMetricFamily(
-        "fleet_job_wait_seconds", "From due to claimed, fleet time, all together.", labels=("kind",)
+        "socialfleet_job_wait_seconds", "From due to claimed, fleet time, all together.", labels=("kind",)
     )
     ran = CounterMetricFamily(
-        "fleet_job_run_seconds", "From claimed to reported, all together.", labels=("kind",)
+        "socialfleet_job_run_seconds", "From claimed to reported, all together.", labels=("kind",)
     )
     for row in kinds:
         key = (row["kind"],)
@@ -44,7 +46,7 @@ def responsiveness(told: Row) -> Iterator[Metric]:
     """What `get_responsiveness` tells of the whole fleet; no figure where nothing was due."""
     if told.get("percent") is not None:
         yield GaugeMetricFamily(
-            "fleet_responsiveness_percent",
+            "socialfleet_responsiveness_percent",
             "Messages, jobs and locks of the last hour that were taken up within five seconds.",
             value=float(told["percent"]),
         )
@@ -53,20 +55,20 @@ def responsiveness(told: Row) -> Iterator[Metric]:
 def schedules(rows: Sequence[Row]) -> Iterator[Metric]:
     """What `get_schedule_status` tells of each schedule: how well its slots are kept."""
     slots = CounterMetricFamily(
-        "fleet_schedule_slots", "Slots that were decided.", labels=("schedule", "state")
+        "socialfleet_schedule_slots", "Slots that were decided.", labels=("schedule", "state")
     )
     late = CounterMetricFamily(
-        "fleet_schedule_late_seconds",
+        "socialfleet_schedule_late_seconds",
         "By which its slots fired late, fleet time, all together.",
         labels=("schedule",),
     )
     overdue = GaugeMetricFamily(
-        "fleet_schedule_overdue_seconds",
+        "socialfleet_schedule_overdue_seconds",
         "For how long its next slot is due, fleet time.",
         labels=("schedule",),
     )
     paused = GaugeMetricFamily(
-        "fleet_schedule_paused", "1 while a person holds it back.", labels=("schedule",)
+        "socialfleet_schedule_paused", "1 while a person holds it back.", labels=("schedule",)
     )
     for row in rows:
         key = (row["name"],)

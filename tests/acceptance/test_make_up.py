@@ -87,7 +87,7 @@ def readings(fleet: FleetProcess) -> float:
         sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name.startswith("fleet_readings")
+        if sample.name.startswith("socialfleet_readings")
     )
 
 

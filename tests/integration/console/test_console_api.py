@@ -246,13 +246,15 @@ def test_metrics_are_what_prometheus_reads(
 ) -> None:
     fleet.ledger.propose("sandbox", "post", "plan:1", "one")
     post(fleet, "1900")
-    until(lambda: 'fleet_posts_total{account="sandbox"} 1.0' in lone.get("/metrics").text)
+    until(lambda: 'socialfleet_posts_total{account="sandbox"} 1.0' in lone.get("/metrics").text)
     answer = lone.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
-    events = {sample.labels["severity"]: sample.value for sample in families["fleet_events"].samples}
+    events = {sample.labels["severity"]: sample.value for sample in families["socialfleet_events"].samples}
     assert events["info"] == 2  # planned, posted
-    used = {sample.labels["endpoint"]: sample.value for sample in families["fleet_rate_limit_used"].samples}
+    used = {
+        sample.labels["endpoint"]: sample.value for sample in families["socialfleet_rate_limit_used"].samples
+    }
     assert used["post_tweet"] == 1
     locks = {
         sample.labels["outcome"]: sample.value for sample in families["socialfleet_lock_requests"].samples
@@ -260,7 +262,7 @@ def test_metrics_are_what_prometheus_reads(
     assert locks["granted"] == 1
     with fleet_database.owner() as owner:  # as after a restore from before these events
         owner.execute("TRUNCATE fleet.events RESTART IDENTITY")
-    until(lambda: 'fleet_events_total{severity="info"} 0.0' in lone.get("/metrics").text)
+    until(lambda: 'socialfleet_events_total{severity="info"} 0.0' in lone.get("/metrics").text)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_it_is_up_before_the_database_and_finds_it_when_it_comes(
     assert early.json("/health/live") == {"status": "live"}
     assert early.get("/").status_code == 200
     assert early.get("/health/ready").status_code == 503
-    assert "fleet_database_up 0.0" in early.get("/metrics").text
+    assert "socialfleet_database_up 0.0" in early.get("/metrics").text
     seen = early.json("/api/overview")
     assert seen == {"database": seen["database"], "local": None, "workers": []}
     assert seen["database"].items() >= {"up": False, "stale_since": None}.items()
@@ -149,7 +149,7 @@ def test_while_the_database_is_away_the_last_known_state_stands_with_its_age(
         assert stale_s(lone) > age_s + 1
         assert "socialfleet_slot_state" not in lone.get("/metrics").text
         assert lone.json("/health/live") == {"status": "live"}
-        assert "fleet_database_up 0.0" in lone.get("/metrics").text
+        assert "socialfleet_database_up 0.0" in lone.get("/metrics").text
         not_ready = lone.get("/health/ready")
         assert not_ready.status_code == 503
         assert not_ready.json()["reasons"][0].startswith("database: ")

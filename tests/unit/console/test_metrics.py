@@ -152,28 +152,28 @@ def labelled(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str
 def test_what_a_snapshot_holds_is_told() -> None:
     found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
     expected = {
-        labelled("fleet_database_up"): 1,
-        labelled("fleet_worker_healthy", worker="poster", slot="1"): 1,
-        labelled("fleet_worker_state", worker="poster", slot="1", state="READY"): 1,
-        labelled("fleet_worker_restarts_total", worker="poster", slot="1"): 2,
-        labelled("fleet_worker_error_ratio", worker="poster", slot="1"): 0.25,
-        labelled("fleet_worker_beat_age_seconds", worker="poster", slot="1"): 1.5,
-        labelled("fleet_worker_memory_bytes", worker="poster", slot="1"): 57_000_000,
-        labelled("fleet_worker_last_run_timestamp_seconds", worker="poster", slot="1"): NOW.timestamp(),
-        labelled("fleet_intents", account="default", state="posted"): 3,
-        labelled("fleet_intents", account="default", state="parked"): 0,
-        labelled("fleet_posts_total", account="default"): 3,
-        labelled("fleet_candidates", account="default", state="waiting"): 12,
-        labelled("fleet_candidates", account="default", state="proposed"): 0,
-        labelled("fleet_readings_total", account="default"): 7,
-        labelled("fleet_rate_limit_used", account="default", endpoint="post_tweet"): 3,
-        labelled("fleet_rate_limit_limit", account="default", endpoint="post_tweet"): 50,
-        labelled("fleet_rate_limit_utilization_percent", account="default", endpoint="post_tweet"): 6,
-        labelled("fleet_rate_limit_requests_queued", account="default", endpoint="post_tweet"): 4,
-        labelled("fleet_rate_limit_violations_total", account="default", endpoint="post_tweet"): 1,
-        labelled("fleet_kill_switch", scope="global"): 1,
-        labelled("fleet_events_total", severity="error"): 2,
-        labelled("fleet_events_total", severity="info"): 0,
+        labelled("socialfleet_database_up"): 1,
+        labelled("socialfleet_worker_healthy", worker="poster", slot="1"): 1,
+        labelled("socialfleet_worker_state", worker="poster", slot="1", state="READY"): 1,
+        labelled("socialfleet_worker_restarts_total", worker="poster", slot="1"): 2,
+        labelled("socialfleet_worker_error_ratio", worker="poster", slot="1"): 0.25,
+        labelled("socialfleet_worker_beat_age_seconds", worker="poster", slot="1"): 1.5,
+        labelled("socialfleet_worker_memory_bytes", worker="poster", slot="1"): 57_000_000,
+        labelled("socialfleet_worker_last_run_timestamp_seconds", worker="poster", slot="1"): NOW.timestamp(),
+        labelled("socialfleet_intents", account="default", state="posted"): 3,
+        labelled("socialfleet_intents", account="default", state="parked"): 0,
+        labelled("socialfleet_posts_total", account="default"): 3,
+        labelled("socialfleet_candidates", account="default", state="waiting"): 12,
+        labelled("socialfleet_candidates", account="default", state="proposed"): 0,
+        labelled("socialfleet_readings_total", account="default"): 7,
+        labelled("socialfleet_rate_limit_used", account="default", endpoint="post_tweet"): 3,
+        labelled("socialfleet_rate_limit_limit", account="default", endpoint="post_tweet"): 50,
+        labelled("socialfleet_rate_limit_utilization_percent", account="default", endpoint="post_tweet"): 6,
+        labelled("socialfleet_rate_limit_requests_queued", account="default", endpoint="post_tweet"): 4,
+        labelled("socialfleet_rate_limit_violations_total", account="default", endpoint="post_tweet"): 1,
+        labelled("socialfleet_kill_switch", scope="global"): 1,
+        labelled("socialfleet_events_total", severity="error"): 2,
+        labelled("socialfleet_events_total", severity="info"): 0,
     }
     assert expected.items() <= found.items()
 
@@ -205,18 +205,18 @@ def test_slots_hosts_and_alerts_are_told() -> None:
 def test_jobs_and_schedules_are_told() -> None:
     found = samples(Sight(snapshot=snapshot(), fault=None, age_s=0.5))
     expected = {
-        labelled("fleet_jobs", kind="analyse", state="available"): 3,
-        labelled("fleet_jobs", kind="analyse", state="running"): 2,
-        labelled("fleet_jobs_oldest_due_seconds", kind="analyse"): 12.5,
-        labelled("fleet_job_reports_total", kind="analyse", report="completed"): 5,
-        labelled("fleet_job_reports_total", kind="analyse", report="missed"): 4,
-        labelled("fleet_job_wait_seconds_total", kind="analyse"): 90,
-        labelled("fleet_job_run_seconds_total", kind="analyse"): 40,
-        labelled("fleet_schedule_slots_total", schedule="planner", state="fired"): 20,
-        labelled("fleet_schedule_slots_total", schedule="planner", state="skipped"): 3,
-        labelled("fleet_schedule_late_seconds_total", schedule="planner"): 7.5,
-        labelled("fleet_schedule_overdue_seconds", schedule="planner"): 0,
-        labelled("fleet_schedule_paused", schedule="planner"): 1,
+        labelled("socialfleet_jobs", kind="analyse", state="available"): 3,
+        labelled("socialfleet_jobs", kind="analyse", state="running"): 2,
+        labelled("socialfleet_jobs_oldest_due_seconds", kind="analyse"): 12.5,
+        labelled("socialfleet_job_reports_total", kind="analyse", report="completed"): 5,
+        labelled("socialfleet_job_reports_total", kind="analyse", report="missed"): 4,
+        labelled("socialfleet_job_wait_seconds_total", kind="analyse"): 90,
+        labelled("socialfleet_job_run_seconds_total", kind="analyse"): 40,
+        labelled("socialfleet_schedule_slots_total", schedule="planner", state="fired"): 20,
+        labelled("socialfleet_schedule_slots_total", schedule="planner", state="skipped"): 3,
+        labelled("socialfleet_schedule_late_seconds_total", schedule="planner"): 7.5,
+        labelled("socialfleet_schedule_overdue_seconds", schedule="planner"): 0,
+        labelled("socialfleet_schedule_paused", schedule="planner"): 1,
     }
     assert expected.items() <= found.items()
 
@@ -301,11 +301,11 @@ def test_messages_and_conflicts_are_told() -> None:
     }
     found = samples(Sight(snapshot=snapshot(messages=status), fault=None, age_s=0.5))
     expected = {
-        labelled("fleet_messages_waiting"): 3,
-        labelled("fleet_messages_oldest_wait_seconds"): 1.5,
-        labelled("fleet_messages_late_reports_1d"): 2,
-        labelled("fleet_conflicts_open_1d"): 1,
-        labelled("fleet_messages_open", recipient="poster"): 3,
+        labelled("socialfleet_messages_waiting"): 3,
+        labelled("socialfleet_messages_oldest_wait_seconds"): 1.5,
+        labelled("socialfleet_messages_late_reports_1d"): 2,
+        labelled("socialfleet_conflicts_open_1d"): 1,
+        labelled("socialfleet_messages_open", recipient="poster"): 3,
     }
     assert expected.items() <= found.items()
 
@@ -313,28 +313,30 @@ def test_messages_and_conflicts_are_told() -> None:
 def test_while_the_database_is_away_no_old_value_is_repeated() -> None:
     found = samples(Sight(snapshot=snapshot(), fault="away", age_s=61.0))
     assert found == {
-        labelled("fleet_database_up"): 0,
-        labelled("fleet_snapshot_age_seconds"): 61,
+        labelled("socialfleet_database_up"): 0,
+        labelled("socialfleet_snapshot_age_seconds"): 61,
         labelled("socialfleet_database_stale_seconds"): 61,
     }
 
 
 def test_before_the_first_snapshot_it_answers() -> None:
-    assert samples(Sight(snapshot=None, fault="not yet", age_s=1.0)) == {labelled("fleet_database_up"): 0}
+    assert samples(Sight(snapshot=None, fault="not yet", age_s=1.0)) == {
+        labelled("socialfleet_database_up"): 0
+    }
 
 
 def test_a_slot_that_moved_to_another_host_counts_once() -> None:
     left = replace(SLOT, host="there", healthy=False, state="LOST")
     found = samples(Sight(snapshot=snapshot(slots=[SLOT, left]), fault=None, age_s=0.0))
-    assert found[labelled("fleet_worker_healthy", worker="poster", slot="1")] == 1
+    assert found[labelled("socialfleet_worker_healthy", worker="poster", slot="1")] == 1
 
 
 def test_hostile_names_stay_inside_their_label() -> None:
     hostile = 'a"} 1\nfleet_database_up 0\\'
     row = {"account": hostile, "endpoint": "e", "used": 1, "limit": 2, "violations": 0}
     found = samples(Sight(snapshot=snapshot(limits=[row]), fault=None, age_s=0.0))
-    assert found[labelled("fleet_rate_limit_used", account=hostile, endpoint="e")] == 1
-    assert found[labelled("fleet_database_up")] == 1
+    assert found[labelled("socialfleet_rate_limit_used", account=hostile, endpoint="e")] == 1
+    assert found[labelled("socialfleet_database_up")] == 1
 
 
 def test_pools_are_told_with_what_is_known_of_them() -> None:
@@ -342,18 +344,18 @@ def test_pools_are_told_with_what_is_known_of_them() -> None:
     pipeline = {"resource_type": "content", "resource_id": "content_pipeline", "account": ""}
     tweets = {"resource_type": "api_quota", "resource_id": "api_tweets", "account": "default"}
     expected = {
-        labelled("fleet_pool_capacity", **pipeline): 100,
-        labelled("fleet_pool_reserved", **pipeline): 7,
-        labelled("fleet_pool_waiting", **pipeline): 2,
-        labelled("fleet_pool_availability_ratio", **pipeline): 0.9,
-        labelled("fleet_pool_recent_utilization_percent", **pipeline): 12.5,
-        labelled("fleet_pool_mean_utilization_percent", **pipeline): 8.5,
-        labelled("fleet_pool_granted_total", **pipeline): 9,
-        labelled("fleet_pool_wait_seconds_total", **pipeline): 1.5,
-        labelled("fleet_pool_capacity", **tweets): 50,
+        labelled("socialfleet_pool_capacity", **pipeline): 100,
+        labelled("socialfleet_pool_reserved", **pipeline): 7,
+        labelled("socialfleet_pool_waiting", **pipeline): 2,
+        labelled("socialfleet_pool_availability_ratio", **pipeline): 0.9,
+        labelled("socialfleet_pool_recent_utilization_percent", **pipeline): 12.5,
+        labelled("socialfleet_pool_mean_utilization_percent", **pipeline): 8.5,
+        labelled("socialfleet_pool_granted_total", **pipeline): 9,
+        labelled("socialfleet_pool_wait_seconds_total", **pipeline): 1.5,
+        labelled("socialfleet_pool_capacity", **tweets): 50,
     }
     assert expected.items() <= found.items()
-    assert labelled("fleet_pool_hold_seconds", **pipeline) not in found
+    assert labelled("socialfleet_pool_hold_seconds", **pipeline) not in found
 
 
 def test_the_use_of_limits_and_the_waits_for_them_are_told() -> None:
@@ -372,21 +374,21 @@ def test_the_use_of_limits_and_the_waits_for_them_are_told() -> None:
     known = replace(snapshot(), limit_measures=[measures])
     found = samples(Sight(snapshot=known, fault=None, age_s=0.5))
     expected = {
-        labelled("fleet_rate_limit_grants_total", **posts): 40,
-        labelled("fleet_rate_limit_refusals_total", **posts): 3,
-        labelled("fleet_rate_limit_waits_total", **posts): 2,
-        labelled("fleet_rate_limit_efficiency_percent", **posts): 80,
-        labelled("fleet_rate_limit_requests_per_minute", **posts): 2.67,
-        labelled("fleet_rate_limit_granted_at_once_percent", **posts): 95,
-        labelled("fleet_rate_limit_longest_wait_seconds", **posts): 61,
+        labelled("socialfleet_rate_limit_grants_total", **posts): 40,
+        labelled("socialfleet_rate_limit_refusals_total", **posts): 3,
+        labelled("socialfleet_rate_limit_waits_total", **posts): 2,
+        labelled("socialfleet_rate_limit_efficiency_percent", **posts): 80,
+        labelled("socialfleet_rate_limit_requests_per_minute", **posts): 2.67,
+        labelled("socialfleet_rate_limit_granted_at_once_percent", **posts): 95,
+        labelled("socialfleet_rate_limit_longest_wait_seconds", **posts): 61,
     }
     assert expected.items() <= found.items()
-    assert labelled("fleet_rate_limit_average_wait_seconds", **posts) not in found
+    assert labelled("socialfleet_rate_limit_average_wait_seconds", **posts) not in found
 
 
 def test_how_soon_the_whole_fleet_takes_up_what_is_due_is_told() -> None:
     told = {"percent": 98.5, "promptly": 197, "all": 200, "within_s": 5}
     known = samples(Sight(snapshot=snapshot(responsiveness=told), fault=None, age_s=0.5))
-    assert known[labelled("fleet_responsiveness_percent")] == 98.5
+    assert known[labelled("socialfleet_responsiveness_percent")] == 98.5
     idle = samples(Sight(snapshot=snapshot(responsiveness=told | {"percent": None}), fault=None, age_s=0.5))
-    assert labelled("fleet_responsiveness_percent") not in idle
+    assert labelled("socialfleet_responsiveness_percent") not in idle
