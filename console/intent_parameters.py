@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from console.answers import bad_value
-from coordination.ledger import ACTIONS, INTENT_STATES
+from coordination.intents import ACTIONS, INTENT_STATES
 from coordination.lists import MAX_ITEMS, Cursor, IntentFilter
 
 MOMENT = "a time as 2026-08-01T09:30:00Z (UTC without a zone; write + as %2B)"

@@ -15,7 +15,7 @@ from console.pool_metrics import pool_metrics
 from console.snapshots import Sight, Snapshot
 from coordination.breakers import STATES as BREAKER_STATES
 from coordination.candidates import CANDIDATE_STATES
-from coordination.ledger import INTENT_STATES
+from coordination.intents import INTENT_STATES
 from coordination.status import SlotStatus
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

@@ -2,8 +2,8 @@
 
 from coordination.engagement import Lease
 from coordination.fleet import Fleet, connect
-from coordination.ledger import Intent
+from coordination.intents import Intent
 from coordination.rate_limits import Grant
-from coordination.reservations import Reservation
+from coordination.resources import Reservation
 
 __all__ = ["Fleet", "Grant", "Intent", "Lease", "Reservation", "connect"]

@@ -56,8 +56,8 @@ class IntentFilter:
     """Which intents.
 
     Attributes:
-        states: any of `coordination.ledger.INTENT_STATES`; none given means all.
-        actions: any of `coordination.ledger.ACTIONS`; none given means all.
+        states: any of `coordination.intents.INTENT_STATES`; none given means all.
+        actions: any of `coordination.intents.ACTIONS`; none given means all.
         since: updated at this fleet time or later.
         until: updated before this fleet time.
         limit: items a page, 1 to `MAX_ITEMS`.

@@ -24,48 +24,6 @@ BEGIN
     END IF;
 END $$;
 
--- Frees the units of those that outstayed their lease and, where asked, of those whose process lost its session lock, the caller's
--- own apart. The caller holds the pool; gives it changed, and not yet written back.
-CREATE OR REPLACE FUNCTION fleet.end_overdue(pool fleet.pools, me uuid, also_suspects boolean) RETURNS fleet.pools
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    real timestamptz := pool.measured_at;
-    holder uuid;
-    freed record;
-BEGIN
-    IF pool.reserved = 0 THEN
-        RETURN pool;
-    END IF;
-    WITH ended AS (
-        UPDATE fleet.reservations r SET ended_at = real, end_reason = 'expired'
-        WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL
-          AND r.lease_expires_at <= real
-        RETURNING r.units
-    )
-    SELECT count(*) AS number, coalesce(sum(e.units), 0) AS units INTO freed FROM ended e;
-    pool.reserved := pool.reserved - freed.units;
-    pool.expired := pool.expired + freed.number;
-    IF also_suspects THEN
-        FOR holder IN
-            SELECT DISTINCT r.incarnation FROM fleet.reservations r
-            WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL
-              AND r.incarnation <> me
-        LOOP
-            CONTINUE WHEN NOT fleet.is_suspected(holder);
-            WITH ended AS (
-                UPDATE fleet.reservations r SET ended_at = real, end_reason = 'holder_died'
-                WHERE r.resource_type = pool.resource_type AND r.resource_id = pool.resource_id AND r.ended_at IS NULL
-                  AND r.incarnation = holder
-                RETURNING r.units
-            )
-            SELECT count(*) AS number, coalesce(sum(e.units), 0) AS units INTO freed FROM ended e;
-            pool.reserved := pool.reserved - freed.units;
-            pool.recovered := pool.recovered + freed.number;
-        END LOOP;
-    END IF;
-    RETURN pool;
-END $$;
-
 -- The grant itself: the caller holds the pool, and there is room. Takes the asker out of the line, writes the pool back, and learns
 -- from how long the wait was.
 CREATE OR REPLACE FUNCTION fleet.grant_reservation(pool fleet.pools, asked fleet.reservation_queue) RETURNS fleet.reservations

@@ -3,7 +3,8 @@
 import argparse
 from typing import cast
 
-from coordination.ledger import ACTIONS, INTENT_STATES, Decision, decide
+from coordination.intents import ACTIONS, INTENT_STATES, Decision
+from coordination.ledger import decide
 from host.cli.fault import FAILED, CliError
 from host.cli.listing import (
     add_choice,

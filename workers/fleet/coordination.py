@@ -10,7 +10,7 @@ from coordination.conflicts import Contender, Contention
 from coordination.errors import InvalidValueError
 from coordination.kill_switch import get_kill_switch
 from coordination.messages import Message, Reply
-from coordination.reservations import ResourceType, Tidied
+from coordination.resources import ResourceType, Tidied
 from coordination.state import ABSENT
 from workers.base import Worker, WorkerSettings
 from workers.handlers import MessageRefusedError, handles

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from pydantic import Field
 
-from coordination.ledger import Queue
+from coordination.intents import Queue
 from workers.base import Worker, WorkerSettings
 from workers.intervals import also, hours, minutes
 from workers.platforms.writers import Brief, Draft, Writer

@@ -17,7 +17,7 @@ from coordination import Fleet
 from coordination.candidates import Candidate
 from coordination.engagement import Lease, Refusal
 from coordination.errors import LockLostError
-from coordination.ledger import Intent
+from coordination.intents import Intent
 from workers.crash_points import CrashPoints
 from workers.logs import Log
 from workers.platforms.writers import Draft, Writer, WriterError

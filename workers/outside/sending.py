@@ -23,7 +23,7 @@ from coordination.errors import (
     LockLostError,
     TransitionRefusedError,
 )
-from coordination.ledger import Claim, Clearance, Outcome
+from coordination.intents import Claim, Clearance, Outcome
 from workers.errors import NeedNotMetError, NoGrantError
 from workers.logs import Log
 from workers.outside.fence import Fence

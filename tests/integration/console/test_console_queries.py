@@ -6,7 +6,7 @@ from importlib.resources import files
 import psycopg
 
 from coordination.database import queries
-from coordination.ledger import INTENT_STATES
+from coordination.intents import INTENT_STATES
 from coordination.lists import MAX_ITEMS, Cursor, IntentFilter, compile_intents
 from tests.integration.conftest import FleetDatabase
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from coordination import Fleet, Intent
 from coordination.database import Database
-from coordination.ledger import Action, Claim, Clearance
+from coordination.intents import Action, Claim, Clearance
 from tests.integration.coordination.tables import Owner, rows, value
 
 DEADLINE_S = 13.0

@@ -38,6 +38,7 @@ class Standing:
         self.console = database.database("console")
         self._owner: Owner | None = None
         self._first_pools = self.owner.execute("SELECT jsonb_agg(p) FROM fleet.pools p").fetchone()
+        self._first_accounts = self.owner.execute("SELECT jsonb_agg(a) FROM fleet.accounts a").fetchone()
 
     @property
     def owner(self) -> Owner:
@@ -77,6 +78,11 @@ class Standing:
             "INSERT INTO fleet.pools SELECT (jsonb_populate_record(NULL::fleet.pools, p || "
             "jsonb_build_object('measured_at', clock_timestamp()))).* FROM jsonb_array_elements(%s) p",
             [Jsonb(pools) for pools in self._first_pools or ()],
+        )
+        owner.execute(
+            "INSERT INTO fleet.accounts SELECT (jsonb_populate_record(NULL::fleet.accounts, a)).* "
+            "FROM jsonb_array_elements(%s) a ON CONFLICT DO NOTHING",
+            [Jsonb(accounts) for accounts in self._first_accounts or ()],
         )
 
     def close(self) -> None:

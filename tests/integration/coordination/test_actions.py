@@ -9,7 +9,8 @@ import pytest
 from coordination import Fleet, Intent, connect
 from coordination.database import Database
 from coordination.errors import InvalidValueError
-from coordination.ledger import ACTIONS, Action, Claim, Decision, decide
+from coordination.intents import ACTIONS, Action, Claim, Decision
+from coordination.ledger import decide
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts
 from tests.integration.coordination.crowd import together

@@ -8,7 +8,7 @@ from coordination import Fleet, Reservation
 from coordination.database import Database, Json
 from coordination.errors import InvalidValueError
 from coordination.pools import configure_pool
-from coordination.reservations import Availability, Refused
+from coordination.resources import Availability, Refused
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.lines import let_pass
 from tests.integration.coordination.tables import Owner, assert_refused

@@ -10,7 +10,8 @@ import pytest
 from coordination import Fleet, connect
 from coordination.database import Database
 from coordination.errors import InvalidValueError, TransitionRefusedError
-from coordination.ledger import INTENT_STATES, Decision, decide, propose_by_person
+from coordination.intents import INTENT_STATES, Decision
+from coordination.ledger import decide, propose_by_person
 from coordination.settings import set_setting
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts

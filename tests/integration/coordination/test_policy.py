@@ -9,7 +9,8 @@ from coordination import Fleet, accounts, connect
 from coordination.accounts import TIERS, Tier
 from coordination.database import Database
 from coordination.errors import DatabaseBusyError, InvalidValueError
-from coordination.ledger import ACTIONS, Action, propose_by_person
+from coordination.intents import ACTIONS, Action
+from coordination.ledger import propose_by_person
 from coordination.policy import get_policy
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import acts

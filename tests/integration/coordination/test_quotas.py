@@ -11,7 +11,7 @@ from coordination import Fleet, Reservation, connect
 from coordination.database import Database, Json
 from coordination.errors import InvalidValueError, ReservationLostError
 from coordination.rate_limits import RateLimits
-from coordination.reservations import Refused
+from coordination.resources import Refused
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
 from tests.integration.coordination.tables import Owner, assert_refused, rows, value

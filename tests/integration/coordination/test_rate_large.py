@@ -5,7 +5,7 @@ import pytest
 from coordination import Fleet
 from coordination.database import Database
 from coordination.engagement import Priority
-from coordination.reservations import Refused, Reservation
+from coordination.resources import Refused, Reservation
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import configure
 from tests.integration.coordination.tables import Owner

@@ -14,7 +14,7 @@ from coordination import Fleet, Reservation, connect
 from coordination.database import Database
 from coordination.errors import DatabaseUnavailableError
 from coordination.pools import configure_pool
-from coordination.reservations import Refused
+from coordination.resources import Refused
 from coordination.waiting import POLL_S
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until

@@ -11,7 +11,7 @@ from coordination import Fleet, Reservation, connect
 from coordination.database import Database
 from coordination.errors import IncarnationLostError, InvalidValueError, ReservationLostError
 from coordination.pools import configure_pool
-from coordination.reservations import Refused, ResourceType
+from coordination.resources import Refused, ResourceType
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination import crowd
 from tests.integration.coordination.crowd import PROCESSES, together, until, victim

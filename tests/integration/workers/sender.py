@@ -3,7 +3,7 @@
 from typing import Any
 
 from coordination import Fleet
-from coordination.ledger import Action, Claim
+from coordination.intents import Action, Claim
 from tests.integration.platforms.scripted import reply
 
 ACCOUNT = "sandbox"

@@ -10,7 +10,7 @@ from coordination import Fleet, connect
 from coordination.conflicts import Contender
 from coordination.engagement import Priority
 from coordination.errors import InvalidValueError, ReservationLostError
-from coordination.reservations import Reservation
+from coordination.resources import Reservation
 from coordination.retention import KINDS
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until, victim

@@ -9,8 +9,8 @@ import pytest
 
 from config import Config
 from coordination import Fleet
+from coordination.intents import Queue
 from coordination.interactions import Page
-from coordination.ledger import Queue
 from coordination.messages import Message
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import credentials

@@ -8,7 +8,7 @@ import pytest
 
 from config import Config
 from coordination import Fleet
-from coordination.ledger import Action
+from coordination.intents import Action
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import Scripted, credentials, read_request, reply
 from workers.context import Context

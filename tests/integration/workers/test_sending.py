@@ -9,7 +9,8 @@ import pytest
 
 from coordination import Fleet, kill_switch
 from coordination.errors import DatabaseUnavailableError, IncarnationLostError, TransitionRefusedError
-from coordination.ledger import Action, Clearance, decide
+from coordination.intents import Action, Clearance
+from coordination.ledger import decide
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import Scripted, read_request, reply, reset
 from tests.integration.workers.sender import (

@@ -5,7 +5,8 @@ import socket
 import pytest
 
 from coordination import Fleet
-from coordination.ledger import Action, decide
+from coordination.intents import Action
+from coordination.ledger import decide
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import Scripted, read_request, reply
 from tests.integration.workers.sender import (

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from coordination import Fleet
-from coordination.ledger import Action
+from coordination.intents import Action
 from tests.integration.conftest import FleetDatabase
 from tests.integration.platforms.scripted import Scripted, read_request, reply, reset
 from tests.integration.workers.sender import (

@@ -4,7 +4,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordination.ledger import Queue
+from coordination.intents import Queue
 from workers.fleet.planner import plan_slots
 
 NOW = datetime(2026, 3, 1, 12, 0, 7, tzinfo=UTC)
