@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "04aa444132f70611"
+functions = "fd84a545e94ae0a5"
 
 
 def upgrade() -> None:
