@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "833758539ca797f3"
+functions = "a450d610bbea9d10"
 
 
 def upgrade() -> None:
