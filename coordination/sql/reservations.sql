@@ -331,7 +331,7 @@ BEGIN
         IF largest.resource_id IS NULL OR pool.max_capacity > largest.max_capacity THEN
             largest := pool;
         END IF;
-        CONTINUE WHEN check_availability.units > pool.max_capacity;
+        CONTINUE WHEN check_availability.units > pool.max_capacity AND pool.max_capacity > 0;
         asked.asked_at := real;
         asked.place := real - make_interval(secs => asked.rank * pool.ageing_s);
         before := fleet.line_before(pool, asked, real);
