@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 from coordination.engagement import Priority
@@ -92,25 +92,19 @@ class Reservations:
         keep_waiting: Callable[[], bool] | None = None,
     ) -> Reservation | Refused:
         """Do the same, and say why where there is none."""
-        ticket = ticket or uuid4()
-        try:
-            answer = self._session.call(
-                "reserve_resource",
-                resource_type=resource_type,
-                resource_id=resource_id,
-                worker_id=worker_id,
-                priority=priority,
-                duration_minutes=float(duration_minutes),
-                units=units,
-                wait_s=float(wait_s),
-                kind=kind,
-                need=float(need),
-                ticket=ticket,
-            )
-        except DatabaseUnavailableError:
-            with suppress(FleetError):  # it is free after its lease, or when this life ends
-                self._wake(self._session.call("leave_queue", ticket=ticket))
-            raise
+        answer = self._ask(
+            "reserve_resource",
+            ticket or uuid4(),
+            resource_type=resource_type,
+            resource_id=resource_id,
+            worker_id=worker_id,
+            priority=priority,
+            duration_minutes=float(duration_minutes),
+            units=units,
+            wait_s=float(wait_s),
+            kind=kind,
+            need=float(need),
+        )
         self._wake(answer)
         if answer.get("waits"):
             answer = wait_for_turn(
@@ -147,6 +141,8 @@ class Reservations:
 
         Raises:
             InvalidValueError: names the parameter and what is allowed.
+            DatabaseUnavailableError: the answer was lost; what was granted is given back, if the server can
+                be reached again.
         """
         found = self.request_api_quota(
             worker_id,
@@ -169,8 +165,9 @@ class Reservations:
         duration_minutes: float = 30,
     ) -> Reservation | Refused:
         """Do the same, and say when to ask again where there is none."""
-        answer = self._session.call(
+        answer = self._ask(
             "reserve_api_quota",
+            uuid4(),
             worker_id=worker_id,
             operation_type=operation_type,
             estimated_requests=estimated_requests,
@@ -289,6 +286,15 @@ class Reservations:
                 "get_pool_status", resource_type=resource_type, resource_id=resource_id, standing=standing
             )
         )
+
+    def _ask(self, function: LiteralString, ticket: UUID, **arguments: Any) -> dict[str, Any]:
+        """Ask under a ticket; where the answer is lost, give back what it may have granted."""
+        try:
+            return dict(self._session.call(function, ticket=ticket, **arguments))
+        except DatabaseUnavailableError:
+            with suppress(FleetError):  # it is free after its lease, or when this life ends
+                self._wake(self._session.call("leave_queue", ticket=ticket))
+            raise
 
     def _wake(self, answer: dict[str, Any]) -> None:
         # Outside the reservation's own transaction: NOTIFY inside would serialise every commit.

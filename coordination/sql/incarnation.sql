@@ -31,7 +31,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.close_incarnation(incarnation uuid, reason text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
-    UPDATE fleet.incarnations SET ended_at = clock_timestamp(), end_reason = left(reason, 500)
+    UPDATE fleet.incarnations SET ended_at = clock_timestamp(), end_reason = left(coalesce(reason, 'it was closed'), 500)
     WHERE id = incarnation AND ended_at IS NULL;
     DELETE FROM fleet.sleepers s WHERE s.incarnation = close_incarnation.incarnation;
     PERFORM pg_advisory_unlock(fleet.lock_key('incarnation', incarnation::text));

@@ -91,11 +91,11 @@ BEGIN
     RETURN 'pool:' || left(resource_type || ' ' || resource_id, 200);
 END $$;
 
--- FL001 for more units than a pool can ever have. Locks nothing.
+-- FL001 for more units than a pool can ever have; one that a person closed may be opened again as large as ever. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.require_fit(pool fleet.pools, units integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF require_fit.units > pool.max_capacity THEN
+    IF require_fit.units > pool.max_capacity AND pool.max_capacity > 0 THEN
         PERFORM fleet.refuse('units', require_fit.units::text, format('at most what %s can have: %s',
             concat_ws(' ', pool.resource_type, pool.resource_id), pool.max_capacity));
     END IF;
@@ -196,7 +196,7 @@ BEGIN
             least(coalesce(configure_pool.max_capacity, pool.max_capacity), pool.capacity)));
     pool.min_capacity := least(coalesce(configure_pool.min_capacity,
         CASE WHEN pool.min_capacity = pool.max_capacity THEN pool.capacity ELSE pool.min_capacity END), pool.capacity);
-    pool.max_capacity := greatest(1, coalesce(configure_pool.max_capacity, configure_pool.capacity, pool.max_capacity), pool.capacity);
+    pool.max_capacity := greatest(coalesce(configure_pool.max_capacity, configure_pool.capacity, pool.max_capacity), pool.capacity);
     pool.overhang := greatest(0, pool.reserved - pool.capacity);
     PERFORM fleet.keep_pool(pool);
     -- Those that wait already stand where they would if it had always been so.

@@ -24,11 +24,11 @@ BEGIN
         ELSE known.endpoint END;
 END $$;
 
--- Sets n requests of an operation (tweet, search, fetch) or endpoint aside, all or none; says when to ask again where it can't.
--- Locks the endpoint's row and its pools', as can_make_request. Flushed.
+-- Sets n requests of an operation (tweet, search, fetch) or endpoint aside, all or none; says when to ask again where it can't. Asked
+-- again with the caller's own ticket, it is the same request, as long as what it was granted is held; leave_queue gives it up. Locks the endpoint's row and its pools', as can_make_request. Flushed.
 CREATE OR REPLACE FUNCTION fleet.reserve_api_quota(
     incarnation uuid, worker_id text, operation_type text, estimated_requests integer DEFAULT 1, priority text DEFAULT 'medium',
-    account text DEFAULT 'default', duration_minutes double precision DEFAULT 30
+    account text DEFAULT 'default', duration_minutes double precision DEFAULT 30, ticket uuid DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -49,6 +49,11 @@ BEGIN
         PERFORM fleet.refuse('operation_type', operation_type, 'an operation, an endpoint, or a pool of one: a request is always of an endpoint');
     END IF;
     PERFORM fleet.require_quota_account(account);
+    PERFORM fleet.hold_ticket(ticket);
+    answer := fleet.tell_ticket(incarnation, ticket);
+    IF (answer->>'granted')::boolean THEN
+        RETURN answer;
+    END IF;
     answer := fleet.grant_units(incarnation, named, worker_id, estimated_requests, priority, account);
     IF NOT (answer->>'allowed')::boolean AND fleet.end_lost_quotas(account, named, incarnation) > 0 THEN
         answer := fleet.grant_units(incarnation, named, worker_id, estimated_requests, priority, account);
@@ -61,12 +66,12 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
     real := clock_timestamp();
     INSERT INTO fleet.reservations (id, resource_type, resource_id, units, need, incarnation, worker_id, priority, reserved_at,
-        lease_expires_at, account, grant_id)
+        lease_expires_at, account, grant_id, ticket)
     VALUES (nextval('fleet.fencing_token'), 'api_quota', named, estimated_requests, 1, reserve_api_quota.incarnation,
         reserve_api_quota.worker_id, reserve_api_quota.priority, real, real + make_interval(secs => duration_minutes * 60),
-        reserve_api_quota.account, (answer->>'grant_id')::bigint)
+        reserve_api_quota.account, (answer->>'grant_id')::bigint, reserve_api_quota.ticket)
     RETURNING * INTO held;
-    RETURN fleet.tell_reservation(held) || jsonb_build_object('account', held.account);
+    RETURN fleet.tell_reservation(held);
 END $$;
 
 -- The account that an api_quota's id names: all that is after its first @; without one the default. Pure.

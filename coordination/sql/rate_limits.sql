@@ -30,6 +30,9 @@ $$;
 CREATE OR REPLACE FUNCTION fleet.make_rate_limit(account text, endpoint text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF coalesce(length(account), 0) NOT BETWEEN 1 AND 200 THEN
+        PERFORM fleet.refuse('account', account, 'an account''s name of 1 to 200 characters');
+    END IF;
     -- Flushed: a crash must not forget that there is a limit whose grants it may have forgotten.
     PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM pg_advisory_xact_lock(fleet.lock_key('rate_limits', 'configure'));
@@ -160,7 +163,10 @@ BEGIN
     IF configure_rate_windows.endpoint IS NULL OR configure_rate_windows.endpoint !~ '^[a-z][a-z0-9_]{0,62}$' THEN
         PERFORM fleet.refuse('endpoint', configure_rate_windows.endpoint, 'lower-case letters, digits and _');
     END IF;
-    -- Also while there is no row: of two that make it, the second adds to what the first set.
+    -- The row before the mutex, as whoever asks for a first request holds its pools' rows and waits for it. The mutex also while there is
+    -- no row: of two that make it, the second adds to what the first set.
+    PERFORM 1 FROM fleet.rate_limits r
+    WHERE r.account = configure_rate_windows.account AND r.endpoint = configure_rate_windows.endpoint FOR UPDATE;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('rate_limits', 'configure'));
     -- A worker tightens, a person loosens: a bug in a worker must not lift what protects the account.
     IF session_user = 'fleet_worker' THEN

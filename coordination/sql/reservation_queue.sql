@@ -154,6 +154,14 @@ BEGIN
     RETURN held;
 END $$;
 
+-- Who asks again with a ticket, or gives it up, comes after a request with it that is still under way. Takes an advisory lock until the
+-- transaction's end, before any row.
+CREATE OR REPLACE FUNCTION fleet.hold_ticket(ticket uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('ticket', ticket::text));
+END $$;
+
 -- What became of a ticket that does not wait: the reservation, as long as it is held, else that it does not wait. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.tell_ticket(incarnation uuid, ticket uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -256,8 +264,8 @@ BEGIN
         'deadline_at', asked.deadline_at);
 END $$;
 
--- Who no longer wants what it asked for leaves the line, or gives back what it was granted meanwhile. Takes the pool's row, flushed; gives
--- whom to wake.
+-- Who no longer wants what it asked for leaves the line, or gives back what it was granted meanwhile. Waits for a request that is still
+-- under way; takes the pool's row, flushed; gives whom to wake.
 CREATE OR REPLACE FUNCTION fleet.leave_queue(incarnation uuid, ticket uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -267,6 +275,7 @@ DECLARE
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.hold_ticket(ticket);
     SELECT * INTO asked FROM fleet.reservation_queue q WHERE q.ticket = leave_queue.ticket AND q.incarnation = leave_queue.incarnation;
     IF FOUND THEN
         pool := fleet.hold_pool(asked.resource_type, asked.resource_id, NULL);

@@ -62,7 +62,7 @@ CREATE OR REPLACE FUNCTION fleet.tell_reservation(held fleet.reservations) RETUR
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN jsonb_build_object('granted', true, 'reservation_id', held.id::text, 'resource_type', held.resource_type,
-        'resource_id', held.resource_id, 'worker_id', held.worker_id, 'priority', held.priority, 'units', held.units,
+        'resource_id', held.resource_id, 'account', held.account, 'worker_id', held.worker_id, 'priority', held.priority, 'units', held.units,
         'reserved_at', held.reserved_at, 'lease_expires_at', held.lease_expires_at, 'waited_s', coalesce(held.waited_s, 0),
         'wake', fleet.next_for_room((SELECT p FROM fleet.pools p
             WHERE p.resource_type = held.resource_type AND p.resource_id = held.resource_id)));
@@ -96,17 +96,11 @@ BEGIN
         IF wait_s > 0 THEN
             PERFORM fleet.refuse('wait_s', wait_s::text, '0 for api_quota: the answer says when to ask again');
         END IF;
-        answer := fleet.tell_ticket(incarnation, ticket);
-        IF NOT (answer->>'granted')::boolean THEN
-            answer := fleet.reserve_api_quota(incarnation, worker_id, fleet.quota_row(split_part(resource_id, '@', 1), kind), units,
-                CASE kind WHEN 'priority' THEN 'critical' ELSE priority END,
-                fleet.quota_account(resource_id), duration_minutes);
-            UPDATE fleet.reservations r SET ticket = reserve_resource.ticket WHERE r.id = (answer->>'reservation_id')::bigint;
-        END IF;
-        RETURN answer;
+        RETURN fleet.reserve_api_quota(incarnation, worker_id, fleet.quota_row(split_part(resource_id, '@', 1), kind), units,
+            CASE kind WHEN 'priority' THEN 'critical' ELSE priority END, fleet.quota_account(resource_id), duration_minutes, ticket);
     END IF;
     IF ticket IS NOT NULL THEN
-        PERFORM fleet.hold_pool(resource_type, resource_id, kind);  -- who asks with it at the same time comes after
+        PERFORM fleet.hold_ticket(ticket);
         answer := fleet.poll_reservation(incarnation, ticket);
         IF (answer->>'granted')::boolean OR (answer->>'waits')::boolean THEN
             RETURN answer;
@@ -295,7 +289,7 @@ BEGIN
         IF largest.resource_id IS NULL OR pool.max_capacity > largest.max_capacity THEN
             largest := pool;
         END IF;
-        CONTINUE WHEN check_availability.units > pool.max_capacity;
+        CONTINUE WHEN check_availability.units > pool.max_capacity AND pool.max_capacity > 0;
         asked.asked_at := real;
         asked.place := real - make_interval(secs => asked.rank * pool.ageing_s);
         before := fleet.line_before(pool, asked, real);

@@ -63,7 +63,7 @@ CREATE TABLE fleet.pools (
     recent_use double precision NOT NULL DEFAULT 0,        -- 0 to 1, fading with 5 minutes
     measured_at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- real time; also when it was last used
     PRIMARY KEY (resource_type, resource_id),
-    CHECK (min_capacity >= 0 AND min_capacity <= capacity AND capacity <= max_capacity AND max_capacity BETWEEN 1 AND 1000000),
+    CHECK (min_capacity >= 0 AND min_capacity <= capacity AND capacity <= max_capacity AND max_capacity <= 1000000),
     CHECK (reserved <= capacity + overhang)
 );
 INSERT INTO fleet.pools (resource_type, resource_id, kind, capacity, min_capacity, max_capacity)

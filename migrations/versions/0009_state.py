@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "a450d610bbea9d10"
+functions = "f2cdc474f1b1a088"
 
 
 def upgrade() -> None:

@@ -52,6 +52,21 @@ def test_a_persons_change_is_live_bounded_and_audited(console: Database, owner: 
     assert (before["total_capacity"], after["total_capacity"]) == (20, 4)
 
 
+def test_a_pool_that_a_person_closed_stays_closed_whatever_the_load_and_who_waits_for_it_waits(
+    console: Database, fleet: Fleet, line: Line
+) -> None:
+    set_pool(console, capacity=8, min_capacity=2)
+    closed = set_pool(console, capacity=0)
+    assert (closed["min_capacity"], closed["total_capacity"], closed["max_capacity"]) == (0, 0, 0)
+    assert fleet.reservations.adjust_capacity("content", "pool", 0.1) == 0
+    found = fleet.reservations.check_availability("content", "pool", units=5)
+    assert (found.available, found.queue_position, found.estimated_wait_minutes) == (False, 1, None)
+    asked = line.ask("w", units=5)
+    assert (asked["waits"], asked["reason"]) == (True, "above_capacity")
+    set_pool(console, capacity=8)
+    assert line.poll(asked)["granted"]
+
+
 @pytest.mark.parametrize(
     ("field", "bad"),
     [

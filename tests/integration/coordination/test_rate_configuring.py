@@ -1,7 +1,8 @@
 """Who may set which windows, and what is refused by name."""
 
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until
 from tests.integration.coordination.queueing import configure
 from tests.integration.coordination.tables import Owner, assert_refused, rows, value
+from tests.integration.coordination.told import granted
 
 HELD = (
     "SELECT requests || longer_requests, window_s || longer_window_s FROM fleet.rate_limits "
@@ -84,3 +86,26 @@ def test_of_two_workers_that_set_windows_at_once_both_tighten(
         until(lambda: value(owner, waits) == 1, 5)
     second.join()
     assert rows(owner, HELD, "brand_new") == [([5, 10], [60, 600])]
+
+
+def test_a_pool_that_is_set_and_an_endpoints_first_request_do_not_wait_in_a_circle(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    granted(fleet, "search_tweets")  # the pool of all is there, the row of the other endpoint is not
+    waiting: LiteralString = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor() as pool, psycopg.connect(fleet_database.superuser_dsn) as busy:
+        busy.execute("SELECT FROM fleet.rate_limits WHERE account = 'default' AND kind = 'pool' FOR UPDATE")
+        first = pool.submit(granted, fleet, "fetch_mentions")
+        until(lambda: value(owner, waiting) == 1, 10)
+        configured = pool.submit(configure, console, "api_requests", (800, 900))
+        until(lambda: value(owner, waiting) == 2, 10)
+        busy.commit()
+        first.result()
+        configured.result()
+
+
+@pytest.mark.parametrize("account", [None, ""])
+def test_an_account_that_can_be_none_has_no_limits(fleet: Fleet, account: str | None) -> None:
+    with pytest.raises(InvalidValueError) as refusal:
+        fleet.session.call("return_lost_grant", endpoint="search_tweets", account=account, ticket=None)
+    assert_refused(refusal, "account", account)

@@ -128,6 +128,25 @@ def test_what_a_living_holder_settles_never_counts_as_used_when_no_request_lasts
         asks.close()
 
 
+def test_a_request_that_was_made_though_its_grant_counted_as_used_counts_when_it_was_made_i9(
+    fleet: Fleet, console: Database, owner: Owner, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "search_tweets", (1, 60))
+    configure(console, "api_requests", (2, 60))
+    grant = granted(fleet)
+    outlast(owner, 151)
+    assert not ask(fleet).allowed  # used at this moment
+    fleet_database.advance(50)
+    fleet.rate_limits.record_usage(grant, True)  # it was made all the same, late
+    fleet.rate_limits.record_usage(grant, True)
+    fleet_database.advance(11)
+    assert not ask(fleet).allowed
+    assert fleet.rate_limits.get_remaining_capacity("api_requests").remaining == 1
+    fleet_database.advance(50)
+    assert ask(fleet).allowed
+    assert value(owner, "SELECT unsettled FROM fleet.rate_limits WHERE endpoint = 'search_tweets'") == 1
+
+
 def test_a_quota_and_what_a_lost_session_holds_stay_taken_however_old(
     fleet: Fleet, console: Database, owner: Owner, fleet_database: FleetDatabase
 ) -> None:

@@ -46,7 +46,9 @@ def test_the_quiet_time_is_that_since_the_death_not_that_since_the_grant(
     dying.close()
 
 
-@pytest.mark.parametrize("how", ["it closed its life", "its process goes on as another life"])
+@pytest.mark.parametrize(
+    "how", ["it closed its life", "it closed it and said nothing", "its process goes on as another life"]
+)
 def test_a_process_that_reports_its_life_over_frees_what_that_held(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database, how: str
 ) -> None:
@@ -55,6 +57,9 @@ def test_a_process_that_reports_its_life_over_frees_what_that_held(
     first = fleet_database.connect("goes-on")
     granted(first)
     if how == "it closed its life":
+        first.close()
+    elif how == "it closed it and said nothing":
+        first.session.call("close_incarnation", reason=None)
         first.close()
     else:
         lose_session(owner, "goes-on", 0)

@@ -1,9 +1,11 @@
 """A request has a ticket: who never heard what became of it can ask again, or give it up."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, LiteralString
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from coordination import Fleet
@@ -13,10 +15,12 @@ from coordination.pools import configure_pool
 from coordination.reservations import Reservations
 from coordination.session import Session
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.crowd import until
 from tests.integration.coordination.lines import Line, let_pass
 from tests.integration.coordination.tables import Owner, value
 
-GRANTING = {"reserve_resource", "poll_reservation"}
+GRANTING = {"reserve_resource", "reserve_api_quota", "poll_reservation"}
+RESOURCES = [("content", "pool"), ("api_quota", "search")]
 OPEN: LiteralString = "SELECT count(*) FROM fleet.reservations WHERE ended_at IS NULL"
 
 
@@ -91,23 +95,65 @@ def test_a_request_that_is_made_again_after_its_time_leaves_the_pool_as_it_is_co
     line.assert_sound()
 
 
+@pytest.fixture
+def asking(fleet_database: FleetDatabase, fleet: Fleet) -> Callable[..., dict[str, Any]]:
+    """Ask in the name of the process on a connection of its own."""
+
+    def ask(resource_type: str, resource_id: str, ticket: UUID) -> dict[str, Any]:
+        database = fleet_database.database("worker")
+        answer = Session(database, fleet.incarnation.id).call(
+            "reserve_resource",
+            resource_type=resource_type,
+            resource_id=resource_id,
+            worker_id="w",
+            ticket=ticket,
+        )
+        database.close()
+        return dict(answer)
+
+    return ask
+
+
+@pytest.mark.parametrize(("resource_type", "resource_id"), RESOURCES)
 def test_a_ticket_that_is_used_by_several_connections_at_once_is_one_request(
-    fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
+    asking: Callable[..., dict[str, Any]],
+    console: Database,
+    owner: Owner,
+    resource_type: str,
+    resource_id: str,
 ) -> None:
     configure_pool(console, "content", "pool", actor="me", reason="test", capacity=8)
     ticket = uuid4()
-
-    def ask(_: int) -> str:
-        database = fleet_database.database("worker")
-        answer = Session(database, fleet.incarnation.id).call(
-            "reserve_resource", resource_type="content", resource_id="pool", worker_id="w", ticket=ticket
-        )
-        database.close()
-        return str(answer["reservation_id"])
-
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(ask, range(8)))) == 1
+        answers = pool.map(lambda _: asking(resource_type, resource_id, ticket), range(8))
+        assert len({answer["reservation_id"] for answer in answers}) == 1
     assert value(owner, OPEN) == 1
+
+
+@pytest.mark.parametrize(("resource_type", "resource_id"), RESOURCES)
+def test_who_gives_up_a_request_that_is_still_under_way_gives_back_what_it_is_granted(
+    fleet_database: FleetDatabase,
+    fleet: Fleet,
+    asking: Callable[..., dict[str, Any]],
+    owner: Owner,
+    resource_type: str,
+    resource_id: str,
+) -> None:
+    ticket = uuid4()
+    held = asking(resource_type, resource_id, uuid4())  # the rows are there
+    fleet.reservations.release_resource(held["reservation_id"])
+    waiting: LiteralString = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor() as pool, psycopg.connect(fleet_database.superuser_dsn) as busy:
+        busy.execute("SELECT FROM fleet.pools WHERE resource_id = 'pool' FOR UPDATE")
+        busy.execute("SELECT FROM fleet.rate_limits WHERE endpoint = 'search_tweets' FOR UPDATE")
+        asked = pool.submit(asking, resource_type, resource_id, ticket)
+        until(lambda: value(owner, waiting) == 1, 10)
+        left = pool.submit(fleet.session.call, "leave_queue", ticket=ticket)
+        until(lambda: left.done() or value(owner, waiting) == 2, 10)
+        busy.commit()
+        assert asked.result()["granted"]
+        assert left.result()["released"]
+    assert value(owner, OPEN) == 0
 
 
 def test_nobody_elses_ticket_is_told_or_given_up(fleet_database: FleetDatabase, line: Line) -> None:
@@ -151,13 +197,17 @@ def test_a_waiters_grant_whose_answer_was_lost_comes_back(
     deaf.close()
 
 
+@pytest.mark.parametrize("by", ["its type", "its name"])
 def test_a_quota_whose_answer_was_lost_comes_back(
-    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, by: str
 ) -> None:
     deaf = Deaf(fleet_database.dsn("worker"), name="deaf")
+    reservations = Reservations(Session(deaf, fleet.incarnation.id))
+    asks: dict[str, Callable[[], object]] = {
+        "its type": lambda: reservations.reserve_resource("api_quota", "search", "w", units=3),
+        "its name": lambda: reservations.reserve_api_quota("w", "search", 3),
+    }
     with pytest.raises(DatabaseUnavailableError):
-        Reservations(Session(deaf, fleet.incarnation.id)).reserve_resource(
-            "api_quota", "search", "w", units=3
-        )
+        asks[by]()
     assert value(owner, OPEN) == 0
     deaf.close()
