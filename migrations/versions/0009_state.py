@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "d1877206b79f88d7"
+functions = "55e84cab6faa572b"
 
 
 def upgrade() -> None:
