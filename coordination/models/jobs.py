@@ -63,7 +63,13 @@ jobs = Table(
         "concurrency_key",
         postgresql_where=text("state = 'running' AND concurrency_key IS NOT NULL"),
     ),
-    Index("jobs_waiting", "waits_for", postgresql_using="gin", postgresql_where=text("waits_for <> '{}'")),
+    Index(
+        "jobs_waiting",
+        "waits_for",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+        postgresql_where=text("waits_for <> '{}'"),
+    ),
     Index(
         "jobs_unique_key", "kind", "unique_key", unique=True, postgresql_where=text("unique_key IS NOT NULL")
     ),

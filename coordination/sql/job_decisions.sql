@@ -50,6 +50,7 @@ DECLARE
     rank integer;
     wanted bigint[];
     started bigint[] := '{}';
+    stranded bigint[];
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_leases(jobs, jobs);
@@ -72,11 +73,11 @@ BEGIN
             started := started || ended.id;
         END IF;
     END LOOP;
-    LOOP  -- one that waits for a job that is not there goes back, and with it what waits for it
-        DELETE FROM fleet.jobs j WHERE j.id = ANY(started)
-          AND EXISTS (SELECT 1 FROM unnest(j.waits_for) w WHERE NOT EXISTS (SELECT 1 FROM fleet.jobs o WHERE o.id = w));
-        EXIT WHEN NOT FOUND;
-    END LOOP;
+    -- One that waits for a job that is not there goes back, and with it what waits for it.
+    stranded := ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.id = ANY(started)
+        AND EXISTS (SELECT 1 FROM unnest(j.waits_for) w WHERE NOT EXISTS (SELECT 1 FROM fleet.jobs o WHERE o.id = w)));
+    stranded := stranded || fleet.heirs_of(stranded, true);
+    DELETE FROM fleet.jobs j WHERE j.id = ANY(stranded);
     started := ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.id = ANY(started) ORDER BY j.id);
     DELETE FROM fleet.jobs_finished f WHERE f.id = ANY(started);
     RETURN to_jsonb(started::text[]);

@@ -21,19 +21,15 @@ BEGIN
     RETURN open_ones;
 END $$;
 
--- The jobs that wait for any of the given ones, at any remove where `deep`. One index look a remove; locks nothing.
+-- The jobs that wait for any of the given ones, at any remove where `deep`. One index look for each that others may wait for; locks nothing.
 CREATE OR REPLACE FUNCTION fleet.heirs_of(jobs bigint[], deep boolean) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    heirs bigint[] := '{}';
-    next_ones bigint[] := jobs;
 BEGIN
-    LOOP
-        next_ones := ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.waits_for && next_ones AND j.waits_for <> '{}' AND j.id <> ALL(heirs));
-        heirs := heirs || next_ones;
-        EXIT WHEN next_ones = '{}' OR NOT deep;
-    END LOOP;
-    RETURN heirs;
+    RETURN ARRAY(WITH RECURSIVE heirs (id) AS (
+        SELECT j.id FROM fleet.jobs j WHERE j.waits_for && jobs AND j.waits_for <> '{}'
+        UNION
+        SELECT j.id FROM heirs h JOIN fleet.jobs j ON j.waits_for && ARRAY[h.id] AND j.waits_for <> '{}' WHERE deep
+    ) SELECT h.id FROM heirs h);
 END $$;
 
 -- Locks jobs, and the heirs of those that end, all in the order of their ids, before anything is changed: whoever ends two jobs that one

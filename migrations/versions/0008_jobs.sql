@@ -169,7 +169,8 @@ CREATE INDEX jobs_heads ON fleet.jobs (kind, concurrency_key, order_at, id, run_
     WHERE state <> 'running' AND waits_for = '{}' AND concurrency_key IS NOT NULL;
 CREATE INDEX jobs_due ON fleet.jobs (kind, run_at) WHERE state <> 'running' AND waits_for = '{}';
 CREATE INDEX jobs_keys ON fleet.jobs (concurrency_key) WHERE state = 'running' AND concurrency_key IS NOT NULL;
-CREATE INDEX jobs_waiting ON fleet.jobs USING gin (waits_for) WHERE waits_for <> '{}';
+-- Without a list of what is to be put in order later: each end of a job would read it.
+CREATE INDEX jobs_waiting ON fleet.jobs USING gin (waits_for) WITH (fastupdate = off) WHERE waits_for <> '{}';
 
 -- A schedule follows the line that was registered last: an interval, or five fields of cron in a time zone.
 ALTER TABLE fleet.schedules

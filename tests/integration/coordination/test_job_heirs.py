@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
+import psycopg
 import pytest
 
 from coordination import Fleet, alerts
 from coordination.database import Database
 from coordination.jobs import NewJob
+from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.tables import Owner, planted, rows, value
 
-MANY = 2000
+MANY = 10_000
 OVER = "UPDATE fleet.jobs SET lease_expires_at = clock_timestamp() - interval '1 s' WHERE state = 'running'"
 ENDED = "SELECT state, count(*) FROM fleet.jobs_finished GROUP BY state ORDER BY state"
 
@@ -86,3 +88,21 @@ def test_a_wide_fan_ends_or_goes_on_at_once(fleet: Fleet, owner: Owner, end: str
     else:
         fleet.jobs.fail(job, "no")
         assert rows(owner, ENDED) == [("cancelled", MANY), ("dead", 1)]
+
+
+def test_a_long_line_whose_beginning_is_not_replayed_goes_back_at_once(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """Each of them waits for one that goes back; they are found in one walk along the line."""
+    first = fleet.jobs.enqueue("a").id
+    ids = line_up(owner, first, 1000)
+    fleet.jobs.cancel(first)
+    with psycopg.connect(fleet_database.superuser_dsn) as session:
+        replay = "SELECT fleet.replay_jobs(%s, %s::bigint[])"
+        assert session.execute(replay, (fleet.incarnation.id, ids)).fetchone() == ([],)
+        read = session.execute(
+            "SELECT sum(idx_tup_fetch + seq_tup_read) FROM pg_stat_xact_all_tables WHERE relname = 'jobs'"
+        ).fetchone()
+    assert rows(owner, ENDED) == [("cancelled", 1001)]
+    assert read is not None
+    assert int(read[0]) < 30_000
