@@ -63,3 +63,30 @@ BEGIN
     SELECT pg_try_advisory_xact_lock_shared(fleet.lock_key('incarnation', incarnation::text)) INTO free;
     RETURN free;
 END $$;
+
+-- Since when (real time) a life certainly sends nothing any more; null where nobody knows. Its process is proven dead, or reported
+-- it over itself: closed it in good order, or goes on as another life. A lost session or long silence proves nothing: a process that
+-- was stopped may go on. The caller asks of no life of its own. A few rows read; tries the life's lock.
+CREATE OR REPLACE FUNCTION fleet.silent_since(incarnation uuid) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    life fleet.incarnations;
+    free boolean;
+BEGIN
+    SELECT * INTO life FROM fleet.incarnations i WHERE i.id = silent_since.incarnation;
+    IF NOT FOUND THEN
+        RETURN '-infinity';  -- so long ago that nothing else is known of it
+    ELSIF life.died_at IS NOT NULL OR life.end_reason <> fleet.fell_silent() THEN
+        RETURN coalesce(life.died_at, life.ended_at);
+    END IF;
+    free := fleet.is_suspected(life.id);
+    RETURN (SELECT min(n.started_at) FROM fleet.incarnations n
+        WHERE free AND (n.host, n.boot_id, n.pid_namespace, n.pid, n.pid_started, n.worker, n.slot)
+            = (life.host, life.boot_id, life.pid_namespace, life.pid, life.pid_started, life.worker, life.slot)
+          AND n.started_at > life.started_at);
+END $$;
+
+-- The reason that is written of a life whose end nobody told. Pure.
+CREATE OR REPLACE FUNCTION fleet.fell_silent() RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN 'it fell silent without a word';

@@ -145,8 +145,7 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM 1 FROM fleet.rate_limits l
-    WHERE EXISTS (SELECT 1 FROM unnest(lost) q WHERE q.account = l.account
-        AND (q.resource_id = l.endpoint OR l.kind = 'pool' AND (l.members = '{*}' OR q.resource_id = ANY (l.members))))
+    WHERE EXISTS (SELECT 1 FROM unnest(lost) q WHERE q.account = l.account AND fleet.counts_requests(l, q.resource_id))
     ORDER BY l.account, l.endpoint FOR UPDATE;
     FOREACH held IN ARRAY lost LOOP
         PERFORM fleet.end_quota(held, held.end_reason);
@@ -212,7 +211,7 @@ BEGIN
     own := fleet.count_kept(own, clock.at);
     -- Nobody stands in line for a pool as such, and nothing of it is kept.
     kept := CASE own.kind WHEN 'endpoint' THEN fleet.kept_for_others(own, rank, units, limits) ELSE 0 END;
-    SELECT * INTO place FROM fleet.find_place(own, check_quota.worker_id, rank, units, room - kept, few AND own.kind = 'endpoint', clock.at);
+    place := fleet.find_place(own, check_quota.worker_id, rank, units, room - kept, few AND own.kind = 'endpoint', clock.at);
     IF place.granted AND NOT coalesce(own.blocked_until > clock.at, false) THEN
         RETURN jsonb_build_object('available', true, 'resource_id', own.endpoint);
     END IF;
@@ -273,7 +272,7 @@ BEGIN
         FROM jsonb_array_elements(fleet.get_system_status(incarnation)) s
         JOIN fleet.rate_limits r ON r.account = s->>'account' AND r.endpoint = s->>'endpoint' AND r.kind = 'pool',
             LATERAL (SELECT coalesce(sum(g.units), 0) AS units FROM fleet.rate_grants g WHERE g.account = r.account AND g.held
-                AND g.settled_at IS NULL AND (r.members = '{*}' OR g.endpoint = ANY (r.members))) h
+                AND g.settled_at IS NULL AND fleet.counts_requests(r, g.endpoint)) h
         UNION ALL
         SELECT jsonb_build_object('resource_type', 'api_quota', 'resource_id', d.endpoint, 'account', a.name,
             'kind', 'rate', 'window_s', d.window_s, 'total_capacity', d.requests, 'available_capacity', d.requests,

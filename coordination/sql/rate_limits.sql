@@ -17,6 +17,14 @@ BEGIN
     END IF;
 END $$;
 
+-- Whether a row counts the requests of an endpoint: the endpoint's own, and its pools'. Pure. The planner puts it in its place; it
+-- stays a text, on which no column of the table hangs.
+CREATE OR REPLACE FUNCTION fleet.counts_requests(one fleet.rate_limits, endpoint text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT one.endpoint = counts_requests.endpoint
+        OR one.kind = 'pool' AND (one.members = '{*}' OR counts_requests.endpoint = ANY (one.members))
+$$;
+
 -- Makes an account's rows of an endpoint and of the pools that it belongs to from the defaults ('*'). FL001 for an endpoint
 -- that nobody configured. At first use only, one at a time; inserts.
 CREATE OR REPLACE FUNCTION fleet.make_rate_limit(account text, endpoint text) RETURNS void
@@ -33,8 +41,7 @@ BEGIN
     SELECT make_rate_limit.account, d.endpoint, d.requests, d.window_s, d.kind, d.members, d.fair_share, d.longer_requests,
         d.longer_window_s, d.most_requests
     FROM fleet.rate_limits d
-    WHERE d.account = '*' AND (d.endpoint = make_rate_limit.endpoint
-        OR d.kind = 'pool' AND (d.members = '{*}' OR make_rate_limit.endpoint = ANY (d.members)))
+    WHERE d.account = '*' AND fleet.counts_requests(d, make_rate_limit.endpoint)
     ORDER BY d.endpoint
     ON CONFLICT ON CONSTRAINT rate_limits_pkey DO NOTHING;
     IF NOT EXISTS (SELECT 1 FROM fleet.rate_limits r
@@ -85,8 +92,7 @@ BEGIN
     FOR attempt IN 1 .. 2 LOOP
         SELECT array_agg(r.whole), bool_or(r.endpoint = lock_rate_rows.endpoint) INTO locked, own FROM (
             SELECT l AS whole, l.endpoint FROM fleet.rate_limits l
-            WHERE l.account = lock_rate_rows.account AND (l.endpoint = lock_rate_rows.endpoint
-                OR l.kind = 'pool' AND (l.members = '{*}' OR lock_rate_rows.endpoint = ANY (l.members)))
+            WHERE l.account = lock_rate_rows.account AND fleet.counts_requests(l, lock_rate_rows.endpoint)
             ORDER BY l.endpoint FOR UPDATE) r;
         EXIT WHEN own;
         PERFORM fleet.make_rate_limit(lock_rate_rows.account, lock_rate_rows.endpoint);

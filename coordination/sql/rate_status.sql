@@ -78,7 +78,7 @@ BEGIN
     FOR pool IN
         SELECT DISTINCT r.endpoint FROM fleet.rate_limits r
         WHERE own.kind = 'endpoint' AND r.kind = 'pool' AND r.account IN (own.account, '*')
-          AND (r.members = '{*}' OR own.endpoint = ANY (r.members))
+          AND fleet.counts_requests(r, own.endpoint)
     LOOP
         RETURN NEXT fleet.peek_rate_limit(account, pool);
     END LOOP;
@@ -159,7 +159,7 @@ BEGIN
         full_in_s := CASE WHEN pace > 0 THEN (fullest->>'remaining')::integer / pace END;
         SELECT p INTO pool FROM jsonb_array_elements(pools) p JOIN fleet.rate_limits r
             ON (r.account, r.endpoint) = (p->>'account', p->>'endpoint')
-        WHERE one.kind = 'endpoint' AND r.account = one.account AND (r.members = '{*}' OR one.endpoint = ANY (r.members))
+        WHERE one.kind = 'endpoint' AND r.account = one.account AND fleet.counts_requests(r, one.endpoint)
           AND (p->>'remaining')::integer < (fullest->>'remaining')::integer
         ORDER BY (p->>'remaining')::integer LIMIT 1;
         closed := coalesce(one.blocked_until > clock.at, false);

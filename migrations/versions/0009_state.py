@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "3f6184c53b909f1c"
+functions = "b06407d8e3c36767"
 
 
 def upgrade() -> None:

@@ -49,11 +49,11 @@ MUTANTS: Mapping[str, Sequence[Change]] = {
     "shares": [
         ("find_place", "shares := fleet.is_scarce(own)", "shares := false"),
         (
-            "find_place",
+            "count_before",
             "fleet.line_key(own.fair_share, rank, used,",
             "fleet.line_key(own.fair_share, rank, 0,",
         ),
-        ("find_place", "d.rank, d.used,", "d.rank, 0,"),
+        ("count_before", "d.rank, d.used,", "d.rank, 0,"),
     ],
     # Rounded to nearest instead of up: a microsecond less between requests is one more in a window.
     "nearest": [("pace", "ceil((window_s::numeric", "round((window_s::numeric")],

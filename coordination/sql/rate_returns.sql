@@ -1,0 +1,82 @@
+-- Grants that go back: no request was made with them, and their units are free again at once.
+
+-- Takes a grant back whose request was never made, from every row that it took of. Locks them in the order of their names;
+-- under GCRA reads the log since the grant. False where it is settled or gone.
+CREATE OR REPLACE FUNCTION fleet.drop_grant(grant_id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    dropped fleet.rate_grants;
+    one fleet.rate_limits;
+    limits fleet.rate_limits[];
+    at timestamptz;
+BEGIN
+    SELECT * INTO dropped FROM fleet.rate_grants g WHERE g.id = drop_grant.grant_id AND g.settled_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    limits := fleet.lock_rate_rows(dropped.account, dropped.endpoint);
+    at := fleet.now();
+    DELETE FROM fleet.rate_grants g WHERE g.id = drop_grant.grant_id AND g.settled_at IS NULL RETURNING * INTO dropped;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    FOREACH one IN ARRAY limits LOOP
+        IF one.kind = 'endpoint' THEN
+            one.unsettled := greatest(0, one.unsettled - dropped.units);
+        END IF;
+        FOR i IN 1 .. cardinality(one.occupied) LOOP
+            one.occupied[i] := greatest(0, one.occupied[i] - dropped.units);
+            IF one.spacing_us[i] > 0 THEN
+                -- What was there before the grant is in the arrival time less the grant; what came since is in the log.
+                one.tat[i] := least(one.tat[i], greatest(
+                    one.tat[i] - dropped.units * (one.spacing_us[i] * interval '1 microsecond'),
+                    fleet.replay(one, dropped.granted_at, one.spacing_us[i], at)));
+            END IF;
+        END LOOP;
+        PERFORM fleet.keep_rate_limit(one);
+    END LOOP;
+    RETURN true;
+END $$;
+
+-- An unused grant goes back: unsettled, this incarnation's, and no attempt to send stands on it; all others stay. Locks as
+-- drop_grant.
+CREATE OR REPLACE FUNCTION fleet.return_grant(incarnation uuid, grant_id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- The rows of limits before the grant's, as everywhere.
+    PERFORM fleet.lock_rate_rows(g.account, g.endpoint) FROM fleet.rate_grants g
+    WHERE g.id = return_grant.grant_id AND g.incarnation = return_grant.incarnation AND g.settled_at IS NULL;
+    PERFORM 1 FROM fleet.rate_grants g
+    WHERE g.id = return_grant.grant_id AND g.incarnation = return_grant.incarnation AND g.settled_at IS NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    -- Its own statement: an attempt that began while this waited is seen.
+    IF EXISTS (SELECT 1 FROM fleet.attempts a WHERE a.grant_id = return_grant.grant_id AND a.settled_at IS NULL) THEN
+        RETURN false;
+    END IF;
+    RETURN fleet.drop_grant(return_grant.grant_id);
+END $$;
+
+-- An unused grant goes back, for callers that were granted a request and don't make it. False where there was nothing to give
+-- back. Locks as return_grant.
+CREATE OR REPLACE FUNCTION fleet.release_grant(incarnation uuid, grant_id bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    RETURN jsonb_build_object('released', fleet.return_grant(incarnation, release_grant.grant_id));
+END $$;
+
+-- The same for a grant whose answer was lost: its ticket names it. False too where no such grant came about. Waits for a request
+-- that is still under way; locks as return_grant.
+CREATE OR REPLACE FUNCTION fleet.return_lost_grant(incarnation uuid, endpoint text, account text, ticket uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.lock_rate_rows(return_lost_grant.account, return_lost_grant.endpoint);
+    RETURN jsonb_build_object('released', EXISTS (SELECT 1 FROM fleet.rate_grants g
+        WHERE g.account = return_lost_grant.account AND g.endpoint = return_lost_grant.endpoint AND g.settled_at IS NULL
+          AND g.ticket = return_lost_grant.ticket AND fleet.return_grant(return_lost_grant.incarnation, g.id)));
+END $$;
