@@ -211,7 +211,7 @@ BEGIN
     own := fleet.count_kept(own, clock.at);
     -- Nobody stands in line for a pool as such, and nothing of it is kept.
     kept := CASE own.kind WHEN 'endpoint' THEN fleet.kept_for_others(own, rank, units, limits) ELSE 0 END;
-    place := fleet.find_place(own, check_quota.worker_id, rank, units, room - kept, few AND own.kind = 'endpoint', clock.at);
+    place := fleet.find_place(own, limits, check_quota.worker_id, rank, units, room - kept, few AND own.kind = 'endpoint', clock.at);
     IF place.granted AND NOT coalesce(own.blocked_until > clock.at, false) THEN
         RETURN jsonb_build_object('available', true, 'resource_id', own.endpoint);
     END IF;

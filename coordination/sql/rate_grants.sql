@@ -68,7 +68,7 @@ BEGIN
         own := fleet.refresh_shares(own, at);
     END IF;
     kept := fleet.kept_for_others(own, rank, n, limits);
-    place := fleet.find_place(own, take_units.worker_id, rank, n, room - kept, few, at);
+    place := fleet.find_place(own, limits, take_units.worker_id, rank, n, room - kept, few, at);
     IF NOT place.granted THEN
         RETURN fleet.refuse_units(limits, own, place, take_units.incarnation, take_units.worker_id, rank, n, room, kept, at);
     END IF;

@@ -91,19 +91,6 @@ CREATE OR REPLACE FUNCTION fleet.rate_alert_key(account text, endpoint text) RET
 LANGUAGE sql IMMUTABLE
 RETURN 'rate_limit:' || account || ':' || endpoint;
 
--- A grant that counted as used, since no request lasts so long, is unsettled again when its holder tells of it after all: its request
--- was made at another time. The counts that hold it are made anew from the log. Locks the endpoint's row and its pools'.
-CREATE OR REPLACE FUNCTION fleet.recall_grant(held fleet.rate_grants) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM fleet.lock_rate_rows(held.account, held.endpoint);
-    UPDATE fleet.rate_grants g SET settled_at = NULL, frees_at = 'infinity'
-    WHERE g.id = held.id AND g.settled_at IS NOT NULL AND g.success IS NULL;
-    UPDATE fleet.rate_limits r SET occupied = '{}', refreshed_at = '-infinity'
-    WHERE FOUND AND r.account = held.account AND (r.endpoint = held.endpoint
-        OR r.kind = 'pool' AND (r.members = '{*}' OR held.endpoint = ANY (r.members)));
-END $$;
-
 -- Settles a grant inside another transaction (the ledger's settle) or for record_usage. A request that nobody answered may be
 -- counted for as long as one may take: it is settled as of then. Locks the endpoint's row; its pools' too where it tells late of a grant
 -- that counted as used.

@@ -18,7 +18,7 @@ RETURN CASE WHEN fair THEN CASE WHEN rank = 4 AND kept_critical > 0 THEN -1 ELSE
 -- of what it takes of, who alone wants them comes back once in a minute; in all, whether it is granted. Locks nothing. Reads the
 -- line only where there is one, or shares matter: its own row by key, the waiting, the other workers'.
 CREATE OR REPLACE FUNCTION fleet.find_place(
-    own fleet.rate_limits, worker_id text, rank integer, n integer, room integer, few boolean, at timestamptz,
+    own fleet.rate_limits, limits fleet.rate_limits[], worker_id text, rank integer, n integer, room integer, few boolean, at timestamptz,
     OUT mine bigint, OUT since timestamptz, OUT used integer, OUT ahead integer, OUT shares boolean, OUT had_share boolean,
     OUT rests boolean, OUT rests_until timestamptz, OUT requests_ahead integer, OUT granted boolean
 )
@@ -50,7 +50,7 @@ BEGIN
         since := seat.first_asked_at;
     END IF;
     IF own.line_until > at THEN
-        before := fleet.count_before(own, mine, since, used, rank, room, soon, at);
+        before := fleet.count_before(own, limits, mine, since, used, rank, room, soon, at);
         ahead := before.units;
         ahead_due := before.due;
         requests_ahead := before.requests;
@@ -101,7 +101,8 @@ END $$;
 -- Who stands before a place in line: their requests and units, and of these those that are due soon, with those held for a place of
 -- several. Locks nothing; one read of the endpoint's line, and of the windows' logs for a place of several.
 CREATE OR REPLACE FUNCTION fleet.count_before(
-    own fleet.rate_limits, mine bigint, since timestamptz, used integer, rank integer, room integer, soon timestamptz, at timestamptz,
+    own fleet.rate_limits, limits fleet.rate_limits[], mine bigint, since timestamptz, used integer, rank integer, room integer,
+    soon timestamptz, at timestamptz,
     OUT units integer, OUT due integer, OUT requests integer
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -130,8 +131,8 @@ BEGIN
     IF line.units > 1 THEN
         -- The first that wants several, and has waited for as long as it still has to, finds them at its time: what will not
         -- free until then is held for it from now on.
-        due := due + greatest(0, least(line.units,
-            line.to_come + fleet.kept_for_others(own, line.rank, line.units, ARRAY[own]) + room - fleet.room_at(own, at, line.returns_at)));
+        due := due + greatest(0, least(line.units, line.to_come + fleet.kept_for_others(own, line.rank, line.units, limits)
+            + room - (SELECT min(fleet.room_at(l, at, line.returns_at)) FROM unnest(limits) l)));
     END IF;
 END $$;
 

@@ -67,6 +67,18 @@ BEGIN
     END LOOP;
 END $$;
 
+-- A grant that counted as used, since no request lasts so long, is unsettled again when its holder tells of it after all: its request
+-- was made at another time. The counts that hold it are made anew from the log. Locks the endpoint's row and its pools'.
+CREATE OR REPLACE FUNCTION fleet.recall_grant(held fleet.rate_grants) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet.lock_rate_rows(held.account, held.endpoint);
+    UPDATE fleet.rate_grants g SET settled_at = NULL, frees_at = 'infinity'
+    WHERE g.id = held.id AND g.settled_at IS NOT NULL AND g.success IS NULL;
+    UPDATE fleet.rate_limits r SET occupied = '{}', refreshed_at = '-infinity'
+    WHERE FOUND AND r.account = held.account AND fleet.counts_requests(r, held.endpoint);
+END $$;
+
 -- Units that the platform may have counted, and that no answer will tell of: more in each of its counts that holds. Under the row.
 CREATE OR REPLACE FUNCTION fleet.count_untold(one fleet.rate_limits, units integer, at timestamptz) RETURNS fleet.rate_limits
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "1ae0933b534d08de"
+functions = "2192ce0ec34bcd8a"
 
 
 def upgrade() -> None:

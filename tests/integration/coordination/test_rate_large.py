@@ -20,12 +20,15 @@ def use(fleet: Fleet, worker: str, endpoint: str, priority: Priority = "medium")
     return grant.allowed
 
 
+@pytest.mark.parametrize("binds", ["its own window", "a pool"])
 @pytest.mark.parametrize("fair", [True, False])
 def test_a_quota_is_served_though_single_requests_come_all_the_time(
-    fair: bool, fleet: Fleet, console: Database, fleet_database: FleetDatabase
+    fair: bool, binds: str, fleet: Fleet, console: Database, fleet_database: FleetDatabase
 ) -> None:
     fleet_database.advance(0, rate=2e-5)
-    configure(console, "like_tweet", (10, 60), fair_share=fair)
+    configure(console, "like_tweet", (10 if binds == "its own window" else 50, 60), fair_share=fair)
+    if binds == "a pool":
+        configure(console, "api_requests", (10, 60))
     served = 0
     for _ in range(10):
         served += use(fleet, "w/0", "like_tweet", "low")

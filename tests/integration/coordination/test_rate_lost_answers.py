@@ -13,10 +13,11 @@ from coordination.rate_limits import RateLimits
 from coordination.session import Session
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import configure
-from tests.integration.coordination.tables import Owner, value
+from tests.integration.coordination.tables import Owner, planted, value
 from tests.integration.coordination.told import ask, granted, lose_session
 
 UNSETTLED: LiteralString = "SELECT count(*) FROM fleet.rate_grants WHERE settled_at IS NULL"
+SOON = ("SET lock_timeout TO '5s'", "SET lock_timeout TO '10ms'")
 
 
 class Unlucky(Database):
@@ -93,12 +94,14 @@ def test_a_settlement_that_met_a_busy_row_is_made_before_the_next_request(
     assert unused
     with psycopg.connect(fleet_database.superuser_dsn) as busy:
         busy.execute("SELECT 1 FROM fleet.rate_limits WHERE endpoint = 'search_tweets' FOR UPDATE")
-        owner.execute("ALTER FUNCTION fleet.record_usage SET lock_timeout = '10ms'")
-        owner.execute("ALTER FUNCTION fleet.release_grant SET lock_timeout = '10ms'")
-        with pytest.raises(DatabaseBusyError):
-            limits.record_usage(used, True)
-        with pytest.raises(DatabaseBusyError):
-            limits.release(unused)
+        with (
+            planted(owner, "record_usage", SOON),
+            planted(owner, "release_grant", SOON),
+        ):
+            with pytest.raises(DatabaseBusyError):
+                limits.record_usage(used, True)
+            with pytest.raises(DatabaseBusyError):
+                limits.release(unused)
     assert limits.can_make_request("search_tweets", "w/1").allowed  # the unit that was given back
     assert value(owner, UNSETTLED) == 1
     assert not limits.can_make_request("search_tweets", "w/1").allowed
@@ -144,7 +147,7 @@ def test_a_request_that_was_made_though_its_grant_counted_as_used_counts_when_it
     assert fleet.rate_limits.get_remaining_capacity("api_requests").remaining == 1
     fleet_database.advance(50)
     assert ask(fleet).allowed
-    assert value(owner, "SELECT unsettled FROM fleet.rate_limits WHERE endpoint = 'search_tweets'") == 1
+    assert value(owner, "SELECT sum(unsettled) FROM fleet.rate_limits WHERE kind = 'endpoint'") == 1
 
 
 def test_a_quota_and_what_a_lost_session_holds_stay_taken_however_old(
