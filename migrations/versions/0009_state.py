@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "55e84cab6faa572b"
+functions = "147b690dcdb11b5a"
 
 
 def upgrade() -> None:
