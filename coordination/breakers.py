@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from coordination.answers import with_moments
 from coordination.database import Database
-from coordination.errors import BreakerOpenError, FleetError
+from coordination.errors import BreakerOpenError, DatabaseError, FleetError
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -159,7 +159,8 @@ class Breakers:
     def guard(self, account: str, service: str, passage: Passage | None = None) -> Generator[Call]:
         """Make one call under the breaker: what is raised inside is a failure, else it succeeded.
 
-        An exception with a `status` from 400 to 499 is an answer, and no failure.
+        An exception with a `status` from 400 to 499 is an answer, and no failure. Where the database has no
+        time for the count it is not counted: what came of the call is worth more, and a probe's lease ends.
 
         Args:
             account: whose breaker.
@@ -181,17 +182,21 @@ class Breakers:
             raise
         except BaseException as error:
             status = call.status if call.status is not None else getattr(error, "status", None)
-            self.record(
-                account,
-                service,
-                passage,
-                # Nor does a worker that is told to end.
-                succeeded=False if call.tried and isinstance(error, Exception) else None,
-                status=status if isinstance(status, int) else None,
-                error=f"{type(error).__name__}: {error}",
-            )
+            with suppress(FleetError):
+                self.record(
+                    account,
+                    service,
+                    passage,
+                    # Nor does a worker that is told to end.
+                    succeeded=False if call.tried and isinstance(error, Exception) else None,
+                    status=status if isinstance(status, int) else None,
+                    error=f"{type(error).__name__}: {error}",
+                )
             raise
-        self.record(account, service, passage, succeeded=call.succeeded, status=call.status, error=call.error)
+        with suppress(DatabaseError):
+            self.record(
+                account, service, passage, succeeded=call.succeeded, status=call.status, error=call.error
+            )
 
     def watch(self) -> int:
         """Raise an alert for each breaker that is not closed for too long; give how many. One round trip."""

@@ -1,8 +1,8 @@
 """The cache: what can be computed again, kept for a while and shared by all processes.
 
 It may be empty at any time (a crash of the server empties it) and is never why work fails: where the cache
-can't be asked, nothing is found, nothing is kept, and `get_or_compute` computes itself. Times are real
-seconds. Values are JSON.
+can't be asked, nothing is found, nothing is kept, and `get_or_compute` computes itself; what is too large to
+be kept is given all the same. Times are real seconds. Values are JSON.
 """
 
 import random
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordination.database import Database, Json
-from coordination.errors import DatabaseError, DatabaseUnavailableError
+from coordination.errors import DatabaseError, DatabaseUnavailableError, InvalidValueError
+from coordination.plain import plain
 from coordination.session import Session
 
 LEASE_S: Final = 30.0
@@ -154,20 +155,29 @@ class Cache:
         try:
             value = compute()
         except BaseException as error:
-            with suppress(DatabaseError):  # the lease ends by itself
-                left = self._session.call(
-                    "give_up_cached",
-                    namespace=namespace,
-                    key=key,
-                    token=token,
-                    wants_stale=isinstance(error, instead_of),
-                )
-                if left["stale"]:
-                    return left["value"]
+            left = self._give_up(namespace, key, token, wants_stale=isinstance(error, instead_of))
+            if left["stale"]:
+                return left["value"]
             raise
-        with suppress(DatabaseError):  # computed again next time
+        try:
             self._put(namespace, key, value, ttl_s, stale_s, token)
+        except DatabaseError:
+            pass  # computed again next time
+        except InvalidValueError as error:
+            self._give_up(namespace, key, token)
+            if error.field != "value":  # one that is too large is still what was asked for
+                raise
         return value
+
+    def _give_up(
+        self, namespace: str, key: str, token: int, *, wants_stale: bool = False
+    ) -> Mapping[str, Any]:
+        try:
+            return self._session.call(
+                "give_up_cached", namespace=namespace, key=key, token=token, wants_stale=wants_stale
+            )
+        except DatabaseError:  # the lease ends by itself
+            return {"stale": False}
 
     def _put(
         self, namespace: str, key: str, value: object, ttl_s: float, stale_s: float, token: int | None
@@ -177,7 +187,7 @@ class Cache:
                 "put_cached",
                 namespace=namespace,
                 key=key,
-                value=Json(value),
+                value=Json(plain(value)),
                 ttl_s=ttl_s,
                 stale_s=stale_s,
                 token=token,

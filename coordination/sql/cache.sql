@@ -115,8 +115,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- Removes what is over, and of what is above cache_max_entries that which would be over first. One caller at a time, who passes over what
--- others hold, so that it waits for nobody. The limit may be exceeded by what 16 stripes store between two such calls (800).
+-- Removes what is over, and of what is above cache_max_entries that which would be over first; nothing that is computed now, or a second
+-- one would compute it. One caller at a time, who passes over what others hold, so that it waits for nobody. The limit may be exceeded by what 16 stripes store between two such calls (800).
 CREATE OR REPLACE FUNCTION fleet.evict_cached(at_real timestamptz) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -134,7 +134,8 @@ BEGIN
         RETURN 0;
     END IF;
     -- Counted in a stripe that no reader has: who holds the lock above is alone there.
-    WITH first AS MATERIALIZED (SELECT c.ctid FROM fleet.cache c ORDER BY c.stale_until LIMIT surplus FOR UPDATE SKIP LOCKED),
+    WITH first AS MATERIALIZED (SELECT c.ctid FROM fleet.cache c WHERE coalesce(c.computing_until <= at_real, true)
+        ORDER BY c.stale_until LIMIT surplus FOR UPDATE SKIP LOCKED),
     deleted AS (DELETE FROM fleet.cache c USING first WHERE c.ctid = first.ctid RETURNING c.namespace),
     counted AS (INSERT INTO fleet.cache_counts AS n (namespace, stripe, evictions)
         SELECT d.namespace, 16, count(*) FROM deleted d GROUP BY d.namespace ORDER BY d.namespace
@@ -203,7 +204,7 @@ BEGIN
         given := nextval('fleet.cache_token');
         UPDATE fleet.cache c SET computing_by = begin_cached.incarnation, computing_token = given,
             computing_until = real + make_interval(secs => lease_s),
-            -- A row that is computed isn't the first to go; what is past its stale time is nobody's any more.
+            -- What is past its stale time is nobody's any more.
             value = CASE WHEN c.stale_until > real THEN c.value END, bytes = CASE WHEN c.stale_until > real THEN c.bytes ELSE 0 END,
             stale_until = greatest(c.stale_until, real + make_interval(secs => lease_s))
         WHERE c.namespace = known.namespace AND c.key = known.key;

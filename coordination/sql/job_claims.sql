@@ -28,7 +28,6 @@ BEGIN
         BEGIN
             CONTINUE WHEN held.attempts >= held.max_attempts AND NOT fleet.try_heirs(held.id);
             PERFORM fleet.end_attempt(held, 'its worker ended or ran out of its lease', 0, outcome => 'cut');
-            PERFORM fleet.clear_alert('job_stuck:' || held.id);
             freed := freed + 1;
         EXCEPTION WHEN others THEN
             PERFORM fleet.raise_alert('job_stuck:' || held.id, 'error', 'job_stuck', held.kind,
@@ -184,7 +183,7 @@ END $$;
 
 -- Takes back the jobs of all kinds whose holder died or whose lease is over, and tells which run longer than expected: for kinds that
 -- nobody claims any more. Gives how many of each. Each claim does the same for its own kind. Forgets limits and takers that nobody has
--- any more. Waits for nobody.
+-- any more, and the alerts of jobs that could not be taken back and run no more. Waits for nobody.
 CREATE OR REPLACE FUNCTION fleet.rescue_jobs(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -196,5 +195,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
     rescued := fleet.take_back_jobs(incarnation, NULL, n);
     PERFORM fleet.sweep_job_names();
+    PERFORM fleet.clear_alert(a.key) FROM fleet.alerts a WHERE starts_with(a.key, 'job_stuck:') AND a.cleared_at IS NULL
+      AND NOT EXISTS (SELECT 1 FROM fleet.jobs j WHERE j.state = 'running' AND a.key = 'job_stuck:' || j.id);
     RETURN jsonb_build_object('rescued', rescued, 'overdue', fleet.tell_overdue_jobs(NULL, n));
 END $$;

@@ -55,8 +55,8 @@ BEGIN
         PERFORM fleet.refuse('payload', payload::text, 'a JSON object of at most 64 kB (65536 bytes)');
     END IF;
     PERFORM fleet.priority_rank(priority);
-    IF NOT isfinite(run_at) THEN
-        PERFORM fleet.refuse('run_at', run_at::text, 'no value (at once), or a time');
+    IF NOT isfinite(run_at) OR run_at >= '9000-01-01 00:00:00+00' THEN  -- no client must meet a year that it can't write
+        PERFORM fleet.refuse('run_at', run_at::text, 'no value (at once), or a time before the year 9000');
     END IF;
     IF length(unique_key) NOT BETWEEN 1 AND 500 THEN
         PERFORM fleet.refuse('unique_key', unique_key, 'no value, or a text of 1 to 500 characters');

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "2192ce0ec34bcd8a"
+functions = "b3c66c168f99202b"
 
 
 def upgrade() -> None:

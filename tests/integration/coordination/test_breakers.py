@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from coordination import Fleet, connect
@@ -312,6 +313,24 @@ def test_under_a_guard_what_is_raised_is_a_failure_and_an_open_one_tries_nothing
 
 class AnsweredError(Exception):
     status = 404
+
+
+def test_under_a_guard_an_answer_or_error_is_not_lost_to_a_breaker_that_others_hold(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """What was paid for, or sent, is worth more than the breaker's count of it."""
+    fail(fleet)
+    owner.execute("ALTER FUNCTION fleet.record_call SET lock_timeout = '50ms'")
+    try:
+        with psycopg.connect(fleet_database.superuser_dsn) as holder:
+            holder.execute("SELECT 1 FROM fleet.breakers FOR UPDATE")
+            with fleet.breakers.guard(ACCOUNT, SERVICE):
+                answer = "sunny"
+            with pytest.raises(OSError, match="no route"), fleet.breakers.guard(ACCOUNT, SERVICE):
+                raise OSError("no route")
+    finally:
+        owner.execute("ALTER FUNCTION fleet.record_call SET lock_timeout = '5s'")
+    assert (answer, status(fleet).failures) == ("sunny", 1)
 
 
 @pytest.mark.usefixtures("rule")

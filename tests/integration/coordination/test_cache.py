@@ -254,6 +254,36 @@ def test_it_keeps_its_size_and_counts_what_went(fleet: Fleet, console: Database,
     assert status(fleet).entries <= 50
 
 
+def test_what_is_computed_now_keeps_its_place_in_a_full_cache(
+    fleet_database: FleetDatabase, fleet: Fleet, console: Database
+) -> None:
+    """Its lease ends before all that is kept: yet nobody else computes it meanwhile, and it is stored."""
+    set_setting(console, "cache_max_entries", 100, actor="me", reason="test")
+
+    def compute() -> str:
+        for number in range(200):
+            fleet.cache.set(SPACE, f"key-{number}", number, ttl_s=3600)
+        answer = other.session.call("begin_cached", namespace=SPACE, key="eth", lease_s=30.0)
+        assert answer["found"] == "wait"
+        return "dear"
+
+    with fleet_database.connect("other") as other:
+        assert fleet.cache.get_or_compute(SPACE, "eth", compute, ttl_s=7200) == "dear"
+        assert other.cache.get(SPACE, "eth") == "dear"
+
+
+def test_what_can_not_be_kept_is_given_all_the_same_and_keeps_nobody_waiting(fleet: Fleet) -> None:
+    """A text from outside may have anything in it, and be of any length."""
+    much = "x" * 300_000
+    for _ in range(2):
+        assert fleet.cache.get_or_compute(SPACE, "much", lambda: much, ttl_s=60) == much
+    assert status(fleet).misses == 2
+    fleet.cache.get_or_compute(SPACE, "nul", lambda: {"text": "a\0b\ud800"}, ttl_s=60)
+    assert fleet.cache.get(SPACE, "nul") == {"text": "a\ufffdb?"}
+    with pytest.raises(InvalidValueError, match="ttl_s"):  # what is asked for wrongly is told
+        fleet.cache.get_or_compute(SPACE, "wrong", lambda: 1, ttl_s=-1)
+
+
 def test_without_the_cache_work_goes_on(fleet: Fleet, console: Database, owner: Owner) -> None:
     fleet.cache.set(SPACE, "eth", "dear", ttl_s=60)
     owner.execute("ALTER TABLE fleet.cache RENAME TO elsewhere")

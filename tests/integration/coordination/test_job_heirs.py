@@ -76,6 +76,22 @@ def test_a_job_that_can_not_be_ended_is_told_and_stops_no_other(
     assert alerts.list_alerts(console) == []
 
 
+def test_the_alert_of_a_job_that_could_not_be_taken_back_ends_with_it(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    """Its worker was slow, not dead, and reports after all."""
+    fleet.jobs.enqueue("a", max_attempts=1)
+    (job,) = fleet.jobs.claim("a")
+    owner.execute(OVER)
+    broken = "at := fleet.now(); RAISE EXCEPTION 'broken';"
+    with planted(owner, "finish_job", ("at := fleet.now();", broken)):
+        assert fleet.jobs.rescue() == (0, 0)
+    assert len(alerts.list_alerts(console)) == 1
+    fleet.jobs.complete(job)
+    assert fleet.jobs.rescue() == (0, 0)
+    assert alerts.list_alerts(console) == []
+
+
 @pytest.mark.parametrize("end", ["complete", "fail"])
 def test_a_wide_fan_ends_or_goes_on_at_once(fleet: Fleet, owner: Owner, end: str) -> None:
     first = fleet.jobs.enqueue("a", max_attempts=1).id

@@ -510,6 +510,7 @@ def test_what_can_be_no_job_is_refused_by_name(fleet: Fleet) -> None:
         ({"payload": {"x": "y" * 70_000}}, "payload", None),
         ({"expected_s": 0}, "expected_s", "0"),
         ({"expected_s": float("nan")}, "expected_s", "NaN"),
+        ({"run_at": "9000-01-01 00:00:00+00"}, "run_at", None),  # as a client says it that is no Python
         ({"concurrency_key": ""}, "concurrency_key", ""),
         ({"concurrency_key": "k", "concurrency_limit": 0}, "concurrency_limit", "0"),
         ({"depends": [str(n) for n in range(1, 102)]}, "depends", "101 jobs"),
