@@ -13,7 +13,7 @@ from coordination.rate_limits import RateLimits
 from coordination.session import Session
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import configure
-from tests.integration.coordination.tables import Owner, value
+from tests.integration.coordination.tables import Owner, planted, value
 from tests.integration.coordination.told import ask, granted, lose_session
 
 UNSETTLED: LiteralString = "SELECT count(*) FROM fleet.rate_grants WHERE settled_at IS NULL"
@@ -91,10 +91,13 @@ def test_a_settlement_that_met_a_busy_row_is_made_before_the_next_request(
     used, unused = (limits.can_make_request("search_tweets", "w/1").grant_id for _ in range(2))
     assert used
     assert unused
-    with psycopg.connect(fleet_database.superuser_dsn) as busy:
+    impatient = ("SET lock_timeout TO '5s'", "SET lock_timeout TO '10ms'")
+    with (
+        psycopg.connect(fleet_database.superuser_dsn) as busy,
+        planted(owner, "record_usage", impatient),
+        planted(owner, "release_grant", impatient),
+    ):
         busy.execute("SELECT 1 FROM fleet.rate_limits WHERE endpoint = 'search_tweets' FOR UPDATE")
-        owner.execute("ALTER FUNCTION fleet.record_usage SET lock_timeout = '10ms'")
-        owner.execute("ALTER FUNCTION fleet.release_grant SET lock_timeout = '10ms'")
         with pytest.raises(DatabaseBusyError):
             limits.record_usage(used, True)
         with pytest.raises(DatabaseBusyError):
