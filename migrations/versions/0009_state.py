@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6ccc5b6d2c8bc218"
+functions = "5d680fc82487e9f6"
 
 
 def upgrade() -> None:
