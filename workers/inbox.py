@@ -12,8 +12,8 @@ from typing import Final, Protocol
 from uuid import uuid4
 
 from coordination import Fleet
-from coordination.errors import DatabaseBusyError, LockLostError
-from coordination.messages import Message
+from coordination.errors import DatabaseBusyError, InvalidValueError, LockLostError
+from coordination.messages import Message, Reply
 from workers import handlers
 from workers.base import Worker
 from workers.errors import NoGrantError
@@ -98,8 +98,7 @@ class Inbox:
     def _handle(self, message: Message) -> None:
         self._worker.progress.ticked = lambda: self._renew(message)
         try:
-            answer = handlers.handle(self._worker, self._handlers, message)
-            tell(lambda: self._messages.acknowledge(message, answer), draining=self._worker.draining)
+            self._acknowledge(message, handlers.handle(self._worker, self._handlers, message))
         except Exception:
             self._worker.progress.item_failed()
             raise
@@ -107,6 +106,17 @@ class Inbox:
             self._worker.progress.ticked = None
         self._worker.progress.item_done()
         log.info("handled", type=message.type, sender=message.sender)
+
+    def _acknowledge(self, message: Message, answer: Reply | None) -> None:
+        """Report that it is done, with its answer.
+
+        Raises:
+            MessageRefusedError: the answer can't be sent. What the handler did is done: it isn't done again.
+        """
+        try:
+            tell(lambda: self._messages.acknowledge(message, answer), draining=self._worker.draining)
+        except InvalidValueError as error:
+            raise MessageRefusedError(f"its answer can't be sent: {error}") from error
 
     def _renew(self, message: Message) -> None:
         """Renew the lease when half of its time is over.

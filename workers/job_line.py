@@ -14,6 +14,7 @@ from coordination.errors import (
     DatabaseBusyError,
     DatabaseUnavailableError,
     IncarnationLostError,
+    InvalidValueError,
     LockLostError,
 )
 from coordination.jobs import Job, Jobs
@@ -78,8 +79,7 @@ class JobLine:
         with log_context(job=job.id, trace=job.trace_id):
             progress.enter("BUSY", step=job.kind)
             try:
-                result = handle(job)
-                tell(lambda: self._jobs.complete(job, result), draining=self._worker.draining)
+                self._complete(job, handle(job))
             except (IncarnationLostError, DatabaseUnavailableError):
                 self._held.clear()  # whoever comes next finds them
                 raise
@@ -102,6 +102,17 @@ class JobLine:
                 progress.item_done()
                 self._drop(job)
             progress.enter("READY")
+
+    def _complete(self, job: Job, result: Mapping[str, Any] | None) -> None:
+        """Report success.
+
+        Raises:
+            JobRefusedError: the result can't be kept. What the handler did is done: it isn't done again.
+        """
+        try:
+            tell(lambda: self._jobs.complete(job, result), draining=self._worker.draining)
+        except (InvalidValueError, TypeError, ValueError) as error:
+            raise JobRefusedError(f"its result can't be kept: {error}") from error
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._worker.progress.item_failed()

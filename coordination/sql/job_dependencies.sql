@@ -21,9 +21,10 @@ BEGIN
     RETURN open_ones;
 END $$;
 
--- The jobs that wait for any of the given ones, at any remove where `deep`. One index look for each that others may wait for; locks nothing.
+-- The jobs that wait for any of the given ones, at any remove where `deep`. One index look for each that others may wait for, also with
+-- a plan that was made while there were few; locks nothing.
 CREATE OR REPLACE FUNCTION fleet.heirs_of(jobs bigint[], deep boolean) RETURNS bigint[]
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     RETURN ARRAY(WITH RECURSIVE heirs (id) AS (
         SELECT j.id FROM fleet.jobs j WHERE j.waits_for && jobs AND j.waits_for <> '{}'

@@ -104,12 +104,15 @@ BEGIN
             fire_slot.catch_up);
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
-    INSERT INTO fleet.schedules (name, interval_s, stagger_s, cron, zone, policy, catch_up, worker, registered_by, registered_at)
-    VALUES (fire_slot.name, fire_slot.interval_s, fire_slot.stagger_s, fire_slot.cron, fire_slot.zone, fire_slot.policy,
-        fire_slot.catch_up, life.worker, life.id, fleet.now())
-    ON CONFLICT ON CONSTRAINT schedules_pkey DO NOTHING;
-    is_new := FOUND;
-    SELECT * INTO schedule FROM fleet.schedules s WHERE s.name = fire_slot.name FOR UPDATE;
+    LOOP
+        INSERT INTO fleet.schedules (name, interval_s, stagger_s, cron, zone, policy, catch_up, worker, registered_by, registered_at)
+        VALUES (fire_slot.name, fire_slot.interval_s, fire_slot.stagger_s, fire_slot.cron, fire_slot.zone, fire_slot.policy,
+            fire_slot.catch_up, life.worker, life.id, fleet.now())
+        ON CONFLICT ON CONSTRAINT schedules_pkey DO NOTHING;
+        is_new := FOUND;
+        SELECT * INTO schedule FROM fleet.schedules s WHERE s.name = fire_slot.name FOR UPDATE;
+        EXIT WHEN FOUND;  -- else the one that stood there was removed between the two statements
+    END LOOP;
     at := fleet.now();
 
     IF registers AND NOT is_new AND (schedule.interval_s, schedule.cron, schedule.zone, schedule.stagger_s)

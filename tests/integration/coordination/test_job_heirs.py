@@ -49,6 +49,26 @@ def test_a_long_line_is_cancelled_and_each_says_why(fleet: Fleet, owner: Owner) 
     assert why[ids[-1]] == f"job {ids[-2]}, on which it depends, is cancelled"
 
 
+def test_heirs_are_found_by_index_also_by_a_session_that_began_when_there_were_few(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """Its plan was made then; with the whole table read for each heir a long line took half a minute."""
+    owner.execute("TRUNCATE fleet.jobs")
+    owner.execute("VACUUM ANALYZE fleet.jobs")
+    first = fleet.jobs.enqueue("a").id
+    heirs = "SELECT cardinality(fleet.heirs_of(ARRAY[%s]::bigint[], true))"
+    with psycopg.connect(fleet_database.superuser_dsn, autocommit=True) as session:
+        for _ in range(10):
+            assert session.execute(heirs, (first,)).fetchone() == (0,)
+        line_up(owner, first, 1000)
+        with session.transaction():
+            assert session.execute(heirs, (first,)).fetchone() == (1000,)
+            read = session.execute(
+                "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'jobs'"
+            ).fetchone()
+    assert read == (0,)
+
+
 def test_a_long_line_behind_a_job_that_was_taken_back_holds_nobody_up(fleet: Fleet, owner: Owner) -> None:
     line_up(owner, fleet.jobs.enqueue("a", max_attempts=1).id, MANY)
     fleet.jobs.claim("a")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from threading import Thread
 from typing import Any, cast
 
 import pytest
@@ -11,10 +12,10 @@ import pytest
 from coordination import Fleet, alerts, connect
 from coordination.database import Database
 from coordination.errors import InvalidValueError
-from coordination.schedules import CronLine, Policy, get_schedule_status, pause_schedule
+from coordination.schedules import CronLine, Policy, Slot, get_schedule_status, pause_schedule
 from tests.integration.conftest import FleetDatabase
-from tests.integration.coordination.crowd import PROCESSES, together, victim
-from tests.integration.coordination.tables import Owner, assert_refused, rows, value
+from tests.integration.coordination.crowd import PROCESSES, together, until, victim
+from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
 
 HOURLY = CronLine(line="0 * * * *")
 DAY_S = 86_400.0
@@ -207,6 +208,20 @@ def test_a_schedule_that_no_program_has_any_more_is_removed_after_a_while(
     fleet.schedules.check()
     assert rows(owner, names) == []
     assert fleet.schedules.fire("removed", 60).fired  # a program that has it again registers it anew
+
+
+def test_who_asks_for_a_schedule_while_it_is_removed_registers_it_anew(fleet: Fleet, owner: Owner) -> None:
+    fleet.schedules.fire("removed", 3600)
+    found, slots = "    is_new := FOUND;", list[Slot]()
+    with planted(owner, "fire_slot", (found, f"{found} PERFORM pg_sleep(0.5);")):
+        asking = Thread(target=lambda: slots.append(fleet.schedules.fire("removed", 60)))
+        asking.start()
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        until(lambda: value(owner, asleep) == 1, 10)
+        owner.execute("DELETE FROM fleet.schedule_slots; DELETE FROM fleet.schedules")
+        asking.join()
+    assert [slot.fired for slot in slots] == [True]
+    assert rows(owner, "SELECT name, interval_s FROM fleet.schedules") == [("removed", 60)]
 
 
 def test_the_status_tells_how_well_slots_are_kept(

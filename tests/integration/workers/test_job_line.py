@@ -181,6 +181,20 @@ def test_what_a_handler_raises_is_kept_and_tried_again_refused_or_put_off(
     ]
 
 
+@pytest.mark.parametrize("result", [{"text": "x" * 70_000}, {"text": object()}, ["no mapping"]])
+def test_a_job_whose_result_can_not_be_kept_is_not_done_again(
+    fleet_database: FleetDatabase, client: Fleet, result: Any
+) -> None:
+    """What it did is done: each further try would do it once more, and end as this one."""
+    client.jobs.enqueue("analyse")
+    with analysing(fleet_database, lambda _worker, _job: result):
+        told = "SELECT state, attempts, errors->0->>'error' FROM fleet.jobs_finished"
+        eventually(lambda: len(rows(fleet_database, told)) == 1, what="its end", within_s=20)
+    [(state, attempts, error)] = rows(fleet_database, told)
+    assert (state, attempts, len(Analyser.handled)) == ("dead", 1, 1)
+    assert "its result can't be kept" in error
+
+
 def test_a_drain_gives_back_what_is_claimed_and_not_begun(
     fleet_database: FleetDatabase, client: Fleet
 ) -> None:

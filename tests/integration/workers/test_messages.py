@@ -277,6 +277,21 @@ def test_a_payload_that_does_not_fit_is_a_dead_letter_at_once_and_says_why(there
     assert Reader.seen == []
 
 
+def test_a_message_whose_answer_can_not_be_sent_is_not_handled_again(there: Fleetlet) -> None:
+    """What its handler did is done: each further delivery would do it once more, and end as this one."""
+
+    def script(_worker: Reader, _message: Message, _task: object) -> Reply:
+        return Reply(payload={**FOUND.model_dump(), "reason": "x" * 70_000})
+
+    Reader.script = staticmethod(script)
+    there.settled(Reader)
+    there.messages.send(TASK, "reader", ASKED.model_dump())
+    there.until_states(("dead", 1))
+    (told,) = there.events("dead_letter")
+    assert "its answer can't be sent" in told
+    assert len(Reader.seen) == 1
+
+
 def test_a_message_that_no_handler_takes_is_a_dead_letter_and_says_what_is_taken(there: Fleetlet) -> None:
     there.settled(Reader)
     there.messages.send(TASK, "reader", {"kind": "make_tea"})
