@@ -4,14 +4,14 @@
 
 -- A place in line as a number, lower is earlier. Pure. Fair: what was used by weight (low 1 to critical 4), a critical
 -- request first while its kept part is not used up. By priority: the rank, one higher for every tau_s waited; the kept part of
--- the low goes before high.
+-- the low goes before high, and rises on.
 CREATE OR REPLACE FUNCTION fleet.line_key(
     fair boolean, rank integer, used integer, waited_s double precision, tau_s double precision, kept_critical integer, kept_low integer
 ) RETURNS double precision
 LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN fair THEN CASE WHEN rank = 4 AND kept_critical > 0 THEN -1 ELSE used::double precision / rank END
-    WHEN rank = 1 AND kept_low > 0 THEN -3.5
-    ELSE -least(4, rank + floor(greatest(0, waited_s) / tau_s)) END;
+    ELSE -greatest(CASE WHEN rank = 1 AND kept_low > 0 THEN 3.5 ELSE 0 END,
+        least(4, rank + floor(greatest(0, waited_s) / tau_s))) END;
 
 -- Where a request stands: its row in line (null: none), since when, its worker's use, the requests and units of those before it;
 -- whether shares matter, and its worker had its own while others want theirs; whether it must rest, until when: with few units left

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "6044ed19172ac6b7"
+functions = "f26ccf47151f89b5"
 
 
 def upgrade() -> None:
