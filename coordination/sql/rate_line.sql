@@ -107,6 +107,7 @@ CREATE OR REPLACE FUNCTION fleet.count_before(
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    most integer := fleet.most_at_once(limits);  -- who wants more is before nobody: a limit that was lowered gives it no more
     tau_s double precision := greatest(1, fleet.setting_number('rate_limit_ageing_s', 300));
     my_key double precision := fleet.line_key(own.fair_share, rank, used, extract(epoch FROM at - since)::double precision, tau_s,
         own.kept_critical, own.kept_low);
@@ -118,7 +119,7 @@ BEGIN
                     extract(epoch FROM at - d.first_asked_at)::double precision, tau_s, own.kept_critical, own.kept_low) AS key
                 FROM fleet.rate_demands d
                 WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.waiting AND d.keep_until > at
-                  AND d.id IS DISTINCT FROM mine) l
+                  AND d.id IS DISTINCT FROM mine AND d.units <= most) l
         WHERE (l.key, l.first_asked_at, l.id) < (my_key, since, coalesce(mine, 9223372036854775807)))
     SELECT a.*, f.units, f.rank, f.to_come, f.returns_at INTO line
     FROM (SELECT coalesce(sum(b.units), 0) AS ahead, coalesce(sum(b.units) FILTER (WHERE b.returns_at <= soon), 0) AS due,
