@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "4dd0b6a4e0acdd37"
+functions = "ace1d334de4ef798"
 
 
 def upgrade() -> None:
