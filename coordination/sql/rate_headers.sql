@@ -179,7 +179,7 @@ BEGIN
     WHERE fleet.header_number(headers, h.stem || '-remaining') = 0 AND fleet.header_reset_in_s(headers, h.stem) IS NOT NULL
     ORDER BY 2 DESC LIMIT 1;
     wait_s := CASE WHEN day.reset_in IS NOT NULL THEN day.reset_in
-        WHEN remaining = 0 AND reset_in IS NOT NULL THEN reset_in
+        WHEN remaining = 0 AND reset_in <= window_s + 60 THEN reset_in  -- a later one is no reset of that window
         WHEN remaining > 0 AND reset_in IS NOT NULL THEN greatest(3600, window_s)
         ELSE window_s END;
     wait_s := least(greatest(86400, wait_s), wait_s * 2 ^ least(20, greatest(0, in_row - 1)));

@@ -4,14 +4,14 @@
 
 -- A place in line as a number, lower is earlier. Pure. Fair: what was used by weight (low 1 to critical 4), a critical
 -- request first while its kept part is not used up. By priority: the rank, one higher for every tau_s waited; the kept part of
--- the low goes before high.
+-- the low goes before high, and rises on.
 CREATE OR REPLACE FUNCTION fleet.line_key(
     fair boolean, rank integer, used integer, waited_s double precision, tau_s double precision, kept_critical integer, kept_low integer
 ) RETURNS double precision
 LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN fair THEN CASE WHEN rank = 4 AND kept_critical > 0 THEN -1 ELSE used::double precision / rank END
-    WHEN rank = 1 AND kept_low > 0 THEN -3.5
-    ELSE -least(4, rank + floor(greatest(0, waited_s) / tau_s)) END;
+    ELSE -greatest(CASE WHEN rank = 1 AND kept_low > 0 THEN 3.5 ELSE 0 END,
+        least(4, rank + floor(greatest(0, waited_s) / tau_s))) END;
 
 -- Where a request stands: its row in line (null: none), since when, its worker's use, the requests and units of those before it;
 -- whether shares matter, and its worker had its own while others want theirs; whether it must rest, until when: with few units left
@@ -107,6 +107,7 @@ CREATE OR REPLACE FUNCTION fleet.count_before(
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    most integer := fleet.most_at_once(limits);  -- who wants more is before nobody: a limit that was lowered gives it no more
     tau_s double precision := greatest(1, fleet.setting_number('rate_limit_ageing_s', 300));
     my_key double precision := fleet.line_key(own.fair_share, rank, used, extract(epoch FROM at - since)::double precision, tau_s,
         own.kept_critical, own.kept_low);
@@ -118,7 +119,7 @@ BEGIN
                     extract(epoch FROM at - d.first_asked_at)::double precision, tau_s, own.kept_critical, own.kept_low) AS key
                 FROM fleet.rate_demands d
                 WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.waiting AND d.keep_until > at
-                  AND d.id IS DISTINCT FROM mine) l
+                  AND d.id IS DISTINCT FROM mine AND d.units <= most) l
         WHERE (l.key, l.first_asked_at, l.id) < (my_key, since, coalesce(mine, 9223372036854775807)))
     SELECT a.*, f.units, f.rank, f.to_come, f.returns_at INTO line
     FROM (SELECT coalesce(sum(b.units), 0) AS ahead, coalesce(sum(b.units) FILTER (WHERE b.returns_at <= soon), 0) AS due,

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "46119c5cfd96f37e"
+functions = "211672d61d3865dc"
 
 
 def upgrade() -> None:

@@ -61,6 +61,16 @@ def test_the_platforms_count_holds_where_a_tighter_window_makes_another_needless
     assert ask(fleet).reason == "40 of 40 requests of search_tweets used, by the platform's count"
 
 
+def test_a_refusal_whose_reset_is_further_away_than_its_window_is_long_says_nothing(
+    fleet: Fleet, owner: Owner
+) -> None:
+    told = headers(owner, 180, 0, reset_in_s=72_000)
+    fleet.rate_limits.record_usage(granted(fleet), False, told, status=429)
+    refused = ask(fleet)
+    assert refused.retry_after_seconds is not None
+    assert 890 <= refused.retry_after_seconds <= 900
+
+
 def test_a_refusal_that_says_nothing_closes_for_the_platforms_window_not_for_a_shorter_one(
     fleet: Fleet, console: Database
 ) -> None:

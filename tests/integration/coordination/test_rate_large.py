@@ -100,3 +100,18 @@ def test_a_pool_smaller_than_the_kept_part_gives_its_requests(
     assert use(fleet, "a", "like_tweet", "critical")
     fleet_database.advance(1000)
     assert use(fleet, "b", "like_tweet")
+
+
+def test_nothing_is_held_for_a_quota_that_the_limit_can_give_no_more(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "like_tweet", (20, 900), fair_share=False)
+    for number in range(20):
+        assert use(fleet, f"w/{number}", "like_tweet")
+        fleet_database.advance(10)
+    quota = fleet.reservations.request_api_quota("q", "like_tweet", 19, priority="high")
+    assert isinstance(quota, Refused)
+    configure(console, "like_tweet", (18, 900), fair_share=False)
+    for later_s in ((quota.retry_after_seconds or 0) - 30, 30):
+        fleet_database.advance(later_s)
+        assert use(fleet, "w/0", "like_tweet")

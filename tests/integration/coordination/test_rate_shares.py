@@ -100,6 +100,19 @@ def test_by_priority_the_higher_go_first_and_waiting_lifts_the_lower_i12(
     assert max(wait_s for asker in askers for wait_s in asker.waits_s) <= 3 * 200 + 2 * 100
 
 
+def test_a_low_request_rises_past_the_part_that_is_kept_for_it_i12(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "post_tweet", (50, 500))
+    configure(console, "api_tweets", WIDE)
+    console.call("set_setting", key="rate_limit_ageing_s", value=Json(200), actor="me", reason="test")
+    low = Asker(name="low", priority="low", begins_s=600)
+    urgent = [Asker(name=f"critical/{number}", priority="critical") for number in range(4)]
+    run(fleet, owner, [*urgent, low], endpoint="post_tweet", until_s=1600)
+    assert low.waits_s
+    assert max(low.waits_s) <= 3 * 200 + 500  # three ranks, and the window before the next unit
+
+
 def ask(fleet: Fleet, worker: str, priority: Priority = "medium", endpoint: str = "post_tweet") -> Grant:
     return fleet.rate_limits.can_make_request(endpoint, worker, priority)
 

@@ -125,8 +125,8 @@ def test_a_ticket_that_is_used_by_several_connections_at_once_is_one_request(
     configure_pool(console, "content", "pool", actor="me", reason="test", capacity=8)
     ticket = uuid4()
     with ThreadPoolExecutor(8) as pool:
-        answers = pool.map(lambda _: asking(resource_type, resource_id, ticket), range(8))
-        assert len({answer["reservation_id"] for answer in answers}) == 1
+        asked = [pool.submit(asking, resource_type, resource_id, ticket) for _ in range(8)]
+        assert len({one.result()["reservation_id"] for one in asked}) == 1
     assert value(owner, OPEN) == 1
 
 
