@@ -40,8 +40,8 @@ BEGIN
     RETURN fleet.start_jobs_anew(jobs);
 END $$;
 
--- What replay_jobs and a person's decision have in common. Takes the finished rows, then what they depend on, then unique keys, each in
--- order.
+-- What replay_jobs and a person's decision have in common. An old job comes back among newer ones: nothing ends meanwhile. Takes the
+-- finished rows, then what they depend on, then unique keys, each in order.
 CREATE OR REPLACE FUNCTION fleet.start_jobs_anew(jobs bigint[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -55,6 +55,7 @@ BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_leases(jobs, jobs);
     PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('jobs', 'replay'));
     wanted := ARRAY(SELECT f.id FROM fleet.jobs_finished f WHERE f.id = ANY(jobs) AND f.state IN ('dead', 'cancelled')
         ORDER BY f.id FOR UPDATE);
     PERFORM fleet.hold_jobs(ARRAY(SELECT unnest(f.waits_for) FROM fleet.jobs_finished f WHERE f.id = ANY(wanted)));

@@ -34,13 +34,15 @@ BEGIN
 END $$;
 
 -- Locks jobs, and the heirs of those that end, all in the order of their ids, before anything is changed: whoever ends two jobs that one
--- waits for never waits in a circle. One that came to wait meanwhile is newer than all that were locked before.
+-- waits for never waits in a circle. One that came to wait meanwhile is newer than all that were locked before; none that is older is
+-- replayed meanwhile.
 CREATE OR REPLACE FUNCTION fleet.lock_jobs(jobs bigint[], ending bigint[], deep boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted bigint[];
     locked bigint[] := '{}';
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('jobs', 'replay'));
     LOOP
         wanted := jobs || fleet.heirs_of(ending, deep);
         EXIT WHEN wanted <@ locked;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "211672d61d3865dc"
+functions = "d9451adea5002450"
 
 
 def upgrade() -> None:

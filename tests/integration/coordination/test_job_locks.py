@@ -198,7 +198,11 @@ def test_whatever_is_done_with_jobs_at_once_nobody_waits_in_a_circle(
     fleet_database: FleetDatabase, owner: Owner
 ) -> None:
     slow = "    WITH gone AS ("  # jobs are held for longer, and waited for
-    with planted(owner, "finish_job", (slow, f"    PERFORM pg_sleep(0.01);\n{slow}")):
+    twice = "        locked := locked || wanted;"  # and what is replayed meanwhile may come between
+    with (
+        planted(owner, "finish_job", (slow, f"    PERFORM pg_sleep(0.01);\n{slow}")),
+        planted(owner, "lock_jobs", (twice, f"        PERFORM pg_sleep(0.01);\n{twice}")),
+    ):
         assert together(_do_anything, 6, fleet_database.dsn("worker"), 20) == [[]] * 6
     assert value(owner, "SELECT count(*) FROM fleet.jobs JOIN fleet.jobs_finished USING (id)") == 0
 
