@@ -3,13 +3,14 @@
 -- rises with waiting. Who stays away keeps its age, but no unit is held for it.
 
 -- A place in line as a number, lower is earlier. Pure. Fair: what was used by weight (low 1 to critical 4), a critical
--- request first while its kept part is not used up. By priority: the rank, one higher for every tau_s waited; the kept part of
--- the low goes before high, and rises on.
+-- request first while its kept part is not used up; the unit that is asked for counts half (Sainte-Laguë), so that neither the
+-- light nor the heavy end up above their shares by more than that half. By priority: the rank, one higher for every tau_s waited;
+-- the kept part of the low goes before high, and rises on.
 CREATE OR REPLACE FUNCTION fleet.line_key(
     fair boolean, rank integer, used integer, waited_s double precision, tau_s double precision, kept_critical integer, kept_low integer
 ) RETURNS double precision
 LANGUAGE sql IMMUTABLE
-RETURN CASE WHEN fair THEN CASE WHEN rank = 4 AND kept_critical > 0 THEN -1 ELSE used::double precision / rank END
+RETURN CASE WHEN fair THEN CASE WHEN rank = 4 AND kept_critical > 0 THEN -1 ELSE (used + 0.5::double precision) / rank END
     ELSE -greatest(CASE WHEN rank = 1 AND kept_low > 0 THEN 3.5 ELSE 0 END,
         least(4, rank + floor(greatest(0, waited_s) / tau_s))) END;
 
@@ -58,9 +59,9 @@ BEGIN
     IF (shares OR last_ones) AND room - ahead_due >= n AND NOT coalesce(seat.booked, false)
         AND NOT (rank = 4 AND own.kept_critical > 0) THEN
         others := fleet.who_else_wants(own, worker_id, soon, at);
-        -- More than half a unit above what all of them had by weight is too much: so nobody ends up more than one and a half above.
+        -- More than a quarter of a unit above what all of them had by weight is too much: so nobody ends up much more than one above.
         had_share := shares AND others.weight IS NOT NULL
-            AND used >= (others.used + used)::double precision * rank / (others.weight + rank) + 0.5;
+            AND used >= (others.used + used)::double precision * rank / (others.weight + rank) + 0.25;
         -- Where others want, each unit is the next one's: a rest would give the turn away. Who has waited for a minute has rested.
         rests := last_ones AND NOT had_share AND NOT others.awake AND since > at - interval '60 seconds'
             AND (rests_until IS NULL OR rests_until > at OR rests_until <= at - make_interval(secs => own.window_s));

@@ -1,11 +1,13 @@
 -- Who gets how much where there is not enough: what each worker had in the share's span, what of a limit is kept for the priorities
 -- of some, and when shares matter at all. Who goes first by it: see the line.
 
--- The span in which shares are counted: an hour, or a longer log's window. Pure.
+-- The span in which shares are counted: the window that allows least in the long run, an hour at least, and of a large one as much
+-- as holds some 5000 requests. Pure.
 CREATE OR REPLACE FUNCTION fleet.share_span(one fleet.rate_limits) RETURNS interval
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-    RETURN make_interval(secs => CASE WHEN one.spacing_us[1] = 0 THEN greatest(3600, one.window_s) ELSE 3600 END);
+    RETURN (SELECT make_interval(secs => greatest(3600, least(w.window_s, 5000 * w.window_s::double precision / greatest(1, w.most))))
+        FROM unnest(one.limits, one.windows_s) w(most, window_s) ORDER BY w.most::double precision / w.window_s, w.window_s LIMIT 1);
 END $$;
 
 -- Weighted max-min: each gets what it wants, or a share by weight of what the contented leave. Pure; at most as many rounds as

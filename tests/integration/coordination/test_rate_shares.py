@@ -85,6 +85,20 @@ def test_gcra_spreads_shares_and_never_exceeds_the_limit_i9_i14(
         assert made[priority] == pytest.approx(total * weight / 10, rel=0.08)
 
 
+def test_small_shares_of_a_day_are_kept_by_the_light_and_the_heavy_i14(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "search_tweets", (50, 3600), (600, 86_400))  # a low one has 1.25 an hour
+    configure(console, "api_requests", WIDE)
+    day = run(fleet, owner, each_priority(2), endpoint="search_tweets", until_s=50 * 3600)
+    made = day.between(2 * 3600, 50 * 3600)
+    total = sum(made.values())
+    for weight, priority in enumerate(PRIORITIES, 1):
+        share = total * weight / 10 / 2
+        for n in range(2):
+            assert abs(made[f"{priority}/{n}"] - share) <= max(0.05 * share, 1), made
+
+
 def test_by_priority_the_higher_go_first_and_waiting_lifts_the_lower_i12(
     fleet: Fleet, console: Database, owner: Owner
 ) -> None:
