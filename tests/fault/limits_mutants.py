@@ -42,7 +42,7 @@ MUTANTS: Mapping[str, Sequence[Change]] = {
         (
             "unsettled_units",
             "g.settled_at IS NULL",
-            "g.settled_at IS NULL AND g.granted_real_at > clock_timestamp() - interval '0.1 seconds'",
+            "g.settled_at IS NULL AND g.granted_real_at > clock_timestamp() - interval '0.02 seconds'",
         ),
     ],
     "priority": [("take_units", "rank := fleet.priority_rank(take_units.priority);", "rank := 2;")],
@@ -67,7 +67,7 @@ SCENARIOS: Mapping[str, tuple[Scenario, tuple[str, ...]]] = {
     "unlocked": (CHAPTERS["killed"], ("I9", "I10")),
     "headers": (CHAPTERS["shared"], ("convergence",)),
     # Its grants are out for longer than it remembers them.
-    "forgotten": (replace(CHAPTERS["headers"], late_s=0.3), ("I9", "I10")),
+    "forgotten": (replace(CHAPTERS["headers"], slow=1.0, late_s=0.3), ("I9", "I10")),
     "priority": (CHAPTERS["plain"], ("I14", "I12")),
     "shares": (CHAPTERS["plain"], ("I14",)),
     "nearest": (UNPLAYED, ("I9",)),
