@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "d9451adea5002450"
+functions = "f6bf833a9d9b536f"
 
 
 def upgrade() -> None:
