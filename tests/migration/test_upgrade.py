@@ -300,7 +300,7 @@ def test_what_workers_had_in_hand_is_in_hand_after_the_upgrade(third_release: st
         fleet.jobs.rescue()
         assert {job.payload["was"] for job in fleet.jobs.claim("analyse", 10)} >= {"available", "retryable"}
         assert {message.payload["was"] for message in fleet.messages.claim(10)} == {"waiting", "claimed"}
-        slot = fleet.schedules.fire("tester", 3600)  # its last one is ten minutes old: none from before it fires
+        slot = fleet.schedules.fire("tester", 3600)  # its last one is ten minutes old: none from before fires
         assert not slot.fired or slot.late_s < 660
         assert not fleet.schedules.fire("tester", 3600).fired
     with psycopg.connect(third_release) as connection:
