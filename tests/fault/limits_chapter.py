@@ -31,7 +31,7 @@ PASSED_OVER = 2
 """Requests of a lower rank that may be granted while a critical one waits for its time to come again."""
 PACES = 1000
 """Settings whose pace is looked at."""
-STARVED = 4
+STARVED = 3
 """Intervals of its share, after a window's end, in which who always wants must have had one."""
 TOO_HIGH = {"x-rate-limit-limit": "5000", "x-rate-limit-remaining": "4999"}
 
@@ -181,8 +181,6 @@ def _judge_order(
         name: (until_s - from_s) / one.every_s if one.every_s else float("inf")
         for name, one in wanted.items()
     }
-    if outcome.faults["kill"]:  # who was killed began its interval anew, and wanted less
-        wants |= {name: min(wants[name], counts[name]) for name, one in wanted.items() if one.every_s}
     weights = {name: float(judge.RANKS[one.priority]) for name, one in wanted.items()}
     shares = judge.max_min(wants, len(steady), weights)
     outcome.broken(

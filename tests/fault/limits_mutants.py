@@ -42,7 +42,7 @@ MUTANTS: Mapping[str, Sequence[Change]] = {
         (
             "unsettled_units",
             "g.settled_at IS NULL",
-            "g.settled_at IS NULL AND g.granted_real_at > clock_timestamp() - interval '0.02 seconds'",
+            "g.settled_at IS NULL AND g.granted_real_at > clock_timestamp() - interval '0.1 seconds'",
         ),
     ],
     "priority": [("take_units", "rank := fleet.priority_rank(take_units.priority);", "rank := 2;")],

@@ -179,15 +179,7 @@ LONG = (
     # window fills in an hour.
     Scenario(name="plain", rate=15, windows=HOUR_WINDOWS, warm_up_s=HOUR_S, counted_s=HOUR_S),
     *[
-        # Who is killed is not there when its turn comes.
-        Scenario(
-            name=name,
-            rate=30,
-            windows=HOUR_WINDOWS,
-            warm_up_s=HOUR_S,
-            counted_s=HOUR_S,
-            grants=3 if name == "killed" else 1,
-        )
+        Scenario(name=name, rate=30, windows=HOUR_WINDOWS, warm_up_s=HOUR_S, counted_s=HOUR_S)
         for name in TROUBLES
     ],
     # 49 hours after the first; 0.15 s x 240 / 3600 s = 1%. Two cores make some 20 requests in a real second.
