@@ -51,6 +51,10 @@ POOLS: Mapping[str, int] = {"narrow": 2, "wide": 9}
 """Each pool's capacity."""
 WAIT_S = (0.1, 1.2)
 """In line for a lock."""
+TAKE = frozenset(
+    {"request_lock", "poll_lock", "claim_jobs", "claim_messages", "reserve_resource", "poll_reservation"}
+)
+"""What decides a taking; it may give back or fall asleep before, and leave a line or wake somebody after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +82,26 @@ class Orders:
     pause_s: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """One call of a function: the database's time before and after it, in seconds."""
+
+    function: str
+    began: float
+    ended: float
+
+
 class TimedDatabase(Database):
     """Calls as ever, and the database's time before and after in the same statement.
 
     Attributes:
-        moments: of each call since it was emptied, in seconds: before and after.
+        moments: of each call since it was emptied.
         result: what the last function gave that asks for a lock or for units.
     """
 
     def __init__(self, dsn: str, *, name: str, reconnect: bool = True, pooled: bool = False) -> None:
         super().__init__(dsn, name=name, reconnect=reconnect, pooled=pooled)
-        self.moments: list[tuple[float, float]] = []
+        self.moments: list[Moment] = []
         self.result: Any = None
 
     def call(self, function: LiteralString, *, acknowledged: bool = False, **arguments: object) -> Any:
@@ -99,7 +112,9 @@ class TimedDatabase(Database):
         named = ", ".join(f"{name} => %({name})s" for name in arguments)
         what = f"fleet.real_now() AS began, fleet.{function}({named}) AS result, fleet.real_now() AS ended"
         row = self._run(f"SELECT {what}".encode(), arguments)[0]
-        self.moments.append((row["began"].timestamp(), row["ended"].timestamp()))
+        self.moments.append(
+            Moment(function=function, began=row["began"].timestamp(), ended=row["ended"].timestamp())
+        )
         if function in {"request_lock", "reserve_resource"}:
             self.result = row["result"]
         return row["result"]
@@ -150,8 +165,8 @@ class Voice:
     ) -> Any:
         """Write down that it asks, ask, write down what it is told; give that, None where it was refused.
 
-        `tell` says of what the call gave whether it is a yes, and what of it matters. Where it `waits`, the
-        last of the calls that it makes decides, else the first: what follows wakes somebody.
+        `tell` says of what the call gave whether it is a yes, and what of it matters. Of a taking the last
+        call decides that takes, since the first where it `waits`; else the first: what follows wakes somebody.
         """
         number = self._recorder.asks(kind, thing, self._life, given)
         door = database or self.fleet.database
@@ -160,7 +175,11 @@ class Voice:
         try:
             answer = call()
         except (LockLostError, InvalidValueError, DatabaseBusyError) as error:
-            self._recorder.told(number, "refused", None, {"error": str(error)[:200]})
+            # A lock's release that met a busy content is made again later.
+            is_owed = isinstance(error, DatabaseBusyError) and kind == "give" and thing.startswith("lock:")
+            self._recorder.told(
+                number, "unknown" if is_owed else "refused", None, {"error": str(error)[:200]}
+            )
             return None
         except IncarnationLostError:
             self._recorder.told(number, "refused", None, {"error": "incarnation"})
@@ -172,9 +191,12 @@ class Voice:
             self._recorder.told(number, "unknown", None, {"fault": str(error)[:300]})
             return None
         is_yes, what = tell(answer)
+        decided = (
+            [one for one in door.moments if one.function in TAKE] if kind == "take" else door.moments[:1]
+        )
         if waits:
-            what = {**what, "polls": [began for began, _ in door.moments], "in_line": door.moments[0][1]}
-        times = (door.moments[0][0], door.moments[-1 if waits else 0][1])
+            what = {**what, "polls": [one.began for one in decided], "in_line": decided[0].ended}
+        times = (decided[0 if waits else -1].began, decided[-1].ended)
         self._recorder.told(number, "ok" if is_yes else "refused", times, what)
         return answer if is_yes else None
 
@@ -413,12 +435,12 @@ class Life:
     def _held_message(self, message: Any, lease_s: float) -> Mapping[str, Any]:
         door = self.fleet.database
         assert isinstance(door, TimedDatabase)
-        began, ended = door.moments[0]
+        claimed = door.moments[-1]
         return {
             "thing": f"message:{self.fleet.incarnation.worker}:{message.id}",
             "token": message.lease,
-            "expires": began + lease_s,
-            "latest_expires": ended + lease_s,
+            "expires": claimed.began + lease_s,
+            "latest_expires": claimed.ended + lease_s,
             "attempt": message.attempt,
         }
 
