@@ -78,6 +78,7 @@ class Order:
         label: under which it asks; several may ask under one.
         demands: what it wants.
         log: where it writes what it does.
+        wanted_s: of each endpoint, when the life before it wanted a request for the last time (fleet time).
     """
 
     dsn: str
@@ -89,6 +90,7 @@ class Order:
     label: str
     demands: tuple[Demand, ...]
     log: Path
+    wanted_s: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def live(order: Order, pipe: Any) -> None:
@@ -139,18 +141,18 @@ class _Client:
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.order.slot)
-        # Those who want little don't all come at once.
-        self.wishes = [
-            _Wish(
-                demand=one,
-                due_s=time.monotonic() + self._chance.random() * one.every_s / self.order.clock.rate,
-            )
-            for one in self.order.demands
-        ]
+        self.wishes = [_Wish(demand=one, due_s=self._first_due_s(one)) for one in self.order.demands]
         for wish in self.wishes:
             wish.paced_s = wish.due_s
         names = ("x_consumer_key", "x_consumer_secret", "x_access_token", "x_access_token_secret")
         self._signer = Signer(*(self.order.keys[name] for name in names))
+
+    def _first_due_s(self, demand: Demand) -> float:
+        """An interval after the life before it, or a random part of one: not all come at once."""
+        now_s, clock = time.monotonic(), self.order.clock
+        if (wanted_s := self.order.wanted_s.get(demand.endpoint)) is None:
+            return now_s + self._chance.random() * demand.every_s / clock.rate
+        return now_s + max(0.0, wanted_s + demand.every_s - clock.now_s()) / clock.rate
 
     def pause_s(self) -> float:
         return max(0.0, min(wish.due_s for wish in self.wishes) - time.monotonic())
@@ -171,6 +173,14 @@ class _Client:
         if grant.grant_id is None:
             wish.refusals += 1
             wish.refused_s = wish.refused_s or now_s()
+            self._write(
+                worker=self.order.label,
+                endpoint=wish.demand.endpoint,
+                priority=wish.demand.priority,
+                refused_s=now_s(),
+                reason=grant.reason,
+                told_s=grant.retry_after_seconds,
+            )
             wish.due_s = time.monotonic() + max(SHORTEST_PAUSE_S, (grant.retry_after_seconds or 0) / rate)
             return
         granted_s = now_s()
@@ -184,6 +194,7 @@ class _Client:
             called_s=called_s,
             granted_s=granted_s,
             refusals=wish.refusals,
+            wanted_s=self._wanted_s(wish),
         )
         status, headers = self._request(wish.demand)
         self._settle(grant.grant_id, status, headers)
@@ -197,6 +208,9 @@ class _Client:
         wish.asked_s, wish.refused_s, wish.refusals = 0.0, 0.0, 0
         # Who had to wait for longer than its pace doesn't catch up.
         wish.paced_s = wish.due_s = max(time.monotonic(), wish.paced_s + wish.demand.every_s / rate)
+
+    def _wanted_s(self, wish: _Wish) -> float:
+        return self.order.clock.now_s() + (wish.paced_s - time.monotonic()) * self.order.clock.rate
 
     def _settle(self, grant_id: str, status: int, headers: Mapping[str, str]) -> None:
         while True:

@@ -6,7 +6,7 @@ All times are fleet seconds since 1970. What was broken comes in sentences, one 
 import json
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -51,10 +51,9 @@ def read_uses(logs: Iterable[Path]) -> list[Use]:
     """Every grant of every client, in the order of granting."""
     found: dict[str, dict[str, Any]] = defaultdict(dict)
     for log in logs:
-        # A killed writer's last line may be half a line.
-        for line in (line for line in log.read_text().splitlines() if line.endswith("}")):
-            entry: dict[str, Any] = json.loads(line)
-            found[str(entry["grant"])] |= entry
+        for entry in read_log(log):
+            if "grant" in entry:
+                found[str(entry["grant"])] |= entry
     uses = [
         Use(
             worker=one["worker"],
@@ -72,6 +71,13 @@ def read_uses(logs: Iterable[Path]) -> list[Use]:
         for one in found.values()
     ]
     return sorted(uses, key=lambda use: use.granted_s)
+
+
+def read_log(log: Path) -> Iterator[dict[str, Any]]:
+    """What a client wrote: its refusals, with what it was told, its grants, and their settling."""
+    for line in log.read_text().splitlines():
+        if line.endswith("}"):  # a killed writer's last line may be half a line
+            yield json.loads(line)
 
 
 def _whole(text: str | None) -> int | None:

@@ -24,6 +24,7 @@ from coordination.settings import register_settings, set_setting
 from host.postgres_binaries import find_binaries
 from migrations import schema
 from tests.fault.limits_client import ACCOUNT, PROCESSES, Clock, Demand, Order, live
+from tests.fault.limits_judge import read_log
 from tests.fault.limits_scenarios import DAY_S, Windows
 from tests.fault.proven import record_end
 from tests.integration.conftest import PASSWORDS, FleetDatabase
@@ -166,7 +167,14 @@ class Place:
             if one["endpoint"] == endpoint and one["status"] not in {429, 503}
         ]
 
-    def enter(self, worker: str, slot: int, label: str, *demands: Demand) -> Client:
+    def enter(
+        self,
+        worker: str,
+        slot: int,
+        label: str,
+        *demands: Demand,
+        wanted_s: Mapping[str, float] | None = None,
+    ) -> Client:
         """Start a client; it begins when it is told."""
         self.lives += 1
         order = Order(
@@ -179,6 +187,7 @@ class Place:
             label=label,
             demands=demands,
             log=self.logs / f"{worker}-{slot}-{self.lives}.jsonl",
+            wanted_s=wanted_s or {},
         )
         ours, theirs = PROCESSES.Pipe()
         process = PROCESSES.Process(target=live, args=(order, theirs), daemon=True)
@@ -189,13 +198,16 @@ class Place:
         return client
 
     def replace(self, client: Client) -> Client:
-        """Kill -9, and another in its place, which begins when it is told."""
+        """Kill -9, and another in its place, which goes on with its intervals when it is told to begin."""
         order, code = client.order, client.kill()
         if code != -signal.SIGKILL:
             self.fallen.append(f"{order.worker}/{order.slot} ended with {code}")
         record_end(self.database.superuser_dsn, client.process.pid)
         self.clients.remove(client)
-        return self.enter(order.worker, order.slot, order.label, *order.demands)
+        wanted_s = {**order.wanted_s} | {
+            one["endpoint"]: one["wanted_s"] for one in read_log(order.log) if "wanted_s" in one
+        }
+        return self.enter(order.worker, order.slot, order.label, *order.demands, wanted_s=wanted_s)
 
     def leave(self) -> list[str]:
         """Let all stop; give a sentence for each that ended otherwise than in good order."""
