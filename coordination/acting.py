@@ -127,6 +127,8 @@ def acting_on(
         ContentRefusedError: somebody else has the content, or it was engaged with.
         QuotaRefusedError: the limit has no room; it says when.
         LockLostError: the lock was lost while the body ran: what it did may be somebody else's work too.
+        DatabaseUnavailableError, DatabaseBusyError: nobody knows whether the lock was given back at the end;
+            that is tried again, at once and before the next request.
     """
     worker_id = f"{fleet.incarnation.worker}/{fleet.incarnation.slot}"
     answer = fleet.engagement.ask(

@@ -1,14 +1,16 @@
 """Engagement locks: one worker at a time on one piece of content, with a fencing token for each grant."""
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Event
 from time import monotonic
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, LiteralString, Self
+from uuid import uuid4
 
-from coordination.errors import FleetError
+from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, FleetError
 from coordination.session import Session
 
 LockType = Literal["quote", "reply", "like", "analysis", "post", "follow"]
@@ -21,6 +23,8 @@ COORDINATOR: Final = "coordination"
 FIRST_POLL_S: Final = 0.02
 POLL_S: Final = 0.25
 """The longest pause between two polls: a waiter that is silent for a second is passed over."""
+MOST_OWED: Final = 100
+"""What is still to be given back; what is older ends by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +122,13 @@ class Engagement:
 
     Every method is one round trip, but for waiting (a poll each quarter of a second at most, two statements
     on the incarnation's connection) and for giving back what somebody waits for (one more, which wakes it).
+    A lease that could not be given back, the database being away or busy, and what was granted without an
+    answer, is given back at once over a new connection, or else before the next request: one round trip more.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._owed: deque[tuple[LiteralString, dict[str, Any]]] = deque(maxlen=MOST_OWED)
 
     def request_lock(
         self,
@@ -190,22 +197,30 @@ class Engagement:
             InvalidValueError: names the parameter and what is allowed.
             IncarnationLostError: stop acting.
         """
+        self._give_back_owed()
         until = monotonic() + wait_s
         left_s = wait_s
         while True:  # a place that a crash forgot is asked for again
-            answer = self._session.call(
-                "request_lock",
-                tweet_id=tweet_id,
-                worker_id=worker_id,
-                lock_type=lock_type,
-                duration_minutes=float(duration_minutes),
-                priority=priority,
-                wait_s=left_s,
-                scope=scope,
-                account=account,
-                score=score,
-                besides=None if intent is None else int(intent),
-            )
+            ticket = uuid4()
+            try:
+                answer = self._session.call(
+                    "request_lock",
+                    tweet_id=tweet_id,
+                    worker_id=worker_id,
+                    lock_type=lock_type,
+                    duration_minutes=float(duration_minutes),
+                    priority=priority,
+                    wait_s=left_s,
+                    scope=scope,
+                    account=account,
+                    score=score,
+                    besides=None if intent is None else int(intent),
+                    ticket=ticket,
+                )
+            except DatabaseUnavailableError:
+                self._owed.append(("return_lost_lock", {"content": tweet_id, "ticket": ticket}))
+                self._give_back_owed()
+                raise
             if "waiter" in answer:
                 answer = self._await_turn(int(answer["waiter"]), answer, keep_waiting, until)
             if answer["granted"]:
@@ -262,11 +277,29 @@ class Engagement:
 
         Raises:
             LockLostError: it was lost before; whoever has it now keeps it.
+            DatabaseUnavailableError, DatabaseBusyError: nobody knows whether it was; it is tried again.
         """
-        answer = self._session.call(
-            "release_lock", content=lease.content, token=lease.fencing_token, success=success
-        )
-        self._session.wake(answer["wake"])
+        lent: dict[str, Any] = {"content": lease.content, "token": lease.fencing_token, "success": success}
+        try:
+            self._give_back("release_lock", lent)
+        except (DatabaseUnavailableError, DatabaseBusyError):
+            self._owed.append(("release_lock", lent))
+            self._give_back_owed()
+            raise
+
+    def _give_back(self, function: LiteralString, lent: dict[str, Any]) -> None:
+        self._session.wake(self._session.call(function, **lent)["wake"])
+
+    def _give_back_owed(self) -> None:
+        """Give back what could not be; what is lost, or was given back by the first call, is forgotten."""
+        while self._owed:
+            try:
+                self._give_back(*self._owed[0])
+            except (DatabaseUnavailableError, DatabaseBusyError):
+                return
+            except FleetError:
+                pass
+            self._owed.popleft()
 
     def escalate(self, tweet_id: str, priority: Priority = "medium") -> bool:
         """Ask the coordinator to settle who may have the content; False where no other worker contends.

@@ -35,6 +35,7 @@ engagement_locks = Table(
     Column("scope", Text, primary_key=True, server_default=text("''")),
     Column("account", Text),
     Column("waiter", BigInteger),
+    Column("ticket", UUID),
     Index("engagement_locks_account", "account", postgresql_where=text("(account IS NOT NULL)")),
 )
 
@@ -50,6 +51,7 @@ lock_waiters = Table(
     Column("priority", Text, nullable=False),
     Column("score", Double),
     Column("besides", BigInteger),
+    Column("ticket", UUID),
     Column("incarnation", UUID, nullable=False),
     Column("worker_id", Text, nullable=False),
     Column("waits_since", MOMENT, nullable=False),

@@ -152,8 +152,8 @@ BEGIN
         DELETE FROM fleet.engagement_locks l WHERE l.content = lease.content AND l.scope = lease.scope;
     END LOOP;
     INSERT INTO fleet.engagement_locks
-        (content, scope, account, waiter, lock_type, priority, incarnation, worker_id, fencing_token, acquired_at, lease_expires_at)
-    VALUES (ask.content, ask.scope, ask.account, ask.id, ask.lock_type, ask.priority, ask.incarnation, ask.worker_id,
+        (content, scope, account, waiter, ticket, lock_type, priority, incarnation, worker_id, fencing_token, acquired_at, lease_expires_at)
+    VALUES (ask.content, ask.scope, ask.account, ask.id, ask.ticket, ask.lock_type, ask.priority, ask.incarnation, ask.worker_id,
         nextval('fleet.fencing_token'), real, real + ask.duration)
     RETURNING * INTO lease;
     IF ask.id IS NOT NULL THEN
@@ -209,11 +209,11 @@ END $$;
 -- Asks for the content: the lease, or why not. Its scope: the fleet's, the account's ("default" where none is named), or that of an
 -- act of the account, to decide about it: as the ledger will lock it, and without an interval, which the send keeps. With wait_s > 0 a request that only has to wait gets a place in the line (its
 -- `waiter`, for poll_lock). Waits only for the content's mutex (microseconds), never for its holder; what a living holder has is
--- refused without the mutex. One commit, flushed when granted.
+-- refused without the mutex. What a lost answer granted goes back by its ticket (return_lost_lock). One commit, flushed when granted.
 CREATE OR REPLACE FUNCTION fleet.request_lock(
     incarnation uuid, tweet_id text, worker_id text, lock_type text, duration_minutes double precision DEFAULT 15,
     priority text DEFAULT 'medium', wait_s double precision DEFAULT 0, scope text DEFAULT 'fleet', account text DEFAULT NULL,
-    score double precision DEFAULT NULL, besides bigint DEFAULT NULL
+    score double precision DEFAULT NULL, besides bigint DEFAULT NULL, ticket uuid DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -230,6 +230,7 @@ BEGIN
     ask := fleet.ask_for_lock(tweet_id, incarnation, worker_id, lock_type, make_interval(secs => duration_minutes * 60), priority,
         CASE scope WHEN 'account' THEN account WHEN 'act' THEN fleet.act_scope(account) ELSE '' END,
         CASE WHEN scope <> 'act' THEN account END, score, besides);
+    ask.ticket := request_lock.ticket;
     IF wait_s = 0 THEN
         SELECT * INTO lease FROM fleet.engagement_locks l
         WHERE l.content = ask.content AND l.scope = ask.scope AND l.lease_expires_at > clock_timestamp();

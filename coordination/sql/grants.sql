@@ -7,7 +7,7 @@ DECLARE
         "fleet_worker": ["open_incarnation", "close_incarnation", "beat", "is_dead",
             "report_event", "wake", "report_alert", "withdraw_alert", "start_run", "finish_run",
             "get_settings", "flag_enabled",
-            "request_lock", "poll_lock", "leave_line", "escalate_conflict", "renew_lock", "release_lock", "wake_incarnation",
+            "request_lock", "poll_lock", "leave_line", "return_lost_lock", "escalate_conflict", "renew_lock", "release_lock", "wake_incarnation",
             "has_recent_engagement", "get_engagement_stats", "get_engagement_patterns", "get_lock_status", "get_lock_measures",
             "get_state", "set_state", "compare_and_set_state", "delete_state", "list_state", "get_cached", "get_many_cached", "put_cached", "drop_cached", "begin_cached", "give_up_cached", "get_cache_status", "ask_breaker", "record_call", "watch_breakers", "get_breaker_status", "hold_budget", "keep_hold", "settle_hold", "release_hold", "get_budget_status",
             "count_conflicts",

@@ -39,15 +39,15 @@ DECLARE
 BEGIN
     real := clock_timestamp();
     IF ask.id IS NOT NULL THEN
-        UPDATE fleet.lock_waiters w SET stands_at = ask.stands_at, priority = ask.priority, score = ask.score,
+        UPDATE fleet.lock_waiters w SET stands_at = ask.stands_at, ticket = ask.ticket, priority = ask.priority, score = ask.score,
             duration = ask.duration, polled_at = real, poll_by = real + fleet.poll_within(),
             deadline_at = real + make_interval(secs => wait_s)
         WHERE w.id = ask.id RETURNING * INTO standing;
     END IF;
     IF standing.id IS NULL THEN
-        INSERT INTO fleet.lock_waiters (content, scope, account, lock_type, duration, priority, score, besides, incarnation,
+        INSERT INTO fleet.lock_waiters (content, scope, account, lock_type, duration, priority, score, besides, ticket, incarnation,
             worker_id, waits_since, stands_at, polled_at, poll_by, deadline_at)
-        VALUES (ask.content, ask.scope, ask.account, ask.lock_type, ask.duration, ask.priority, ask.score, ask.besides,
+        VALUES (ask.content, ask.scope, ask.account, ask.lock_type, ask.duration, ask.priority, ask.score, ask.besides, ask.ticket,
             ask.incarnation, ask.worker_id, ask.waits_since, ask.stands_at, real, real + fleet.poll_within(),
             real + make_interval(secs => wait_s))
         RETURNING * INTO standing;
@@ -182,6 +182,29 @@ BEGIN
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
     RETURN jsonb_build_object('left', true, 'wake', fleet.free_lock(lease.content, lease.fencing_token));
+END $$;
+
+-- What a request came to whose answer was lost, its place or its lock, goes back: its ticket names it. Names the life that waits next
+-- (`wake`). Takes the content's mutex, and so waits for a request that is still under it; flushed.
+CREATE OR REPLACE FUNCTION fleet.return_lost_lock(incarnation uuid, content text, ticket uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    standing fleet.lock_waiters;
+    lease fleet.engagement_locks;
+BEGIN
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM pg_advisory_xact_lock(fleet.lock_key('content', return_lost_lock.content));
+    SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.content = return_lost_lock.content
+      AND w.ticket = return_lost_lock.ticket AND w.incarnation = return_lost_lock.incarnation;
+    IF FOUND THEN
+        PERFORM fleet.end_wait(standing, 'given_up');
+        RETURN '{"wake": null}'::jsonb;
+    END IF;
+    SELECT * INTO lease FROM fleet.engagement_locks l WHERE l.content = return_lost_lock.content
+      AND l.ticket = return_lost_lock.ticket AND l.incarnation = return_lost_lock.incarnation;
+    RETURN jsonb_build_object('wake', CASE WHEN FOUND THEN fleet.free_lock(lease.content, lease.fencing_token) END);
 END $$;
 
 -- One that has waited for engagement_escalation_s is told to whoever coordinates, once: a message of the role. Says whether it did.

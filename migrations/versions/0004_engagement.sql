@@ -5,6 +5,7 @@ ALTER TABLE fleet.engagement_locks
     ADD COLUMN scope text NOT NULL DEFAULT '',
     ADD COLUMN account text,               -- on whose behalf, where that is known
     ADD COLUMN waiter bigint,              -- the waiter that became this lease: a poll whose answer was lost finds it
+    ADD COLUMN ticket uuid,                -- the request's own name: by it goes back what was granted without an answer
     DROP CONSTRAINT engagement_locks_pkey,
     ADD CONSTRAINT engagement_locks_pkey PRIMARY KEY (content, scope);
 CREATE INDEX engagement_locks_account ON fleet.engagement_locks (account) WHERE account IS NOT NULL;
@@ -19,6 +20,7 @@ CREATE TABLE fleet.lock_waiters (
     priority text NOT NULL,
     score double precision,
     besides bigint,                        -- the intent that asks: its own history and state don't count
+    ticket uuid,                           -- the request's own name
     incarnation uuid NOT NULL,
     worker_id text NOT NULL,
     waits_since timestamptz NOT NULL,      -- real time

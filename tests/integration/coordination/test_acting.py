@@ -6,14 +6,21 @@ from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 
 from coordination import Fleet, connect
 from coordination.database import Database
-from coordination.errors import ContentRefusedError, LockLostError, QuotaRefusedError
+from coordination.errors import (
+    ContentRefusedError,
+    DatabaseBusyError,
+    DatabaseUnavailableError,
+    LockLostError,
+    QuotaRefusedError,
+)
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until, victim
-from tests.integration.coordination.tables import Owner, rows, value
+from tests.integration.coordination.tables import Owner, planted, rows, value
 
 ENDPOINT = "search_tweets"
 HOW_TO = Path(__file__).resolve().parents[3] / "docs" / "howto" / "act-on-content.md"
@@ -184,6 +191,32 @@ def test_a_lock_lost_without_notice_is_told_at_the_end(fleet: Fleet, owner: Owne
     with pytest.raises(LockLostError), fleet.acting_on("1"):
         owner.execute("DELETE FROM fleet.engagement_locks")
     assert history(owner) == []
+
+
+def cut_off(fleet: Fleet, owner: Owner) -> None:
+    """The work's connection is lost, the life's own is not."""
+    owner.execute("SELECT pg_terminate_backend(%s, 5000)", (fleet.database.seen_pid(),))
+
+
+def test_a_connection_lost_in_the_body_leaves_nothing_held(fleet: Fleet, owner: Owner) -> None:
+    with pytest.raises(DatabaseUnavailableError), fleet.acting_on("1"):
+        cut_off(fleet, owner)
+    assert leases(owner) == 0
+    assert history(owner) == [("1", "analysis", None, "tester/1", True)]
+
+
+def test_what_could_not_be_given_back_is_given_back_before_the_next_request(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    lease = fleet.engagement.request_lock("1", "tester/1", "analysis")
+    assert lease is not None
+    with psycopg.connect(fleet_database.superuser_dsn) as busy:
+        busy.execute("SELECT pg_advisory_xact_lock(fleet.lock_key('content', '1'))")
+        soon = ("SET lock_timeout TO '5s'", "SET lock_timeout TO '10ms'")
+        with planted(owner, "release_lock", soon), pytest.raises(DatabaseBusyError):
+            fleet.engagement.release_lock(lease)
+    assert leases(owner) == 1
+    assert fleet.engagement.request_lock("1", "tester/1", "analysis") is not None
 
 
 def _act(keep: Any, dsn: str) -> None:

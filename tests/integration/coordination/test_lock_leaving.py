@@ -9,10 +9,14 @@ import psycopg
 import pytest
 
 from coordination import Fleet
+from coordination.engagement import Engagement
+from coordination.errors import DatabaseUnavailableError
+from coordination.session import Session
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until
 from tests.integration.coordination.lock_lines import line_up, poll, unhurried
 from tests.integration.coordination.tables import Owner, rows, value
+from tests.integration.coordination.test_rate_lost_answers import Unlucky
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +105,24 @@ def test_whose_time_ends_while_it_is_granted_has_the_lock(
     owner.execute("UPDATE fleet.lock_waiters SET deadline_at = clock_timestamp() WHERE id = %s", (place,))
     with being_granted(fleet_database, waiter, place) as granting:
         assert meanwhile(owner, pool, granting, poll, waiter, place)["granted"]
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_what_was_granted_or_lined_up_without_an_answer_goes_back(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, waiter: Fleet, reachable: bool
+) -> None:
+    unlucky = Unlucky(fleet_database.dsn("worker"), name="unlucky")
+    engagement = Engagement(Session(unlucky, fleet.incarnation.id))
+    assert waiter.engagement.request_lock("2", "waiter", "analysis") is not None
+    unlucky.deaf_to = frozenset({"request_lock"})
+    unlucky.cut_off = frozenset() if reachable else frozenset({"return_lost_lock"})
+    for content in ("1", "2"):
+        with pytest.raises(DatabaseUnavailableError, match="the answer was lost"):
+            engagement.request_lock(content, "tester/1", "analysis", wait_s=60)
+    left = 0 if reachable else 1
+    assert value(owner, "SELECT count(*) FROM fleet.engagement_locks WHERE content = '1'") == left
+    assert value(owner, "SELECT count(*) FROM fleet.lock_waiters") == left
+    unlucky.deaf_to = unlucky.cut_off = frozenset()
+    assert engagement.request_lock("1", "tester/1", "analysis") is not None
+    assert value(owner, "SELECT count(*) FROM fleet.lock_waiters") == 0
+    unlucky.close()

@@ -15,7 +15,7 @@ EVERYBODY = {"now", "real_now", "lock_key"}
 NAMED = {
     "fleet_worker": """
         open_incarnation close_incarnation beat is_dead report_event wake report_alert withdraw_alert
-        start_run finish_run get_settings flag_enabled request_lock poll_lock leave_line
+        start_run finish_run get_settings flag_enabled request_lock poll_lock leave_line return_lost_lock
         escalate_conflict renew_lock release_lock wake_incarnation has_recent_engagement
         get_engagement_stats get_engagement_patterns get_lock_status get_lock_measures get_state
         set_state compare_and_set_state delete_state list_state get_cached get_many_cached put_cached
@@ -189,12 +189,13 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
 
 # What waits for a lock and then decides: it must see what was committed while it waited.
 DECIDING = """
-    request_lock poll_lock leave_line escalate_conflict renew_lock release_lock can_make_request
-    record_usage fire_slot enqueue_job claim_jobs complete_job fail_job snooze_job propose tidy_intents
-    claim_intent unclaim_intent begin_send settle park_orphan claim_readings append_reading
-    release_grant record_opt_out confirm_identity offer_candidates take_candidates decide_candidate
-    give_up_candidates reserve_resource renew_reservation release_resource poll_reservation leave_queue
-    tidy_pools adjust_capacity enqueue_jobs complete_jobs fail_jobs snooze_jobs renew_jobs cancel_jobs
+    request_lock poll_lock leave_line return_lost_lock escalate_conflict renew_lock release_lock
+    can_make_request record_usage fire_slot enqueue_job claim_jobs complete_job fail_job snooze_job
+    propose tidy_intents claim_intent unclaim_intent begin_send settle park_orphan claim_readings
+    append_reading release_grant record_opt_out confirm_identity offer_candidates take_candidates
+    decide_candidate give_up_candidates reserve_resource renew_reservation release_resource poll_reservation
+    leave_queue tidy_pools adjust_capacity enqueue_jobs complete_jobs fail_jobs snooze_jobs renew_jobs
+    cancel_jobs
     replay_jobs rescue_jobs check_schedules set_state compare_and_set_state delete_state put_cached
     begin_cached ask_breaker record_call hold_budget keep_hold settle_hold release_hold
     reserve_api_quota use_api_quota schedule_request cancel_booking configure_rate_windows
