@@ -165,8 +165,8 @@ class Voice:
     ) -> Any:
         """Write down that it asks, ask, write down what it is told; give that, None where it was refused.
 
-        `tell` says of what the call gave whether it is a yes, and what of it matters. Of a taking the last
-        call decides that takes, since the first where it `waits`; else the first: what follows wakes somebody.
+        `tell` says of what the call gave whether it is a yes, and what of it matters. The last call
+        that takes decides a taking, since the first where it `waits`; else the first: what follows only wakes.
         """
         number = self._recorder.asks(kind, thing, self._life, given)
         door = database or self.fleet.database
