@@ -166,7 +166,7 @@ class Voice:
         """Write down that it asks, ask, write down what it is told; give that, None where it was refused.
 
         `tell` says of what the call gave whether it is a yes, and what of it matters. The last call
-        that takes decides a taking, since the first where it `waits`; else the first: what follows only wakes.
+        that takes decides a taking, since the first where it `waits`; else the first: others only wake.
         """
         number = self._recorder.asks(kind, thing, self._life, given)
         door = database or self.fleet.database
