@@ -21,6 +21,8 @@ from tests.fault.limits_place import Client, Place
 from tests.fault.limits_scenarios import HOUR_S, Scenario, Want, tightest, want
 from tests.fault.suite import Outcome
 
+Absences = list[tuple[float, str]]
+"""When somebody was killed, and under which label another took its place at once."""
 PROMISES = ("I9", "I10", "I12", "I14", "efficiency", "convergence", "clients")
 NAME = "asker"
 LOGINS = 6
@@ -58,13 +60,14 @@ def run(scenario: Scenario, here: Place, seed: int, told: Callable[[str], None])
         client.begin()
     began = monotonic()
     told(f"{scenario.name}: {len(clients)} clients for {scenario.seconds:g} s at rate {scenario.rate:g}")
-    _happen(scenario, here, seed, until=began + scenario.seconds, outcome=outcome)
+    killed = _happen(scenario, here, seed, until=began + scenario.seconds)
+    outcome.faults["kill"] += len(killed)
     ended_s = here.clock.now_s()
     outcome.broken("clients", here.leave())
     for fault in here.own("faults"):
         outcome.faults[fault["fault"]] += fault["fired"]
     uses = judge.read_uses(sorted(here.logs.iterdir()))
-    _judge(scenario, here, uses, (began_s, ended_s), outcome)
+    _judge(scenario, here, uses, (began_s, ended_s), killed, outcome)
     for measure in outcome.measures:
         told(f"{scenario.name}: {measure}")
     return outcome
@@ -91,17 +94,20 @@ def _want(scenario: Scenario, number: int) -> Want:
     return want(endpoint, number // len(endpoints), among, scenario.windows[endpoint])
 
 
-def _happen(scenario: Scenario, here: Place, seed: int, *, until: float, outcome: Outcome) -> None:
+def _happen(scenario: Scenario, here: Place, seed: int, *, until: float) -> Absences:
+    """Let time pass; give who was killed when."""
     chance, pause = random.Random(seed), Event()
+    killed: Absences = []
     if scenario.name != "killed":
         pause.wait(until - monotonic())
-        return
+        return killed
     while (left_s := until - monotonic()) > 0:
         pause.wait(min(left_s, scenario.pause_s * chance.uniform(0.5, 1.5)))
-        successor = here.replace(chance.choice(here.clients))
+        killed.append((here.clock.now_s(), (fallen := chance.choice(here.clients)).order.label))
+        successor = here.replace(fallen)
         successor.wait()
         successor.begin()
-        outcome.faults["kill"] += 1
+    return killed
 
 
 def _arm(scenario: Scenario, here: Place, seed: int) -> None:
@@ -125,7 +131,12 @@ def _arm(scenario: Scenario, here: Place, seed: int) -> None:
 
 
 def _judge(
-    scenario: Scenario, here: Place, uses: list[Use], span_s: tuple[float, float], outcome: Outcome
+    scenario: Scenario,
+    here: Place,
+    uses: list[Use],
+    span_s: tuple[float, float],
+    killed: Absences,
+    outcome: Outcome,
 ) -> None:
     counts = [one for one in here.own("limits") if one["endpoint"] in scenario.windows]
     shared = scenario.name == "shared"
@@ -162,11 +173,16 @@ def _judge(
         )
         if endpoint in WHOLLY_USED and used < scenario.least_used:
             outcome.broken("efficiency", [f"{endpoint}: {used:.1%} of {limit} in {window_s} s"])
-        _judge_order(scenario, endpoint, own, span_s, outcome)
+        _judge_order(scenario, endpoint, own, span_s, killed, outcome)
 
 
 def _judge_order(
-    scenario: Scenario, endpoint: str, uses: list[Use], span_s: tuple[float, float], outcome: Outcome
+    scenario: Scenario,
+    endpoint: str,
+    uses: list[Use],
+    span_s: tuple[float, float],
+    killed: Absences,
+    outcome: Outcome,
 ) -> None:
     """Who got how much, and who waited for whom."""
     # Shares are those of an hour; in less than that what was had at first counts too.
@@ -183,6 +199,13 @@ def _judge_order(
     }
     weights = {name: float(judge.RANKS[one.priority]) for name, one in wanted.items()}
     shares = judge.max_min(wants, len(steady), weights)
+    smallest_s = min(one for _, one in scenario.windows[endpoint])
+    absences = Counter(
+        name for at_s, name in killed if name in wanted and from_s - smallest_s < at_s < until_s
+    )
+    of_a_window = smallest_s / (until_s - from_s)
+    wants |= judge.wanted_with_absences(counts, shares, absences, of_a_window, scenario.grants)
+    shares = judge.max_min(wants, len(steady), weights)
     outcome.broken(
         "I14",
         [f"{endpoint}, {one}" for one in judge.unfair(counts, shares, scenario.unfair, scenario.grants)],
@@ -192,8 +215,5 @@ def _judge_order(
     limit, window_s = tightest(scenario.windows[endpoint])
     always = {name: one for name, one in wanted.items() if not one.every_s}
     of_one_s = window_s * sum(weights[name] for name in always) / limit
-    longest_s = {
-        name: STARVED * of_one_s / weights[name] + min(one for _, one in scenario.windows[endpoint])
-        for name in always
-    }
+    longest_s = {name: STARVED * of_one_s / weights[name] + smallest_s for name in always}
     outcome.broken("I12", judge.starved(uses, longest_s, from_s=from_s, until_s=until_s))

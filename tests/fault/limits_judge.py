@@ -195,6 +195,32 @@ def unfair(
     ]
 
 
+def wanted_with_absences(
+    counts: Mapping[str, float],
+    shares: Mapping[str, float],
+    absences: Mapping[str, int],
+    of_a_window: float,
+    grants: float,
+) -> dict[str, float]:
+    """What those wanted who were away for a moment: what they got, where that explains what they lack.
+
+    What a window gives is given away as soon as it comes: who is not there then wants none of it. So each
+    absence may cost what a window gives of a share; to whoever lacks more it is nothing.
+
+    Args:
+        counts: what each got.
+        shares: of those who are there all the time.
+        absences: how often each was away.
+        of_a_window: the part of a share that one window gives.
+        grants: how far a share may be missed in any case.
+    """
+    return {
+        name: counts.get(name, 0)
+        for name, times in absences.items()
+        if shares[name] * (1 - times * of_a_window) - grants <= counts.get(name, 0) < shares[name]
+    }
+
+
 def starved(uses: Sequence[Use], longest_s: Mapping[str, float], from_s: float, until_s: float) -> list[str]:
     """I12: who of those that always wanted went without for longer than its longest time."""
     by_worker: dict[str, list[float]] = defaultdict(list)

@@ -118,6 +118,18 @@ def test_shares_are_by_weight() -> None:
     assert shares == pytest.approx({"much": 10, "more": 20, "little": 3})
 
 
+def test_who_was_away_while_a_window_was_given_away_wanted_none_of_it_and_the_others_have_it() -> None:
+    counts, shares = {"killed": 15, "others": 25}, {"killed": 20.0, "others": 20.0}
+    assert judge.unfair(counts, shares, 0.05, 1)
+    wants = judge.wanted_with_absences(counts, shares, {"killed": 1}, of_a_window=0.25, grants=1)
+    assert wants == {"killed": 15}
+    assert not judge.unfair(counts, judge.max_min({"others": math.inf, **wants}, 40), 0.05, 1)
+    lacks_more = {"killed": 13, "others": 27}
+    assert not judge.wanted_with_absences(lacks_more, shares, {"killed": 1}, of_a_window=0.25, grants=1)
+    has_more = {"killed": 22, "others": 18}
+    assert not judge.wanted_with_absences(has_more, shares, {"killed": 1}, of_a_window=0.25, grants=1)
+
+
 def test_who_is_passed_over_and_who_is_starved_are_named() -> None:
     waited = use(20.0, worker="asker/2", priority="critical", asked_s=10.0, refused_s=10.5)
     uses = [use(11.0), use(12.0), use(13.0), waited]
