@@ -121,6 +121,7 @@ class _Wish:
         paced_s: when it wanted the present one (monotonic).
         asked_s: since when it waits for it (fleet time); 0 where it doesn't yet.
         refused_s: when it was told to wait for the first time; 0 where it was not.
+        told_s: when to come again, as it was told last (fleet time); 0 where it was not.
         refusals: how often it was refused meanwhile.
     """
 
@@ -129,6 +130,7 @@ class _Wish:
     paced_s: float = 0.0
     asked_s: float = 0.0
     refused_s: float = 0.0
+    told_s: float = 0.0
     refusals: int = 0
 
 
@@ -173,13 +175,14 @@ class _Client:
         if grant.grant_id is None:
             wish.refusals += 1
             wish.refused_s = wish.refused_s or now_s()
+            wish.told_s = now_s() + (grant.retry_after_seconds or 0)
             self._write(
                 worker=self.order.label,
                 endpoint=wish.demand.endpoint,
                 priority=wish.demand.priority,
                 refused_s=now_s(),
                 reason=grant.reason,
-                told_s=grant.retry_after_seconds,
+                told_s=wish.told_s,
             )
             wish.due_s = time.monotonic() + max(SHORTEST_PAUSE_S, (grant.retry_after_seconds or 0) / rate)
             return
@@ -191,6 +194,7 @@ class _Client:
             priority=wish.demand.priority,
             asked_s=wish.asked_s,
             refused_s=wish.refused_s,
+            told_s=wish.told_s,
             called_s=called_s,
             granted_s=granted_s,
             refusals=wish.refusals,
@@ -205,7 +209,7 @@ class _Client:
             remaining=headers.get("x-rate-limit-remaining"),
             reset=headers.get("x-rate-limit-reset"),
         )
-        wish.asked_s, wish.refused_s, wish.refusals = 0.0, 0.0, 0
+        wish.asked_s, wish.refused_s, wish.told_s, wish.refusals = 0.0, 0.0, 0.0, 0
         # Who had to wait for longer than its pace doesn't catch up.
         wish.paced_s = wish.due_s = max(time.monotonic(), wish.paced_s + wish.demand.every_s / rate)
 

@@ -26,6 +26,7 @@ class Use:
         priority: with which priority.
         asked_s: when it first asked for this one.
         refused_s: when it was told to wait for the first time; 0 where it was granted at once.
+        told_s: when it was told to come again, the last time.
         called_s: when it made the call that granted it.
         granted_s: when it had the yes.
         settled_s: when it had settled it; None where it was killed before.
@@ -39,6 +40,7 @@ class Use:
     priority: str
     asked_s: float
     refused_s: float = 0.0
+    told_s: float = 0.0
     called_s: float
     granted_s: float
     settled_s: float | None = None
@@ -61,6 +63,7 @@ def read_uses(logs: Iterable[Path]) -> list[Use]:
             priority=one["priority"],
             asked_s=one["asked_s"],
             refused_s=one["refused_s"],
+            told_s=one["told_s"],
             called_s=one["called_s"],
             granted_s=one["granted_s"],
             settled_s=one.get("settled_s"),
@@ -238,14 +241,16 @@ def starved(uses: Sequence[Use], longest_s: Mapping[str, float], from_s: float, 
 def passed_over(uses: Sequence[Use], priority: str, most: int) -> list[str]:
     """I12: requests of a priority during whose wait more than so many of a lower one were asked and granted.
 
-    It surely waited from its first refusal to the call that was granted.
+    It surely waited from its first refusal to the time at which it was told to come again the last time, or
+    to the call that was granted, if that was before. By how much it comes late is not the limiter's doing.
     """
     lower = [use for use in uses if RANKS[use.priority] < RANKS[priority]]
     found: list[str] = []
     for use in uses:
         if use.priority != priority or not use.refused_s:
             continue
-        passed = sum(use.refused_s < one.called_s and one.granted_s < use.called_s for one in lower)
+        until_s = min(use.told_s, use.called_s)
+        passed = sum(use.refused_s < one.called_s and one.granted_s < until_s for one in lower)
         if passed > most:
             found.append(
                 f"{passed} of a lower priority than {priority} were granted while {use.worker} waited for "

@@ -1,6 +1,7 @@
 """Limits against a real window: the short form of their fault suite, and what it judges by."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -131,12 +132,13 @@ def test_who_was_away_while_a_window_was_given_away_wanted_none_of_it_and_the_ot
 
 
 def test_who_is_passed_over_and_who_is_starved_are_named() -> None:
-    waited = use(20.0, worker="asker/2", priority="critical", asked_s=10.0, refused_s=10.5)
+    waited = use(20.0, worker="asker/2", priority="critical", asked_s=10.0, refused_s=10.5, told_s=20.0)
     uses = [use(11.0), use(12.0), use(13.0), waited]
     assert judge.passed_over(uses, "critical", 3) == []
     (sentence,) = judge.passed_over(uses, "critical", 2)
     assert "asker/2" in sentence
     assert judge.passed_over([use(11.0, called_s=10.0), *uses[1:]], "critical", 2) == []
+    assert judge.passed_over([*uses[:3], replace(waited, told_s=12.5)], "critical", 2) == []
     enough = {"asker/1": 20.0, "asker/2": 20.0}
     assert judge.starved(uses, enough, from_s=0, until_s=30) == []
     assert len(judge.starved(uses, dict.fromkeys(enough, 15.0), from_s=0, until_s=30)) == 2
