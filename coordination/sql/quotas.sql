@@ -271,8 +271,7 @@ BEGIN
             'health', s->'health', 'held', h.units) AS told
         FROM jsonb_array_elements(fleet.get_system_status(incarnation)) s
         JOIN fleet.rate_limits r ON r.account = s->>'account' AND r.endpoint = s->>'endpoint' AND r.kind = 'pool',
-            LATERAL (SELECT coalesce(sum(g.units), 0) AS units FROM fleet.rate_grants g WHERE g.account = r.account AND g.held
-                AND g.settled_at IS NULL AND fleet.counts_requests(r, g.endpoint)) h
+            LATERAL (SELECT fleet.held_units(r) AS units) h
         UNION ALL
         SELECT jsonb_build_object('resource_type', 'api_quota', 'resource_id', d.endpoint, 'account', a.name,
             'kind', 'rate', 'window_s', d.window_s, 'total_capacity', d.requests, 'available_capacity', d.requests,
