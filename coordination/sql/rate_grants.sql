@@ -233,7 +233,6 @@ CREATE OR REPLACE FUNCTION fleet.expect_units(
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     one fleet.rate_limits;
-    expected timestamptz;
     wanted integer := n + place.ahead;
 BEGIN
     opens := at;
@@ -245,16 +244,10 @@ BEGIN
         reason := format('fewer than 10 requests of %s are left: they go to who comes back in a minute', own.endpoint);
     ELSE
         FOREACH one IN ARRAY limits LOOP
-            IF one.endpoint = own.endpoint THEN
-                one := own;
-                expected := fleet.frees_when(one, at, wanted + kept);
-                IF expected IS NULL AND kept > 0 THEN
-                    expected := fleet.frees_when(one, at, wanted);
-                END IF;
-            ELSE
-                expected := fleet.frees_when(one, at, n);
-            END IF;
-            opens := greatest(opens, coalesce(expected, at + interval '15 seconds'));
+            -- Those before take of the pools too, and what is kept is kept of them.
+            -- Not known when, and now only but for what is kept: to be asked again in as long as a request may take.
+            opens := greatest(opens, coalesce(fleet.frees_when(one, at, wanted + kept),
+                nullif(fleet.frees_when(one, at, wanted), at), at + interval '15 seconds'));
             IF one.room < n THEN
                 reason := coalesce(reason, fleet.tell_full(one, at, n));
             END IF;

@@ -245,10 +245,15 @@ BEGIN
         END IF;
         missing := one.occupied[i] + n - one.limits[i];
         later := interval '0';
-        IF missing > 0 AND missing > one.occupied[i] AND one.unsettled = 0 THEN
+        IF missing > 0 AND missing > one.occupied[i] AND fleet.unsettled_units(one) = 0 THEN
             -- Further down the line than the window is long: whole windows pass first.
             later := ((missing - 1) / one.limits[i]) * make_interval(secs => one.windows_s[i]);
             missing := (missing - 1) % one.limits[i] + 1;
+            IF missing > one.occupied[i] THEN
+                -- What is free now is taken by those before, and leaves with their requests.
+                latest := greatest(latest, at + make_interval(secs => one.windows_s[i]) + later);
+                CONTINUE;
+            END IF;
         END IF;
         IF missing > 0 THEN
             SELECT g.settled_at + make_interval(secs => one.windows_s[i]) INTO leaves FROM (

@@ -5,7 +5,7 @@ import pytest
 from coordination import Fleet
 from coordination.database import Database
 from coordination.engagement import Priority
-from coordination.resources import Reservation
+from coordination.resources import Refused, Reservation
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import configure
 from tests.integration.coordination.tables import Owner
@@ -111,3 +111,70 @@ def test_what_is_set_aside_of_a_spread_limit_closes_it_to_nobody_while_a_request
     assert isinstance(
         fleet.reservations.request_api_quota("other", "search_tweets", 200, priority="critical"), Reservation
     )
+
+
+def test_who_finds_only_what_a_pool_keeps_is_told_when_there_is_more(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "like_tweet", (100, 900), fair_share=False)
+    configure(console, "api_requests", (20, 900))
+    assert use(fleet, "c", "like_tweet", "critical")  # ten are kept from now on
+    fleet_database.advance(1000)
+    for _ in range(14):
+        assert use(fleet, "b", "users_me")
+    refused = fleet.rate_limits.can_make_request("like_tweet", "a")
+    assert refused.retry_after_seconds is not None
+    assert refused.retry_after_seconds > 800, refused
+    fleet_database.advance(refused.retry_after_seconds)
+    assert use(fleet, "a", "like_tweet")
+
+
+def test_who_finds_only_what_is_kept_beside_what_is_set_aside_is_not_told_to_ask_at_once(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "like_tweet", (40, 900), fair_share=False)
+    assert use(fleet, "c", "like_tweet", "critical")  # four are kept from now on
+    fleet_database.advance(1000)
+    assert isinstance(fleet.reservations.request_api_quota("b", "like_tweet", 36), Reservation)
+    refused = fleet.rate_limits.can_make_request("like_tweet", "a")
+    assert refused.retry_after_seconds == pytest.approx(15, abs=0.1), refused
+
+
+def test_who_waits_behind_more_than_is_used_is_told_when_those_before_leave_the_window(
+    fleet: Fleet, console: Database
+) -> None:
+    configure(console, "like_tweet", (10, 900), fair_share=False)
+    for _ in range(3):
+        assert use(fleet, "a", "like_tweet")
+    for worker in ("b", "c"):
+        refused = fleet.reservations.request_api_quota(worker, "like_tweet", 8)
+        assert isinstance(refused, Refused)
+        assert refused.retry_after_seconds == pytest.approx(900, abs=10), worker
+
+
+def test_who_waits_for_a_pool_is_told_a_time_behind_those_before(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "like_tweet", (100, 900), fair_share=False)
+    configure(console, "api_requests", (3, 900))
+    for _ in range(3):
+        assert use(fleet, "b", "users_me")
+        fleet_database.advance(100)
+    told = [fleet.rate_limits.can_make_request("like_tweet", name).retry_after_seconds for name in "xyz"]
+    assert told == [pytest.approx(seconds, abs=10) for seconds in (600, 700, 800)]
+
+
+def test_a_booking_keeps_what_is_kept_for_others(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "post_tweet", (40, 900))
+    configure(console, "api_tweets", WIDE)
+    assert use(fleet, "c", "post_tweet", "critical")  # four are kept from now on
+    fleet_database.advance(1000)
+    while use(fleet, "a", "post_tweet"):
+        fleet_database.advance(1)
+    fleet_database.advance(60)
+    booking = fleet.rate_limits.schedule_request("post_tweet", "booker")
+    fleet_database.advance(booking.estimated_delay_seconds + 0.1)
+    grant = fleet.rate_limits.can_make_request("post_tweet", "booker")
+    assert grant.allowed, (booking.estimated_delay_seconds, grant)
