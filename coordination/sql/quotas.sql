@@ -188,6 +188,7 @@ DECLARE
     limits fleet.rate_limits[] := '{}';
     room integer := 1000000;
     few boolean := false;
+    lost integer;
     kept integer;
     place record;
     expected record;
@@ -195,8 +196,11 @@ BEGIN
     SELECT * INTO clock FROM fleet.read_clock();
     FOR one IN SELECT * FROM fleet.peek_rate_rows(check_quota.account, check_quota.endpoint) LOOP
         one := fleet.weigh(one, clock.at, clock.rate, units);
-        IF one.room < units AND NOT 0 < ANY (one.spacing_us) THEN
-            one.room := one.room + fleet.lost_quota_units(one.account, check_quota.endpoint, check_quota.incarnation);
+        IF one.room < units THEN
+            lost := fleet.lost_quota_units(one.account, check_quota.endpoint, check_quota.incarnation);
+            one.unsettled := one.unsettled - lost;
+            one.occupied := ARRAY(SELECT o - lost FROM unnest(one.occupied) o);
+            one := fleet.weigh(one, clock.at, clock.rate, units);
         END IF;
         limits := limits || one;
         room := least(room, one.room);

@@ -178,3 +178,16 @@ def test_a_booking_keeps_what_is_kept_for_others(
     fleet_database.advance(booking.estimated_delay_seconds + 0.1)
     grant = fleet.rate_limits.can_make_request("post_tweet", "booker")
     assert grant.allowed, (booking.estimated_delay_seconds, grant)
+
+
+def test_a_quota_that_nobody_holds_of_a_limit_with_a_spread_window_is_told_to_be_free(
+    fleet: Fleet, owner: Owner, fleet_database: FleetDatabase
+) -> None:
+    reserve(fleet, 36, "post_tweet")
+    fleet_database.advance(2000)
+    owner.execute("UPDATE fleet.reservations SET lease_expires_at = clock_timestamp()")
+    told = fleet.reservations.check_availability(
+        "api_quota", "tweet", priority="critical", worker_id="w", units=20
+    )
+    got = fleet.reservations.request_api_quota("w", "tweet", 20, priority="critical")
+    assert (told.available, isinstance(got, Reservation)) == (True, True)
