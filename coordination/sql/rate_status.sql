@@ -31,9 +31,9 @@ DECLARE
 BEGIN
     one := fleet.weigh(one, at, rate, 1000000);
     FOR i IN 1 .. cardinality(one.limits) LOOP
-        used := one.occupied[i];
+        used := fleet.used_of(one, i, at);
         IF one.spacing_us[i] > 0 THEN
-            next_free := CASE WHEN used > 0 THEN greatest(at, one.tat[i] - (one.burst[i] - 1) * (one.spacing_us[i] * interval '1 microsecond')) END;
+            next_free := CASE WHEN one.occupied[i] > 0 THEN greatest(at, one.tat[i] - (one.burst[i] - 1) * (one.spacing_us[i] * interval '1 microsecond')) END;
         ELSE
             SELECT min(g.settled_at) + make_interval(secs => one.windows_s[i]) INTO next_free FROM fleet.rate_grants g
             WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
@@ -41,16 +41,12 @@ BEGIN
         END IF;
         resets := NULL;
         IF i = one.header_window AND one.header_resets_at > at THEN
-            used := greatest(used, one.header_used + one.unsettled);
             IF fleet.header_room(one, at) <= 0 THEN
                 resets := one.header_resets_at;
             END IF;
-        ELSIF one.windows_s[i] = 86400 AND fleet.day_room(one.day_headers, one.unsettled, at) IS NOT NULL THEN
-            used := greatest(used, one.limits[i] - fleet.day_room(one.day_headers, one.unsettled, at));
-            IF fleet.day_room(one.day_headers, one.unsettled, at) <= 0 THEN
-                SELECT max((h.value->>'resets_at')::timestamptz) INTO resets FROM jsonb_each(one.day_headers) h
-                WHERE (h.value->>'told')::integer - (h.value->>'used')::integer <= one.unsettled;
-            END IF;
+        ELSIF one.windows_s[i] = 86400 AND fleet.day_room(one.day_headers, one.unsettled, at) <= 0 THEN
+            SELECT max((h.value->>'resets_at')::timestamptz) INTO resets FROM jsonb_each(one.day_headers) h
+            WHERE (h.value->>'told')::integer - (h.value->>'used')::integer <= one.unsettled;
         END IF;
         -- Never before the platform's own reset when its count is the binding one.
         next_free := CASE WHEN resets IS NULL THEN next_free

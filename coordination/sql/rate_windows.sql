@@ -292,6 +292,15 @@ BEGIN
     RETURN greatest(0, room);
 END $$;
 
+-- Units used of a window: the greater of the log's count and the platform's own with what is under way, as others may use the same
+-- quota. Pure. The planner puts it in its place, see counts_requests.
+CREATE OR REPLACE FUNCTION fleet.used_of(one fleet.rate_limits, i integer, at timestamptz) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(one.occupied[i], CASE WHEN i = one.header_window AND one.header_resets_at > at THEN one.header_used + one.unsettled
+        WHEN one.windows_s[i] = 86400 AND one.day_headers <> '{}'
+            THEN one.limits[i] - fleet.day_room(one.day_headers, one.unsettled, at) END)
+$$;
+
 -- An event from the granting call itself when its units cross 80, 95 or 100% of a window; again only once the use has been
 -- more than 10% below. Gives the row with what it told.
 CREATE OR REPLACE FUNCTION fleet.report_crossing(one fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
@@ -302,10 +311,7 @@ DECLARE
     mark integer;
 BEGIN
     FOR i IN 1 .. cardinality(one.limits) LOOP
-        used := one.occupied[i];
-        IF i = one.header_window AND one.header_resets_at > at THEN
-            used := greatest(used, one.header_used + one.unsettled);  -- others may use the same quota
-        END IF;
+        used := fleet.used_of(one, i, at);
         percent := used::bigint * 100 / one.limits[i];
         mark := CASE WHEN percent >= 100 THEN 100 WHEN percent >= 95 THEN 95 WHEN percent >= 80 THEN 80 ELSE 0 END;
         IF mark > one.told[i] THEN

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "62512b8e4e98cf2d"
+functions = "a3e16b7305140740"
 
 
 def upgrade() -> None:

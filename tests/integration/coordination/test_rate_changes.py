@@ -8,8 +8,8 @@ from coordination.engagement import Priority
 from coordination.resources import Refused, Reservation
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import configure
-from tests.integration.coordination.tables import Owner
-from tests.integration.coordination.told import ask, granted, headers, spend
+from tests.integration.coordination.tables import Owner, rows
+from tests.integration.coordination.told import ask, day_headers, granted, headers, spend
 
 WIDE = (1_000_000, 900)
 
@@ -191,3 +191,14 @@ def test_a_quota_that_nobody_holds_of_a_limit_with_a_spread_window_is_told_to_be
     )
     got = fleet.reservations.request_api_quota("w", "tweet", 20, priority="critical")
     assert (told.available, isinstance(got, Reservation)) == (True, True)
+
+
+def test_what_the_platform_counts_of_a_day_is_told_when_it_crosses(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "search_tweets", (100, 900), (1000, 86_400))
+    spend(fleet, response_headers=day_headers(owner, "user", 1000, 40, 3600), status=200)
+    spend(fleet)
+    assert rows(
+        owner, "SELECT data->>'percent', data->>'window_s' FROM fleet.events WHERE kind = 'rate_limit'"
+    ) == [("95", "86400")]
