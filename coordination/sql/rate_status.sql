@@ -62,6 +62,20 @@ BEGIN
     RETURN windows;
 END $$;
 
+-- What the platform counts in a window that none of the row's stands for, as a tighter one makes it needless: like one of rate_windows,
+-- or an empty list. Pure.
+CREATE OR REPLACE FUNCTION fleet.platform_window(one fleet.rate_limits, at timestamptz, span_s integer) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    used integer := one.header_used + one.unsettled;
+BEGIN
+    RETURN CASE WHEN one.header_window IS NULL AND one.header_limit IS NOT NULL AND one.header_resets_at > at
+        THEN jsonb_build_array(jsonb_build_object('window_s', span_s, 'limit', one.header_limit, 'used', used,
+            'remaining', greatest(0, one.header_limit - used), 'next_free_at', one.header_resets_at,
+            'percent', round(100.0 * used / one.header_limit, 1), 'spread', false))
+        ELSE '[]' END;
+END $$;
+
 -- The rows that a request takes a unit of, as they are: the endpoint's own and its pools'; a pool's name gives its row alone. FL001
 -- where there is none. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.peek_rate_rows(account text, endpoint text) RETURNS SETOF fleet.rate_limits
@@ -122,7 +136,7 @@ BEGIN
             FROM jsonb_array_elements(told) w WHERE w->>'window_s' = '86400'));
 END $$;
 
--- Every endpoint and pool in use, by its fullest window: healthy below 80%, warning up to 95%, critical above, and while
+-- Every endpoint and pool in use, by its fullest window or the platform's count: healthy below 80%, warning up to 95%, critical above, and while
 -- the platform's refusals close it; what is left also by its pools; who waits; and when it will be full at the pace of the last third
 -- of that window (null: not in this one). Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_system_status(incarnation uuid) RETURNS jsonb
@@ -145,7 +159,7 @@ BEGIN
     SELECT * INTO clock FROM fleet.read_clock();
     FOR one IN SELECT * FROM fleet.rate_limits r WHERE r.account <> '*' ORDER BY r.kind = 'endpoint', r.account, r.endpoint LOOP
         windows := fleet.rate_windows(one, clock.at, clock.rate);
-        SELECT w INTO fullest FROM jsonb_array_elements(windows) w
+        SELECT w INTO fullest FROM jsonb_array_elements(windows || fleet.platform_window(one, clock.at, fleet.header_window_s())) w
         ORDER BY (w->>'percent')::numeric DESC, (w->>'window_s')::integer LIMIT 1;
         percent := 100.0 * (fullest->>'used')::integer / (fullest->>'limit')::integer;  -- not rounded: levels are judged by it
         pace := (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "a3e16b7305140740"
+functions = "b61fb91e06d0ed0e"
 
 
 def upgrade() -> None:

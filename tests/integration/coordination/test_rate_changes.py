@@ -202,3 +202,14 @@ def test_what_the_platform_counts_of_a_day_is_told_when_it_crosses(
     assert rows(
         owner, "SELECT data->>'percent', data->>'window_s' FROM fleet.events WHERE kind = 'rate_limit'"
     ) == [("95", "86400")]
+
+
+def test_status_tells_what_the_platform_counts_where_a_tighter_window_makes_another_needless(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "search_tweets", (40, 3600))
+    spend(fleet, response_headers=headers(owner, 40, 0, 600), status=200)
+    assert not ask(fleet).allowed
+    assert fleet.rate_limits.get_remaining_capacity("search_tweets").remaining == 0
+    status = next(one for one in fleet.rate_limits.get_system_status() if one["endpoint"] == "search_tweets")
+    assert status["remaining"] == 0
