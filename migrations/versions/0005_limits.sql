@@ -97,7 +97,7 @@ CREATE TABLE fleet.rate_demands (
     keep_until timestamptz NOT NULL,       -- a unit is held for it until then
     rests_until timestamptz
 );
-CREATE UNIQUE INDEX rate_demands_who ON fleet.rate_demands (account, endpoint, worker_id, rank) WHERE NOT booked;
+CREATE UNIQUE INDEX rate_demands_who ON fleet.rate_demands (account, endpoint, worker_id, rank, (units > 1)) WHERE NOT booked;
 CREATE INDEX rate_demands_line ON fleet.rate_demands (account, endpoint);
 
 -- One row while the server has not crashed since the limits were last put right.

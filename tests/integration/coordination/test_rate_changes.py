@@ -8,7 +8,7 @@ from coordination.engagement import Priority
 from coordination.resources import Refused, Reservation
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import configure
-from tests.integration.coordination.tables import Owner, rows
+from tests.integration.coordination.tables import Owner, rows, value
 from tests.integration.coordination.told import ask, day_headers, granted, headers, spend
 
 WIDE = (1_000_000, 900)
@@ -100,19 +100,6 @@ def test_nothing_is_drawn_of_what_the_platform_says_is_used_up(
     assert draw(fleet, quota) is None
 
 
-def test_what_is_set_aside_of_a_spread_limit_closes_it_to_nobody_while_a_request_hangs(
-    fleet: Fleet, console: Database, fleet_database: FleetDatabase
-) -> None:
-    configure(console, "api_requests", WIDE)
-    configure(console, "search_tweets", (17_280, 86_400))
-    reserve(fleet, 200, "search_tweets")
-    granted(fleet)  # hangs
-    fleet_database.advance(2000)
-    assert isinstance(
-        fleet.reservations.request_api_quota("other", "search_tweets", 200, priority="critical"), Reservation
-    )
-
-
 def test_who_finds_only_what_a_pool_keeps_is_told_when_there_is_more(
     fleet: Fleet, console: Database, fleet_database: FleetDatabase
 ) -> None:
@@ -180,6 +167,30 @@ def test_a_booking_keeps_what_is_kept_for_others(
     assert grant.allowed, (booking.estimated_delay_seconds, grant)
 
 
+def test_what_the_platform_counts_of_a_day_is_told_when_it_crosses(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "search_tweets", (100, 900), (1000, 86_400))
+    spend(fleet, response_headers=day_headers(owner, "user", 1000, 40, 3600), status=200)
+    spend(fleet)
+    assert rows(
+        owner, "SELECT data->>'percent', data->>'window_s' FROM fleet.events WHERE kind = 'rate_limit'"
+    ) == [("95", "86400")]
+
+
+def test_what_is_set_aside_of_a_spread_limit_closes_it_to_nobody_while_a_request_hangs(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "api_requests", WIDE)
+    configure(console, "search_tweets", (17_280, 86_400))
+    reserve(fleet, 200, "search_tweets")
+    granted(fleet)  # hangs
+    fleet_database.advance(2000)
+    assert isinstance(
+        fleet.reservations.request_api_quota("other", "search_tweets", 200, priority="critical"), Reservation
+    )
+
+
 def test_a_quota_that_nobody_holds_of_a_limit_with_a_spread_window_is_told_to_be_free(
     fleet: Fleet, owner: Owner, fleet_database: FleetDatabase
 ) -> None:
@@ -193,15 +204,20 @@ def test_a_quota_that_nobody_holds_of_a_limit_with_a_spread_window_is_told_to_be
     assert (told.available, isinstance(got, Reservation)) == (True, True)
 
 
-def test_what_the_platform_counts_of_a_day_is_told_when_it_crosses(
+def test_ones_own_single_request_takes_the_place_of_ones_quota_from_nobody(
     fleet: Fleet, console: Database, owner: Owner
 ) -> None:
-    configure(console, "search_tweets", (100, 900), (1000, 86_400))
-    spend(fleet, response_headers=day_headers(owner, "user", 1000, 40, 3600), status=200)
-    spend(fleet)
-    assert rows(
-        owner, "SELECT data->>'percent', data->>'window_s' FROM fleet.events WHERE kind = 'rate_limit'"
-    ) == [("95", "86400")]
+    configure(console, "like_tweet", (10, 900), fair_share=False)
+    for _ in range(7):
+        assert use(fleet, "b", "like_tweet")
+    assert isinstance(fleet.reservations.request_api_quota("q", "like_tweet", 5), Refused)
+    assert use(fleet, "q", "like_tweet")
+    assert (
+        value(
+            owner, "SELECT count(*) FROM fleet.rate_demands WHERE worker_id = 'q' AND waiting AND units = 5"
+        )
+        == 1
+    )
 
 
 def test_status_tells_what_the_platform_counts_where_a_tighter_window_makes_another_needless(
