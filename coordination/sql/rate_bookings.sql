@@ -1,7 +1,7 @@
 -- Bookings: a later time for a request, held for who booked it. A booking is a place in line that is due at that time.
 
 -- The earliest time at which one more request has room in every window behind all who wait and have booked, taken. It expires
--- a minute after it is due. Locks the endpoint's row and its pools'; one insert.
+-- a minute after it is due. Locks the endpoint's row and its pools'; one insert, after a read of the worker's place.
 CREATE OR REPLACE FUNCTION fleet.schedule_request(
     incarnation uuid, endpoint text, worker_id text, priority text DEFAULT 'medium', account text DEFAULT 'default'
 ) RETURNS jsonb
@@ -62,7 +62,8 @@ BEGIN
     END LOOP;
     INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
         first_asked_at, asked_at, returns_at, keep_until)
-    VALUES (own.account, own.endpoint, schedule_request.incarnation, schedule_request.worker_id, rank, 1, true, true, 0,
+    VALUES (own.account, own.endpoint, schedule_request.incarnation, schedule_request.worker_id, rank, 1, true, true,
+        coalesce((fleet.find_seat(own, schedule_request.worker_id, rank, 1, now_at, now_at)).used, 0),
         now_at, now_at, opens, opens + greatest(1, rate) * interval '60 seconds')
     RETURNING * INTO booked;
     own.line_until := greatest(own.line_until, booked.keep_until);

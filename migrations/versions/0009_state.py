@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "57e4e7f4900ce242"
+functions = "312d8345129601e9"
 
 
 def upgrade() -> None:

@@ -28,12 +28,12 @@ def reserve(fleet: Fleet, n: int, endpoint: str, worker: str = "holder") -> Rese
     return quota
 
 
-def draw(fleet: Fleet, quota: Reservation) -> float | None:
-    """Make a request of a quota; how long it has to wait, if it has."""
+def draw(fleet: Fleet, quota: Reservation) -> float:
+    """Make a request of a quota; how long it has to wait: 0 where it was made."""
     grant = fleet.reservations.use_api_quota(quota)
     if grant.grant_id is not None:
         fleet.rate_limits.record_usage(grant.grant_id, True)
-    return grant.retry_after_seconds
+    return grant.retry_after_seconds or 0.0
 
 
 def test_a_spread_limit_that_is_lowered_below_its_use_is_closed_no_longer_than_that_use_stays(
@@ -68,12 +68,12 @@ def test_of_a_limit_that_is_lowered_no_more_is_drawn_than_it_allows_now_i9(
     quota = reserve(fleet, 10, "like_tweet")
     configure(console, "like_tweet", (12, 900), fair_share=False)
     for _ in range(7):
-        assert draw(fleet, quota) is None
+        assert draw(fleet, quota) == 0
     wait_s = draw(fleet, quota)
     assert wait_s == pytest.approx(800, abs=5)
     fleet_database.advance(wait_s)
     for _ in range(3):
-        assert draw(fleet, quota) is None
+        assert draw(fleet, quota) == 0
 
 
 def test_of_a_spread_limit_that_is_lowered_no_more_is_drawn_than_it_allows_now(
@@ -83,7 +83,7 @@ def test_of_a_spread_limit_that_is_lowered_no_more_is_drawn_than_it_allows_now(
     configure(console, "search_tweets", (10_000, 900), (17_280, 86_400))
     quota = reserve(fleet, 200, "search_tweets")
     configure(console, "search_tweets", (10_000, 900), (2_000, 86_400))  # 30 at once at most
-    assert draw(fleet, quota) is not None
+    assert draw(fleet, quota) > 0
 
 
 def test_nothing_is_drawn_of_what_the_platform_says_is_used_up(
@@ -92,12 +92,12 @@ def test_nothing_is_drawn_of_what_the_platform_says_is_used_up(
     configure(console, "search_tweets", (20, 900), fair_share=False)
     early = granted(fleet)
     quota = reserve(fleet, 10, "search_tweets")
-    assert draw(fleet, quota) is None
+    assert draw(fleet, quota) == 0
     fleet.rate_limits.record_usage(early, True, headers(owner, 20, 0, 600), status=200)  # others used it
     wait_s = draw(fleet, quota)
     assert wait_s == pytest.approx(600, abs=5)
     fleet_database.advance(wait_s)
-    assert draw(fleet, quota) is None
+    assert draw(fleet, quota) == 0
 
 
 def test_who_finds_only_what_a_pool_keeps_is_told_when_there_is_more(
