@@ -180,6 +180,9 @@ class Reservations:
     def use_api_quota(self, quota: Reservation | str) -> Grant:
         """Take one request out of a quota; settle it with `rate_limits.record_usage`, as any grant.
 
+        It is before all who wait. Where its limit was lowered since or is used up by the platform's count, or
+        a spread window is not open yet, the answer says when to come again; the quota stays.
+
         Raises:
             ReservationLostError: it is used up, over or somebody else's; its `why` says which.
         """

@@ -104,6 +104,7 @@ rate_demands = Table(
         "endpoint",
         "worker_id",
         "rank",
+        text("(units > 1)"),
         unique=True,
         postgresql_where=text("NOT booked"),
     ),

@@ -188,6 +188,7 @@ DECLARE
     limits fleet.rate_limits[] := '{}';
     room integer := 1000000;
     few boolean := false;
+    lost integer;
     kept integer;
     place record;
     expected record;
@@ -195,8 +196,11 @@ BEGIN
     SELECT * INTO clock FROM fleet.read_clock();
     FOR one IN SELECT * FROM fleet.peek_rate_rows(check_quota.account, check_quota.endpoint) LOOP
         one := fleet.weigh(one, clock.at, clock.rate, units);
-        IF one.room < units AND NOT 0 < ANY (one.spacing_us) THEN
-            one.room := one.room + fleet.lost_quota_units(one.account, check_quota.endpoint, check_quota.incarnation);
+        IF one.room < units THEN
+            lost := fleet.lost_quota_units(one.account, check_quota.endpoint, check_quota.incarnation);
+            one.unsettled := one.unsettled - lost;
+            one.occupied := ARRAY(SELECT o - lost FROM unnest(one.occupied) o);
+            one := fleet.weigh(one, clock.at, clock.rate, units);
         END IF;
         limits := limits || one;
         room := least(room, one.room);
@@ -271,8 +275,7 @@ BEGIN
             'health', s->'health', 'held', h.units) AS told
         FROM jsonb_array_elements(fleet.get_system_status(incarnation)) s
         JOIN fleet.rate_limits r ON r.account = s->>'account' AND r.endpoint = s->>'endpoint' AND r.kind = 'pool',
-            LATERAL (SELECT coalesce(sum(g.units), 0) AS units FROM fleet.rate_grants g WHERE g.account = r.account AND g.held
-                AND g.settled_at IS NULL AND fleet.counts_requests(r, g.endpoint)) h
+            LATERAL (SELECT fleet.held_units(r) AS units) h
         UNION ALL
         SELECT jsonb_build_object('resource_type', 'api_quota', 'resource_id', d.endpoint, 'account', a.name,
             'kind', 'rate', 'window_s', d.window_s, 'total_capacity', d.requests, 'available_capacity', d.requests,

@@ -1,7 +1,7 @@
 -- Bookings: a later time for a request, held for who booked it. A booking is a place in line that is due at that time.
 
 -- The earliest time at which one more request has room in every window behind all who wait and have booked, taken. It expires
--- a minute after it is due. Locks the endpoint's row and its pools'; one insert.
+-- a minute after it is due. Locks the endpoint's row and its pools'; one insert, after a read of the worker's place.
 CREATE OR REPLACE FUNCTION fleet.schedule_request(
     incarnation uuid, endpoint text, worker_id text, priority text DEFAULT 'medium', account text DEFAULT 'default'
 ) RETURNS jsonb
@@ -14,6 +14,7 @@ DECLARE
     now_at timestamptz;
     rate double precision;
     ahead integer;
+    kept integer;
     opens timestamptz;
     full_until timestamptz;
     booked fleet.rate_demands;
@@ -29,14 +30,17 @@ BEGIN
     PERFORM fleet.hold_nothing_for_the_dead(schedule_request.account, schedule_request.endpoint, now_at);
     SELECT coalesce(sum(d.units), 0) INTO ahead FROM fleet.rate_demands d
     WHERE d.account = schedule_request.account AND d.endpoint = schedule_request.endpoint AND d.waiting AND d.keep_until > now_at;
-    FOREACH one IN ARRAY limits LOOP
-        one := fleet.weigh(one, now_at, rate, ahead + 1);
-        IF one.endpoint = schedule_request.endpoint THEN
-            own := one;
-            IF ahead >= greatest(1000, one.limits[cardinality(one.limits)]) THEN
-                PERFORM fleet.refuse('endpoint', one.endpoint, 'one with fewer than ' || ahead || ' requests in line');
-            END IF;
+    FOR i IN 1 .. cardinality(limits) LOOP
+        limits[i] := fleet.weigh(limits[i], now_at, rate, ahead + 1);
+        IF (limits[i]).endpoint = schedule_request.endpoint THEN
+            own := fleet.count_kept(limits[i], now_at);
         END IF;
+    END LOOP;
+    IF ahead >= greatest(1000, own.limits[cardinality(own.limits)]) THEN
+        PERFORM fleet.refuse('endpoint', own.endpoint, 'one with fewer than ' || ahead || ' requests in line');
+    END IF;
+    kept := fleet.kept_for_others(own, rank, 1, limits);
+    FOREACH one IN ARRAY limits LOOP
         FOR i IN 1 .. cardinality(one.limits) LOOP
             IF one.spacing_us[i] = 0 THEN
                 -- No window that holds the new time may hold as many others: it is a window after the N-th latest of all.
@@ -48,17 +52,18 @@ BEGIN
                     SELECT greatest(now_at, d.returns_at) FROM fleet.rate_demands d, generate_series(1, d.units)
                     WHERE d.account = one.account AND d.endpoint = ANY (fleet.endpoints_of(one)) AND d.waiting
                       AND d.keep_until > now_at) e
-                ORDER BY e.at DESC OFFSET one.limits[i] - 1 LIMIT 1;
+                ORDER BY e.at DESC OFFSET one.limits[i] - kept - 1 LIMIT 1;
                 opens := greatest(opens, full_until);
                 one.occupied[i] := -1000000000;  -- said
             END IF;
         END LOOP;
-        opens := greatest(opens, fleet.frees_when(one, now_at, 1 + CASE WHEN one.kind = 'endpoint' THEN ahead ELSE 0 END),
+        opens := greatest(opens, fleet.frees_when(one, now_at, 1 + ahead + kept),
             one.blocked_until);
     END LOOP;
     INSERT INTO fleet.rate_demands (account, endpoint, incarnation, worker_id, rank, units, booked, waiting, used,
         first_asked_at, asked_at, returns_at, keep_until)
-    VALUES (own.account, own.endpoint, schedule_request.incarnation, schedule_request.worker_id, rank, 1, true, true, 0,
+    VALUES (own.account, own.endpoint, schedule_request.incarnation, schedule_request.worker_id, rank, 1, true, true,
+        coalesce((fleet.find_seat(own, schedule_request.worker_id, rank, 1, now_at, now_at)).used, 0),
         now_at, now_at, opens, opens + greatest(1, rate) * interval '60 seconds')
     RETURNING * INTO booked;
     own.line_until := greatest(own.line_until, booked.keep_until);

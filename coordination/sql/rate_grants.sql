@@ -135,13 +135,16 @@ BEGIN
     RETURN fleet.take_units(incarnation, endpoint, worker_id, n, priority, account, true);
 END $$;
 
--- One request out of a held grant, as a grant of its own that is settled as any other. In an exact log it always may be made;
--- under GCRA it is charged at the time of the request, before all who wait. Locks as can_make_request.
+-- One request out of a held grant, as a grant of its own that is settled as any other. It is before all who wait, and is made
+-- unless its limit was lowered since, or used up by the platform's count; under GCRA it is charged at the time of the request. Locks
+-- as can_make_request; reads what is held.
 CREATE OR REPLACE FUNCTION fleet.draw_unit(incarnation uuid, grant_id bigint, worker_id text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     quota fleet.rate_grants;
     one fleet.rate_limits;
+    unheld fleet.rate_limits;
+    held integer;
     limits fleet.rate_limits[];
     at timestamptz;
     rate double precision;
@@ -158,13 +161,19 @@ BEGIN
     SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
     FOR i IN 1 .. cardinality(limits) LOOP
         one := fleet.weigh(limits[i], at, rate, 1);
+        -- What is set aside stands in no draw's way.
+        held := fleet.held_units(one);
+        unheld := one;
+        unheld.unsettled := one.unsettled - held;
         FOR j IN 1 .. cardinality(one.limits) LOOP
+            unheld.occupied[j] := one.occupied[j] - held;
             IF one.spacing_us[j] > 0 AND quota.granted_at < at - make_interval(secs => one.delay_s) THEN
-                opens := greatest(opens, one.tat[j] - (one.burst[j] - 1) * (one.spacing_us[j] * interval '1 microsecond'));
                 one.tat[j] := greatest(one.tat[j], at) + one.spacing_us[j] * interval '1 microsecond';
+            ELSE
+                unheld.tat[j] := one.tat[j] - one.spacing_us[j] * interval '1 microsecond';  -- charged with the quota
             END IF;
         END LOOP;
-        opens := greatest(opens, one.blocked_until);
+        opens := greatest(opens, coalesce(fleet.frees_when(unheld, at, 1), at + interval '15 seconds'));
         limits[i] := one;
     END LOOP;
     IF opens > at THEN
@@ -224,7 +233,6 @@ CREATE OR REPLACE FUNCTION fleet.expect_units(
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     one fleet.rate_limits;
-    expected timestamptz;
     wanted integer := n + place.ahead;
 BEGIN
     opens := at;
@@ -236,16 +244,10 @@ BEGIN
         reason := format('fewer than 10 requests of %s are left: they go to who comes back in a minute', own.endpoint);
     ELSE
         FOREACH one IN ARRAY limits LOOP
-            IF one.endpoint = own.endpoint THEN
-                one := own;
-                expected := fleet.frees_when(one, at, wanted + kept);
-                IF expected IS NULL AND kept > 0 THEN
-                    expected := fleet.frees_when(one, at, wanted);
-                END IF;
-            ELSE
-                expected := fleet.frees_when(one, at, n);
-            END IF;
-            opens := greatest(opens, coalesce(expected, at + interval '15 seconds'));
+            -- Those before take of the pools too, and what is kept is kept of them.
+            -- Not known when, and now only but for what is kept: to be asked again in as long as a request may take.
+            opens := greatest(opens, coalesce(fleet.frees_when(one, at, wanted + kept),
+                nullif(fleet.frees_when(one, at, wanted), at), at + interval '15 seconds'));
             IF one.room < n THEN
                 reason := coalesce(reason, fleet.tell_full(one, at, n));
             END IF;

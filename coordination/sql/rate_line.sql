@@ -43,7 +43,7 @@ BEGIN
     IF own.line_until <= at - memory AND NOT last_ones AND NOT shares THEN
         RETURN;
     END IF;
-    seat := fleet.find_seat(own, worker_id, rank, soon, at);
+    seat := fleet.find_seat(own, worker_id, rank, n, soon, at);
     mine := seat.id;
     used := seat.used;
     rests_until := seat.rests_until;
@@ -72,11 +72,12 @@ BEGIN
     granted := ahead_due + n <= room AND NOT had_share AND NOT rests;
 END $$;
 
--- A request's row in line, or one without an id: a booking of its that is due soon, which is a place since the time of the booking,
--- before the place that it has by asking. With its worker's use, where shares count. Locks nothing; two rows by key, and where
+-- A request's row in line, or one without an id: a worker has one of each priority for single requests, and another for several at
+-- once. A booking of its that is due soon, which is a place since the time of the booking, before the place that it has by asking.
+-- With its worker's use, where shares count. Locks nothing; two rows by key, and where
 -- there is none the worker's grants of the share's span.
 CREATE OR REPLACE FUNCTION fleet.find_seat(
-    own fleet.rate_limits, worker_id text, rank integer, soon timestamptz, at timestamptz
+    own fleet.rate_limits, worker_id text, rank integer, n integer, soon timestamptz, at timestamptz
 ) RETURNS fleet.rate_demands
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -84,12 +85,12 @@ DECLARE
 BEGIN
     SELECT * INTO seat FROM fleet.rate_demands d
     WHERE d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_seat.worker_id
-      AND d.rank = find_seat.rank AND d.returns_at <= soon AND d.keep_until > at
+      AND d.rank = find_seat.rank AND (d.units > 1) = (n > 1) AND d.returns_at <= soon AND d.keep_until > at
     ORDER BY d.returns_at, d.id LIMIT 1;
     IF NOT FOUND THEN
         SELECT * INTO seat FROM fleet.rate_demands d
         WHERE NOT d.booked AND d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id = find_seat.worker_id
-          AND d.rank = find_seat.rank;
+          AND d.rank = find_seat.rank AND (d.units > 1) = (n > 1);
     END IF;
     IF seat.used IS NULL AND own.fair_share THEN
         SELECT coalesce(sum(g.units), 0) INTO seat.used FROM fleet.rate_grants g
@@ -183,7 +184,7 @@ BEGIN
             first_asked_at, asked_at, returns_at, keep_until, rests_until)
         VALUES (own.account, own.endpoint, stand_in_line.incarnation, stand_in_line.worker_id, stand_in_line.rank, n, false, true,
             coalesce(place.used, 0), place.since, at, comes, held_until, place.rests_until)
-        ON CONFLICT (account, endpoint, worker_id, rank) WHERE NOT booked DO UPDATE SET
+        ON CONFLICT (account, endpoint, worker_id, rank, (units > 1)) WHERE NOT booked DO UPDATE SET
             incarnation = excluded.incarnation, waiting = true, units = excluded.units, first_asked_at = excluded.first_asked_at,
             asked_at = excluded.asked_at, returns_at = excluded.returns_at, keep_until = excluded.keep_until,
             rests_until = excluded.rests_until;

@@ -30,7 +30,7 @@ BEGIN
                 -- What was there before the grant is in the arrival time less the grant; what came since is in the log.
                 one.tat[i] := least(one.tat[i], greatest(
                     one.tat[i] - dropped.units * (one.spacing_us[i] * interval '1 microsecond'),
-                    fleet.replay(one, dropped.granted_at, one.spacing_us[i], at)));
+                    fleet.replay(one, i, dropped.granted_at, at)));
             END IF;
         END LOOP;
         PERFORM fleet.keep_rate_limit(one);

@@ -31,9 +31,9 @@ DECLARE
 BEGIN
     one := fleet.weigh(one, at, rate, 1000000);
     FOR i IN 1 .. cardinality(one.limits) LOOP
-        used := one.occupied[i];
+        used := fleet.used_of(one, i, at);
         IF one.spacing_us[i] > 0 THEN
-            next_free := CASE WHEN used > 0 THEN greatest(at, one.tat[i] - (one.burst[i] - 1) * (one.spacing_us[i] * interval '1 microsecond')) END;
+            next_free := CASE WHEN one.occupied[i] > 0 THEN greatest(at, one.tat[i] - (one.burst[i] - 1) * (one.spacing_us[i] * interval '1 microsecond')) END;
         ELSE
             SELECT min(g.settled_at) + make_interval(secs => one.windows_s[i]) INTO next_free FROM fleet.rate_grants g
             WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
@@ -41,16 +41,12 @@ BEGIN
         END IF;
         resets := NULL;
         IF i = one.header_window AND one.header_resets_at > at THEN
-            used := greatest(used, one.header_used + one.unsettled);
             IF fleet.header_room(one, at) <= 0 THEN
                 resets := one.header_resets_at;
             END IF;
-        ELSIF one.windows_s[i] = 86400 AND fleet.day_room(one.day_headers, one.unsettled, at) IS NOT NULL THEN
-            used := greatest(used, one.limits[i] - fleet.day_room(one.day_headers, one.unsettled, at));
-            IF fleet.day_room(one.day_headers, one.unsettled, at) <= 0 THEN
-                SELECT max((h.value->>'resets_at')::timestamptz) INTO resets FROM jsonb_each(one.day_headers) h
-                WHERE (h.value->>'told')::integer - (h.value->>'used')::integer <= one.unsettled;
-            END IF;
+        ELSIF one.windows_s[i] = 86400 AND fleet.day_room(one.day_headers, one.unsettled, at) <= 0 THEN
+            SELECT max((h.value->>'resets_at')::timestamptz) INTO resets FROM jsonb_each(one.day_headers) h
+            WHERE (h.value->>'told')::integer - (h.value->>'used')::integer <= one.unsettled;
         END IF;
         -- Never before the platform's own reset when its count is the binding one.
         next_free := CASE WHEN resets IS NULL THEN next_free
@@ -64,6 +60,20 @@ BEGIN
             'percent', round(100.0 * used / one.limits[i], 1), 'spread', one.spacing_us[i] > 0);
     END LOOP;
     RETURN windows;
+END $$;
+
+-- What the platform counts in a window that none of the row's stands for, as a tighter one makes it needless: like one of rate_windows,
+-- or an empty list. Pure.
+CREATE OR REPLACE FUNCTION fleet.platform_window(one fleet.rate_limits, at timestamptz, span_s integer) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    used integer := one.header_used + one.unsettled;
+BEGIN
+    RETURN CASE WHEN one.header_window IS NULL AND one.header_limit IS NOT NULL AND one.header_resets_at > at
+        THEN jsonb_build_array(jsonb_build_object('window_s', span_s, 'limit', one.header_limit, 'used', used,
+            'remaining', greatest(0, one.header_limit - used), 'next_free_at', one.header_resets_at,
+            'percent', round(100.0 * used / one.header_limit, 1), 'spread', false))
+        ELSE '[]' END;
 END $$;
 
 -- The rows that a request takes a unit of, as they are: the endpoint's own and its pools'; a pool's name gives its row alone. FL001
@@ -126,7 +136,7 @@ BEGIN
             FROM jsonb_array_elements(told) w WHERE w->>'window_s' = '86400'));
 END $$;
 
--- Every endpoint and pool in use, by its fullest window: healthy below 80%, warning up to 95%, critical above, and while
+-- Every endpoint and pool in use, by its fullest window or the platform's count: healthy below 80%, warning up to 95%, critical above, and while
 -- the platform's refusals close it; what is left also by its pools; who waits; and when it will be full at the pace of the last third
 -- of that window (null: not in this one). Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.get_system_status(incarnation uuid) RETURNS jsonb
@@ -149,7 +159,7 @@ BEGIN
     SELECT * INTO clock FROM fleet.read_clock();
     FOR one IN SELECT * FROM fleet.rate_limits r WHERE r.account <> '*' ORDER BY r.kind = 'endpoint', r.account, r.endpoint LOOP
         windows := fleet.rate_windows(one, clock.at, clock.rate);
-        SELECT w INTO fullest FROM jsonb_array_elements(windows) w
+        SELECT w INTO fullest FROM jsonb_array_elements(windows || fleet.platform_window(one, clock.at, fleet.header_window_s())) w
         ORDER BY (w->>'percent')::numeric DESC, (w->>'window_s')::integer LIMIT 1;
         percent := 100.0 * (fullest->>'used')::integer / (fullest->>'limit')::integer;  -- not rounded: levels are judged by it
         pace := (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g

@@ -58,18 +58,31 @@ BEGIN
         WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL);
 END $$;
 
--- GCRA's arrival time as if it had always had this spacing: from the log itself since then, requests that may still be counted as made
--- now. Reads that part of the log.
-CREATE OR REPLACE FUNCTION fleet.replay(one fleet.rate_limits, since timestamptz, spacing_us bigint, at timestamptz) RETURNS timestamptz
+-- Of these, what is set aside: no request is under way with it. An index range.
+CREATE OR REPLACE FUNCTION fleet.held_units(one fleet.rate_limits) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
+        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL AND g.held);
+END $$;
+
+-- A window's arrival time by GCRA as if it had always had its spacing: from the log itself since then, requests that may still be
+-- counted as made now. None closes it for longer than it stays in the window: more than fit may be there once a limit was lowered. What
+-- is set aside for longer than a request may take is charged when it is drawn. Reads that part of the log.
+CREATE OR REPLACE FUNCTION fleet.replay(one fleet.rate_limits, i integer, since timestamptz, at timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    spacing interval := one.spacing_us[i] * interval '1 microsecond';
+    most interval := make_interval(secs => one.windows_s[i]) + (one.burst[i] - 1) * spacing;
+BEGIN
     RETURN coalesce((
-        SELECT max(g.counted_at + g.later * (spacing_us * interval '1 microsecond')) FROM (
+        SELECT max(g.counted_at + least(g.later * spacing, most)) FROM (
             SELECT least(r.settled_at, at) AS counted_at,
                 sum(r.units) OVER (ORDER BY least(r.settled_at, at) DESC, r.id DESC) AS later
             FROM fleet.rate_grants r
             WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
-              AND (r.settled_at IS NULL OR r.settled_at > since)) g), at);
+              AND (r.settled_at IS NULL OR r.settled_at > since)
+              AND NOT (r.held AND r.granted_at < at - make_interval(secs => one.delay_s))) g), at);
 END $$;
 
 -- Puts right what of a row follows from its configuration, from what headers told and from the clock's rate; where a window
@@ -84,6 +97,7 @@ DECLARE
     spans integer[];
     paced record;
     fresh boolean;
+    spaced_anew boolean;
 BEGIN
     one.clock_rate := rate;
     one.delay_s := fleet.setting_number('request_delay_s', 15) * rate;
@@ -119,13 +133,14 @@ BEGIN
             one.occupied[i] := fleet.unsettled_units(one) + fleet.settled_between(one, one.counted_to[i], 'infinity');
             one.told[i] := 0;
         END IF;
-        IF paced.spacing_us > 0 AND (fresh OR one.spacing_us[i] IS DISTINCT FROM paced.spacing_us) THEN
-            one.tat[i] := fleet.replay(one, at - make_interval(secs => spans[i]), paced.spacing_us, at);
-        ELSIF paced.spacing_us = 0 THEN
-            one.tat[i] := '-infinity';
-        END IF;
+        spaced_anew := fresh OR one.spacing_us[i] IS DISTINCT FROM paced.spacing_us;
         one.burst[i] := paced.burst;
         one.spacing_us[i] := paced.spacing_us;
+        IF paced.spacing_us = 0 THEN
+            one.tat[i] := '-infinity';
+        ELSIF spaced_anew THEN
+            one.tat[i] := fleet.replay(one, i, at - make_interval(secs => spans[i]), at);
+        END IF;
     END LOOP;
     one.limits := known;
     one.flush_every := greatest(1, least(100, (SELECT min(n) FROM unnest(known) n) / 100));
@@ -150,7 +165,7 @@ BEGIN
             FOR i IN 1 .. cardinality(one.limits) LOOP
                 IF one.spacing_us[i] > 0 THEN
                     -- As made now, each once: what was charged for it before is not charged again.
-                    one.tat[i] := fleet.replay(one, at - make_interval(secs => one.windows_s[i]), one.spacing_us[i], at);
+                    one.tat[i] := fleet.replay(one, i, at - make_interval(secs => one.windows_s[i]), at);
                 END IF;
             END LOOP;
         END IF;
@@ -230,10 +245,15 @@ BEGIN
         END IF;
         missing := one.occupied[i] + n - one.limits[i];
         later := interval '0';
-        IF missing > 0 AND missing > one.occupied[i] AND one.unsettled = 0 THEN
+        IF missing > 0 AND missing > one.occupied[i] AND fleet.unsettled_units(one) = 0 THEN
             -- Further down the line than the window is long: whole windows pass first.
             later := ((missing - 1) / one.limits[i]) * make_interval(secs => one.windows_s[i]);
             missing := (missing - 1) % one.limits[i] + 1;
+            IF missing > one.occupied[i] THEN
+                -- What is free now is taken by those before, and leaves with their requests.
+                latest := greatest(latest, at + make_interval(secs => one.windows_s[i]) + later);
+                CONTINUE;
+            END IF;
         END IF;
         IF missing > 0 THEN
             SELECT g.settled_at + make_interval(secs => one.windows_s[i]) INTO leaves FROM (
@@ -272,6 +292,15 @@ BEGIN
     RETURN greatest(0, room);
 END $$;
 
+-- Units used of a window: the greater of the log's count and the platform's own with what is under way, as others may use the same
+-- quota. Pure. The planner puts it in its place, see counts_requests.
+CREATE OR REPLACE FUNCTION fleet.used_of(one fleet.rate_limits, i integer, at timestamptz) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(one.occupied[i], CASE WHEN i = one.header_window AND one.header_resets_at > at THEN one.header_used + one.unsettled
+        WHEN one.windows_s[i] = 86400 AND one.day_headers <> '{}'
+            THEN one.limits[i] - fleet.day_room(one.day_headers, one.unsettled, at) END)
+$$;
+
 -- An event from the granting call itself when its units cross 80, 95 or 100% of a window; again only once the use has been
 -- more than 10% below. Gives the row with what it told.
 CREATE OR REPLACE FUNCTION fleet.report_crossing(one fleet.rate_limits, at timestamptz) RETURNS fleet.rate_limits
@@ -282,10 +311,7 @@ DECLARE
     mark integer;
 BEGIN
     FOR i IN 1 .. cardinality(one.limits) LOOP
-        used := one.occupied[i];
-        IF i = one.header_window AND one.header_resets_at > at THEN
-            used := greatest(used, one.header_used + one.unsettled);  -- others may use the same quota
-        END IF;
+        used := fleet.used_of(one, i, at);
         percent := used::bigint * 100 / one.limits[i];
         mark := CASE WHEN percent >= 100 THEN 100 WHEN percent >= 95 THEN 95 WHEN percent >= 80 THEN 80 ELSE 0 END;
         IF mark > one.told[i] THEN

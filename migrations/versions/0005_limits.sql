@@ -57,17 +57,20 @@ UPDATE fleet.rate_limits r SET unsettled = (SELECT count(*) FROM fleet.rate_gran
 -- The cautious defaults, and the platform's own figures as what headers may raise them to. An account's row that was made from
 -- a default, and that nobody changed since, follows it.
 UPDATE fleet.rate_limits r SET longer_requests = d.longer_requests, longer_window_s = d.longer_window_s,
-    most_requests = d.most_requests, fair_share = d.fair_share
+    most_requests = d.most_requests
 FROM (VALUES
-    ('search_tweets', 180, '{720,17280}'::integer[], '{3600,86400}'::integer[], '{300,720,17280}'::integer[], true),
-    ('post_tweet', 50, '{200,2400}', '{3600,86400}', '{100,200,10000}', false),
-    ('fetch_mentions', 75, '{300,7200}', '{3600,86400}', '{300,300,7200}', true),
-    ('get_tweets', 300, '{}', '{}', '{5000}', true),
-    ('user_tweets', 300, '{}', '{}', '{900}', true),
-    ('users_me', 30, '{}', '{}', '{75}', true),
-    ('like_tweet', 50, '{1000}', '{86400}', '{50,1000}', false)
-) AS d(endpoint, requests, longer_requests, longer_window_s, most_requests, fair_share)
+    ('search_tweets', 180, '{720,17280}'::integer[], '{3600,86400}'::integer[], '{300,720,17280}'::integer[]),
+    ('post_tweet', 50, '{200,2400}', '{3600,86400}', '{100,200,10000}'),
+    ('fetch_mentions', 75, '{300,7200}', '{3600,86400}', '{300,300,7200}'),
+    ('get_tweets', 300, '{}', '{}', '{5000}'),
+    ('user_tweets', 300, '{}', '{}', '{900}'),
+    ('users_me', 30, '{}', '{}', '{75}'),
+    ('like_tweet', 50, '{1000}', '{86400}', '{50,1000}')
+) AS d(endpoint, requests, longer_requests, longer_window_s, most_requests)
 WHERE r.endpoint = d.endpoint AND r.requests = d.requests AND r.window_s = 900;
+
+-- Acts go by priority alone, also where a person changed their limit.
+UPDATE fleet.rate_limits SET fair_share = false WHERE endpoint IN ('post_tweet', 'like_tweet');
 
 -- The pools: a request takes a unit of each that its endpoint belongs to.
 INSERT INTO fleet.rate_limits (account, endpoint, requests, window_s, kind, members)
@@ -94,7 +97,7 @@ CREATE TABLE fleet.rate_demands (
     keep_until timestamptz NOT NULL,       -- a unit is held for it until then
     rests_until timestamptz
 );
-CREATE UNIQUE INDEX rate_demands_who ON fleet.rate_demands (account, endpoint, worker_id, rank) WHERE NOT booked;
+CREATE UNIQUE INDEX rate_demands_who ON fleet.rate_demands (account, endpoint, worker_id, rank, (units > 1)) WHERE NOT booked;
 CREATE INDEX rate_demands_line ON fleet.rate_demands (account, endpoint);
 
 -- One row while the server has not crashed since the limits were last put right.

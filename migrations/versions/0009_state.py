@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "c96cc7e579c9cf3e"
+functions = "a6200f535cf0a2f5"
 
 
 def upgrade() -> None:

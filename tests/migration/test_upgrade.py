@@ -304,6 +304,11 @@ def test_what_workers_had_in_hand_is_in_hand_after_the_upgrade(third_release: st
         assert not slot.fired or slot.late_s < 660
         assert not fleet.schedules.fire("tester", 3600).fired
     with psycopg.connect(third_release) as connection:
+        # By priority alone, as new ones are, whatever a person had tightened.
+        shared = connection.execute(
+            "SELECT bool_or(fair_share) FROM fleet.rate_limits WHERE endpoint IN ('post_tweet', 'like_tweet')"
+        ).fetchone()
+        assert shared == (False,)
         ended = connection.execute("SELECT payload->>'was' FROM fleet.jobs_finished ORDER BY 1").fetchall()
         assert ended == [("cancelled",), ("completed",), ("dead",)]
         kept = connection.execute("SELECT key, value FROM fleet.settings ORDER BY key").fetchall()

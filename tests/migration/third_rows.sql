@@ -11,7 +11,8 @@ INSERT INTO fleet.engagements (content, action, account, worker_id, success, eng
     VALUES ('1998', 'reply', 'sandbox', 'tester', true, now() - interval '1 hour');
 INSERT INTO fleet.rate_limits VALUES ('sandbox', 'post_tweet', 50, 900, NULL, 0, NULL, NULL, NULL, 0),
     ('sandbox', 'search_tweets', 180, 900, NULL, 0, NULL, NULL, NULL, 0),
-    ('default', 'fetch_mentions', 5, 900, NULL, 0, NULL, NULL, NULL, 0);
+    ('default', 'fetch_mentions', 5, 900, NULL, 0, NULL, NULL, NULL, 0),
+    ('default', 'post_tweet', 5, 900, NULL, 0, NULL, NULL, NULL, 0);
 INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, settled_at, success, frees_at)
     SELECT 'sandbox', 'post_tweet', '00000000-0000-4000-8000-000000000001', 'tester', 'high', at, at, at, true, at + interval '15 minutes'
     FROM (SELECT now() - make_interval(secs => n) AS at FROM generate_series(1, 30) n) g;

@@ -5,6 +5,7 @@ from typing import Any
 from coordination import Fleet
 from coordination.database import Database
 from coordination.rate_limits import Booking, Grant
+from coordination.resources import Reservation
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import configure
 from tests.integration.coordination.tables import Owner, value
@@ -121,3 +122,15 @@ def test_one_that_expires_leaves_its_unit_to_others(
     assert not ask(fleet, "other").allowed
     fleet_database.advance(2)
     assert ask(fleet, "other").allowed
+
+
+def test_it_stands_where_its_worker_stands_by_what_it_had(fleet: Fleet, console: Database) -> None:
+    configure(console, "search_tweets", (7, 900))
+    for worker in ("other", "other", "other", "booker"):
+        grant = fleet.rate_limits.can_make_request("search_tweets", worker, "low")
+        assert grant.grant_id is not None
+        fleet.rate_limits.record_usage(grant.grant_id, True)
+    fleet.rate_limits.schedule_request("search_tweets", "booker", "low")
+    told = fleet.reservations.check_availability("api_quota", "search_tweets", worker_id="booker", units=3)
+    got = fleet.reservations.request_api_quota("booker", "search_tweets", 3)
+    assert (told.available, isinstance(got, Reservation)) == (True, True)
