@@ -119,6 +119,7 @@ class Worker:
         """Handle items one by one; an item's error is kept with the item and the others go on.
 
         After `max_item_attempts` failures an item is a dead letter and passed over. Stops early on drain.
+        Ticks before each item and after the last: that renews the job or message in hand.
 
         Args:
             items: at most a batch.
@@ -127,10 +128,12 @@ class Worker:
 
         Raises:
             IncarnationLostError, DatabaseUnavailableError, NeedNotMetError: nothing can go on.
+            LockLostError: the job or message in hand is somebody else's by now.
         """
         batch = list(items)
         failed = self.fleet.failed_items.among(key(item) for item in batch) if batch else {}
         for item in batch:
+            self.progress.tick()  # outside the try: whose claim is lost begins no other item
             if self.draining.is_set():
                 return
             name = key(item)
@@ -152,6 +155,7 @@ class Worker:
                 if name in failed:
                     self.fleet.failed_items.clear(name)
                 self.progress.item_done()
+        self.progress.tick()
 
     def all_parts(self, parts: Mapping[str, Callable[[], object]]) -> None:
         """Do every part of a step, in order, also after one that failed: that fails the step, at its end.
