@@ -195,7 +195,8 @@ class Worker:
     def health_check(self) -> Health:
         """Check platforms; show the database's answering time, as the beats have it, and the memory.
 
-        Costs one connection to each platform, and no statement.
+        Costs one connection to each platform, and no statement. Asked about every half minute, between steps;
+        one that raises counts as not healthy, and the worker goes on.
         """
         details: dict[str, object] = {"memory_mb": round(resident_bytes() / 1_048_576, 1)}
         if (round_trip_ms := self.fleet.heartbeats.round_trip_ms) is not None:
