@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, Final, Literal, Self
 
 from coordination.errors import FleetError
+from coordination.ids import number_of
 from coordination.session import Session
 
 LockType = Literal["quote", "reply", "like", "analysis", "post", "follow"]
@@ -204,7 +205,7 @@ class Engagement:
                 scope=scope,
                 account=account,
                 score=score,
-                besides=None if intent is None else int(intent),
+                besides=None if intent is None else number_of(intent, "intent"),
             )
             if "waiter" in answer:
                 answer = self._await_turn(int(answer["waiter"]), answer, keep_waiting, until)
@@ -296,7 +297,7 @@ class Engagement:
                 tweet_id=tweet_id,
                 hours=float(hours),
                 account=account,
-                besides=None if intent is None else int(intent),
+                besides=None if intent is None else number_of(intent, "intent"),
             )
         )
 
