@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "e7bce5a8b5d3a024"
+functions = "185b54ee51df691a"
 
 
 def upgrade() -> None:

@@ -171,6 +171,24 @@ def test_a_worker_that_should_run_and_does_not_is_critical(
     assert finding == {"key": "worker:poster/1", "level": "critical", "message": "poster/1 is LOST"}
 
 
+def test_a_worker_that_is_ready_and_never_beat_is_silent_since_then(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    maintainer = fleet_database.database("maintainer")
+    ensure_worker(maintainer, "poster", "posts")
+    maintainer.close()
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.workers SET enabled = name = 'poster'")
+        owner.execute(
+            "INSERT INTO fleet.slots (worker, slot, host, state, reason, since, pid, restart_count, seen_at) "
+            "VALUES ('poster', 1, 'here', 'READY', '', now() - interval '1 minute', 7, 0, now())"
+        )
+    monitoring(fleet).step()
+    (finding,) = report(fleet_database)["report"]["findings"]
+    assert (finding["key"], finding["level"]) == ("worker:poster/1", "critical")
+    assert finding["message"].startswith("poster/1 has been silent for 6")
+
+
 def test_an_issue_that_another_worker_found_is_told(fleet: Fleet, fleet_database: FleetDatabase) -> None:
     maintainer = fleet_database.database("maintainer")
     ensure_worker(maintainer, "monitoring", "looks", roles=("system_issue",))
