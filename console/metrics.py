@@ -200,7 +200,7 @@ def _alerts(snapshot: Snapshot) -> Metric:
         "socialfleet_alerts_open", "Alerts that nothing took back yet.", labels=("severity",)
     )
     for severity in ALERT_SEVERITIES:
-        alerts.add_metric((severity,), sum(alert["severity"] == severity for alert in snapshot.alerts))
+        alerts.add_metric((severity,), snapshot.alert_counts.get(severity, 0))
     return alerts
 
 

@@ -53,7 +53,8 @@ class Snapshot:
         real_now: the server's clock when it was read.
         fleet_now: fleet time at that moment.
         manager_age_s: seconds since a manager reported, None when none ever did.
-        alerts: the open ones.
+        alerts: the worst of the open ones.
+        alert_counts: open alerts a severity.
         event_counts: events a severity since the first one there is.
         locks: the measures of the engagement locks over the last hour of fleet time.
         responsiveness: how soon what was due was taken up, over the same hour.
@@ -91,6 +92,7 @@ class Snapshot:
     schedules: list[Row] = field(default_factory=list[Row])
     messages: Row = field(default_factory=dict[str, Any])
     responsiveness: Row = field(default_factory=dict[str, Any])
+    alert_counts: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +184,7 @@ class Snapshots:
             slots=list_slots(database),
             hosts=[asdict(host) for host in list_hosts(database)],
             alerts=[*list_alerts(database, n=ALERTS)],
+            alert_counts={row["severity"]: row["number"] for row in database.rows("count_open_alerts")},
             commands=[*database.rows("list_latest_commands", states=None, number=COMMANDS)],
             black_boxes=[*list_black_boxes(database, n=BLACK_BOXES)],
             accounts=[*database.rows("list_accounts")],

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from coordination.database import Database, Json
+from coordination.ids import number_of
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -73,7 +74,9 @@ def clear_alert(database: Database, key: str) -> bool:
 
 def acknowledge_alert(database: Database, alert: str, *, actor: str, reason: str) -> dict[str, Any]:
     """A person has seen it; audited. It stays open until what raised it takes it back."""
-    return dict(database.call("acknowledge_alert", alert=int(alert), actor=actor, reason=reason))
+    return dict(
+        database.call("acknowledge_alert", alert=number_of(alert, "alert"), actor=actor, reason=reason)
+    )
 
 
 def list_alerts(database: Database, *, open_only: bool = True, n: int = 100) -> list[dict[str, Any]]:

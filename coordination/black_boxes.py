@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from coordination.database import Database, Json
+from coordination.ids import number_of
 from coordination.plain import plain
 
 
@@ -45,5 +46,5 @@ def list_black_boxes(database: Database, *, worker: str | None = None, n: int = 
 
 def get_black_box(database: Database, black_box: str) -> dict[str, Any] | None:
     """Give one with its report; None where there is none."""
-    found = database.rows("get_black_box", id=int(black_box))
+    found = database.rows("get_black_box", id=number_of(black_box, "black box"))
     return found[0] if found else None

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from coordination.answers import with_moments
 from coordination.database import Database
+from coordination.ids import number_of
 from coordination.session import Session
 
 BudgetKind = Literal["total", "endpoint", "model"]
@@ -128,7 +129,7 @@ class Budgets:
         Raises:
             LockLostError: the hold's time was over: spend nothing on it.
         """
-        self._session.call("keep_hold", hold=int(hold_id))
+        self._session.call("keep_hold", hold=number_of(hold_id, "hold"))
 
     def settle(self, hold_id: str, actual_usd: Decimal) -> None:
         """Say what it came to; the rest is free again. Told twice it changes nothing.
@@ -136,11 +137,11 @@ class Budgets:
         Raises:
             InvalidValueError: more than was held, or not this incarnation's hold.
         """
-        self._session.call("settle_hold", hold=int(hold_id), actual_usd=_exact(actual_usd))
+        self._session.call("settle_hold", hold=number_of(hold_id, "hold"), actual_usd=_exact(actual_usd))
 
     def release(self, hold_id: str, reason: str | None = None) -> None:
         """Give it back: it is known that nothing was spent. Told twice it changes nothing."""
-        self._session.call("release_hold", hold=int(hold_id), reason=reason)
+        self._session.call("release_hold", hold=number_of(hold_id, "hold"), reason=reason)
 
     def get_budget_status(self) -> list[BudgetStatus]:
         """Every budget in its present period."""
@@ -218,7 +219,7 @@ def decide_hold(
     """
     database.call(
         "decide_hold",
-        hold=int(hold_id),
+        hold=number_of(hold_id, "hold"),
         decision=decision,
         actual_usd=None if actual_usd is None else _exact(actual_usd),
         actor=actor,

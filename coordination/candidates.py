@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from coordination.answers import with_moments
 from coordination.database import Database, Json
+from coordination.ids import number_of
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -156,7 +157,7 @@ class Candidates:
                 platform_id=platform_id,
                 decision=decision,
                 reason=plain(reason),
-                intent=None if intent is None else int(intent),
+                intent=None if intent is None else number_of(intent, "intent"),
             )
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from coordination.database import Database, Json
 from coordination.desired import Action
 from coordination.errors import FleetError
+from coordination.ids import number_of
 from coordination.plain import plain
 
 MANAGERS = "manager"
@@ -92,7 +93,7 @@ def get_command(database: Database, command: str) -> dict[str, Any]:
     A part: {"id", "worker", "slot", "host", "state", "result", "output", "ordinal"}; its state is waiting,
     running, watching, done, failed, skipped, timed_out or superseded.
     """
-    return dict(database.call("get_command", command=int(command)))
+    return dict(database.call("get_command", command=number_of(command, "command")))
 
 
 def finish_part(
@@ -102,7 +103,7 @@ def finish_part(
     database.call(
         "finish_part",
         host=host,
-        part=int(part),
+        part=number_of(part, "part"),
         succeeded=succeeded,
         result=plain(result),
         output=plain(output),
@@ -111,4 +112,4 @@ def finish_part(
 
 def tell_part(database: Database, host: str, part: str, *, text: str) -> None:
     """The host that took a part says how far it is."""
-    database.call("tell_part", host=host, part=int(part), result=plain(text))
+    database.call("tell_part", host=host, part=number_of(part, "part"), result=plain(text))

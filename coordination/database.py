@@ -2,6 +2,7 @@
 
 import json
 import re
+import reprlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -18,8 +19,17 @@ from psycopg.types.json import Jsonb
 
 from coordination import errors
 
-Json = Jsonb
-"""Marks a value that a function takes as jsonb."""
+_JSON = json.JSONEncoder(allow_nan=False)
+
+
+class Json(Jsonb):
+    """Marks a value that a function takes as jsonb; what JSON has no word for, such as NaN, is refused."""
+
+    __slots__ = ()
+
+    def __init__(self, value: object) -> None:
+        super().__init__(value, _JSON.encode)
+
 
 SESSION: Mapping[str, str] = {
     "client_connection_check_interval": "250ms",  # a backend notices that its process is gone
@@ -41,7 +51,7 @@ UNTIL_SETTLED = 8
 _BUSY = {"55P03", "40P01", "40001", "57014", "53200"}
 _MISSING = {"42883", "42P01", "3F000"}
 _GONE = {"57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006"}
-
+_MISFIT = re.compile('(?=.*"(?P<value>[^"]*)").*for type (?P<type>[a-z ]+)')
 
 Found = TypeVar("Found")
 WhileWaiting = Callable[[float], None]
@@ -241,12 +251,12 @@ class Database:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
-            raise self._translated(error) from None
+            raise _named(self._translated(error), parameters) from None
         except errors.FleetError:  # `while_waiting` gave up: an answer may still come, to nobody
             connection.close()
             raise
-        except UnicodeEncodeError as error:
-            raise errors.InvalidValueError(f"a text can't be encoded as UTF-8: {error.reason}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _unsendable(parameters, error) from None
 
     def _translated(self, error: psycopg.Error) -> errors.FleetError:  # noqa: C901, PLR0912  one line a kind
         """Say in the fleet's words what PostgreSQL said."""
@@ -295,6 +305,38 @@ class Database:
         else:
             translated = errors.DatabaseError(message)
         return translated
+
+
+def _unsendable(parameters: Mapping[str, object], error: Exception) -> errors.InvalidValueError:
+    """Name the value that could not be written down for PostgreSQL, where it is one of its own."""
+    for field, value in parameters.items():
+        is_json = isinstance(value, Json)
+        given: object = value.obj if is_json else value
+        try:
+            _ = _JSON.encode(given) if is_json else str(given).encode()
+        except (TypeError, ValueError, RecursionError) as fault:
+            shown, allowed = reprlib.repr(given), "JSON" if is_json else "a text that UTF-8 can hold"
+            return errors.InvalidValueError(
+                f"{field} is {shown}: allowed is {allowed} ({fault})",
+                field=field,
+                value=shown,
+                allowed=allowed,
+            )
+    return errors.InvalidValueError(f"a value can't be sent: {error}")
+
+
+def _named(error: errors.FleetError, parameters: Mapping[str, object]) -> errors.FleetError:
+    """Name the parameter whose value doesn't fit its type: PostgreSQL tells the value alone."""
+    if not isinstance(error, errors.InvalidValueError) or error.field:
+        return error
+    misfit = _MISFIT.search(str(error))
+    for field, value in parameters.items():
+        if misfit and str(value) == misfit["value"]:
+            allowed = f"what fits the type {misfit['type']}"
+            return errors.InvalidValueError(
+                f"{field} is {value}: allowed is {allowed}", field=field, value=str(value), allowed=allowed
+            )
+    return error
 
 
 def at_place_of(dsn: str, place: str) -> str:

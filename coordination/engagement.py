@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, LiteralString, Self
 from uuid import uuid4
 
 from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, FleetError
+from coordination.ids import number_of
 from coordination.session import Session
 
 LockType = Literal["quote", "reply", "like", "analysis", "post", "follow"]
@@ -214,7 +215,7 @@ class Engagement:
                     scope=scope,
                     account=account,
                     score=score,
-                    besides=None if intent is None else int(intent),
+                    besides=None if intent is None else number_of(intent, "intent"),
                     ticket=ticket,
                 )
             except DatabaseUnavailableError:
@@ -329,7 +330,7 @@ class Engagement:
                 tweet_id=tweet_id,
                 hours=float(hours),
                 account=account,
-                besides=None if intent is None else int(intent),
+                besides=None if intent is None else number_of(intent, "intent"),
             )
         )
 

@@ -5,15 +5,17 @@ import re
 from coordination.errors import InvalidValueError
 
 
-def number_of(id: str, field: str) -> int:  # noqa: A002  the fleet's own word
+def number_of(id: object, field: str) -> int:  # noqa: A002  the fleet's own word
     """Give an id as PostgreSQL takes it.
 
     Raises:
         InvalidValueError: it is none; names `field`.
     """
-    if re.fullmatch(r"[1-9][0-9]{0,17}", id, re.ASCII):
-        return int(id)
-    allowed = f"the id of a {field}"
+    text = str(id)
+    if re.fullmatch(r"[1-9][0-9]{0,17}", text, re.ASCII):
+        return int(text)
+    noun = field.removesuffix("_id")
+    allowed = f"the id of {'an' if noun[0] in 'aeiou' else 'a'} {noun}"
     raise InvalidValueError(
-        f"{field} is {id!r}: allowed is {allowed}", field=field, value=id, allowed=allowed
+        f"{field} is {id!r}: allowed is {allowed}", field=field, value=text, allowed=allowed
     )

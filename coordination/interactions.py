@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from coordination.answers import with_moments
 from coordination.database import Json
+from coordination.ids import number_of
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -178,7 +179,9 @@ class Interactions:
 
     def answered(self, account: str, platform_id: str, intent: str, reason: str | None = None) -> str | None:
         """An intent answers it."""
-        return self._settle(account, platform_id, "answered", intent=int(intent), reason=reason)
+        return self._settle(
+            account, platform_id, "answered", intent=number_of(intent, "intent"), reason=reason
+        )
 
     def ignored(self, account: str, platform_id: str, reason: str) -> str | None:
         """Nothing answers it, and why."""
@@ -189,7 +192,12 @@ class Interactions:
     ) -> str | None:
         """Another worker looks into it; after `due_in_s` of fleet time it is due again."""
         return self._settle(
-            account, platform_id, "delegated", message=int(message), due_in_s=due_in_s, reason=reason
+            account,
+            platform_id,
+            "delegated",
+            message=number_of(message, "message"),
+            due_in_s=due_in_s,
+            reason=reason,
         )
 
     def put_off(self, account: str, platform_id: str, reason: str, *, due_in_s: float) -> str | None:

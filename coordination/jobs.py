@@ -15,6 +15,7 @@ from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
 from coordination.errors import FleetError, LockLostError
+from coordination.ids import number_of
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -119,7 +120,7 @@ class Jobs:
             self._session.call(
                 "enqueue_job",
                 kind=kind,
-                payload=Json(plain(dict(payload or {}))),
+                payload=Json(plain({} if payload is None else payload)),
                 priority=priority,
                 run_at=run_at,
                 unique_key=unique_key,
@@ -127,7 +128,7 @@ class Jobs:
                 expected_s=expected_s,
                 concurrency_key=concurrency_key,
                 concurrency_limit=concurrency_limit,
-                depends=[int(job) for job in depends],
+                depends=[number_of(job, "job") for job in depends],
             )
         )
         self._wake(answer.pop("wake"))
@@ -138,7 +139,7 @@ class Jobs:
         wanted: list[dict[str, Any]] = [
             {
                 "kind": job.kind,
-                "payload": plain(dict(job.payload)),
+                "payload": plain(job.payload),
                 "priority": job.priority,
                 "run_at": None if job.run_at is None else job.run_at.isoformat(),
                 "unique_key": job.unique_key,
@@ -242,19 +243,19 @@ class Jobs:
 
     def cancel(self, job_id: str) -> bool:
         """End a job that isn't running; say whether there was one."""
-        return bool(self._session.database.call("cancel_job", job=int(job_id)))
+        return bool(self._session.database.call("cancel_job", job=number_of(job_id, "job")))
 
     def cancel_many(self, job_ids: Sequence[str]) -> tuple[str, ...]:
         """End jobs that aren't running, and what depends on them; give the ids of those among the given."""
-        return tuple(self._session.call("cancel_jobs", jobs=[int(job) for job in job_ids]))
+        return tuple(self._session.call("cancel_jobs", jobs=[number_of(job, "job") for job in job_ids]))
 
     def replay(self, job_id: str) -> bool:
         """Start a dead or cancelled job anew; say whether there was one, with all that it depends on."""
-        return bool(self._session.database.call("replay_job", job=int(job_id)))
+        return bool(self._session.database.call("replay_job", job=number_of(job_id, "job")))
 
     def replay_many(self, job_ids: Sequence[str]) -> tuple[str, ...]:
         """Start dead or cancelled jobs anew; give the ids of those that there were."""
-        return tuple(self._session.call("replay_jobs", jobs=[int(job) for job in job_ids]))
+        return tuple(self._session.call("replay_jobs", jobs=[number_of(job, "job") for job in job_ids]))
 
     def rescue(self, n: int = 100) -> tuple[int, int]:
         """Take back the jobs of workers that died; give how many, and how many are newly overdue."""
@@ -295,7 +296,7 @@ def list_jobs(
 
 def get_job(database: Database, job_id: str) -> dict[str, Any] | None:
     """Give one job, whether it ended or not, with every error; None where there is none."""
-    found = database.call("get_job", job=int(job_id))
+    found = database.call("get_job", job=number_of(job_id, "job"))
     return None if found is None else dict(found)
 
 
@@ -315,4 +316,8 @@ def decide_job(database: Database, job_id: str, decision: str, *, actor: str, re
         InvalidValueError: there is no such job, or another decision.
         TransitionRefusedError: its state doesn't allow that.
     """
-    return dict(database.call("decide_job", job=int(job_id), decision=decision, actor=actor, reason=reason))
+    return dict(
+        database.call(
+            "decide_job", job=number_of(job_id, "job"), decision=decision, actor=actor, reason=reason
+        )
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 from coordination.breakers import Passage
 from coordination.database import Database, Json
+from coordination.ids import number_of
 from coordination.intents import Action, Claim, Clearance, Decision, Intent, Outcome, Queue
 from coordination.plain import plain
 from coordination.rate_limits import limit_headers
@@ -69,7 +70,7 @@ class Ledger:
 
     def get(self, intent_id: str) -> dict[str, Any] | None:
         """Give one intent as a dict; None when there is none."""
-        return self._session.database.call("get_intent", intent=int(intent_id))
+        return self._session.database.call("get_intent", intent=number_of(intent_id, "intent"))
 
     def queue(self, account: str, targets: str = "", *, texts_of_days: float = 30) -> Queue:
         """Say what waits among the targets that begin so, until when; and which texts not to repeat.
@@ -162,7 +163,7 @@ class Ledger:
             worker_id=worker_id,
             reason=plain(reason),
             retry_after_s=retry_after_s,
-            grant_id=None if grant_id is None else int(grant_id),
+            grant_id=None if grant_id is None else number_of(grant_id, "grant_id"),
         )
         return self._woken(answer)
 
@@ -181,7 +182,7 @@ class Ledger:
             acknowledged=True,
             intent=int(claim.intent),
             token=claim.fencing_token,
-            grant_id=int(grant_id),
+            grant_id=number_of(grant_id, "grant_id"),
             worker_id=worker_id,
             http_deadline_s=float(http_deadline_s),
             fence_seen=fence_seen,
@@ -214,7 +215,7 @@ class Ledger:
         return self._woken(
             self._session.call(
                 "settle",
-                intent=int(intent),
+                intent=number_of(intent, "intent"),
                 attempt=attempt,
                 outcome=outcome,
                 worker_id=worker_id,
@@ -286,7 +287,7 @@ def decide(
     """
     answer = database.call(
         "decide_intent",
-        intent=int(intent_id),
+        intent=number_of(intent_id, "intent"),
         decision=decision,
         actor=actor,
         reason=reason,

@@ -11,6 +11,7 @@ from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
 from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, FleetError
+from coordination.ids import number_of
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -186,7 +187,7 @@ class RateLimits:
         """
         self._settle(
             "record_usage",
-            grant_id=int(grant_id),
+            grant_id=number_of(grant_id, "grant_id"),
             success=success,
             response_headers=Json(limit_headers(response_headers)),
             status=status,
@@ -197,7 +198,7 @@ class RateLimits:
 
         False where there was nothing to give back: settled, somebody else's, or in use by a send.
         """
-        return bool(self._settle("release_grant", grant_id=int(grant_id))["released"])
+        return bool(self._settle("release_grant", grant_id=number_of(grant_id, "grant_id"))["released"])
 
     def _settle(self, function: LiteralString, **arguments: Any) -> Any:
         """Call what settles a grant; what the database can't do now is kept for the next request."""
@@ -233,7 +234,9 @@ class RateLimits:
 
     def cancel_booking(self, booking_id: str) -> bool:
         """Give a booking back; False where it is used, over or another worker's."""
-        return bool(self._session.call("cancel_booking", booking_id=int(booking_id))["cancelled"])
+        return bool(
+            self._session.call("cancel_booking", booking_id=number_of(booking_id, "booking_id"))["cancelled"]
+        )
 
     def get_remaining_capacity(self, endpoint: str, account: str = "default") -> Capacity:
         """Say what is left of the endpoint, by whatever bounds it, and when more is free."""

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from coordination.engagement import Priority
 from coordination.errors import DatabaseUnavailableError, FleetError, ReservationLostError
+from coordination.ids import number_of
 from coordination.rate_limits import Grant
 from coordination.resources import Availability, Operation, Refused, Reservation, ResourceType, Tidied
 from coordination.session import Session
@@ -317,7 +318,8 @@ def _found(answer: dict[str, Any]) -> Reservation | Refused:
 
 
 def _number(reservation: Reservation | str) -> int:
-    return int(reservation if isinstance(reservation, str) else reservation.reservation_id)
+    given = reservation.reservation_id if isinstance(reservation, Reservation) else reservation
+    return number_of(given, "reservation_id")
 
 
 def _require_kept(reservation: Reservation | str, answer: dict[str, Any]) -> None:

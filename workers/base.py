@@ -17,7 +17,7 @@ from coordination.errors import (
 )
 from coordination.jobs import Job
 from workers.context import Context, Platform
-from workers.errors import NeedNotMetError
+from workers.errors import NeedNotMetError, PartsFailedError
 from workers.intervals import Every, hours
 from workers.logs import Log
 from workers.memory import resident_bytes
@@ -61,8 +61,8 @@ class Worker:
     The docstring's first line is the description that persons see. `step` is one unit of work: it raises to
     fail and returns to finish; it is called as `every` says, and when the worker is woken; where it fails it
     is tried again, later each time, until its next slot. Each call leaves a run record. One item's error
-    doesn't end a step: see `each`. Methods marked with `workers.handlers.handles` take the messages that
-    others send to it.
+    doesn't end a step: see `each`; nor does that of a part that recurs: see `all_parts`. Methods marked with
+    `workers.handlers.handles` take the messages that others send to it.
 
     Attributes:
         name: the worker's name: lower-case letters, digits, `_` and `-`.
@@ -119,6 +119,7 @@ class Worker:
         """Handle items one by one; an item's error is kept with the item and the others go on.
 
         After `max_item_attempts` failures an item is a dead letter and passed over. Stops early on drain.
+        Ticks before each item and after the last: that renews the job or message in hand.
 
         Args:
             items: at most a batch.
@@ -127,10 +128,12 @@ class Worker:
 
         Raises:
             IncarnationLostError, DatabaseUnavailableError, NeedNotMetError: nothing can go on.
+            LockLostError: the job or message in hand is somebody else's by now.
         """
         batch = list(items)
         failed = self.fleet.failed_items.among(key(item) for item in batch) if batch else {}
         for item in batch:
+            self.progress.tick()  # outside the try: whose claim is lost begins no other item
             if self.draining.is_set():
                 return
             name = key(item)
@@ -152,6 +155,33 @@ class Worker:
                 if name in failed:
                     self.fleet.failed_items.clear(name)
                 self.progress.item_done()
+        self.progress.tick()
+
+    def all_parts(self, parts: Mapping[str, Callable[[], object]]) -> None:
+        """Do every part of a step, in order, also after one that failed: that fails the step, at its end.
+
+        For what recurs: a part is never given up, as an item is, but done with each step. A part that takes
+        long looks at the drain itself.
+
+        Args:
+            parts: what to do, by the name that logs and errors have for it.
+
+        Raises:
+            PartsFailedError: names those that failed.
+            IncarnationLostError, DatabaseUnavailableError, NeedNotMetError: nothing can go on.
+        """
+        failed: dict[str, Exception] = {}
+        for name, part in parts.items():
+            self.progress.tick()
+            try:
+                part()
+            except (IncarnationLostError, DatabaseUnavailableError, NeedNotMetError):
+                raise
+            except Exception as error:  # noqa: BLE001  one part must not end the others
+                failed[name] = error
+                self.log.error("part failed", error=error, part=name)
+        if failed:
+            raise PartsFailedError(failed)
 
     def pause(self, seconds: float) -> bool:
         """Wait within a step, which is no stall; give False at once when the worker drains."""
@@ -165,7 +195,8 @@ class Worker:
     def health_check(self) -> Health:
         """Check platforms; show the database's answering time, as the beats have it, and the memory.
 
-        Costs one connection to each platform, and no statement.
+        Costs one connection to each platform, and no statement. Asked about every half minute, between steps;
+        one that raises counts as not healthy, and the worker goes on.
         """
         details: dict[str, object] = {"memory_mb": round(resident_bytes() / 1_048_576, 1)}
         if (round_trip_ms := self.fleet.heartbeats.round_trip_ms) is not None:

@@ -6,8 +6,11 @@ WorkerError
 |  `- CutOffError      the platform failed too often and is left alone for a while: nothing was asked of it
 |- JobPutOffError      not now: the job comes back later, and the attempt doesn't count
 |- JobRefusedError     a job that can't be done however often it is tried: dead at once
+|- PartsFailedError    parts of a step failed; the others are done
 `- RegistryError       a file or package of workers can't be loaded: names it
 """
+
+from collections.abc import Mapping
 
 
 class WorkerError(Exception):
@@ -44,6 +47,14 @@ class JobPutOffError(WorkerError):
 
 class JobRefusedError(WorkerError):
     """A handler refuses its job for good: what is wrong is in the job itself."""
+
+
+class PartsFailedError(WorkerError):
+    """Some parts of a step failed: it has failed, though the others are done."""
+
+    def __init__(self, failed: Mapping[str, Exception]) -> None:
+        told = (f"{part}: {type(error).__name__}: {error}" for part, error in failed.items())
+        super().__init__("; ".join(told))
 
 
 class CutOffError(NoGrantError):

@@ -262,7 +262,7 @@ class Life:
             worker.settings = read_settings(type(worker), dict(standing.settings or {}))
         except ValidationError as error:
             faults = "; ".join(
-                f"{worker.name}_{fault['loc'][0]} is {fault['input']!r}: {fault['msg']}"
+                f"{_setting(worker.name, fault['loc'])} is {fault['input']!r}: {fault['msg']}"
                 for fault in error.errors()
             )
             log.error("settings are not allowed: those before stay", faults=faults)
@@ -285,7 +285,13 @@ class Life:
     def _check_health(self) -> None:
         if monotonic() - self._checked_at < HEALTH_CHECK_S:
             return
-        self._health = self._worker.health_check()
+        try:
+            self._health = self._worker.health_check()
+        except (IncarnationLostError, DatabaseUnavailableError, NeedNotMetError):
+            raise
+        except Exception as error:  # noqa: BLE001  a check may fail in any way; the loop goes on
+            log.error("health check failed", error=error)
+            self._health = Health(healthy=False, reason=f"health check failed: {error}")
         self._checked_at = monotonic()
         self._tell_health()
         if not self._health.healthy:
@@ -299,3 +305,8 @@ class Life:
             reason="; ".join(filter(None, faults)),
             health=self._health.details,
         )
+
+
+def _setting(worker: str, place: tuple[int | str, ...]) -> str:
+    """What a fault is about: one setting, or, where the model has no place for it, several together."""
+    return f"{worker}_{place[0]}" if place else f"what {worker} is set to"

@@ -77,6 +77,10 @@ FROM fleet.alerts a WHERE a.cleared_at IS NULL OR NOT %(open_only)s::boolean
 ORDER BY a.cleared_at IS NOT NULL, a.cleared_at DESC, array_position(ARRAY['critical', 'error', 'warning', 'info'], a.severity),
     a.last_at DESC LIMIT %(n)s::bigint;
 
+-- name: count_open_alerts
+-- How many alerts of each severity are open; the index of open ones.
+SELECT a.severity, count(*) AS number FROM fleet.alerts a WHERE a.cleared_at IS NULL GROUP BY a.severity;
+
 -- name: list_black_boxes
 -- The newest without their reports; backwards along the index of time.
 SELECT b.id::text AS id, b.at, b.host, b.worker, b.slot, b.incarnation::text AS incarnation, b.pid, b.reason

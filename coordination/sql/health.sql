@@ -1,6 +1,6 @@
 -- Health: what the whole fleet looks like at one moment, and the reports that are kept of it.
 
--- Everything that the monitor judges, as one object. Reads a snapshot and locks nothing; cost: range reads of the window.
+-- Everything that the monitor judges, as one object. What is ready and never beat is silent since it became ready. Reads a snapshot and locks nothing; cost: range reads of the window.
 CREATE OR REPLACE FUNCTION fleet.gather_health(incarnation uuid, window_s double precision DEFAULT 3600) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -18,7 +18,8 @@ BEGIN
         'workers', coalesce((SELECT jsonb_agg(jsonb_build_object('worker', w.name, 'slot', coalesce(s.slot, 1),
                 'state', CASE WHEN s.worker IS NULL OR s.host IS NULL AND s.leaving IS NULL OR o.state <> 'live' THEN 'LOST' ELSE s.state END,
                 'reason', coalesce(nullif(s.reason, ''), h.reason, ''),
-                'healthy', h.healthy, 'silent_s', round(extract(epoch FROM real - h.beat_at)::numeric, 1),
+                'healthy', h.healthy,
+                'silent_s', round(extract(epoch FROM real - coalesce(h.beat_at, CASE WHEN s.state = 'READY' THEN s.since END))::numeric, 1),
                 'stands_still_s', CASE WHEN h.state = 'BUSY' THEN round(extract(epoch FROM real - h.progressed_at)::numeric, 1) END,
                 'memory_mb', round(h.memory_bytes / 1048576.0, 1), 'restarts', coalesce(s.restart_count, 0))
                 ORDER BY w.name, s.slot)

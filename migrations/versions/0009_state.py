@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "a6200f535cf0a2f5"
+functions = "c98904c1234c7510"
 
 
 def upgrade() -> None:

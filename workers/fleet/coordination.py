@@ -1,7 +1,9 @@
 """Coordination: takes messages to who can do what they ask, settles conflicts, clears up what nobody took."""
 
 from collections import Counter
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar, Final, Literal, cast
 
 from pydantic import Field
@@ -63,33 +65,28 @@ class Coordination(Worker):
         self.step()
 
     def step(self) -> None:
-        """Escalate, route, expire, sweep, tell; one event says what was done, if anything was."""
-        escalated = self.fleet.messages.escalate_waiting(self.settings.batch_size)
-        routed = self._route()
-        expired, broadcasts = self.fleet.messages.expire()
-        rescued, overdue = self.fleet.jobs.rescue()
-        standing = self.fleet.schedules.check()
-        swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
-        gone = self.fleet.retention.sweep("lock_waiters", keep_s=0)
-        tidied = self.fleet.reservations.tidy()
-        before, now = self._counted, self.fleet.conflicts.count(self._counted.at if self._counted else None)
-        self._counted = now
-        done = [
-            f"messages that waited too long: {len(escalated)}" if escalated else "",
-            f"routed {_listed(routed)}" if routed else "",
-            f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else "",
-            f"jobs of lost workers taken back: {rescued}" if rescued else "",
-            f"jobs overdue: {overdue}" if overdue else "",
-            f"schedules that stand still: {standing}" if standing else "",
-            f"locks swept: {swept}" if swept else "",
-            f"waiters swept: {gone}" if gone else "",
-            _reserved(tidied),
-            *self._tell_limits(),
-            *self._tell_kill_switch(now.real_at),
-            _conflicts(now) if before else "",  # the first count says how it is, not what is new
-        ]
-        if any(done):
-            self.fleet.audit.event("info", "coordinated", "; ".join(filter(None, done)))
+        """Escalate, route, expire, sweep, tell; one event says what was done, if anything was.
+
+        A part that fails keeps no other from being done, and fails the step.
+        """
+        done: list[str] = []
+        parts = {
+            "escalate": self._escalate_waiting,
+            "route": self._route,
+            "expire": self._expire,
+            "rescue jobs": self._rescue_jobs,
+            "check schedules": self._check_schedules,
+            "sweep locks": self._sweep_locks,
+            "sweep waiters": self._sweep_waiters,
+            "tidy pools": self._tidy_pools,
+            "tell limits": self._tell_limits,
+            "count conflicts": self._count_conflicts,
+            "tell the kill switch": self._tell_kill_switch,
+        }
+        self.all_parts(
+            {name: partial(_note, done, part) for name, part in parts.items()}
+            | {"tell": partial(self._tell_done, done)}
+        )
 
     # What is asked of it
 
@@ -158,7 +155,11 @@ class Coordination(Worker):
 
     # Its step
 
-    def _route(self) -> Counter[str]:
+    def _escalate_waiting(self) -> list[str]:
+        escalated = self.fleet.messages.escalate_waiting(self.settings.batch_size)
+        return [f"messages that waited too long: {len(escalated)}" if escalated else ""]
+
+    def _route(self) -> list[str]:
         """Give every message of a role that somebody has to a worker; count by role and worker."""
         routed: Counter[str] = Counter()
         while not self.draining.is_set():
@@ -168,7 +169,42 @@ class Coordination(Worker):
                 self.progress.item_done()
             if len(batch) < self.settings.batch_size:
                 break
-        return routed
+        return [f"routed {_listed(routed)}" if routed else ""]
+
+    def _expire(self) -> list[str]:
+        expired, broadcasts = self.fleet.messages.expire()
+        return [f"messages expired: {expired} (broadcasts: {broadcasts})" if expired else ""]
+
+    def _rescue_jobs(self) -> list[str]:
+        rescued, overdue = self.fleet.jobs.rescue()
+        return [
+            f"jobs of lost workers taken back: {rescued}" if rescued else "",
+            f"jobs overdue: {overdue}" if overdue else "",
+        ]
+
+    def _check_schedules(self) -> list[str]:
+        standing = self.fleet.schedules.check()
+        return [f"schedules that stand still: {standing}" if standing else ""]
+
+    def _sweep_locks(self) -> list[str]:
+        swept = self.fleet.retention.sweep("engagement_locks", keep_s=self.settings.lock_grace_s)
+        return [f"locks swept: {swept}" if swept else ""]
+
+    def _sweep_waiters(self) -> list[str]:
+        gone = self.fleet.retention.sweep("lock_waiters", keep_s=0)
+        return [f"waiters swept: {gone}" if gone else ""]
+
+    def _tidy_pools(self) -> list[str]:
+        return [_reserved(self.fleet.reservations.tidy())]
+
+    def _count_conflicts(self) -> list[str]:
+        before = self._counted
+        self._counted = self.fleet.conflicts.count(before.at if before else None)
+        return [_conflicts(self._counted) if before else ""]  # the first says how it is, not what is new
+
+    def _tell_done(self, done: list[str]) -> None:
+        if done:
+            self.fleet.audit.event("info", "coordinated", "; ".join(done))
 
     def _tell_limits(self) -> list[str]:
         """Broadcast each limit that crossed 80 or 95 percent since it was last told, or fell below.
@@ -207,7 +243,7 @@ class Coordination(Worker):
             self.fleet.state.compare_and_set("coordination", LIMITS, version, now)
         return told
 
-    def _tell_kill_switch(self, real_now: datetime) -> list[str]:
+    def _tell_kill_switch(self) -> list[str]:
         """Broadcast a change of the kill switch, once; one older than the message would live is no news."""
         switch = get_kill_switch(self.fleet.database)
         if switch["changed_at"] is None:
@@ -215,7 +251,8 @@ class Coordination(Worker):
         changed = KillSwitchChanged.model_validate(
             {name: switch[name] for name in ("on", "reason", "changed_at")}
         )
-        if real_now - changed.changed_at > timedelta(seconds=EVENT_TTL_S):
+        # By the server's clock, as the last count has it; without one it is rather told late than not.
+        if self._counted and self._counted.real_at - changed.changed_at > timedelta(seconds=EVENT_TTL_S):
             return []
         sent = self.fleet.messages.broadcast(
             "SYSTEM_EVENT",
@@ -227,6 +264,10 @@ class Coordination(Worker):
         return (
             [f"told {len(sent)} workers: the kill switch is {'on' if changed.on else 'off'}"] if sent else []
         )
+
+
+def _note(done: list[str], part: Callable[[], list[str]]) -> None:
+    done.extend(filter(None, part()))
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -1,5 +1,7 @@
 """Maintenance: the database stays small."""
 
+from functools import partial
+
 from pydantic import Field
 
 from coordination.retention import KINDS
@@ -81,22 +83,27 @@ class Maintenance(Worker):
     settings: MaintenanceSettings  # pyright: ignore[reportIncompatibleVariableOverride]  the same, narrower
 
     def step(self) -> None:
-        """Sweep every kind, batch by batch, until nothing of it is left."""
-        swept: dict[str, int] = {}
-        closed = self.fleet.retention.close_silent(keep_s=self.settings.keep_s("heartbeats"))
+        """Close lives that fell silent, sweep every kind, batch by batch, until nothing of it is left.
 
-        def sweep(kind: str) -> None:
-            swept[kind] = 0
-            while not self.draining.is_set():
-                gone = self.fleet.retention.sweep(kind, keep_s=self.settings.keep_s(kind), n=BATCH)
-                swept[kind] += gone
-                self.progress.tick()
-                if gone < BATCH:
-                    return
+        A kind that fails keeps no other from being swept, and fails the step.
+        """
+        done: dict[str, int] = dict.fromkeys(("closed", *KINDS), 0)
+        sweeps = {kind: partial(self._sweep, kind, done) for kind in KINDS}
+        self.all_parts({"close": partial(self._close, done), **sweeps, "tell": partial(self._tell, done)})
 
-        self.each(KINDS, key=str, handle=sweep)
-        told = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in swept.items() if number)
-        self.log.info("swept", closed=closed, **swept)
-        self.fleet.audit.event(
-            "info", "swept", f"swept {told or 'nothing: all is within its time'}", {**swept, "closed": closed}
-        )
+    def _close(self, done: dict[str, int]) -> None:
+        done["closed"] = self.fleet.retention.close_silent(keep_s=self.settings.keep_s("heartbeats"))
+
+    def _sweep(self, kind: str, done: dict[str, int]) -> None:
+        while not self.draining.is_set():
+            gone = self.fleet.retention.sweep(kind, keep_s=self.settings.keep_s(kind), n=BATCH)
+            done[kind] += gone
+            self.progress.tick()
+            if gone < BATCH:
+                self.progress.item_done()
+                return
+
+    def _tell(self, done: dict[str, int]) -> None:
+        told = ", ".join(f"{done[kind]} {kind.replace('_', ' ')}" for kind in KINDS if done[kind])
+        self.log.info("swept", **done)
+        self.fleet.audit.event("info", "swept", f"swept {told or 'nothing'}", done)

@@ -68,8 +68,9 @@ class Monitoring(Worker):
 
         What is critical is an alert for as long as it is; so is a breaker that stays open.
         """
-        self.fleet.breakers.watch()
-        self._keep(self._look())
+        self.all_parts(
+            {"watch breakers": self.fleet.breakers.watch, "look": lambda: self._keep(self._look())}
+        )
 
     @also(every=minutes(1))
     def watch(self) -> None:
@@ -78,9 +79,12 @@ class Monitoring(Worker):
         The pools get the capacity that the database's load leaves them.
         """
         look = self._look()
-        if look.is_news:
-            self._keep(look)
-        self._relieve(look.report["database"])
+        self.all_parts(
+            {
+                "keep": lambda: self._keep(look) if look.is_news else None,
+                "relieve": lambda: self._relieve(look.report["database"]),
+            }
+        )
 
     def _look(self) -> Look:
         report = self.fleet.health.gather(window_s=self.settings.window_s)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import requests
 
+from console.snapshots import ALERTS
 from tests.integration.conftest import FleetDatabase
 from tests.integration.console.conftest import ConsoleProcess, PaperHost, slot_report, until
 
@@ -156,6 +157,14 @@ def test_without_the_token_nothing_is_asked_for(
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
     assert console.json("/api/commands")["items"] == []
+
+
+def test_more_alerts_than_the_page_shows_are_counted_all(
+    console: ConsoleProcess, paper_host: PaperHost
+) -> None:
+    for number in range(ALERTS + 1):
+        paper_host.raise_alert(f"test:{number}", "one of many")
+    until(lambda: f'open{{severity="error"}} {ALERTS + 1}.0' in console.get("/metrics").text)
 
 
 def test_an_alert_is_shown_and_acknowledged(

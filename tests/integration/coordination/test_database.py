@@ -18,7 +18,7 @@ from coordination.errors import (
 )
 from tests.integration.conftest import FleetDatabase, as_role
 from tests.integration.coordination.crowd import until
-from tests.integration.coordination.tables import Owner, kill_session, planted, value
+from tests.integration.coordination.tables import Owner, assert_refused, kill_session, planted, value
 from tests.integration.coordination.wire import wire
 
 
@@ -96,16 +96,32 @@ def test_a_deadlock_that_was_cut_is_busy(fleet_database: FleetDatabase, owner: O
 def test_what_a_column_can_not_hold_is_an_invalid_value(fleet: Fleet) -> None:
     with pytest.raises(InvalidValueError, match="NUL"):
         fleet.ledger.propose("sandbox", "post", "plan:1", "a\0b")
-    with pytest.raises(InvalidValueError, match="UTF-8"):
+    with pytest.raises(InvalidValueError, match="UTF-8") as refusal:
         fleet.ledger.propose("sandbox", "post", "plan:1", "a\ud800b")
+    assert refusal.value.field == "text"
     message: Any = None
     with pytest.raises(InvalidValueError) as refusal:
         fleet.audit.event("info", "test", message)
     assert refusal.value.field == "message"
-    with pytest.raises(InvalidValueError, match="out of range"):
+    with pytest.raises(InvalidValueError, match="integer") as refusal:
         fleet.jobs.enqueue("a", max_attempts=10**12)
-    with pytest.raises(InvalidValueError, match="integer"):
+    assert_refused(refusal, "max_attempts", str(10**12))
+    with pytest.raises(InvalidValueError, match="integer") as refusal:
         fleet.jobs.claim("a", n=1.5)  # pyright: ignore[reportArgumentType]
+    assert_refused(refusal, "n", "1.5")
+
+
+def test_an_id_that_is_none_is_refused_by_name(fleet: Fleet) -> None:
+    for field, call in (
+        ("intent", fleet.ledger.get),
+        ("hold", fleet.budgets.keep),
+        ("grant_id", fleet.rate_limits.release),
+        ("booking_id", fleet.rate_limits.cancel_booking),
+        ("reservation_id", fleet.reservations.release_resource),
+    ):
+        with pytest.raises(InvalidValueError) as refusal:
+            call("abc")
+        assert_refused(refusal, field, "abc")
 
 
 def test_a_refused_login_is_not_an_outage(fleet_database: FleetDatabase) -> None:

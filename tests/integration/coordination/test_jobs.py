@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 import pytest
 
 from coordination import Fleet, connect
 from coordination.errors import InvalidValueError, LockLostError
+from coordination.jobs import get_job
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until, victim
 from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
@@ -205,3 +207,29 @@ def test_bad_jobs_are_refused_by_name(fleet: Fleet) -> None:
         with pytest.raises(InvalidValueError) as refusal:
             fleet.jobs.claim("a", **options)  # pyright: ignore[reportArgumentType]
         assert_refused(refusal, field, given)
+
+
+def test_what_is_no_id_of_a_job_is_refused_by_name(fleet: Fleet) -> None:
+    for call in (
+        lambda: fleet.jobs.cancel("abc"),
+        lambda: fleet.jobs.replay("abc"),
+        lambda: fleet.jobs.enqueue("analyse", depends=["abc"]),
+        lambda: get_job(fleet.database, "abc"),
+    ):
+        with pytest.raises(InvalidValueError) as refusal:
+            call()
+        assert_refused(refusal, "job", "abc")
+    with pytest.raises(InvalidValueError) as refusal:
+        fleet.jobs.replay_many(["1", None])  # pyright: ignore[reportArgumentType]
+    assert_refused(refusal, "job", "None")
+
+
+def test_a_payload_that_is_no_json_is_refused_by_name(fleet: Fleet) -> None:
+    for payload, given in (
+        ({"score": nan}, "{'score': nan}"),
+        ({"at": {1}}, "{'at': {1}}"),
+        (["a"], '["a"]'),
+    ):
+        with pytest.raises(InvalidValueError) as refusal:
+            fleet.jobs.enqueue("analyse", payload)  # pyright: ignore[reportArgumentType]
+        assert_refused(refusal, "payload", given)

@@ -167,8 +167,8 @@ def test_64_kb_is_the_most_that_a_message_carries(fleet: Fleet) -> None:
         ({"max_attempts": 1001}, "max_attempts", "1001"),
         ({"payload": {"x": float("nan")}}, "payload", "{'x': nan}"),
         ({"payload": {"x": {1, 2}}}, "payload", "{'x': {1, 2}}"),
-        ({"payload": ["x"]}, "payload", "['x']"),
-        ({"payload": None}, "payload", "None"),
+        ({"payload": ["x"]}, "payload", '["x"]'),
+        ({"payload": None}, "payload", "null"),
     ],
 )
 def test_a_bad_message_is_refused_by_name(

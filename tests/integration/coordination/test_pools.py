@@ -72,6 +72,7 @@ def test_a_pool_that_a_person_closed_stays_closed_whatever_the_load_and_who_wait
     [
         ("capacity", -1),
         ("capacity", 1000001),
+        ("capacity", 3_000_000_000),
         ("max_capacity", 0),
         ("strategy", "fair"),
         ("queue_bound", 10001),

@@ -12,10 +12,12 @@ from coordination import Fleet, kill_switch
 from coordination.messages import MessageType
 from host.control import Control
 from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.tables import planted
 from tests.integration.known_workers import ensure_worker
 from tests.integration.workers.waiting import eventually
 from workers import registry
 from workers.context import Context
+from workers.errors import PartsFailedError
 from workers.fleet.coordination import Coordination
 from workers.inbox import Inbox
 from workers.progress import Progress
@@ -131,6 +133,18 @@ def test_a_step_says_in_one_line_what_it_routed_ended_and_swept(office: Office) 
     assert told == (
         "routed 3 colour to painter, 1 prose to writer; messages expired: 1 (broadcasts: 0); locks swept: 1"
     )
+
+
+def test_a_part_of_a_step_that_fails_keeps_no_other_from_being_done(office: Office) -> None:
+    broken = ("at := fleet.now();", "RAISE EXCEPTION 'this one is broken';")
+    with office.coordinator() as coordinator, office.database.owner() as owner:
+        coordinator.fleet.messages.send(TASK, "colour", DO, to="role")
+        with (
+            planted(owner, "escalate_messages", broken),
+            pytest.raises(PartsFailedError, match=r"^escalate: DatabaseError: this one is broken$"),
+        ):
+            coordinator.step()
+    assert office.told() == ["routed 1 colour to painter"]
 
 
 def test_a_lock_whose_lease_is_over_stays_for_the_grace(office: Office) -> None:

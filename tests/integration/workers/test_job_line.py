@@ -247,6 +247,43 @@ def test_a_handler_that_ticks_keeps_its_job_and_hears_when_it_is_lost(
     assert rows(fleet_database, "SELECT state FROM fleet.jobs") == [("running",)]
 
 
+@pytest.mark.parametrize("items", [("first", "second"), ("first", "second", "third")], ids=len)
+def test_items_of_a_job_renew_it_and_none_is_begun_once_it_is_lost(
+    fleet_database: FleetDatabase, client: Fleet, items: tuple[str, ...]
+) -> None:
+    """Items that each take long and never tick themselves; it is lost in the second, the last or not."""
+    begun: list[str] = []
+    ends: list[tuple[str, ...]] = []
+    lease = "SELECT lease_expires_at FROM fleet.jobs"
+    half_over = "SELECT 1 FROM fleet.jobs WHERE lease_expires_at < clock_timestamp() + interval '0.4 s'"
+    seen: list[Any] = []
+
+    def handle(item: str) -> None:
+        begun.append(item)
+        seen.append(rows(fleet_database, lease))
+        if item == "second":
+            with fleet_database.owner() as owner:
+                owner.execute("UPDATE fleet.jobs SET lease = lease + 1")
+        eventually(lambda: rows(fleet_database, half_over), what="half of the lease")
+
+    def script(worker: Analyser, _job: Job) -> None:
+        try:
+            worker.each(items, str, handle)
+        except LockLostError as error:
+            ends.append((*begun, str(error)))
+            raise
+        ends.append((*begun, "all are done"))
+
+    client.jobs.enqueue("analyse")
+    Analyser.script, Analyser.handled = script, []
+    with living(fleet_database, Ticking):
+        eventually(lambda: ends, what="the end of the items")
+    first, second, *more = ends[0]
+    assert (first, second, len(more)) == ("first", "second", 1)
+    assert "somebody else's" in more[0]
+    assert seen[1] > seen[0]
+
+
 def test_a_job_that_another_has_by_now_is_not_begun(fleet_database: FleetDatabase, client: Fleet) -> None:
     """The first handler is silent until the lease of the whole batch is over."""
     taken: list[str] = []

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from math import inf
 from threading import Event, Thread
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import psycopg
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from config import Config
 from coordination import flags, settings
@@ -17,7 +17,7 @@ from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, Inc
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.tables import planted, value
 from tests.integration.workers.waiting import eventually
-from workers.base import Worker, WorkerSettings
+from workers.base import Health, Worker, WorkerSettings
 from workers.context import Context
 from workers.inbox import Inbox
 from workers.intervals import also, hours
@@ -194,6 +194,27 @@ def test_a_setting_that_is_not_allowed_is_told_and_the_one_before_stays(
     person.close()
 
 
+def test_settings_that_are_not_allowed_together_end_no_worker(
+    fleet_database: FleetDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Polite(GreeterSettings):
+        @model_validator(mode="after")
+        def _fit(self) -> Self:
+            if self.batch_size > 10 * self.max_item_attempts:
+                raise ValueError("more than can be tried")
+            return self
+
+    monkeypatch.setattr(Greeter, "settings_model", Polite)
+    person = fleet_database.database("console")
+    settings.set_setting(person, "tester_batch_size", 51, actor="me", reason="more")
+    person.close()
+    with living(fleet_database) as running:
+        eventually(lambda: "step" in Greeter.steps, what="a step with the defaults", within_s=10)
+        assert running.error is None
+    told = rows(fleet_database, "SELECT message FROM fleet.events WHERE kind = 'bad_settings'")
+    assert "what tester is set to is {'batch_size': 51}: Value error, more than can be tried" in told[0][0]
+
+
 def test_a_step_that_fails_is_recorded_and_told_and_the_loop_goes_on(fleet_database: FleetDatabase) -> None:
     def fail_once(_worker: Greeter) -> None:
         if Greeter.steps.count("step") == 1:
@@ -337,6 +358,21 @@ def test_each_slot_of_a_duty_is_one_workers_alone(fleet_database: FleetDatabase,
     with living(fleet_database), living(fleet_database):
         eventually(lambda: len(finished_runs(fleet_database)) >= 4, what="both lives' steps")
     assert Greeter.steps.count(name) <= 1
+
+
+def test_a_health_check_that_raises_is_an_unhealthy_one_and_the_worker_goes_on(
+    fleet_database: FleetDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(_worker: Greeter) -> Health:
+        raise ValueError("no such sensor")
+
+    def heard() -> list[tuple[Any, ...]]:
+        return rows(fleet_database, "SELECT health->>'reason' FROM fleet.heartbeats WHERE NOT healthy")
+
+    monkeypatch.setattr(Greeter, "health_check", check)
+    with living(fleet_database) as running:
+        assert eventually(heard, what="an unhealthy beat") == [("health check failed: no such sensor",)]
+        assert running.error is None
 
 
 def test_a_worker_whose_step_failed_is_not_healthy_until_one_works(fleet_database: FleetDatabase) -> None:

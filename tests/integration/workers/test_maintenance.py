@@ -14,7 +14,9 @@ from coordination.resources import Reservation
 from coordination.retention import KINDS
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until, victim
+from tests.integration.coordination.tables import planted
 from workers.context import Context
+from workers.errors import PartsFailedError
 from workers.fleet.maintenance import Maintenance, MaintenanceSettings
 from workers.progress import Progress
 
@@ -73,6 +75,26 @@ def test_more_than_a_batch_goes_in_one_step(fleet: Fleet, fleet_database: FleetD
             "FROM generate_series(1, 2500)"
         )
     maintenance(fleet).step()
+    assert count(fleet_database, "events WHERE kind = 'old'") == 0
+
+
+def test_a_kind_that_can_not_be_swept_is_told_keeps_no_other_back_and_is_never_given_up(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    broken = "IF kind = 'events' THEN RAISE EXCEPTION 'this one is broken'; END IF;"
+    one = maintenance(fleet)
+    with fleet_database.owner() as owner:
+        for _ in range(one.settings.max_item_attempts):
+            fleet.audit.event("info", "old", "an old event")
+            fleet.runs.finish(fleet.runs.start("step", "old"), items=0, item_errors=0)
+            fleet_database.advance(32 * DAY_S)
+            with (
+                planted(owner, "sweep", ("PERFORM fleet.require_incarnation(incarnation);", broken)),
+                pytest.raises(PartsFailedError, match=r"^events: DatabaseError: this one is broken$"),
+            ):
+                one.step()
+            assert count(fleet_database, "runs") == 0
+    one.step()
     assert count(fleet_database, "events WHERE kind = 'old'") == 0
 
 

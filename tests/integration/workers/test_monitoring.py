@@ -5,6 +5,7 @@ from threading import Event
 from typing import Any
 
 import psycopg
+import pytest
 
 from config import Config
 from coordination import Fleet
@@ -12,9 +13,10 @@ from coordination.alerts import list_alerts
 from coordination.health import latest_reports
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import until
-from tests.integration.coordination.tables import value
+from tests.integration.coordination.tables import planted, value
 from tests.integration.known_workers import ensure_worker
 from workers.context import Context
+from workers.errors import PartsFailedError
 from workers.fleet.monitoring import Monitoring
 from workers.intervals import further_duties, minutes
 from workers.progress import Progress
@@ -169,6 +171,24 @@ def test_a_worker_that_should_run_and_does_not_is_critical(
     assert finding == {"key": "worker:poster/1", "level": "critical", "message": "poster/1 is LOST"}
 
 
+def test_a_worker_that_is_ready_and_never_beat_is_silent_since_then(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    maintainer = fleet_database.database("maintainer")
+    ensure_worker(maintainer, "poster", "posts")
+    maintainer.close()
+    with fleet_database.owner() as owner:
+        owner.execute("UPDATE fleet.workers SET enabled = name = 'poster'")
+        owner.execute(
+            "INSERT INTO fleet.slots (worker, slot, host, state, reason, since, pid, restart_count, seen_at) "
+            "VALUES ('poster', 1, 'here', 'READY', '', now() - interval '1 minute', 7, 0, now())"
+        )
+    monitoring(fleet).step()
+    (finding,) = report(fleet_database)["report"]["findings"]
+    assert (finding["key"], finding["level"]) == ("worker:poster/1", "critical")
+    assert finding["message"].startswith("poster/1 has been silent for 6")
+
+
 def test_an_issue_that_another_worker_found_is_told(fleet: Fleet, fleet_database: FleetDatabase) -> None:
     maintainer = fleet_database.database("maintainer")
     ensure_worker(maintainer, "monitoring", "looks", roles=("system_issue",))
@@ -206,3 +226,27 @@ def test_the_nearer_the_database_is_to_its_last_session_the_less_content_is_begu
         until(lambda: value(owner, mine) < 0.4 * most, 5)
     monitor.watch()
     assert capacity() == 100
+
+
+def test_a_part_of_a_look_that_fails_keeps_no_other_from_being_done(
+    fleet: Fleet, fleet_database: FleetDatabase
+) -> None:
+    broken = "RAISE EXCEPTION 'this one is broken';"
+    monitor = monitoring(fleet)
+    with fleet_database.owner() as owner:
+        with (
+            planted(owner, "watch_breakers", ("life := fleet.require_incarnation(incarnation);", broken)),
+            pytest.raises(PartsFailedError, match=r"^watch breakers: DatabaseError: this one is broken$"),
+        ):
+            monitor.step()
+        assert report(fleet_database)["status"] == "healthy"
+        relieved = "SELECT max(load) > 0 FROM fleet.pools"
+        assert value(owner, relieved) is None
+        fleet.ledger.propose("sandbox", "post", "plan:1", "Hello")
+        owner.execute("UPDATE fleet.intents SET state = 'parked'")
+        with (
+            planted(owner, "take_snapshot", ("PERFORM fleet.require_incarnation(incarnation);", broken)),
+            pytest.raises(PartsFailedError, match=r"^keep: DatabaseError: this one is broken$"),
+        ):
+            monitor.watch()
+        assert value(owner, relieved)
