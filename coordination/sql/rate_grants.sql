@@ -63,7 +63,7 @@ BEGIN
     ELSIF rank = 1 THEN
         own.low_seen_at := at;
     END IF;
-    IF own.line_until > at OR own.kept_critical + own.kept_low > 0 OR fleet.is_scarce(own)
+    IF own.line_until > at OR own.kept_critical + own.kept_low > 0 OR fleet.is_scarce(own, at)
         OR greatest(own.critical_seen_at, own.low_seen_at) > at - interval '1 day' THEN
         own := fleet.refresh_shares(own, at);
     END IF;

@@ -39,7 +39,7 @@ BEGIN
     had_share := false;
     requests_ahead := 0;
     granted := n <= room;
-    shares := fleet.is_scarce(own);
+    shares := fleet.is_scarce(own, at);
     IF own.line_until <= at - memory AND NOT last_ones AND NOT shares THEN
         RETURN;
     END IF;

@@ -48,7 +48,7 @@ MUTANTS: Mapping[str, Sequence[Change]] = {
     "priority": [("take_units", "rank := fleet.priority_rank(take_units.priority);", "rank := 2;")],
     # First come, first served: whoever asks as many has as many shares.
     "shares": [
-        ("find_place", "shares := fleet.is_scarce(own)", "shares := false"),
+        ("find_place", "shares := fleet.is_scarce(own, at)", "shares := false"),
         (
             "count_before",
             "fleet.line_key(own.fair_share, rank, used,",

@@ -136,6 +136,29 @@ def settled(fleet: Fleet, grant: Grant) -> None:
     fleet.rate_limits.record_usage(grant.grant_id, True)
 
 
+def test_what_a_new_window_gives_at_once_goes_by_shares_too_i14(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "search_tweets", (12, 100))
+    configure(console, "api_requests", WIDE)
+    priorities: dict[str, Priority] = {"light": "low", "heavy": "critical"}
+
+    def granted(worker: str) -> bool:
+        grant = ask(fleet, worker, priorities[worker], "search_tweets")
+        if grant.grant_id is not None:
+            fleet.rate_limits.record_usage(grant.grant_id, True)
+        return grant.allowed
+
+    assert granted("heavy")
+    assert all(granted("light") for _ in range(5))  # while nobody knows that it is too little
+    while granted("heavy"):
+        pass
+    fleet_database.advance(101)
+    assert granted("heavy")
+    assert not granted("light")
+    assert sum(granted("heavy") for _ in range(10)) >= 6  # what the light one had more than its share
+
+
 def test_a_late_comer_passes_nobody_who_was_told_to_come_now_i12(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:
