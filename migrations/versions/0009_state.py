@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "312d8345129601e9"
+functions = "a0ea107e80ffa9e3"
 
 
 def upgrade() -> None:
