@@ -191,6 +191,22 @@ def test_what_is_set_aside_of_a_spread_limit_closes_it_to_nobody_while_a_request
     )
 
 
+def test_a_booking_keeps_what_will_be_kept_when_it_is_due(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "post_tweet", (40, 900))
+    configure(console, "api_tweets", WIDE)
+    for _ in range(4):  # the kept part: it is kept again once these have left
+        assert use(fleet, "c", "post_tweet", "critical")
+        fleet_database.advance(10)
+    while use(fleet, "a", "post_tweet"):
+        fleet_database.advance(1)
+    booking = fleet.rate_limits.schedule_request("post_tweet", "booker")
+    fleet_database.advance(booking.estimated_delay_seconds + 0.1)
+    grant = fleet.rate_limits.can_make_request("post_tweet", "booker")
+    assert grant.allowed, (booking.estimated_delay_seconds, grant)
+
+
 def test_a_quota_that_nobody_holds_of_a_limit_with_a_spread_window_is_told_to_be_free(
     fleet: Fleet, owner: Owner, fleet_database: FleetDatabase
 ) -> None:
