@@ -28,6 +28,7 @@ try:
         print("began anew", flush=True)
 except DrainAskedError:
     print("not again", flush=True)
+sys.stdin.read()  # until all signals are sent: once Python ends it takes none of them any more
 """
 WORKS = """
 from threading import Event
@@ -44,7 +45,7 @@ print(drain.asked.is_set(), flush=True)
 
 def told(script: str, number: signal.Signals, times: int = 1) -> list[str]:
     with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         first = process.stdout.readline().strip()
