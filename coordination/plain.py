@@ -7,12 +7,21 @@ of an act is never touched: it is refused by name instead.
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
+from coordination.errors import InvalidValueError
+
 Value = TypeVar("Value")
 
 
 def plain(value: Value) -> Value:
-    """Give the value with every NUL and lone surrogate in its texts, keys and lists replaced by U+FFFD."""
-    return cast("Value", _plain(value))
+    """Give the value with every NUL and lone surrogate in its texts, keys and lists replaced by U+FFFD.
+
+    Raises:
+        InvalidValueError: it holds itself, or is nested too deep.
+    """
+    try:
+        return cast("Value", _plain(value))
+    except RecursionError:
+        raise InvalidValueError("a value holds itself, or is nested too deep: allowed is JSON") from None
 
 
 def _plain(value: Any) -> Any:

@@ -233,3 +233,7 @@ def test_a_payload_that_is_no_json_is_refused_by_name(fleet: Fleet) -> None:
         with pytest.raises(InvalidValueError) as refusal:
             fleet.jobs.enqueue("analyse", payload)  # pyright: ignore[reportArgumentType]
         assert_refused(refusal, "payload", given)
+    circle: dict[str, Any] = {}
+    circle["again"] = circle
+    with pytest.raises(InvalidValueError, match="holds itself"):
+        fleet.jobs.enqueue("analyse", circle)

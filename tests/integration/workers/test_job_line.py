@@ -181,7 +181,15 @@ def test_what_a_handler_raises_is_kept_and_tried_again_refused_or_put_off(
     ]
 
 
-@pytest.mark.parametrize("result", [{"text": "x" * 70_000}, {"text": object()}, ["no mapping"]])
+CIRCLE: dict[str, Any] = {}
+CIRCLE["again"] = CIRCLE
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{"text": "x" * 70_000}, {"text": object()}, ["no mapping"], CIRCLE],
+    ids=["long", "object", "list", "circle"],
+)
 def test_a_job_whose_result_can_not_be_kept_is_not_done_again(
     fleet_database: FleetDatabase, client: Fleet, result: Any
 ) -> None:
