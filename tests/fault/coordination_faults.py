@@ -199,7 +199,7 @@ class Faults:
     def _fill_lock_table(self) -> bool:
         hog = psycopg.connect(self.admin_dsn, autocommit=True)
         with contextlib.suppress(psycopg.errors.OutOfMemory):
-            hog.execute("SELECT count(pg_advisory_lock(n)) FROM generate_series(1, 200000) n")
+            hog.execute("SELECT count(pg_try_advisory_lock(n)) FROM generate_series(1, 200000) n")
         self._after(HELD_S, hog.close)
         return True
 
