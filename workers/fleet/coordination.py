@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar, Final, Literal, cast
@@ -15,6 +16,7 @@ from coordination.messages import Message, Reply
 from coordination.resources import ResourceType, Tidied
 from coordination.state import ABSENT
 from workers.base import Worker, WorkerSettings
+from workers.errors import PartsFailedError
 from workers.handlers import MessageRefusedError, handles
 from workers.intervals import minutes
 from workers.tasks import (
@@ -62,7 +64,8 @@ class Coordination(Worker):
 
     def first_run(self) -> None:
         """Route what was sent while no coordinator was there to be woken."""
-        self.step()
+        with suppress(PartsFailedError):  # the next step tells; the messages are not to wait for it
+            self.step()
 
     def step(self) -> None:
         """Escalate, route, expire, sweep, tell; one event says what was done, if anything was.
