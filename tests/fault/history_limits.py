@@ -29,7 +29,7 @@ def units(history: History) -> dict[str, list[Unit]]:
     for one in history.operations:
         if one.kind == "alive" and one.outcome == "ok":
             alive[one.life] = max(alive[one.life], one.began)
-        elif one.kind == "settle" and one.outcome != "refused":
+        elif one.kind == "settle":  # its request was over when it asked, whatever came of the asking
             settled.setdefault(str(one.given["grant"]), one)
     found: dict[str, list[Unit]] = defaultdict(list)
     for one in history.operations:
