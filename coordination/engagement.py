@@ -253,9 +253,9 @@ class Engagement:
                     woken = sleep.wait(nap_s) if sleep else Event().wait(nap_s)
                     pause_s = FIRST_POLL_S if woken else min(pause_s * 2, POLL_S)
         finally:
-            if not is_over:
-                with suppress(FleetError):  # its row is passed over within a second, and swept
-                    self._session.wake(self._session.call("leave_line", waiter=waiter)["wake"])
+            if not is_over:  # a poll whose answer was lost may have been granted
+                self._owed.append(("leave_line", {"waiter": waiter}))
+                self._give_back_owed()
         is_late = monotonic() >= until  # then its place may have been swept already
         if not answer["granted"] and (
             answer["reason"] == "timed_out" or (is_late and answer["reason"] == "gone")
@@ -278,7 +278,8 @@ class Engagement:
 
         Raises:
             LockLostError: it was lost before; whoever has it now keeps it.
-            DatabaseUnavailableError, DatabaseBusyError: nobody knows whether it was; it is tried again.
+            DatabaseUnavailableError, DatabaseBusyError: nobody knows whether it was. It is tried again,
+                at once and before the next request; this is raised all the same.
         """
         lent: dict[str, Any] = {"content": lease.content, "token": lease.fencing_token, "success": success}
         try:

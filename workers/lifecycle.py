@@ -7,6 +7,7 @@ is asked when its time has come, and the loop waits on one event, which the hear
 changes and the loss of this life, and a drain for good.
 """
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -286,7 +287,7 @@ class Life:
         if monotonic() - self._checked_at < HEALTH_CHECK_S:
             return
         try:
-            self._health = self._worker.health_check()
+            self._health = _as_a_beat_tells_it(self._worker.health_check())
         except (IncarnationLostError, DatabaseUnavailableError, NeedNotMetError):
             raise
         except Exception as error:  # noqa: BLE001  a check may fail in any way; the loop goes on
@@ -305,6 +306,12 @@ class Life:
             reason="; ".join(filter(None, faults)),
             health=self._health.details,
         )
+
+
+def _as_a_beat_tells_it(found: Health) -> Health:
+    """The same as JSON has it; raises for what it has no word for, and for what is no answer."""
+    details = json.loads(json.dumps(dict(found.details), allow_nan=False))
+    return Health(healthy=bool(found.healthy), reason=str(found.reason), details=details)
 
 
 def _setting(worker: str, place: tuple[int | str, ...]) -> str:

@@ -46,6 +46,7 @@ rate_limits = Table(
     Column("since_flush", Integer, nullable=False, server_default=text("0")),
     Column("flush_every", Integer, nullable=False, server_default=text("1")),
     Column("line_until", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    Column("lacked_at", MOMENT, nullable=False, server_default=text("'-infinity'")),
     Column("kept_critical", Integer, nullable=False, server_default=text("0")),
     Column("kept_low", Integer, nullable=False, server_default=text("0")),
     Column("critical_seen_at", MOMENT, nullable=False, server_default=text("'-infinity'")),

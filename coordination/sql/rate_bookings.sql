@@ -1,7 +1,8 @@
 -- Bookings: a later time for a request, held for who booked it. A booking is a place in line that is due at that time.
 
 -- The earliest time at which one more request has room in every window behind all who wait and have booked, taken. It expires
--- a minute after it is due. Locks the endpoint's row and its pools'; one insert, after a read of the worker's place.
+-- a minute after it is due. Locks the endpoint's row and its pools'; reads the worker's place and,
+-- until the time stands still, the windows' logs; one insert.
 CREATE OR REPLACE FUNCTION fleet.schedule_request(
     incarnation uuid, endpoint text, worker_id text, priority text DEFAULT 'medium', account text DEFAULT 'default'
 ) RETURNS jsonb

@@ -219,6 +219,9 @@ BEGIN
     END IF;
     own := fleet.stand_in_line(own, place, incarnation, worker_id, rank, n, retry_s, at);
     own.refused := own.refused + 1;
+    IF NOT place.had_share AND NOT place.rests THEN
+        own.lacked_at := at;
+    END IF;
     FOREACH one IN ARRAY limits LOOP  -- the pools too: what was counted need not be counted again
         PERFORM fleet.keep_rate_limit(CASE WHEN one.endpoint = own.endpoint THEN own ELSE one END);
     END LOOP;

@@ -108,7 +108,7 @@ BEGIN
         tat = one.tat, occupied = one.occupied, header_window = one.header_window, counted_to = one.counted_to, told = one.told,
         unsettled = one.unsettled, room = one.room, delay_s = one.delay_s, patience_s = one.patience_s, clock_rate = one.clock_rate,
         refreshed_at = one.refreshed_at, next_charge_at = one.next_charge_at, since_flush = one.since_flush, flush_every = one.flush_every,
-        line_until = one.line_until, kept_critical = one.kept_critical, kept_low = one.kept_low,
+        line_until = one.line_until, lacked_at = one.lacked_at, kept_critical = one.kept_critical, kept_low = one.kept_low,
         critical_seen_at = one.critical_seen_at, low_seen_at = one.low_seen_at, shares_at = one.shares_at,
         granted = one.granted, refused = one.refused, waited = one.waited, waited_s = one.waited_s,
         longest_wait_s = one.longest_wait_s

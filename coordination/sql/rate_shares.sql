@@ -105,12 +105,12 @@ BEGIN
 END $$;
 
 -- Whether who uses a row is to be known for fair shares: in an exact log, where a unit lent is gone for a whole window, from
--- half of it on, and in the window after somebody had to wait: what a new window gives at once goes by shares too. Pure.
+-- half of it on, and in the window after somebody found too little: what a new window gives at once goes by shares too. Pure.
 CREATE OR REPLACE FUNCTION fleet.is_scarce(one fleet.rate_limits, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     RETURN one.fair_share AND one.spacing_us[1] = 0
-        AND (one.occupied[1] * 2::bigint >= one.limits[1] OR one.line_until > at - make_interval(secs => one.windows_s[1]));
+        AND (one.occupied[1] * 2::bigint >= one.limits[1] OR one.lacked_at > at - 2 * make_interval(secs => one.windows_s[1]));
 END $$;
 
 -- Whether fewer than ten units of fifty or more are left: of a window that is kept as a log, or by a count of the platform's. Pure.

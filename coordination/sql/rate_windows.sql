@@ -50,7 +50,7 @@ BEGIN
         WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at > since AND g.settled_at <= till);
 END $$;
 
--- Units granted and not settled. An index range.
+-- Units granted and not settled. Reads those of the account.
 CREATE OR REPLACE FUNCTION fleet.unsettled_units(one fleet.rate_limits) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -58,7 +58,7 @@ BEGIN
         WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL);
 END $$;
 
--- Of these, what is set aside: no request is under way with it. An index range.
+-- Of these, what is set aside: no request is under way with it. Reads the account's that are not settled.
 CREATE OR REPLACE FUNCTION fleet.held_units(one fleet.rate_limits) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -245,7 +245,8 @@ BEGIN
         END IF;
         missing := one.occupied[i] + n - one.limits[i];
         later := interval '0';
-        IF missing > 0 AND missing > one.occupied[i] AND fleet.unsettled_units(one) = 0 THEN
+        IF missing > 0 AND missing > one.occupied[i]
+            AND (CASE one.kind WHEN 'endpoint' THEN one.unsettled ELSE fleet.unsettled_units(one) END) = 0 THEN
             -- Further down the line than the window is long: whole windows pass first.
             later := ((missing - 1) / one.limits[i]) * make_interval(secs => one.windows_s[i]);
             missing := (missing - 1) % one.limits[i] + 1;

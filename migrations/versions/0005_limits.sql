@@ -31,6 +31,7 @@ ALTER TABLE fleet.rate_limits
     ADD COLUMN since_flush integer NOT NULL DEFAULT 0,
     ADD COLUMN flush_every integer NOT NULL DEFAULT 1,
     ADD COLUMN line_until timestamptz NOT NULL DEFAULT '-infinity',   -- nobody waits after it
+    ADD COLUMN lacked_at timestamptz NOT NULL DEFAULT '-infinity',    -- when somebody found too little the last time
     ADD COLUMN kept_critical integer NOT NULL DEFAULT 0,
     ADD COLUMN kept_low integer NOT NULL DEFAULT 0,
     ADD COLUMN critical_seen_at timestamptz NOT NULL DEFAULT '-infinity',

@@ -126,3 +126,26 @@ def test_what_was_granted_or_lined_up_without_an_answer_goes_back(
     assert engagement.request_lock("1", "tester/1", "analysis") is not None
     assert value(owner, "SELECT count(*) FROM fleet.lock_waiters") == 0
     unlucky.close()
+
+
+def test_what_a_poll_was_granted_without_hearing_of_it_goes_back_with_the_next_request(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, waiter: Fleet
+) -> None:
+    unlucky = Unlucky(fleet_database.dsn("worker"), name="unlucky")
+    engagement = Engagement(Session(unlucky, fleet.incarnation.id))
+    lease = waiter.engagement.request_lock("1", "waiter", "analysis")
+    assert lease is not None
+
+    def free_it() -> bool:
+        waiter.engagement.release_lock(lease)
+        return True
+
+    unlucky.deaf_to, unlucky.cut_off = frozenset({"poll_lock"}), frozenset({"leave_line"})
+    with pytest.raises(DatabaseUnavailableError, match="the answer was lost"):
+        engagement.request_lock("1", "tester/1", "analysis", wait_s=60, keep_waiting=free_it)
+    held = "SELECT count(*) FROM fleet.engagement_locks WHERE content = '1'"
+    assert value(owner, held) == 1
+    unlucky.deaf_to = unlucky.cut_off = frozenset()
+    assert engagement.request_lock("2", "tester/1", "analysis") is not None
+    assert value(owner, held) == 0
+    unlucky.close()

@@ -159,6 +159,34 @@ def test_what_a_new_window_gives_at_once_goes_by_shares_too_i14(
     assert sum(granted("heavy") for _ in range(10)) >= 6  # what the light one had more than its share
 
 
+def test_once_all_is_there_again_nobody_waits_for_who_wants_no_more_i13(
+    fleet: Fleet, console: Database, fleet_database: FleetDatabase
+) -> None:
+    configure(console, "search_tweets", (100, 600))
+    configure(console, "api_requests", WIDE)
+
+    def granted(worker: str) -> bool:
+        grant = ask(fleet, worker, endpoint="search_tweets")
+        if grant.grant_id is not None:
+            fleet.rate_limits.record_usage(grant.grant_id, True)
+        return grant.allowed
+
+    def refusals(minutes: int) -> int:
+        refused = 0
+        for _ in range(minutes):
+            fleet_database.advance(58)
+            for worker in ("seldom", "often", "often"):
+                refused += not granted(worker)
+                fleet_database.advance(1)
+        return refused
+
+    refusals(20)
+    while granted("often"):
+        pass
+    refusals(20)  # shares matter in the window after that, which gives both what they want
+    assert refusals(20) == 0
+
+
 def test_a_late_comer_passes_nobody_who_was_told_to_come_now_i12(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from math import inf
 from threading import Event, Thread
 from time import monotonic
@@ -360,18 +361,38 @@ def test_each_slot_of_a_duty_is_one_workers_alone(fleet_database: FleetDatabase,
     assert Greeter.steps.count(name) <= 1
 
 
-def test_a_health_check_that_raises_is_an_unhealthy_one_and_the_worker_goes_on(
-    fleet_database: FleetDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def check(_worker: Greeter) -> Health:
-        raise ValueError("no such sensor")
+def broken(_worker: Greeter) -> Health:
+    raise ValueError("no such sensor")
 
+
+def without_an_answer(_worker: Greeter) -> Health | None:
+    return None
+
+
+def with_what_is_no_json(_worker: Greeter) -> Health:
+    return Health(healthy=True, details={"seen": datetime.now(UTC)})
+
+
+@pytest.mark.parametrize(
+    ("check", "reason"),
+    [
+        (broken, "no such sensor"),
+        (without_an_answer, "'NoneType' object has no attribute 'details'"),
+        (with_what_is_no_json, "Object of type datetime is not JSON serializable"),
+    ],
+)
+def test_a_health_check_that_fails_is_an_unhealthy_one_and_the_worker_goes_on(
+    fleet_database: FleetDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    check: Callable[[Greeter], Health | None],
+    reason: str,
+) -> None:
     def heard() -> list[tuple[Any, ...]]:
         return rows(fleet_database, "SELECT health->>'reason' FROM fleet.heartbeats WHERE NOT healthy")
 
     monkeypatch.setattr(Greeter, "health_check", check)
     with living(fleet_database) as running:
-        assert eventually(heard, what="an unhealthy beat") == [("health check failed: no such sensor",)]
+        assert eventually(heard, what="an unhealthy beat") == [(f"health check failed: {reason}",)]
         assert running.error is None
 
 
