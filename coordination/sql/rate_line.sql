@@ -59,9 +59,8 @@ BEGIN
     IF (shares OR last_ones) AND room - ahead_due >= n AND NOT coalesce(seat.booked, false)
         AND NOT (rank = 4 AND own.kept_critical > 0) THEN
         others := fleet.who_else_wants(own, worker_id, soon, at);
-        -- More than a quarter of a unit above what all of them had by weight is too much: so nobody ends up much more than one above.
-        had_share := shares AND others.weight IS NOT NULL
-            AND used >= (others.used + used)::double precision * rank / (others.weight + rank) + 0.25;
+        -- A whole unit more than by weight the one of them has that has least is enough: so who is slower is not left behind.
+        had_share := shares AND others.lowest IS NOT NULL AND (used - 0.5::double precision) / rank >= others.lowest;
         -- Where others want, each unit is the next one's: a rest would give the turn away. Who has waited for a minute has rested.
         rests := last_ones AND NOT had_share AND NOT others.awake AND since > at - interval '60 seconds'
             AND (rests_until IS NULL OR rests_until > at OR rests_until <= at - make_interval(secs => own.window_s));
@@ -139,16 +138,16 @@ BEGIN
     END IF;
 END $$;
 
--- The other workers that want units now, in all: who asked in the last seconds, or is due soon, not who was told to come later. Their
--- weight (null: nobody), what they used, and whether one of them is not at rest. Locks nothing; one read of the endpoint's line.
+-- The other workers that want units now, in all: who asked in the last seconds, or is due soon, not who was told to come later.
+-- Whether one of them is not at rest, and of these the earliest place by share (null: nobody). Locks nothing; one read of the line.
 CREATE OR REPLACE FUNCTION fleet.who_else_wants(
     own fleet.rate_limits, worker_id text, soon timestamptz, at timestamptz,
-    OUT weight integer, OUT used integer, OUT awake boolean
+    OUT awake boolean, OUT lowest double precision
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    SELECT sum(w.weight), sum(w.used), coalesce(bool_or(w.awake), false) INTO weight, used, awake FROM (
-        SELECT max(d.rank) AS weight, max(d.used) AS used, bool_or(d.rests_until > at) IS NOT TRUE AS awake
+    SELECT coalesce(bool_or(w.awake), false), min(w.key) FILTER (WHERE w.awake) INTO awake, lowest FROM (
+        SELECT (max(d.used) + 0.5::double precision) / max(d.rank) AS key, bool_or(d.rests_until > at) IS NOT TRUE AS awake
         FROM fleet.rate_demands d
         WHERE d.account = own.account AND d.endpoint = own.endpoint AND d.worker_id <> who_else_wants.worker_id
           AND (d.asked_at > at - make_interval(secs => own.patience_s)

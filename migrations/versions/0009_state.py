@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "04aadc72526a03e8"
+functions = "86499e474b9dc59b"
 
 
 def upgrade() -> None:

@@ -50,6 +50,21 @@ def test_equal_workers_share_a_log_equally_and_leave_nothing_i9_i14(
     assert max(abs(made[asker.name] - fair) for asker in askers) <= max(0.05 * fair, 1.01)
 
 
+def test_who_is_slower_than_the_others_has_its_share_all_the_same_i14(
+    fleet: Fleet, console: Database, owner: Owner
+) -> None:
+    configure(console, "search_tweets", (180, 900))
+    configure(console, "api_requests", WIDE)
+    askers = each_priority(4)
+    slow = askers[-1]
+    slow.pause_s = 4
+    day = run(fleet, owner, askers, endpoint="search_tweets", until_s=4500)
+    assert day.used(180, 900) >= 0.98
+    made = day.between(900, 4500)
+    share = sum(made.values()) * 4 / 40
+    assert abs(made[slow.name] - share) <= 0.05 * share, made
+
+
 @pytest.mark.parametrize(("latest_s", "seed"), [(0.0, 0), (0.05, 3), (0.5, 6), (3.0, 0)])
 def test_shares_are_weighted_by_priority_and_nobody_starves_i14(
     fleet: Fleet, console: Database, owner: Owner, latest_s: float, seed: int
