@@ -59,8 +59,9 @@ BEGIN
     IF (shares OR last_ones) AND room - ahead_due >= n AND NOT coalesce(seat.booked, false)
         AND NOT (rank = 4 AND own.kept_critical > 0) THEN
         others := fleet.who_else_wants(own, worker_id, soon, at);
-        -- A whole unit more than by weight the one of them has that has least is enough: so who is slower is not left behind.
-        had_share := shares AND others.lowest IS NOT NULL AND (used - 0.5::double precision) / rank >= others.lowest;
+        -- Nobody goes ahead of the next unit of who has least by weight: so who is slower is not left behind, and nobody ends up
+        -- more than a unit above its share. Who has least is never refused by it.
+        had_share := shares AND others.lowest IS NOT NULL AND used::double precision / rank >= others.lowest;
         -- Where others want, each unit is the next one's: a rest would give the turn away. Who has waited for a minute has rested.
         rests := last_ones AND NOT had_share AND NOT others.awake AND since > at - interval '60 seconds'
             AND (rests_until IS NULL OR rests_until > at OR rests_until <= at - make_interval(secs => own.window_s));
