@@ -1,0 +1,120 @@
+"""The coordination core alone, to be measured: a PostgreSQL of its own with the fleet's schema, and no fleet on it."""
+
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from coordination import Fleet, connect
+from coordination.database import Database
+from coordination.settings import register_settings
+from host.postgres import EmbeddedPostgres, find_binaries
+from host.postgres_cluster import DATABASE
+from migrations import schema
+from workers import registry
+
+TMPFS = "tmpfs"
+SLOW = "3 ms commit"
+SHARED_MEMORY = Path("/dev/shm")
+LEAST_FREE = 8 * 2**30
+FLUSHES = 200
+PASSWORDS = {role: f"bench-{role}" for role in schema.ROLES}
+OPTIONS: Mapping[str, str] = {
+    "max_connections": "1200",
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+}
+# A commit waits as long as a disk of 3 ms would let it wait; who commits meanwhile shares the flush.
+SLOW_COMMIT: Mapping[str, str] = {"commit_delay": "3000", "commit_siblings": "0"}
+
+
+@dataclass(kw_only=True)
+class Core:
+    """A migrated database that nobody else uses.
+
+    Attributes:
+        postgres: its server.
+        disk: what its commits wait for: "tmpfs" or "3 ms commit"; with a warning where it is no tmpfs.
+        admin: the superuser's connection to it.
+    """
+
+    postgres: EmbeddedPostgres
+    disk: str
+    admin: psycopg.Connection
+
+    def dsn(self, role: str) -> str:
+        """How that role connects: owner, worker, console, reader, maintainer, or superuser."""
+        if role == "superuser":
+            return self.postgres.superuser_dsn.replace("/postgres?", f"/{DATABASE}?")
+        parts = urlsplit(self.postgres.migrator_dsn)
+        login = f"fleet_{role}"
+        return urlunsplit(
+            parts._replace(netloc=f"{login}:{PASSWORDS[login]}@{parts.netloc.rpartition('@')[2]}")
+        )
+
+    def join(self, worker: str, slot: int = 1) -> Fleet:
+        """Join as a worker; the caller leaves."""
+        return connect(self.dsn("worker"), worker, slot=slot)
+
+    def empty(self, *tables: str) -> None:
+        """Forget the rows of these tables, and what is dead in them."""
+        for table in tables:
+            self.admin.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(*table.split("."))))
+
+
+@contextmanager
+def core(disk: str, options: Mapping[str, str] | None = None) -> Generator[Core]:
+    """Start a server on memory, make the schema, and end it; `disk` says what a commit waits for."""
+    place, warning = _place()
+    with tempfile.TemporaryDirectory(prefix="fleet-bench-", dir=place, ignore_cleanup_errors=True) as made:
+        Path(made).chmod(0o755)  # as root PostgreSQL runs as another user
+        server = Path(made) / "server"
+        server.mkdir()
+        postgres = EmbeddedPostgres(
+            server,
+            find_binaries(None),
+            lambda _line: None,
+            options={**OPTIONS, **(SLOW_COMMIT if disk == SLOW else {}), **(options or {})},
+        )
+        postgres.start()
+        try:
+            schema.upgrade(postgres.migrator_dsn, PASSWORDS)
+            with psycopg.connect(
+                postgres.superuser_dsn.replace("/postgres?", f"/{DATABASE}?"), autocommit=True
+            ) as admin:
+                measured = Core(postgres=postgres, disk=disk + warning, admin=admin)
+                maintainer = Database(measured.dsn("maintainer"), name="benchmark")
+                register_settings(maintainer, registry.definitions(), registry.flags())
+                maintainer.close()
+                yield measured
+        finally:
+            postgres.stop()
+
+
+def flush_ms(place: Path = Path("/var/tmp")) -> float:
+    """What this machine's own disk takes to flush 8 kB: the median of 200, in ms."""
+    taken: list[float] = []
+    with tempfile.TemporaryFile(dir=place) as file:
+        for _ in range(FLUSHES):
+            file.write(b"\0" * 8192)
+            file.flush()
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
+
+
+def _place() -> tuple[Path, str]:
+    if SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free >= LEAST_FREE:
+        return SHARED_MEMORY, ""
+    return Path("/tmp"), " (on the disk: /dev/shm has less than 8 GiB free)"
