@@ -1,11 +1,11 @@
-"""The coordination core alone, to be measured: a PostgreSQL of its own with the fleet's schema, and no fleet on it."""
+"""The coordination core alone, to be measured: a PostgreSQL of its own with the schema and no fleet."""
 
 import os
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,11 @@ class Core:
     def join(self, worker: str, slot: int = 1) -> Fleet:
         """Join as a worker; the caller leaves."""
         return connect(self.dsn("worker"), worker, slot=slot)
+
+    def configure(self, endpoint: str, windows: Sequence[tuple[int, int]]) -> None:
+        """Set an endpoint's windows, (requests, seconds) each, for the account that is the default."""
+        with self.join("configurer") as fleet:
+            fleet.rate_limits.configure(endpoint, windows)
 
     def empty(self, *tables: str) -> None:
         """Forget the rows of these tables, and what is dead in them."""

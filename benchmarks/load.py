@@ -53,7 +53,7 @@ class Load:
 
 
 def drain(make: Make, *, processes: int) -> float:
-    """Let each of so many processes call once, all from the same moment; give the units a second of all together.
+    """Let each of so many processes call once, all from one moment; give the units a second of all.
 
     Raises:
         ChildProcessError: one of them failed.

@@ -1,24 +1,25 @@
-"""One hot endpoint with three windows, eight processes: grants a second, beside a limiter over PostgreSQL and one UPDATE."""
+"""Grants of one hot endpoint with three windows, to eight processes, beside another limiter and an UPDATE."""
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
-from psycopg_pool import ConnectionPool
-from pyrate_limiter import Duration, Rate
-from pyrate_limiter.abstracts import RateItem
-from pyrate_limiter.buckets.postgres import PostgresBucket
 
 from benchmarks.core import TMPFS, Core, core
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, Target
 from benchmarks.load import Call, Load, saturate
+from benchmarks.peers import pyrate
 
 PROCESSES = 8
 SECONDS = 5.0
-WINDOWS = ((30_000_000, 900), (120_000_000, 3600), (2_000_000_000, 86400))
-ENDPOINT = "hot"
-PEER = "pyrate-limiter, PostgresBucket"
-RAW = "one conditional UPDATE"
+WINDOWS = ((30_000_000, 900), (120_000_000, 3600), (2_000_000_000, 86_400))
+RAW = "one conditional UPDATE of one row"
+COUNTER = """
+    DROP TABLE IF EXISTS bench_counter;
+    CREATE TABLE bench_counter (id integer PRIMARY KEY, used bigint NOT NULL) WITH (fillfactor = 50);
+    INSERT INTO bench_counter VALUES (1, 0)
+"""
+COUNT = b"UPDATE bench_counter SET used = used + 1 WHERE id = 1 AND used < 2000000000 RETURNING used"
 
 
 def measure(runs: int) -> Iterator[Figure]:
@@ -27,67 +28,70 @@ def measure(runs: int) -> Iterator[Figure]:
         ours: list[Load] = []
         peers: list[Load] = []
         raws: list[Load] = []
+        settled: list[Load] = []
         for run in range(runs):
-            endpoint = f"{ENDPOINT}_{run}"
-            with measured.join("bench") as person:
-                person.rate_limits.configure(endpoint, WINDOWS)
-            ours.append(
-                saturate(lambda n, e=endpoint: _grants(measured, e, n), processes=PROCESSES, seconds=SECONDS)
-            )
+            for endpoint in (f"hot_{run}", f"settled_{run}"):
+                measured.configure(endpoint, WINDOWS)
+            measured.admin.execute(COUNTER)
+            ours.append(_load(lambda n, run=run: _grants(measured, f"hot_{run}", n)))
+            settled.append(_load(lambda n, run=run: _grants(measured, f"settled_{run}", n, settle=True)))
             peers.append(
-                saturate(lambda n, r=run: _pyrate(measured, r, n), processes=PROCESSES, seconds=SECONDS)
+                _load(lambda _, run=run: pyrate.bucket(measured.dsn("superuser"), f"hot{run}", WINDOWS))
             )
-            measured.admin.execute(
-                "DROP TABLE IF EXISTS bench_counter; CREATE UNLOGGED TABLE bench_counter (id int PRIMARY KEY, n bigint) WITH (fillfactor = 10)"
-            )
-            measured.admin.execute("INSERT INTO bench_counter VALUES (1, 0)")
-            raws.append(saturate(lambda n: _raw(measured), processes=PROCESSES, seconds=SECONDS))
-        for one in (ours, peers, raws):
-            print(
-                [
-                    (
-                        round(l.per_s),
-                        l.refused,
-                        round(l.latency_ms(0.5), 2),
-                        round(l.latency_ms(0.99), 2),
-                        l.failed,
-                    )
-                    for l in one
-                ]
-            )
-        yield Figure(name="limiter: grants", unit="1/s", runs=[one.per_s for one in ours])
+            raws.append(_load(lambda _: _updates(measured)))
+        rejected = max(one.refused for one in ours)
+        yield Figure(
+            name="limiter: grants, unbatched",
+            unit="1/s",
+            runs=[one.per_s for one in ours],
+            peer_runs=[one.per_s for one in peers],
+            peer_name=pyrate.NAME,
+            raw=[one.per_s for one in raws],
+            raw_name=RAW,
+            targets=[Target(of="ratio_peer", least=15), Target(of="ratio_raw", least=0.5)],
+            disk=measured.disk,
+            note=f"{PROCESSES} processes, no limit reached; {rejected} of ours were refused in a run"
+            f" at most, {_share(peers):.0%} of the peer's calls; p99 {_p99(ours):.2f} ms",
+        )
+        yield Figure(
+            name="limiter: grants that are settled, a call each",
+            unit="1/s",
+            runs=[one.per_s for one in settled],
+            raw=[one.per_s for one in raws],
+            raw_name=RAW,
+            disk=measured.disk,
+            note=f"two calls a request: the grant, and what came of it; p99 of both {_p99(settled):.2f} ms",
+        )
+
+
+def _load(make: Callable[[int], AbstractContextManager[Call]]) -> Load:
+    return saturate(make, processes=PROCESSES, seconds=SECONDS)
+
+
+def _share(loads: Sequence[Load]) -> float:
+    return sum(one.refused for one in loads) / max(1, sum(one.calls for one in loads))
+
+
+def _p99(loads: Sequence[Load]) -> float:
+    return max(one.latency_ms(0.99) for one in loads)
 
 
 @contextmanager
-def _grants(measured: Core, endpoint: str, number: int) -> Generator[Call]:
+def _grants(measured: Core, endpoint: str, number: int, *, settle: bool = False) -> Generator[Call]:
     with measured.join("bench", number + 1) as fleet:
+        limits, worker = fleet.rate_limits, f"bench/{number}"
 
         def call() -> int:
-            return fleet.rate_limits.can_make_request(endpoint, f"bench/{number}").allowed
+            grant = limits.can_make_request(endpoint, worker)
+            if settle and grant.grant_id:
+                limits.record_usage(grant.grant_id, success=True)
+            return grant.allowed
 
         yield call
 
 
 @contextmanager
-def _pyrate(measured: Core, run: int, number: int) -> Generator[Call]:
-    rates = [Rate(requests, seconds * Duration.SECOND) for requests, seconds in WINDOWS]
-    with ConnectionPool(measured.dsn("superuser"), min_size=1, max_size=1) as pool:
-        bucket = PostgresBucket(pool, f"hot{run}", rates)
-
-        def call() -> int:
-            return bool(bucket.put(RateItem("hot", bucket.now())))
-
-        yield call
-
-
-@contextmanager
-def _raw(measured: Core) -> Generator[Call]:
-    with psycopg.connect(measured.dsn("superuser"), autocommit=True, prepare_threshold=0) as connection:
+def _updates(measured: Core) -> Generator[Call]:
+    with psycopg.connect(measured.dsn("superuser"), autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
-
-        def call() -> int:
-            return connection.execute(
-                "UPDATE bench_counter SET n = n + 1 WHERE id = 1 AND n < 2000000000 RETURNING n"
-            ).rowcount
-
-        yield call
+        yield lambda: connection.execute(COUNT).rowcount

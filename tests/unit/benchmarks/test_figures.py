@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import report
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, Target
 
 KEYS = {
     *("name", "disk", "unit", "runs", "ours", "peer", "peer_name", "raw"),
@@ -22,7 +22,7 @@ def figure(**changed: object) -> Figure:
         "runs": [3.0, 1.0, 2.0],
         "peer_runs": [4.0],
         "peer_name": "peer",
-        "target": 2.0,
+        "targets": [Target(most=2.0)],
     }
     return Figure(**{**given, **changed})  # pyright: ignore[reportArgumentType]  given by name in each test
 
