@@ -1,6 +1,10 @@
 -- Room on the page for a hot row's next version, so that no index hears of it.
 ALTER TABLE fleet.rate_limits SET (fillfactor = 50);
 
+-- A limit may be as large as what an integer counts with ease.
+ALTER TABLE fleet.rate_limits DROP CONSTRAINT rate_limits_requests_check,
+    ADD CONSTRAINT rate_limits_requests_check CHECK (requests BETWEEN 1 AND 1000000000);
+
 -- Since when (real time) units that were prepaid before are given out no more.
 ALTER TABLE fleet.rate_limits ADD COLUMN voided_at timestamptz NOT NULL DEFAULT '-infinity';
 
