@@ -39,9 +39,7 @@ def _picture(benchmark: str, rows: Sequence[Mapping[str, Any]]) -> Any:
             if row[key] is not None:
                 at = place + (1 - offset) * BAR
                 axes.barh(at, row[key], height=BAR, color=colour)
-                axes.annotate(
-                    f" {row[key]:g} {name}", (row[key], at), va="center", fontsize=8, annotation_clip=False
-                )
+                axes.annotate(f" {row[key]:g} {name}", (row[key], at), va="center", fontsize=8)
     axes.set_xscale("log")
     axes.set_yticks(
         range(len(rows)),

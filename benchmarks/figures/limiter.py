@@ -111,8 +111,8 @@ def _sustained(measured: Core) -> Figure:
         runs=[load.per_s],
         targets=[Target(least=0.99 * OFFERED_PER_S)],
         disk=measured.disk,
-        note=f"one idle transaction of REPEATABLE READ; leases of {BATCH} tokens; {load.refused} refused; from the "
-        f"time of being due p50 {load.latency_ms(0.5):.3f} ms, p99 {load.latency_ms(0.99):.2f} ms",
+        note=f"one idle transaction of REPEATABLE READ; leases of {BATCH} tokens; {load.refused} refused; "
+        f"late p50 {load.latency_ms(0.5):.3f} ms, p99 {load.latency_ms(0.99):.2f} ms",
     )
 
 
