@@ -1,6 +1,7 @@
 """The coordination core alone, to be measured: a PostgreSQL of its own with the schema and no fleet."""
 
 import os
+import re
 import shutil
 import statistics
 import tempfile
@@ -29,12 +30,8 @@ LEAST_FREE = 8 * 2**30
 FLUSHES = 200
 LARGEST = ((1_000_000_000, 900),)
 PASSWORDS = {role: f"bench-{role}" for role in schema.ROLES}
-OPTIONS: Mapping[str, str] = {
-    "max_connections": "1200",
-    "shared_buffers": "1GB",
-    "max_wal_size": "8GB",
-    "checkpoint_timeout": "30min",
-}
+RECOMMENDED = Path(__file__).parents[1] / "deploy" / "postgres.conf"
+SETTING = re.compile(r"^(\w+) = (\S+)", re.MULTILINE)
 # A commit waits as long as a disk of 3 ms would let it wait; who commits meanwhile shares the flush.
 SLOW_COMMIT: Mapping[str, str] = {"commit_delay": "3000", "commit_siblings": "0"}
 
@@ -97,7 +94,7 @@ def core(disk: str, options: Mapping[str, str] | None = None) -> Generator[Core]
             server,
             find_binaries(None),
             lambda _line: None,
-            options={**OPTIONS, **(SLOW_COMMIT if disk == SLOW else {}), **(options or {})},
+            options={**recommended(), **(SLOW_COMMIT if disk == SLOW else {}), **(options or {})},
         )
         postgres.start()
         try:
@@ -112,6 +109,11 @@ def core(disk: str, options: Mapping[str, str] | None = None) -> Generator[Core]
                 yield measured
         finally:
             postgres.stop()
+
+
+def recommended() -> dict[str, str]:
+    """The settings that deploy/postgres.conf gives to a server of one's own."""
+    return dict(SETTING.findall(RECOMMENDED.read_text("utf-8")))
 
 
 def flush_ms(place: Path = Path("/var/tmp")) -> float:
