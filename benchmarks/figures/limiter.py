@@ -80,7 +80,7 @@ def _leased(measured: Core, runs: int) -> Iterator[Figure]:
         measured.configure(f"leased_{run}", LEASED)
         measured.admin.execute(COUNTER)
         ours.append(_load(lambda n, run=run: _tokens(measured, f"leased_{run}", n)))
-        raws.append(_load(lambda _: _updates(measured, commit="on")))
+        raws.append(_load(lambda _: _updates(measured, flushed=True)))
     yield Figure(
         name="limiter: grants by token leases",
         unit="1/s",
@@ -96,7 +96,9 @@ def _leased(measured: Core, runs: int) -> Iterator[Figure]:
 
 def _sustained(measured: Core) -> Figure:
     measured.configure("sustained", WINDOWS)
-    with psycopg.connect(measured.dsn("superuser")) as old:
+    with psycopg.connect(
+        measured.dsn("superuser"), options="-c idle_in_transaction_session_timeout=0"
+    ) as old:
         old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         old.execute("SELECT count(*) FROM fleet.rate_limits")  # its snapshot stays, and with it all dead rows
         load = saturate(
@@ -158,7 +160,9 @@ def _tokens(measured: Core, endpoint: str, number: int) -> Generator[Call]:
 
 
 @contextmanager
-def _updates(measured: Core, commit: str = "off") -> Generator[Call]:
+def _updates(measured: Core, *, flushed: bool = False) -> Generator[Call]:
     with psycopg.connect(measured.dsn("superuser"), autocommit=True) as connection:
-        connection.execute(f"SET synchronous_commit = {commit}")
+        connection.execute(
+            "SELECT set_config('synchronous_commit', %s, false)", ("on" if flushed else "off",)
+        )
         yield lambda: connection.execute(COUNT).rowcount

@@ -1,11 +1,12 @@
-"""Prepaid units: where many ask at a limit with much room, most grants decide nothing, and none is above a limit."""
+"""Prepaid units: where many ask and there is much room, most grants decide nothing; none is above a limit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from coordination import Fleet, connect
 from coordination.database import Database
+from coordination.errors import InvalidValueError
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together
 from tests.integration.coordination.queueing import configure
@@ -76,9 +77,7 @@ def test_a_limit_that_is_small_or_half_used_gives_each_unit_by_a_decision(
 
 
 @pytest.mark.parametrize("told", ["a refusal", "few are left", "another limit"])
-def test_what_the_platform_says_comes_before_what_was_prepaid(
-    fleet: Fleet, owner: Owner, told: str
-) -> None:
+def test_what_the_platform_says_comes_before_what_was_prepaid(fleet: Fleet, owner: Owner, told: str) -> None:
     grants = many(fleet)
     assert value(owner, LEFT) > 0
     if told == "a refusal":
@@ -105,8 +104,8 @@ def test_a_person_s_lower_limit_holds_at_once(fleet: Fleet, console: Database) -
 def test_wrong_requests_are_refused_as_everywhere(fleet: Fleet, field: str, given: str) -> None:
     many(fleet)
     asked = {"endpoint": "like_tweet", "worker_id": "w/1", "priority": "low", "account": "default"}
-    with pytest.raises(Exception, match=field):
-        fleet.session.call("can_make_request", **{**asked, field: given})
+    with pytest.raises(InvalidValueError, match=field):
+        fleet.session.call("can_make_request", **{**asked, field: given})  # pyright: ignore[reportArgumentType]
 
 
 def greedy(start: Callable[[], object], dsn: str, endpoints: tuple[str, ...]) -> int:
@@ -124,22 +123,24 @@ def greedy(start: Callable[[], object], dsn: str, endpoints: tuple[str, ...]) ->
 
 
 @pytest.fixture
-def lone(fleet_database: FleetDatabase) -> Iterator[str]:
-    yield fleet_database.dsn("worker")
+def dsn(fleet_database: FleetDatabase) -> str:
+    return fleet_database.dsn("worker")
 
 
-def test_many_processes_get_what_there_is_and_never_more_i9(console: Database, owner: Owner, lone: str) -> None:
+def test_many_processes_get_what_there_is_and_never_more_i9(
+    console: Database, owner: Owner, dsn: str
+) -> None:
     configure(console, "like_tweet", (2000, WINDOW_S))
-    got = sum(together(greedy, 6, lone, ("like_tweet",)))
+    got = sum(together(greedy, 6, dsn, ("like_tweet",)))
     assert got == value(owner, "SELECT count(*) FROM fleet.rate_grants")
     assert 1950 <= got <= 2000
 
 
 def test_a_pool_of_two_endpoints_is_never_above_its_capacity_i11(
-    console: Database, owner: Owner, lone: str
+    console: Database, owner: Owner, dsn: str
 ) -> None:
     configure(console, "api_requests", (2000, WINDOW_S))
-    got = sum(together(greedy, 4, lone, ("like_tweet", "get_tweets")))
+    got = sum(together(greedy, 4, dsn, ("like_tweet", "get_tweets")))
     assert got == value(owner, "SELECT count(*) FROM fleet.rate_grants")
     assert 1900 <= got <= 2000
 
@@ -152,7 +153,7 @@ def test_units_that_were_prepaid_and_not_counted_would_be_seen(fleet: Fleet, own
 
 
 def test_a_crash_of_the_server_forgets_what_was_prepaid_and_counts_what_may_be_forgotten(
-    fleet_database: FleetDatabase, console: Database
+    fleet_database: FleetDatabase,
 ) -> None:
     before = fleet_database.connect("before")
     many(before, 300)
