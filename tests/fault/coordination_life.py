@@ -37,7 +37,11 @@ HOT, COLD = 4, 3000
 """Contents that everybody wants, and others."""
 KINDS = ("hot", "cold")
 """Jobs' kinds: many ask for the first."""
-ENDPOINTS: Mapping[str, Sequence[tuple[int, int]]] = {"fault_few": [(12, 2)], "fault_many": [(300, 3)]}
+ENDPOINTS: Mapping[str, Sequence[tuple[int, int]]] = {
+    "fault_few": [(12, 2)],
+    "fault_many": [(100, 3)],
+    "fault_most": [(1200, 6)],
+}
 EVENT = {"kind": "tried"}
 NAMES = ("anna", "ben", "cleo", "dora")
 """The workers' names: several processes have each."""
