@@ -108,7 +108,11 @@ class MeasuredFleet:
 
 @contextmanager
 def fleet(
-    *, sandbox: bool = False, light: bool = True, options: Mapping[str, str] | None = None
+    *,
+    sandbox: bool = False,
+    light: bool = True,
+    options: Mapping[str, str] | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Generator[MeasuredFleet]:
     """Run one and end it."""
     # Under /tmp and open to pass through: as root PostgreSQL runs as another user.
@@ -121,7 +125,12 @@ def fleet(
         (place / "server").mkdir()
         postgres.start()
         host = HostProcess(
-            place / "state", name="bench", database_url=postgres.migrator_dsn, sandbox=sandbox, light=light
+            place / "state",
+            name="bench",
+            database_url=postgres.migrator_dsn,
+            sandbox=sandbox,
+            light=light,
+            environment=environment,
         )
         try:
             host.start()

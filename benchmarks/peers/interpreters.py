@@ -28,7 +28,7 @@ IMPORTS = (
 @contextmanager
 def plain_interpreters(number: int) -> Generator[tuple[float, list[int]]]:
     """Fresh interpreters, all begun at once: seconds until the last has imported everything, and pids."""
-    with _all_ready([[sys.executable, "-c", IMPORTS]] * number, {}) as began:
+    with all_ready([[sys.executable, "-c", IMPORTS]] * number, {}) as began:
         yield began
 
 
@@ -40,16 +40,17 @@ def celery_workers(number: int, place: Path) -> Generator[tuple[float, list[int]
         *("--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"),
         *("--loglevel", "ERROR", "--hostname"),
     ]
-    with _all_ready(
+    with all_ready(
         [[*argv, f"w{n}@localhost"] for n in range(number)], {"CELERY_PLACE": str(place), "C_FORCE_ROOT": "1"}
     ) as ready:
         yield ready
 
 
 @contextmanager
-def _all_ready(
+def all_ready(
     commands: Sequence[Sequence[str]], environment: Mapping[str, str]
 ) -> Generator[tuple[float, list[int]]]:
+    """Begin them all at once; seconds until each wrote a byte to READY_FD, and pids."""
     heard, told = os.pipe()
     processes: list[subprocess.Popen[bytes]] = []
     began = time.monotonic()
