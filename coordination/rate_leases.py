@@ -1,6 +1,7 @@
 """Token leases: many requests of one endpoint for a round trip, where there is much room."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
@@ -8,12 +9,12 @@ from typing import Any, Self
 from uuid import uuid4
 
 from coordination.database import Json
-from coordination.errors import DatabaseUnavailableError
+from coordination.errors import DatabaseUnavailableError, FleetError
 from coordination.owed import Owed
 from coordination.rate_grants import Grant, limit_headers
 from coordination.session import Session
 
-TAKEN = Grant(allowed=True)
+REFUSED = 429
 
 
 @dataclass(kw_only=True)
@@ -24,15 +25,17 @@ class _Lease:
     used: int = 0
     unanswered: int = 0
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    status: int | None = None
 
     def is_over(self) -> bool:
-        return self.used >= self.tokens or monotonic() >= self.ends_at_s
+        return self.used >= self.tokens or self.status == REFUSED or monotonic() >= self.ends_at_s
 
     def settlement(self) -> dict[str, Any]:
         return {
             "used": self.used,
             "answered": self.unanswered == 0,
-            "response_headers": Json(limit_headers(self.headers)),
+            "response_headers": Json(self.headers),
+            "status": self.status,
         }
 
 
@@ -50,6 +53,7 @@ class Tokens:
         self._most = most
         self._request = request
         self._lease: _Lease | None = None
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -57,14 +61,18 @@ class Tokens:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(FleetError) if error else nullcontext():  # what went wrong inside is what is told
+            self.close()
 
     def take(self) -> Grant:
         """Ask for one request: a token where the lease has one, else of a new lease.
 
         Raises:
             DatabaseUnavailableError: nobody knows whether there is a new lease; it goes back.
+            ValueError: it is closed.
         """
+        if self._is_closed:
+            raise ValueError("these tokens were closed: open others with leasing()")
         lease = self._lease
         if lease is None or lease.is_over():
             answer = self._renew()
@@ -73,16 +81,36 @@ class Tokens:
             lease = self._lease = answer
         lease.used += 1
         lease.unanswered += 1
-        return TAKEN
+        return Grant(allowed=True, grant_id=str(lease.grant_id))
 
-    def answered(self, response_headers: Mapping[str, str] | None = None) -> None:
-        """Tell that a request was answered, with its headers; until then the platform may count it late."""
-        if self._lease is not None and self._lease.unanswered:
-            self._lease.unanswered -= 1
-            self._lease.headers = response_headers or self._lease.headers
+    def answered(
+        self, token: Grant, response_headers: Mapping[str, str] | None = None, *, status: int | None = None
+    ) -> None:
+        """Tell that a token's request was answered; until then the platform may count it late.
+
+        What a lease is ended with is the newest headers that speak of limits, and the newest status. A 429
+        ends it at once, with one round trip, and closes the endpoint.
+
+        Args:
+            token: as `take` gave it; one whose lease was ended meanwhile counted as late, and stays so.
+            response_headers: as received, any case.
+            status: the HTTP status.
+        """
+        lease = self._lease
+        if lease is None or token.grant_id != str(lease.grant_id) or not lease.unanswered:
+            return
+        lease.unanswered -= 1
+        lease.headers = limit_headers(response_headers) or lease.headers
+        lease.status = status
+        if status == REFUSED:
+            self._end()
 
     def close(self) -> None:
         """End the lease; one round trip where there is one."""
+        self._is_closed = True
+        self._end()
+
+    def _end(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
             self._owed.call("end_lease", grant_id=lease.grant_id, **lease.settlement())
@@ -99,12 +127,13 @@ class Tokens:
                     "lease_requests", most=self._most, ticket=ticket, **former, **self._request
                 )
             )
-        except DatabaseUnavailableError:
-            if lease:
+        except FleetError as error:
+            if lease:  # ended twice is ended once
                 self._owed.add("end_lease", grant_id=lease.grant_id, **lease.settlement())
-            where = {name: self._request[name] for name in ("endpoint", "account")}
-            self._owed.add("return_lost_grant", ticket=ticket, **where)
-            self._owed.pay()
+            if isinstance(error, DatabaseUnavailableError):
+                where = {name: self._request[name] for name in ("endpoint", "account")}
+                self._owed.add("return_lost_grant", ticket=ticket, **where)
+                self._owed.pay()
             raise
         if not answer["allowed"]:
             return Grant(**answer)

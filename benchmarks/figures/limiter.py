@@ -152,9 +152,9 @@ def _tokens(measured: Core, endpoint: str, number: int) -> Generator[Call]:
     ):
 
         def call() -> int:
-            allowed = tokens.take().allowed
-            tokens.answered()
-            return allowed
+            token = tokens.take()
+            tokens.answered(token)
+            return token.allowed
 
         yield call
 

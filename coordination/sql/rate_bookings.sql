@@ -52,6 +52,7 @@ BEGIN
     RETURNING * INTO booked;
     own.line_until := greatest(own.line_until, booked.keep_until);
     PERFORM fleet.keep_rate_limit(own);
+    PERFORM fleet.void_prepaid(own.account, own.endpoint);  -- who comes for it is to find it
     RETURN jsonb_build_object('booking_id', booked.id::text, 'execute_at', booked.returns_at, 'expires_at', booked.keep_until,
         'estimated_delay_seconds', round(greatest(0, extract(epoch FROM booked.returns_at - now_at)), 3));
 END $$;

@@ -25,7 +25,9 @@ DECLARE
     granted bigint;
     single boolean := n = 1 AND NOT held AND more = 0;
     prepaid fleet.rate_prepaid;
+    taken_back record;
     spare integer := 0;
+    flush_every integer;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -35,14 +37,12 @@ BEGIN
     IF n IS NULL OR n NOT BETWEEN 1 AND 1000000 THEN
         PERFORM fleet.refuse('estimated_requests', n::text, 'a whole number from 1 to 1000000');
     END IF;
-    -- Before the rows, as who draws of it may hold it and come here.
-    SELECT * INTO prepaid FROM fleet.rate_prepaid p
-    WHERE p.account = take_units.account AND p.endpoint = take_units.endpoint FOR UPDATE;
+    prepaid := fleet.lock_prepaid(take_units.account, take_units.endpoint);
     IF single AND prepaid.units > 0 THEN  -- prepaid while this call waited
         granted := fleet.draw_prepaid(take_units.incarnation, take_units.endpoint, take_units.worker_id, take_units.priority,
             take_units.account, take_units.ticket);
         IF granted IS NOT NULL THEN
-            RETURN jsonb_build_object('allowed', true, 'grant_id', granted::text);
+            RETURN jsonb_build_object('allowed', true, 'grant_id', granted::text, 'units', 1);
         END IF;
     END IF;
     IF NOT EXISTS (SELECT 1 FROM fleet.rate_epoch) THEN
@@ -51,9 +51,14 @@ BEGIN
     END IF;
     limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);
     SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
-    IF prepaid.units > 0 THEN  -- what is left of them goes back
-        UPDATE fleet.rate_prepaid p SET units = 0 WHERE p.account = prepaid.account AND p.endpoint = prepaid.endpoint;
-        limits := fleet.with_units_back(limits, prepaid.units);
+    IF fleet.take_back_idle(take_units.account, at, rate) THEN
+        prepaid := fleet.lock_prepaid(take_units.account, take_units.endpoint);
+        limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);
+    END IF;
+    IF prepaid.units > 0 THEN
+        taken_back := fleet.take_back_prepaid(prepaid, limits, at, rate);
+        prepaid := taken_back.emptied;
+        limits := taken_back.freed;
     END IF;
     FOR i IN 1 .. cardinality(limits) LOOP
         one := fleet.weigh(limits[i], at, rate, n);
@@ -73,7 +78,9 @@ BEGIN
     END IF;
     IF own.blocked_until > at THEN
         own.refused := own.refused + 1;
-        PERFORM fleet.keep_rate_limit(own);  -- grants of the gone may have been settled
+        FOREACH one IN ARRAY limits LOOP  -- grants of the gone may have been settled, prepaid units taken back
+            PERFORM fleet.keep_rate_limit(CASE WHEN one.endpoint = own.endpoint THEN own ELSE one END);
+        END LOOP;
         RETURN jsonb_build_object('allowed', false, 'reason', 'the platform refused an earlier request',
             'retry_after_seconds', ceil(extract(epoch FROM own.blocked_until - at)));
     END IF;
@@ -104,7 +111,8 @@ BEGIN
         'infinity', n, take_units.held, take_units.ticket)
     RETURNING id INTO granted;
     own.since_flush := own.since_flush + n;
-    IF own.since_flush + spare >= own.flush_every OR flushed THEN
+    SELECT min(l.flush_every) INTO flush_every FROM unnest(limits) l;
+    IF own.since_flush + spare >= flush_every OR flushed THEN
         own.since_flush := 0;
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;

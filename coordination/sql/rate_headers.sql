@@ -92,15 +92,16 @@ LANGUAGE sql IMMUTABLE
 RETURN 'rate_limit:' || account || ':' || endpoint;
 
 -- Settles a grant inside another transaction (the ledger's settle) or for record_usage. A request that nobody answered may be
--- counted for as long as one may take: it is settled as of then. Locks the endpoint's row; its pools' too where it tells late of a grant
+-- counted for as long as one may take, as one of several that were not answered yet (late): it is settled as of then. Locks the endpoint's row; its pools' too where it tells late of a grant
 -- that counted as used.
 CREATE OR REPLACE FUNCTION fleet.settle_grant(
-    incarnation uuid, grant_id bigint, success boolean, headers jsonb, status integer
+    incarnation uuid, grant_id bigint, success boolean, headers jsonb, status integer, late boolean DEFAULT false
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     held fleet.rate_grants;
     one fleet.rate_limits;
+    told fleet.rate_limits;
     at timestamptz;
     counted_by timestamptz;
     known jsonb;
@@ -118,7 +119,7 @@ BEGIN
     END IF;
     one := fleet.lock_rate_limit(held.account, held.endpoint);
     at := fleet.now();
-    counted_by := at + CASE WHEN coalesce(settle_grant.success OR settle_grant.status < 500
+    counted_by := at + CASE WHEN NOT late AND coalesce(settle_grant.success OR settle_grant.status < 500
         OR fleet.header_number(headers, 'x-rate-limit-remaining') IS NOT NULL, false) THEN interval '0'
         ELSE make_interval(secs => one.delay_s) END;
     longest := greatest(one.window_s, one.longer_window_s[cardinality(one.longer_window_s)]);
@@ -148,12 +149,13 @@ BEGIN
         day_headers = one.day_headers,
         -- A limit that changed is in force at the next decision.
         refreshed_at = CASE WHEN r.header_limit IS DISTINCT FROM (known->>'limit')::integer OR r.day_headers <> one.day_headers
-            THEN '-infinity' ELSE r.refreshed_at END,
-        -- Others than the fleet use the same limit, or it is another one: who asks next is to be decided about.
-        voided_at = CASE WHEN settle_grant.status = 429 OR r.header_limit IS DISTINCT FROM (known->>'limit')::integer
-            OR fleet.header_number(headers, 'x-rate-limit-remaining') * 10 < (known->>'limit')::integer THEN clock_timestamp()
-            ELSE r.voided_at END
-    WHERE r.account = held.account AND r.endpoint = held.endpoint;
+            THEN '-infinity' ELSE r.refreshed_at END
+    WHERE r.account = held.account AND r.endpoint = held.endpoint RETURNING * INTO told;
+    -- It is another limit, or others than the fleet use it too: who asks next is to be decided about.
+    IF settle_grant.status = 429 OR told.refreshed_at = '-infinity'
+        OR least(fleet.header_room(told, at), fleet.day_room(told.day_headers, told.unsettled, at)) <= 0 THEN
+        PERFORM fleet.void_prepaid(held.account, held.endpoint);
+    END IF;
     IF settle_grant.status = 429 THEN
         PERFORM fleet.note_refusal(one, held, headers, at);
     ELSIF settle_grant.success AND one.refusals_in_row > 0 AND held.granted_at > one.refused_at THEN

@@ -2,11 +2,12 @@
 -- grant on; who holds the lease hands them out without a round trip, and tells at its end how many were.
 
 -- Takes tokens for requests that are made within a second: one, and up to `most` where there is much room, at most a hundredth of the
--- smallest limit. Else as can_make_request. Ends a former lease of the caller in the same commit: see end_lease. Locks as can_make_request.
+-- smallest limit. Else as can_make_request. Ends a former lease of the caller of the same endpoint in the same commit: see end_lease.
+-- Locks as can_make_request.
 CREATE OR REPLACE FUNCTION fleet.lease_requests(
     incarnation uuid, endpoint text, worker_id text, most integer, priority text DEFAULT 'medium', account text DEFAULT 'default',
     ticket uuid DEFAULT NULL, former bigint DEFAULT NULL, used integer DEFAULT 0, answered boolean DEFAULT true,
-    response_headers jsonb DEFAULT '{}'
+    response_headers jsonb DEFAULT '{}', status integer DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -18,7 +19,13 @@ BEGIN
         PERFORM fleet.refuse('most', most::text, 'a whole number from 1 to 10000');
     END IF;
     IF former IS NOT NULL THEN
-        PERFORM fleet.settle_lease(incarnation, former, used, answered, response_headers);
+        IF NOT EXISTS (SELECT 1 FROM fleet.rate_grants g WHERE g.id = former
+            AND g.account = lease_requests.account AND g.endpoint = lease_requests.endpoint) THEN
+            PERFORM fleet.refuse('former', former::text, 'a lease of the same endpoint and account');
+        END IF;
+        PERFORM fleet.lock_prepaid(account, endpoint);  -- in the order in which all take them
+        PERFORM fleet.lock_rate_rows(account, endpoint);
+        PERFORM fleet.settle_lease(incarnation, former, used, answered, response_headers, status);
     END IF;
     -- A request takes 13 s at most, so that a token that is used within a second is counted within the delay that windows allow for.
     answer := fleet.take_units(incarnation, endpoint, worker_id, 1, priority, account, false, ticket, most - 1);
@@ -26,22 +33,24 @@ BEGIN
 END $$;
 
 -- Ends a lease: the tokens that were used stay counted, as of now where every request was answered, else for as long as one may take; the
--- others are free again. Ended before: nothing changes. Locks the endpoint's row and its pools'; not flushed.
+-- others are free again. With the headers and the status of the last answer. Ended before: nothing changes; one of which nothing was used
+-- is gone then. Locks the endpoint's row and its pools'; not flushed but for a 429.
 CREATE OR REPLACE FUNCTION fleet.end_lease(
-    incarnation uuid, grant_id bigint, used integer, answered boolean DEFAULT true, response_headers jsonb DEFAULT '{}'
+    incarnation uuid, grant_id bigint, used integer, answered boolean DEFAULT true, response_headers jsonb DEFAULT '{}',
+    status integer DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM fleet.settle_lease(incarnation, grant_id, used, answered, response_headers);
+    PERFORM fleet.settle_lease(incarnation, grant_id, used, answered, response_headers, status);
     RETURN jsonb_build_object('settled', true);
 END $$;
 
 -- The same within another transaction.
 CREATE OR REPLACE FUNCTION fleet.settle_lease(
-    incarnation uuid, grant_id bigint, used integer, answered boolean, response_headers jsonb
+    incarnation uuid, grant_id bigint, used integer, answered boolean, response_headers jsonb, status integer
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -54,6 +63,8 @@ BEGIN
         PERFORM fleet.refuse('used', used::text, 'a whole number from 0 to the ' || lease.units || ' tokens of the lease');
     ELSIF jsonb_typeof(response_headers) IS DISTINCT FROM 'object' THEN
         PERFORM fleet.refuse('response_headers', response_headers::text, 'an object of the headers'' lower-case names');
+    ELSIF status NOT BETWEEN 100 AND 599 THEN
+        PERFORM fleet.refuse('status', status::text, 'an HTTP status from 100 to 599, or nothing');
     END IF;
     IF used = 0 THEN
         PERFORM fleet.return_grant(incarnation, grant_id);
@@ -62,5 +73,6 @@ BEGIN
     IF used < lease.units THEN
         PERFORM fleet.shrink_grant(lease, used);
     END IF;
-    PERFORM fleet.settle_grant(incarnation, grant_id, coalesce(answered, false), response_headers, NULL);
+    PERFORM fleet.settle_grant(incarnation, grant_id, coalesce(status, 200) < 400, response_headers, status,
+        late => answered IS NOT TRUE);
 END $$;

@@ -111,8 +111,10 @@ BEGIN
     PERFORM 1 FROM fleet.rate_limits r ORDER BY r.account, r.endpoint FOR UPDATE;
     at := fleet.now();
     FOR lost IN SELECT * FROM fleet.rate_limits r WHERE r.kind = 'endpoint' AND r.account <> '*' LOOP
-        -- From what was configured: what the row held of it may be forgotten too.
-        units := greatest(lost.flush_every, least(10000, (SELECT min(n) FROM unnest(lost.requests || lost.longer_requests) n) / 100));
+        -- From what was configured, and told: what the row held of it may be forgotten too.
+        SELECT least(10000, min(n) / 100) INTO units
+        FROM fleet.rate_limits r, unnest(r.requests || r.longer_requests || r.header_limit) n
+        WHERE r.account = lost.account AND fleet.counts_requests(r, lost.endpoint);
         IF units > 1 THEN
             INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, settled_at,
                 frees_at, units)

@@ -1,5 +1,32 @@
 -- Grants that go back: no request was made with them, and their units are free again at once.
 
+-- Copies of rows with fewer units taken, which were charged since then at the earliest. Locks nothing; under GCRA reads the log since.
+CREATE OR REPLACE FUNCTION fleet.with_units_back(limits fleet.rate_limits[], units integer, since timestamptz, at timestamptz)
+RETURNS fleet.rate_limits[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one fleet.rate_limits;
+BEGIN
+    FOR i IN 1 .. cardinality(limits) LOOP
+        one := limits[i];
+        FOR j IN 1 .. cardinality(one.occupied) LOOP
+            one.occupied[j] := greatest(0, one.occupied[j] - units);
+            IF one.spacing_us[j] > 0 THEN
+                -- What was there before is in the arrival time less these units; what came since is in the log.
+                one.tat[j] := least(one.tat[j], greatest(one.tat[j] - units * (one.spacing_us[j] * interval '1 microsecond'),
+                    fleet.replay(one, j, since, at)));
+            END IF;
+        END LOOP;
+        IF one.kind = 'endpoint' THEN
+            one.unsettled := greatest(0, one.unsettled - units);
+            one.granted := greatest(0, one.granted - units);
+            one.since_flush := greatest(0, one.since_flush - units);
+        END IF;
+        limits[i] := one;
+    END LOOP;
+    RETURN limits;
+END $$;
+
 -- Takes a grant back whose request was never made, from every row that it took of. Locks them in the order of their names;
 -- under GCRA reads the log since the grant. False where it is settled or gone.
 CREATE OR REPLACE FUNCTION fleet.drop_grant(grant_id bigint) RETURNS boolean
@@ -20,43 +47,11 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    FOREACH one IN ARRAY limits LOOP
-        IF one.kind = 'endpoint' THEN
-            one.unsettled := greatest(0, one.unsettled - dropped.units);
-        END IF;
-        FOR i IN 1 .. cardinality(one.occupied) LOOP
-            one.occupied[i] := greatest(0, one.occupied[i] - dropped.units);
-            IF one.spacing_us[i] > 0 THEN
-                -- What was there before the grant is in the arrival time less the grant; what came since is in the log.
-                one.tat[i] := least(one.tat[i], greatest(
-                    one.tat[i] - dropped.units * (one.spacing_us[i] * interval '1 microsecond'),
-                    fleet.replay(one, i, dropped.granted_at, at)));
-            END IF;
-        END LOOP;
+    -- One that was drawn of prepaid units was charged before it was granted.
+    FOREACH one IN ARRAY fleet.with_units_back(limits, dropped.units, dropped.granted_at - fleet.prepaid_for() * limits[1].clock_rate, at) LOOP
         PERFORM fleet.keep_rate_limit(one);
     END LOOP;
     RETURN true;
-END $$;
-
--- Copies of rows with fewer units taken. What spread windows were charged for them stays charged: that passes by itself. Pure.
-CREATE OR REPLACE FUNCTION fleet.with_units_back(limits fleet.rate_limits[], units integer) RETURNS fleet.rate_limits[]
-LANGUAGE plpgsql IMMUTABLE AS $$
-DECLARE
-    one fleet.rate_limits;
-BEGIN
-    FOR i IN 1 .. cardinality(limits) LOOP
-        one := limits[i];
-        FOR j IN 1 .. cardinality(one.occupied) LOOP
-            one.occupied[j] := greatest(0, one.occupied[j] - units);
-        END LOOP;
-        IF one.kind = 'endpoint' THEN
-            one.unsettled := greatest(0, one.unsettled - units);
-            one.granted := greatest(0, one.granted - units);
-            one.since_flush := greatest(0, one.since_flush - units);
-        END IF;
-        limits[i] := one;
-    END LOOP;
-    RETURN limits;
 END $$;
 
 -- A grant of several units keeps so many; the others are free again. Nothing where it is settled. Locks the endpoint's row and its pools'.
@@ -70,7 +65,7 @@ BEGIN
     UPDATE fleet.rate_grants g SET units = shrink_grant.units
     WHERE g.id = shrunk.id AND g.settled_at IS NULL AND g.units = shrunk.units;
     IF FOUND THEN
-        FOREACH one IN ARRAY fleet.with_units_back(limits, shrunk.units - shrink_grant.units) LOOP
+        FOREACH one IN ARRAY fleet.with_units_back(limits, shrunk.units - shrink_grant.units, shrunk.granted_at, fleet.now()) LOOP
             PERFORM fleet.keep_rate_limit(one);
         END LOOP;
     END IF;
@@ -113,6 +108,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.lock_prepaid(return_lost_grant.account, return_lost_grant.endpoint);
     PERFORM fleet.lock_rate_rows(return_lost_grant.account, return_lost_grant.endpoint);
     RETURN jsonb_build_object('released', EXISTS (SELECT 1 FROM fleet.rate_grants g
         WHERE g.account = return_lost_grant.account AND g.endpoint = return_lost_grant.endpoint AND g.settled_at IS NULL

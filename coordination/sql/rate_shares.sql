@@ -146,7 +146,7 @@ BEGIN
     PERFORM fleet.require_incarnation(incarnation);
     PERFORM fleet.check_request(get_worker_allocation.account, get_worker_allocation.endpoint, get_worker_allocation.worker_id);
     SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
-    own := fleet.weigh(fleet.peek_rate_limit(get_worker_allocation.account, get_worker_allocation.endpoint), at, rate, 1000000);
+    own := fleet.weigh(fleet.peek_rate_limit(get_worker_allocation.account, get_worker_allocation.endpoint), at, rate, 1000000000);
     FOR i IN 1 .. 2 LOOP
         -- Where no window has that span: what the tightest of the others lets through in it.
         SELECT coalesce(min(w.n) FILTER (WHERE w.s = spans[i]),

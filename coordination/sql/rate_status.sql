@@ -29,7 +29,7 @@ DECLARE
     next_free timestamptz;
     resets timestamptz;
 BEGIN
-    one := fleet.weigh(one, at, rate, 1000000);
+    one := fleet.weigh(one, at, rate, 1000000000);
     FOR i IN 1 .. cardinality(one.limits) LOOP
         used := fleet.used_of(one, i, at);
         IF one.spacing_us[i] > 0 THEN

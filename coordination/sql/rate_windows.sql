@@ -54,9 +54,12 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.unsettled_units(one fleet.rate_limits) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL)
-        + fleet.prepaid_units(one.account, fleet.endpoints_of(one));
+    -- One statement: a unit that is drawn meanwhile is seen in one of both.
+    RETURN (SELECT coalesce(sum(u.units), 0) FROM (
+        SELECT g.units FROM fleet.rate_grants g
+        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL
+        UNION ALL
+        SELECT p.units FROM fleet.rate_prepaid p WHERE p.account = one.account AND p.endpoint = ANY (fleet.endpoints_of(one))) u);
 END $$;
 
 -- Of these, what is set aside: no request is under way with it. Reads the account's that are not settled.
@@ -102,6 +105,7 @@ DECLARE
     paced record;
     fresh boolean;
     spaced_anew boolean;
+    flush_every integer;
 BEGIN
     one.clock_rate := rate;
     one.delay_s := fleet.setting_number('request_delay_s', 15) * rate;
@@ -147,7 +151,11 @@ BEGIN
         END IF;
     END LOOP;
     one.limits := known;
-    one.flush_every := greatest(1, least(10000, (SELECT min(n) FROM unnest(known) n) / 100));
+    flush_every := greatest(1, least(10000, (SELECT min(n) FROM unnest(known) n) / 100));
+    IF flush_every > one.flush_every THEN
+        one.since_flush := flush_every;  -- after a crash it must be known that so many may be forgotten
+    END IF;
+    one.flush_every := flush_every;
     one.refreshed_at := clock_timestamp();
     RETURN one;
 END $$;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "de8b0a8b8c6404c4"
+functions = "328bf115a1c0ea5d"
 
 
 def upgrade() -> None:

@@ -183,7 +183,7 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
         "breaker_state", "breaker_key", "budget_start", "budget_end", "budget_counts", "budget_key",
         "budget_subject", "quota_account", "refuse_hold", "show_state", "broadcast_key", "priority_of_type",
         "configured_for", "header_room", "fell_silent", "few_left", "kept_for_others", "most_at_once",
-        "counts_requests", "used_of", "platform_window", "most_prepaid", "units_to_prepay", "with_units_back", "prepaid_for",
+        "counts_requests", "used_of", "platform_window", "most_prepaid", "units_to_prepay", "prepaid_for",
     }  # fmt: skip
 
 

@@ -31,13 +31,11 @@ def test_a_lease_gives_many_requests_for_a_round_trip_and_counts_those_that_were
 ) -> None:
     with fleet.rate_limits.leasing("like_tweet", "w/1", most=50) as tokens:
         for _ in range(50):
-            assert tokens.take().allowed
-            tokens.answered()
+            tokens.answered(tokens.take())
         assert rows(owner, "SELECT units, settled_at IS NULL FROM fleet.rate_grants") == [(50, True)]
         assert [counted for (counted,) in rows(owner, COUNTED)] == [50, 50]
         for _ in range(20):
-            assert tokens.take().allowed
-            tokens.answered()
+            tokens.answered(tokens.take())
         assert value(owner, USED) == 100
     assert (value(owner, USED), value(owner, UNSETTLED)) == (70, 0)
     assert [counted for (counted,) in rows(owner, COUNTED)] == [70, 70]
@@ -80,9 +78,8 @@ def test_no_lease_is_larger_than_a_hundredth_of_the_limit(fleet: Fleet, owner: O
 
 def test_requests_that_were_not_answered_may_be_counted_late(fleet: Fleet, owner: Owner) -> None:
     with fleet.rate_limits.leasing("like_tweet", "w/1", most=50) as tokens:
+        tokens.answered(tokens.take())
         tokens.take()
-        tokens.take()
-        tokens.answered()
     assert rows(owner, "SELECT units, settled_at > fleet.now() + interval '10 s' FROM fleet.rate_grants") == [
         (2, True)
     ]
@@ -100,8 +97,7 @@ def test_a_lease_whose_answer_is_lost_goes_back_and_the_one_before_is_ended(
 ) -> None:
     tokens = RateLimits(Session(unlucky, fleet.incarnation.id)).leasing("like_tweet", "w/1", most=2)
     for _ in range(2):
-        tokens.take()
-        tokens.answered()
+        tokens.answered(tokens.take())
     unlucky.deaf_to = frozenset({"lease_requests"})
     with pytest.raises(DatabaseUnavailableError):
         tokens.take()

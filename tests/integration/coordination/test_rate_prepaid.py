@@ -70,7 +70,7 @@ def test_a_limit_that_is_small_or_half_used_gives_each_unit_by_a_decision(
 ) -> None:
     configure(console, "search_tweets", (900, WINDOW_S))
     many(fleet, endpoint="search_tweets")
-    assert rows(owner, "SELECT 1 FROM fleet.rate_prepaid") == []
+    assert value(owner, LEFT) == 0
     configure(console, "like_tweet", (1100, WINDOW_S))
     many(fleet, 560)
     assert value(owner, LEFT) == 0
