@@ -53,7 +53,7 @@ BEGIN
     SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
     IF fleet.take_back_idle(take_units.account, at, rate) THEN
         prepaid := fleet.lock_prepaid(take_units.account, take_units.endpoint);
-        limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);
+        SELECT fleet.lock_rate_rows(take_units.account, take_units.endpoint) INTO limits;
     END IF;
     IF prepaid.units > 0 THEN
         taken_back := fleet.take_back_prepaid(prepaid, limits, at, rate);

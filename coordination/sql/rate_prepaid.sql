@@ -58,7 +58,8 @@ BEGIN
         WHERE p.account = lock_prepaid.account AND p.endpoint = lock_prepaid.endpoint FOR UPDATE;
         EXIT WHEN FOUND;
         INSERT INTO fleet.rate_prepaid (account, endpoint, units, batch, paid_at)
-        VALUES (lock_prepaid.account, lock_prepaid.endpoint, 0, 1, '-infinity') ON CONFLICT DO NOTHING;
+        SELECT lock_prepaid.account, lock_prepaid.endpoint, 0, 1, '-infinity'
+        WHERE lock_prepaid.account IS NOT NULL AND lock_prepaid.endpoint IS NOT NULL ON CONFLICT DO NOTHING;
     END LOOP;
     RETURN prepaid;
 END $$;
@@ -94,13 +95,16 @@ DECLARE
     found_some boolean := false;
 BEGIN
     FOR idle IN
-        SELECT * FROM fleet.rate_prepaid p
-        WHERE p.account = take_back_idle.account AND p.units > 0 AND p.paid_at < clock_timestamp() - fleet.prepaid_for()
-        ORDER BY p.endpoint FOR UPDATE SKIP LOCKED
+        WITH free AS MATERIALIZED (
+            SELECT * FROM fleet.rate_prepaid p
+            WHERE p.account = take_back_idle.account AND p.units > 0 AND p.paid_at < clock_timestamp() - fleet.prepaid_for()
+            FOR UPDATE SKIP LOCKED)
+        SELECT * FROM free ORDER BY free.endpoint
     LOOP
-        SELECT array_agg(r.whole) INTO limits FROM (
+        WITH free AS MATERIALIZED (
             SELECT l AS whole FROM fleet.rate_limits l
-            WHERE l.account = idle.account AND fleet.counts_requests(l, idle.endpoint) ORDER BY l.endpoint FOR UPDATE SKIP LOCKED) r;
+            WHERE l.account = idle.account AND fleet.counts_requests(l, idle.endpoint) FOR UPDATE SKIP LOCKED)
+        SELECT array_agg(f.whole) INTO limits FROM free f;
         CONTINUE WHEN coalesce(cardinality(limits), 0) < (SELECT count(*) FROM fleet.rate_limits l
             WHERE l.account = idle.account AND fleet.counts_requests(l, idle.endpoint));
         FOREACH one IN ARRAY (fleet.take_back_prepaid(idle, limits, at, rate)).freed LOOP

@@ -151,8 +151,8 @@ BEGIN
         END IF;
     END LOOP;
     one.limits := known;
-    flush_every := greatest(1, least(10000, (SELECT min(n) FROM unnest(known) n) / 100));
-    IF flush_every > one.flush_every THEN
+    flush_every := greatest(1, least(10000, (SELECT min(n) FROM unnest(known || one.requests || one.longer_requests) n) / 100));
+    IF flush_every > one.flush_every AND NOT fresh THEN
         one.since_flush := flush_every;  -- after a crash it must be known that so many may be forgotten
     END IF;
     one.flush_every := flush_every;

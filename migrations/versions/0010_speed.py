@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "328bf115a1c0ea5d"
+functions = "c55e15ae44a51414"
 
 
 def upgrade() -> None:
