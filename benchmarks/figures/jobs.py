@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import asyncpg
 import psycopg
+import uvloop
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.qm import QueueManager
@@ -82,9 +83,9 @@ async def _fill_pgqueuer(measured: Core, number: int) -> None:
 
 @contextmanager
 def _pgqueuer(measured: Core, batch: int, number: int) -> Generator[Call]:
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()
     connection = loop.run_until_complete(asyncpg.connect(measured.dsn("superuser")))
-    manager = QueueManager(AsyncpgDriver(connection))
+    manager = QueueManager(Queries(AsyncpgDriver(connection)))
     done = 0
 
     @manager.entrypoint(KIND)

@@ -31,6 +31,7 @@ jobs = Table(
     Column("waits_for", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     Column("claimed_real_at", MOMENT),
     Column("overdue_at", MOMENT),
+    Column("claimed_at", MOMENT),
     Index(
         "jobs_ready",
         "kind",
@@ -111,6 +112,7 @@ job_takers = Table(
     metadata,
     Column("kind", Text, primary_key=True),
     Column("worker", Text, primary_key=True),
+    Column("looked_at", MOMENT),
 )
 
 job_counts = Table(

@@ -17,22 +17,22 @@ CREATE OR REPLACE FUNCTION fleet.count_jobs(
     dead integer DEFAULT 0, snoozed integer DEFAULT 0, rescued integer DEFAULT 0, missed integer DEFAULT 0,
     overdue integer DEFAULT 0, wait_s double precision DEFAULT 0, run_s double precision DEFAULT 0
 ) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    WITH free AS MATERIALIZED (
-        SELECT c.shard FROM fleet.job_counts c WHERE c.kind = count_jobs.kind LIMIT 1 FOR UPDATE SKIP LOCKED
-    ), counted AS (
-        UPDATE fleet.job_counts c SET enqueued = c.enqueued + count_jobs.enqueued, claimed = c.claimed + count_jobs.claimed,
-            completed = c.completed + count_jobs.completed, failed = c.failed + count_jobs.failed, dead = c.dead + count_jobs.dead,
-            snoozed = c.snoozed + count_jobs.snoozed, rescued = c.rescued + count_jobs.rescued, missed = c.missed + count_jobs.missed,
-            overdue = c.overdue + count_jobs.overdue, wait_s = c.wait_s + count_jobs.wait_s, run_s = c.run_s + count_jobs.run_s
-        FROM free WHERE c.kind = count_jobs.kind AND c.shard = free.shard
-        RETURNING c.shard
-    )
-    INSERT INTO fleet.job_counts (kind, enqueued, claimed, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s)
-    SELECT count_jobs.kind, count_jobs.enqueued, count_jobs.claimed, count_jobs.completed, count_jobs.failed, count_jobs.dead,
-        count_jobs.snoozed, count_jobs.rescued, count_jobs.missed, count_jobs.overdue, count_jobs.wait_s, count_jobs.run_s
-    WHERE NOT EXISTS (SELECT 1 FROM counted)
-$$;
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    free bigint;
+BEGIN
+    SELECT c.shard INTO free FROM fleet.job_counts c WHERE c.kind = count_jobs.kind LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        INSERT INTO fleet.job_counts (kind, enqueued, claimed, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s)
+        VALUES (kind, enqueued, claimed, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s);
+        RETURN;
+    END IF;
+    UPDATE fleet.job_counts c SET enqueued = c.enqueued + count_jobs.enqueued, claimed = c.claimed + count_jobs.claimed,
+        completed = c.completed + count_jobs.completed, failed = c.failed + count_jobs.failed, dead = c.dead + count_jobs.dead,
+        snoozed = c.snoozed + count_jobs.snoozed, rescued = c.rescued + count_jobs.rescued, missed = c.missed + count_jobs.missed,
+        overdue = c.overdue + count_jobs.overdue, wait_s = c.wait_s + count_jobs.wait_s, run_s = c.run_s + count_jobs.run_s
+    WHERE c.kind = count_jobs.kind AND c.shard = free;
+END $$;
 
 -- Which workers take jobs of these kinds, as names to wake. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.takers_of(kinds text[]) RETURNS text[]

@@ -1,2 +1,13 @@
 -- Room on the page for a hot row's next version, so that no index hears of it.
 ALTER TABLE fleet.rate_limits SET (fillfactor = 50);
+
+-- A job that runs is its own open record: what its run will say stands in its row. open_runs is left to steps.
+ALTER TABLE fleet.jobs ADD COLUMN claimed_at timestamptz;
+UPDATE fleet.jobs j SET claimed_at = coalesce((SELECT min(o.started_at) FROM fleet.open_runs o WHERE o.job = j.id), j.claimed_real_at)
+WHERE j.state = 'running';
+DELETE FROM fleet.open_runs WHERE job IS NOT NULL;
+DROP INDEX fleet.open_runs_job;
+ALTER TABLE fleet.open_runs DROP COLUMN job, DROP COLUMN attempt, DROP COLUMN wait_s;
+
+-- When a worker's lives last asked for dead holders of jobs of the kind (real time).
+ALTER TABLE fleet.job_takers ADD COLUMN looked_at timestamptz;
