@@ -124,7 +124,6 @@ job_counts = Table(
         Column(name, BigInteger, nullable=False, server_default=text("0"))
         for name in (
             "enqueued",
-            "claimed",
             "completed",
             "failed",
             "dead",

@@ -23,11 +23,12 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.take_back_jobs(gone uuid[], of_kind text, n integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    real timestamptz := clock_timestamp();
+    real timestamptz;
     lost bigint[];
     held fleet.jobs;
     freed integer := 0;
 BEGIN
+    real := clock_timestamp();
     lost := ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.state = 'running' AND j.kind = of_kind AND j.lease_expires_at < real);
     IF gone <> '{}' THEN
         lost := lost || ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.state = 'running' AND j.kind = of_kind AND j.incarnation = ANY(gone));
@@ -118,6 +119,16 @@ CREATE OR REPLACE FUNCTION fleet.trace_of(incarnation uuid, lease bigint) RETURN
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN left(translate(incarnation::text, '-', ''), 16) || lpad(to_hex(lease), 16, '0');
 
+-- Fleet seconds from due to claimed. Pure.
+CREATE OR REPLACE FUNCTION fleet.waited_s(run_at timestamptz, claimed_at timestamptz) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN greatest(0, date_part('epoch', claimed_at - run_at));
+
+-- Real seconds of an execution. Pure.
+CREATE OR REPLACE FUNCTION fleet.ran_s(claimed_real_at timestamptz, ended_real_at timestamptz) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN greatest(0, date_part('epoch', ended_real_at - claimed_real_at));
+
 -- Takes up to n due jobs of a kind for a life. Gives them as a claim's answer has them. What a run record will say of the claim stands
 -- in the job's row until the report.
 CREATE OR REPLACE FUNCTION fleet.take_jobs(life fleet.incarnations, of_kind text, n integer, lease_s double precision) RETURNS jsonb
@@ -127,8 +138,6 @@ DECLARE
     real timestamptz;
     picked bigint[];
     claimed jsonb;
-    number integer;
-    waited_s double precision;
 BEGIN
     at := fleet.now();
     picked := fleet.pick_jobs(of_kind, at, n);
@@ -145,10 +154,8 @@ BEGIN
     )
     SELECT jsonb_agg(jsonb_build_object('id', t.id::text, 'kind', t.kind, 'payload', t.payload, 'lease', t.lease,
         'attempt', t.attempts, 'lease_expires_at', t.lease_expires_at, 'expected_s', t.expected_s,
-        'trace_id', fleet.trace_of(life.id, t.lease), 'put_offs', t.put_offs) ORDER BY t.order_at, t.id),
-        count(*), sum(date_part('epoch', at - t.run_at))
-    INTO claimed, number, waited_s FROM taken t;
-    PERFORM fleet.count_jobs(of_kind, claimed => number, wait_s => waited_s);
+        'trace_id', fleet.trace_of(life.id, t.lease), 'put_offs', t.put_offs) ORDER BY t.order_at, t.id)
+    INTO claimed FROM taken t;
     RETURN claimed;
 END $$;
 

@@ -34,13 +34,6 @@ BEGIN
     ) SELECT h.id FROM heirs h);
 END $$;
 
--- Until the commit no job is replayed: an old one would come back among newer ones that are locked by now. Waits for a replay.
-CREATE OR REPLACE FUNCTION fleet.exclude_replays() RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('jobs', 'replay'));
-END $$;
-
 -- Locks jobs, and the heirs of those that end, all in the order of their ids, before anything is changed: whoever ends two jobs that one
 -- waits for never waits in a circle. One that came to wait meanwhile is newer than all that were locked before; none that is older is
 -- replayed meanwhile.
@@ -50,7 +43,7 @@ DECLARE
     wanted bigint[];
     locked bigint[] := '{}';
 BEGIN
-    PERFORM fleet.exclude_replays();
+    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('jobs', 'replay'));
     LOOP
         wanted := jobs || fleet.heirs_of(ending, deep);
         EXIT WHEN wanted <@ locked;

@@ -15,7 +15,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(i.worker, '?'), coalesce(i.slot, 0), held.incarnation, held.kind, fleet.trace_of(held.incarnation, held.lease),
         held.claimed_at, held.claimed_real_at, clock_timestamp(), record_job_run.outcome, (record_job_run.outcome = 'failed')::integer,
         0, record_job_run.error_class, left(record_job_run.error, 2000), held.id, held.attempts,
-        greatest(0, date_part('epoch', held.claimed_at - held.run_at))
+        fleet.waited_s(held.run_at, held.claimed_at)
     FROM (SELECT) one LEFT JOIN fleet.incarnations i ON i.id = held.incarnation
 $$;
 
@@ -47,7 +47,7 @@ BEGIN
             job.kind, job.attempts, left(end_attempt.error, 2000)), jsonb_build_object('job', job.id::text));
     END IF;
     PERFORM fleet.count_jobs(job.kind, failed => 1, dead => is_dead::integer, rescued => (end_attempt.outcome = 'cut')::integer,
-        run_s => greatest(0, extract(epoch FROM clock_timestamp() - job.claimed_real_at))::double precision);
+        wait_s => fleet.waited_s(job.run_at, job.claimed_at), run_s => fleet.ran_s(job.claimed_real_at, clock_timestamp()));
     RETURN CASE WHEN is_dead THEN 'dead' ELSE 'retryable' END;
 END $$;
 
@@ -101,9 +101,13 @@ END $$;
 
 -- What a report says of the jobs that its caller has lost. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.tell_lost(jobs bigint[], held bigint[]) RETURNS jsonb
-LANGUAGE sql IMMUTABLE
-RETURN CASE WHEN cardinality(held) = cardinality(jobs) THEN '[]'
-    ELSE coalesce((SELECT jsonb_agg(id::text ORDER BY id) FROM unnest(jobs) id WHERE id <> ALL(held)), '[]') END;
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF cardinality(held) = cardinality(jobs) THEN
+        RETURN '[]';
+    END IF;
+    RETURN coalesce((SELECT jsonb_agg(id::text ORDER BY id) FROM unnest(jobs) id WHERE id <> ALL(held)), '[]');
+END $$;
 
 -- Holds claimed jobs for lease_s more real seconds: a lease that is over counts too, until somebody takes the job. Gives when it ends,
 -- and which are lost. One flushed commit.
@@ -146,7 +150,7 @@ BEGIN
         OR octet_length(results::text) > 65536 * greatest(1, cardinality(jobs))) THEN
         PERFORM fleet.refuse('results', left(results::text, 200), 'no value, or an array with one value a job, each of at most 64 kB');
     END IF;
-    PERFORM fleet.exclude_replays();
+    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('jobs', 'replay'));
     IF fleet.heirs_of(jobs, false) <> '{}' THEN
         mine := ARRAY(SELECT l.id FROM fleet.leased_among(incarnation, jobs, leases) l);
         PERFORM fleet.lock_jobs(mine, mine, false);
@@ -168,17 +172,20 @@ BEGIN
             INSERT INTO fleet.runs (worker, slot, incarnation, step, trace_id, started_at, started_real_at, ended_real_at, outcome, items,
                 items_per_minute, job, attempt, wait_s)
             SELECT life.worker, life.slot, life.id, g.kind, fleet.trace_of(life.id, g.lease), g.claimed_at, g.claimed_real_at, real, 'done',
-                complete_jobs.items, complete_jobs.items * 60 / greatest(0.001, date_part('epoch', real - g.claimed_real_at)), g.id,
-                g.attempts, greatest(0, date_part('epoch', g.claimed_at - g.run_at))
+                complete_jobs.items, complete_jobs.items * 60 / greatest(0.001, fleet.ran_s(g.claimed_real_at, real)), g.id, g.attempts,
+                fleet.waited_s(g.run_at, g.claimed_at)
             FROM gone g
         )
-        SELECT g.kind, count(*)::integer AS number, sum(greatest(0, date_part('epoch', real - g.claimed_real_at))) AS run_s,
+        SELECT g.kind, count(*)::integer AS number, sum(fleet.waited_s(g.run_at, g.claimed_at)) AS wait_s,
+            sum(fleet.ran_s(g.claimed_real_at, real)) AS run_s,
             array_agg(g.concurrency_key) FILTER (WHERE g.concurrency_key IS NOT NULL) AS keys,
             array_agg(g.id) FILTER (WHERE g.overdue_at IS NOT NULL) AS late
         FROM gone g GROUP BY g.kind ORDER BY g.kind
     LOOP
-        PERFORM fleet.count_jobs(ended.kind, completed => ended.number, run_s => ended.run_s);
-        PERFORM fleet.clear_alert('job:' || l) FROM unnest(ended.late) l;
+        PERFORM fleet.count_jobs(ended.kind, completed => ended.number, wait_s => ended.wait_s, run_s => ended.run_s);
+        IF ended.late IS NOT NULL THEN
+            PERFORM fleet.clear_alert('job:' || l) FROM unnest(ended.late) l;
+        END IF;
         keys := keys || ended.keys;
     END LOOP;
     waking := fleet.release_heirs(held) || fleet.kinds_with(keys);
@@ -229,7 +236,6 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     snoozed fleet.jobs;
     held bigint[];
-    kinds text[] := '{}';
     keys text[] := '{}';
     due timestamptz;
 BEGIN
@@ -249,10 +255,9 @@ BEGIN
         IF snoozed.overdue_at IS NOT NULL THEN
             PERFORM fleet.clear_alert('job:' || snoozed.id);
         END IF;
-        kinds := kinds || snoozed.kind;
+        PERFORM fleet.count_jobs(snoozed.kind, snoozed => 1, wait_s => fleet.waited_s(snoozed.run_at, snoozed.claimed_at));
         keys := keys || snoozed.concurrency_key;
     END LOOP;
-    PERFORM fleet.count_jobs(k.kind, snoozed => count(*)::integer) FROM unnest(kinds) k (kind) GROUP BY k.kind;
     RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held), 'wake', fleet.takers_of(fleet.kinds_with(keys)));
 END $$;
 

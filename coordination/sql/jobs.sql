@@ -11,33 +11,36 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN run_at - rank * interval '10 minutes';
 
 -- Counts what became of jobs of a kind, in a row of the kind that nobody else holds, a new one where all are held: so it waits for
--- nobody, wherever it stands. There are as many rows as there ever were counts at one moment.
+-- nobody, wherever it stands. There are as many rows as there ever were counts at one moment. Each execution is counted where it ends:
+-- those that did not are the jobs that run.
 CREATE OR REPLACE FUNCTION fleet.count_jobs(
-    kind text, enqueued integer DEFAULT 0, claimed integer DEFAULT 0, completed integer DEFAULT 0, failed integer DEFAULT 0,
-    dead integer DEFAULT 0, snoozed integer DEFAULT 0, rescued integer DEFAULT 0, missed integer DEFAULT 0,
-    overdue integer DEFAULT 0, wait_s double precision DEFAULT 0, run_s double precision DEFAULT 0
+    kind text, enqueued integer DEFAULT 0, completed integer DEFAULT 0, failed integer DEFAULT 0, dead integer DEFAULT 0,
+    snoozed integer DEFAULT 0, rescued integer DEFAULT 0, missed integer DEFAULT 0, overdue integer DEFAULT 0,
+    wait_s double precision DEFAULT 0, run_s double precision DEFAULT 0
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    free bigint;
 BEGIN
-    SELECT c.shard INTO free FROM fleet.job_counts c WHERE c.kind = count_jobs.kind LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+    WITH free AS MATERIALIZED (
+        SELECT c.shard FROM fleet.job_counts c WHERE c.kind = count_jobs.kind LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE fleet.job_counts c SET enqueued = c.enqueued + count_jobs.enqueued, completed = c.completed + count_jobs.completed,
+        failed = c.failed + count_jobs.failed, dead = c.dead + count_jobs.dead, snoozed = c.snoozed + count_jobs.snoozed,
+        rescued = c.rescued + count_jobs.rescued, missed = c.missed + count_jobs.missed, overdue = c.overdue + count_jobs.overdue,
+        wait_s = c.wait_s + count_jobs.wait_s, run_s = c.run_s + count_jobs.run_s
+    FROM free WHERE c.kind = count_jobs.kind AND c.shard = free.shard;
     IF NOT FOUND THEN
-        INSERT INTO fleet.job_counts (kind, enqueued, claimed, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s)
-        VALUES (kind, enqueued, claimed, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s);
-        RETURN;
+        INSERT INTO fleet.job_counts (kind, enqueued, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s)
+        VALUES (kind, enqueued, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s);
     END IF;
-    UPDATE fleet.job_counts c SET enqueued = c.enqueued + count_jobs.enqueued, claimed = c.claimed + count_jobs.claimed,
-        completed = c.completed + count_jobs.completed, failed = c.failed + count_jobs.failed, dead = c.dead + count_jobs.dead,
-        snoozed = c.snoozed + count_jobs.snoozed, rescued = c.rescued + count_jobs.rescued, missed = c.missed + count_jobs.missed,
-        overdue = c.overdue + count_jobs.overdue, wait_s = c.wait_s + count_jobs.wait_s, run_s = c.run_s + count_jobs.run_s
-    WHERE c.kind = count_jobs.kind AND c.shard = free;
 END $$;
 
 -- Which workers take jobs of these kinds, as names to wake. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.takers_of(kinds text[]) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF kinds = '{}' THEN
+        RETURN kinds;
+    END IF;
     RETURN ARRAY(SELECT DISTINCT t.worker || '/jobs' FROM fleet.job_takers t WHERE t.kind = ANY(kinds) ORDER BY 1);
 END $$;
 
@@ -249,19 +252,21 @@ BEGIN
     RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('kind', k.kind, 'available', coalesce(d.available, 0),
             'retryable', coalesce(d.retryable, 0), 'running', coalesce(d.running, 0), 'scheduled', coalesce(d.scheduled, 0),
             'blocked', coalesce(d.blocked, 0), 'late', coalesce(d.late, 0), 'oldest_due_s', coalesce(d.oldest_due_s, 0),
-            'enqueued', coalesce(c.enqueued, 0), 'claimed', coalesce(c.claimed, 0), 'completed', coalesce(c.completed, 0),
+            'enqueued', coalesce(c.enqueued, 0),
+            'claimed', coalesce(c.completed + c.failed + c.snoozed, 0) + coalesce(d.running, 0), 'completed', coalesce(c.completed, 0),
             'failed', coalesce(c.failed, 0), 'dead', coalesce(c.dead, 0), 'snoozed', coalesce(c.snoozed, 0),
             'rescued', coalesce(c.rescued, 0), 'missed', coalesce(c.missed, 0), 'overdue', coalesce(c.overdue, 0),
-            'wait_s', round(coalesce(c.wait_s, 0)::numeric, 3), 'run_s', round(coalesce(c.run_s, 0)::numeric, 3)) ORDER BY k.kind)
+            'wait_s', round((coalesce(c.wait_s, 0) + coalesce(d.wait_s, 0))::numeric, 3), 'run_s', round(coalesce(c.run_s, 0)::numeric, 3)) ORDER BY k.kind)
         FROM (SELECT j.kind FROM fleet.jobs j UNION SELECT c.kind FROM fleet.job_counts c) k
         LEFT JOIN (SELECT j.kind, count(*) FILTER (WHERE j.state = 'available') AS available,
                 count(*) FILTER (WHERE j.state = 'retryable') AS retryable, count(*) FILTER (WHERE j.state = 'running') AS running,
                 count(*) FILTER (WHERE j.state <> 'running' AND j.run_at > at) AS scheduled,
+                sum(fleet.waited_s(j.run_at, j.claimed_at)) FILTER (WHERE j.state = 'running') AS wait_s,
                 count(*) FILTER (WHERE j.waits_for <> '{}') AS blocked, count(j.overdue_at) AS late,
                 round(greatest(0, max(extract(epoch FROM at - j.run_at))
                     FILTER (WHERE j.state <> 'running' AND j.waits_for = '{}'))::numeric, 3) AS oldest_due_s
             FROM fleet.jobs j GROUP BY j.kind) d USING (kind)
-        LEFT JOIN (SELECT c.kind, sum(c.enqueued) AS enqueued, sum(c.claimed) AS claimed, sum(c.completed) AS completed,
+        LEFT JOIN (SELECT c.kind, sum(c.enqueued) AS enqueued, sum(c.completed) AS completed,
                 sum(c.failed) AS failed, sum(c.dead) AS dead, sum(c.snoozed) AS snoozed, sum(c.rescued) AS rescued,
                 sum(c.missed) AS missed, sum(c.overdue) AS overdue, sum(c.wait_s) AS wait_s, sum(c.run_s) AS run_s
             FROM fleet.job_counts c GROUP BY c.kind) c USING (kind)), '[]');

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "e5f54bbbd3aba740"
+functions = "1c0c9f4b829c3601"
 
 
 def upgrade() -> None:

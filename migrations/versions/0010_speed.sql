@@ -11,3 +11,8 @@ ALTER TABLE fleet.open_runs DROP COLUMN job, DROP COLUMN attempt, DROP COLUMN wa
 
 -- When a worker's lives last asked for dead holders of jobs of the kind (real time).
 ALTER TABLE fleet.job_takers ADD COLUMN looked_at timestamptz;
+
+-- An execution is counted where it ends, its wait too: those that did not end yet are the jobs that run.
+INSERT INTO fleet.job_counts (kind, wait_s)
+SELECT j.kind, -sum(greatest(0, extract(epoch FROM j.claimed_at - j.run_at))) FROM fleet.jobs j WHERE j.state = 'running' GROUP BY j.kind;
+ALTER TABLE fleet.job_counts DROP COLUMN claimed;

@@ -178,7 +178,7 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
         "conforming", "tell_full", "line_key", "day_room", "pace", "max_min_shares", "rate_alert_key",
         "lock_key", "share_span", "is_scarce", "may_become", "header_number", "id_number", "shorten",
         "endpoint_of", "name_act", "quote_text", "admits", "why_not", "is_engaging", "poll_within",
-        "job_order", "backoff_s", "tell_lost", "tell_line", "slots_of", "slot_after",
+        "job_order", "backoff_s", "waited_s", "ran_s", "trace_of", "tell_line", "slots_of", "slot_after",
         "parse_cron_field", "first_instant", "cron_slots", "next_cron_slot", "allow_call",
         "breaker_state", "breaker_key", "budget_start", "budget_end", "budget_counts", "budget_key",
         "budget_subject", "quota_account", "refuse_hold", "show_state", "broadcast_key", "priority_of_type",
