@@ -163,9 +163,30 @@ class Jobs:
         until it is woken. One round trip, and one more where it falls asleep.
         """
         answer = None
-        while answer is None:  # it has just fallen asleep, and looks once more
+        while answer is None:  # it has just fallen asleep, or taken jobs back, and looks once more
             answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
         return [Job(**with_moments(job, "lease_expires_at")) for job in answer]
+
+    def turn(
+        self,
+        jobs: Sequence[Job],
+        kind: str,
+        n: int = 1,
+        lease_s: float = 300,
+        *,
+        results: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> tuple[list[Job], tuple[str, ...]]:
+        """Report success of one batch and take the next: `complete_many` and `claim` in one round trip and one flush.
+
+        Give what was claimed, and the ids of those whose lease was lost.
+        """
+        answer = self._report(
+            "turn_jobs", jobs, results=_results(results), kind=kind, n=n, lease_s=float(lease_s)
+        )
+        lost = tuple(answer["lost"])
+        if answer["jobs"] is None:  # it has just fallen asleep, or taken jobs back, and looks once more
+            return self.claim(kind, n, lease_s), lost
+        return [Job(**with_moments(job, "lease_expires_at")) for job in answer["jobs"]], lost
 
     def next_in_s(self, kind: str) -> float | None:
         """Give real seconds until a job of a kind is due, by what is known now; None where none waits."""
@@ -187,10 +208,7 @@ class Jobs:
         self, jobs: Sequence[Job], results: Sequence[Mapping[str, Any] | None] | None = None
     ) -> tuple[str, ...]:
         """Report success of many, with one result each; give the ids of those whose lease is lost."""
-        values = None
-        if results is not None and any(result is not None for result in results):
-            values = Json([None if result is None else plain(dict(result)) for result in results])
-        return tuple(self._report("complete_jobs", jobs, results=values)["lost"])
+        return tuple(self._report("complete_jobs", jobs, results=_results(results))["lost"])
 
     def fail(
         self,
@@ -285,6 +303,13 @@ class Jobs:
         for worker in workers:
             with suppress(FleetError):
                 self._session.database.call("wake", worker=worker)
+
+
+def _results(results: Sequence[Mapping[str, Any] | None] | None) -> Json | None:
+    """Give the results as `complete_jobs` takes them: nothing where there is none."""
+    if results is None or all(result is None for result in results):
+        return None
+    return Json([None if result is None else plain(dict(result)) for result in results])
 
 
 def list_jobs(

@@ -22,15 +22,18 @@ BEGIN
 END $$;
 
 -- The jobs that wait for any of the given ones, at any remove where `deep`. One index look for each that others may wait for, also with
--- a plan that was made while there were few; locks nothing.
+-- a plan that was made while there were few, and made once; locks nothing.
 CREATE OR REPLACE FUNCTION fleet.heirs_of(jobs bigint[], deep boolean) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
+    IF NOT deep THEN
+        RETURN ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.waits_for && jobs AND j.waits_for <> '{}');
+    END IF;
     RETURN ARRAY(WITH RECURSIVE heirs (id) AS (
         SELECT j.id FROM fleet.jobs j WHERE j.waits_for && jobs AND j.waits_for <> '{}'
         UNION
-        SELECT j.id FROM heirs h JOIN fleet.jobs j ON j.waits_for && ARRAY[h.id] AND j.waits_for <> '{}' WHERE deep
+        SELECT j.id FROM heirs h JOIN fleet.jobs j ON j.waits_for && ARRAY[h.id] AND j.waits_for <> '{}'
     ) SELECT h.id FROM heirs h);
 END $$;
 

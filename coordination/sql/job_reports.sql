@@ -192,6 +192,23 @@ BEGIN
     RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held), 'wake', fleet.takers_of(waking));
 END $$;
 
+-- complete_jobs, then claim_jobs: what one batch and the next have in common. `jobs` is what claim_jobs gives, beside the answer of
+-- complete_jobs. One flushed commit for both.
+CREATE OR REPLACE FUNCTION fleet.turn_jobs(
+    incarnation uuid, jobs bigint[], leases bigint[], kind text, n integer DEFAULT 1, lease_s double precision DEFAULT 300,
+    results jsonb DEFAULT NULL, sleeps boolean DEFAULT true
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    report jsonb;
+    claimed jsonb;
+BEGIN
+    report := fleet.complete_jobs(incarnation, jobs, leases, results);
+    claimed := fleet.claim_jobs(incarnation, kind, n, lease_s, sleeps);
+    PERFORM set_config('synchronous_commit', 'on', true);
+    RETURN report || jsonb_build_object('jobs', claimed);
+END $$;
+
 -- The jobs failed, each with its error: again after backoff_s of fleet time (null: 10 s, 20 s ... an hour, with jitter), or dead after
 -- the last attempt, or at once where `final`. Gives each one's state, which are lost, and whom to wake for their keys. Locks them, and
 -- the heirs of those that die, in order. One flushed commit.

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "1c0c9f4b829c3601"
+functions = "8ae881c1b454bc64"
 
 
 def upgrade() -> None:
