@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString
 
-from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
 from coordination.errors import FleetError, LockLostError
-from coordination.ids import number_of
+from coordination.ids import number_of, numbers
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -165,7 +164,7 @@ class Jobs:
         answer = None
         while answer is None:  # it has just fallen asleep, or taken jobs back, and looks once more
             answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
-        return [Job(**with_moments(job, "lease_expires_at")) for job in answer]
+        return _jobs(answer)
 
     def turn(
         self,
@@ -176,9 +175,9 @@ class Jobs:
         *,
         results: Sequence[Mapping[str, Any] | None] | None = None,
     ) -> tuple[list[Job], tuple[str, ...]]:
-        """Report success of one batch and take the next: `complete_many` and `claim` in one round trip and one flush.
+        """Report success of one batch and take the next, in one round trip and one flush.
 
-        Give what was claimed, and the ids of those whose lease was lost.
+        What `complete_many` and `claim` do; give what was claimed, and the ids of those whose lease was lost.
         """
         answer = self._report(
             "turn_jobs", jobs, results=_results(results), kind=kind, n=n, lease_s=float(lease_s)
@@ -186,7 +185,7 @@ class Jobs:
         lost = tuple(answer["lost"])
         if answer["jobs"] is None:  # it has just fallen asleep, or taken jobs back, and looks once more
             return self.claim(kind, n, lease_s), lost
-        return [Job(**with_moments(job, "lease_expires_at")) for job in answer["jobs"]], lost
+        return _jobs(answer["jobs"]), lost
 
     def next_in_s(self, kind: str) -> float | None:
         """Give real seconds until a job of a kind is due, by what is known now; None where none waits."""
@@ -283,8 +282,8 @@ class Jobs:
     def _report(self, function: LiteralString, jobs: Sequence[Job], **arguments: Any) -> dict[str, Any]:
         answer = self._session.call(
             function,
-            jobs=[int(job.id) for job in jobs],
-            leases=[job.lease for job in jobs],
+            jobs=numbers(job.id for job in jobs),
+            leases=numbers(job.lease for job in jobs),
             **arguments,
         )
         self._wake(answer.get("wake", ()))  # a renewal makes nothing free
@@ -303,6 +302,12 @@ class Jobs:
         for worker in workers:
             with suppress(FleetError):
                 self._session.database.call("wake", worker=worker)
+
+
+def _jobs(answer: Sequence[Mapping[str, Any]]) -> list[Job]:
+    return [
+        Job(**{**job, "lease_expires_at": datetime.fromisoformat(job["lease_expires_at"])}) for job in answer
+    ]
 
 
 def _results(results: Sequence[Mapping[str, Any] | None] | None) -> Json | None:

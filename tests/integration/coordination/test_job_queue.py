@@ -84,6 +84,25 @@ def test_reports_on_many_tell_which_are_lost_count_them_and_take_the_rest(
     assert (status["missed"], status["completed"], status["failed"], status["rescued"]) == (8, 3, 3, 2)
 
 
+def test_one_batch_is_reported_and_the_next_taken_in_one_call(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    ids = [one.id for one in fleet.jobs.enqueue_many([NewJob(kind="a") for _ in range(5)])]
+    first, second = fleet.jobs.claim("a", 2)
+    owner.execute("UPDATE fleet.jobs SET lease = nextval('fleet.fencing_token') WHERE id = %s", (second.id,))
+    jobs, lost = fleet.jobs.turn([first, second], "a", 2, results=[{"n": 1}, {"n": 2}])
+    assert [job.id for job in jobs] == ids[2:4]
+    assert lost == (second.id,)
+    assert rows(owner, "SELECT id::text, result FROM fleet.jobs_finished") == [(first.id, {"n": 1})]
+    jobs, lost = fleet.jobs.turn(jobs, "a", 2)
+    assert [job.id for job in jobs] == ids[4:]
+    assert fleet.jobs.turn(jobs, "a", 2) == ([], ())
+    with fleet_database.connect("other") as other:
+        other.jobs.enqueue("a")
+        assert heard(fleet) == ["tester/jobs"]  # it fell asleep as after a claim that finds nothing
+    assert value(owner, "SELECT count(*) FROM fleet.runs WHERE outcome = 'done'") == 4
+
+
 def test_a_renewed_lease_outlives_the_first_one(fleet_database: FleetDatabase, fleet: Fleet) -> None:
     fleet.jobs.enqueue("a")
     (job,) = fleet.jobs.claim("a", lease_s=0.05)
