@@ -166,7 +166,7 @@ BEGIN
                 concurrency_key, concurrency_limit, expected_s, errors, result, created_at, finished_at)
             SELECT g.id, g.kind, g.payload, g.priority, g.run_at, 'completed', g.attempts, g.max_attempts, g.unique_key,
                 g.concurrency_key, g.concurrency_limit, g.expected_s, g.errors,
-                nullif(results->(array_position(jobs, g.id) - 1), 'null'), g.created_at, at
+                CASE WHEN results IS NOT NULL THEN nullif(results->(array_position(jobs, g.id) - 1), 'null') END, g.created_at, at
             FROM gone g
         ), recorded AS (
             INSERT INTO fleet.runs (worker, slot, incarnation, step, trace_id, started_at, started_real_at, ended_real_at, outcome, items,

@@ -194,7 +194,8 @@ DECIDING = """
     propose tidy_intents claim_intent unclaim_intent begin_send settle park_orphan claim_readings
     append_reading release_grant record_opt_out confirm_identity offer_candidates take_candidates
     decide_candidate give_up_candidates reserve_resource renew_reservation release_resource poll_reservation
-    leave_queue tidy_pools adjust_capacity enqueue_jobs complete_jobs turn_jobs fail_jobs snooze_jobs renew_jobs
+    leave_queue tidy_pools adjust_capacity enqueue_jobs complete_jobs turn_jobs fail_jobs snooze_jobs
+    renew_jobs
     cancel_jobs
     replay_jobs rescue_jobs check_schedules set_state compare_and_set_state delete_state put_cached
     begin_cached ask_breaker record_call hold_budget keep_hold settle_hold release_hold
