@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "1daee8a0089ae4b6"
+functions = "b4ab43e038cfd919"
 
 
 def upgrade() -> None:
