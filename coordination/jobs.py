@@ -304,10 +304,10 @@ class Jobs:
                 self._session.database.call("wake", worker=worker)
 
 
-def _jobs(answer: Sequence[Mapping[str, Any]]) -> list[Job]:
-    return [
-        Job(**{**job, "lease_expires_at": datetime.fromisoformat(job["lease_expires_at"])}) for job in answer
-    ]
+def _jobs(answer: Sequence[dict[str, Any]]) -> list[Job]:
+    for job in answer:
+        job["lease_expires_at"] = datetime.fromisoformat(job["lease_expires_at"])
+    return [Job(**job) for job in answer]
 
 
 def _results(results: Sequence[Mapping[str, Any] | None] | None) -> Json | None:
