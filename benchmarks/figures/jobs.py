@@ -1,4 +1,4 @@
-"""Jobs that do nothing: worked off beside two other queues and a bare loop; enqueued with wake-ups and without."""
+"""Jobs that do nothing, worked off beside two other queues; enqueued with wake-ups and without."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -115,7 +115,7 @@ def _enqueued(measured: Core, runs: int) -> Figure:
         raw_name="the same where nobody is to be woken",
         targets=[Target(of="ratio_raw", least=0.8)],
         disk=measured.disk,
-        note="jobs of an hour later; the worker that takes their kind is told, looks within 10 ms and sleeps again: "
+        note="jobs of an hour later; who takes their kind is told, looks and sleeps again: "
         f"{sleeper.told} times in {runs * SECONDS:.0f} s",
     )
 

@@ -184,6 +184,37 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- What claim_jobs and turn_jobs have in common. Has the commit flushed where it took or changed something.
+CREATE OR REPLACE FUNCTION fleet.claim_for(life fleet.incarnations, of_kind text, n integer, lease_s double precision, sleeps boolean)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    looks boolean;
+    gone uuid[] := '{}';
+    freed integer;
+    late integer := 0;
+    claimed jsonb;
+BEGIN
+    PERFORM fleet.require_batch(n);
+    PERFORM fleet.require_lease_s(lease_s);
+    looks := fleet.looks_after(of_kind, life.worker);
+    IF looks THEN
+        gone := fleet.gone_holders(life.id, of_kind);
+        late := fleet.tell_overdue_jobs(of_kind, 100);
+    END IF;
+    freed := fleet.take_back_jobs(gone, of_kind, 100);
+    claimed := fleet.take_jobs(life, of_kind, n, lease_s);
+    IF claimed = '[]' AND NOT looks THEN
+        -- Not a second look in here: it would take other keys' rows while those of the first are held.
+        freed := freed + fleet.take_back_jobs(fleet.gone_holders(life.id, of_kind), of_kind, 100);
+    END IF;
+    IF freed + late > 0 OR claimed <> '[]' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    RETURN CASE WHEN claimed = '[]' AND coalesce(sleeps, true) AND (freed > 0 OR fleet.fall_asleep(life, life.worker || '/jobs'))
+        THEN NULL ELSE claimed END;
+END $$;
+
 -- Takes up to n due jobs of a kind: by priority with ageing, then time. First it takes back those whose lease is over, its own among
 -- them (a fleet of one worker has nobody else to notice), and once a second those whose holder died; where it finds none it asks for the
 -- dead in any case. Of jobs with a concurrency key no more than its limit run. Where there are none the caller falls asleep, unless it
@@ -193,33 +224,11 @@ CREATE OR REPLACE FUNCTION fleet.claim_jobs(
     incarnation uuid, kind text, n integer DEFAULT 1, lease_s double precision DEFAULT 300, sleeps boolean DEFAULT true
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
-DECLARE
-    life fleet.incarnations;
-    looks boolean;
-    gone uuid[] := '{}';
-    freed integer;
-    late integer := 0;
-    claimed jsonb;
 BEGIN
     PERFORM fleet.require_read_committed();
-    life := fleet.require_incarnation(incarnation);
-    PERFORM fleet.require_batch(n);
-    PERFORM fleet.require_lease_s(lease_s);
-    looks := fleet.looks_after(claim_jobs.kind, life.worker);
-    IF looks THEN
-        gone := fleet.gone_holders(life.id, claim_jobs.kind);
-        late := fleet.tell_overdue_jobs(claim_jobs.kind, 100);
-    END IF;
-    freed := fleet.take_back_jobs(gone, claim_jobs.kind, 100);
-    claimed := fleet.take_jobs(life, claim_jobs.kind, n, lease_s);
-    IF claimed = '[]' AND NOT looks THEN
-        -- Not a second look in here: it would take other keys' rows while those of the first are held.
-        freed := freed + fleet.take_back_jobs(fleet.gone_holders(life.id, claim_jobs.kind), claim_jobs.kind, 100);
-    END IF;
     -- That somebody sleeps, or takes jobs of a kind, need not be on disk.
-    PERFORM set_config('synchronous_commit', CASE WHEN freed + late = 0 AND claimed = '[]' THEN 'off' ELSE 'on' END, true);
-    RETURN CASE WHEN claimed = '[]' AND coalesce(sleeps, true) AND (freed > 0 OR fleet.fall_asleep(life, life.worker || '/jobs'))
-        THEN NULL ELSE claimed END;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    RETURN fleet.claim_for(fleet.require_incarnation(incarnation), kind, n, lease_s, sleeps);
 END $$;
 
 -- Real seconds until a job of a kind is due, by what is known now: null where none waits. One that fell due a moment ago counts as due

@@ -127,15 +127,11 @@ BEGIN
     RETURN jsonb_build_object('lease_expires_at', until, 'lost', fleet.tell_lost(jobs, held));
 END $$;
 
--- The jobs are done: they move to jobs_finished, and a record of each is written. `results` is one value a job, or null. Gives which are
--- lost, and whom to wake for those that waited for them or for their keys. Locks them and those in order. One flushed commit; as many
--- statements for a thousand as for one.
-CREATE OR REPLACE FUNCTION fleet.complete_jobs(
-    incarnation uuid, jobs bigint[], leases bigint[], results jsonb DEFAULT NULL, items integer DEFAULT 1
-) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+-- What complete_jobs and turn_jobs have in common.
+CREATE OR REPLACE FUNCTION fleet.complete_for(life fleet.incarnations, jobs bigint[], leases bigint[], results jsonb, items integer)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    life fleet.incarnations;
     held bigint[];
     mine bigint[];
     ended record;
@@ -144,18 +140,16 @@ DECLARE
     keys text[] := '{}';
     waking text[];
 BEGIN
-    PERFORM fleet.require_read_committed();
-    life := fleet.require_incarnation(incarnation);
     IF results IS NOT NULL AND (jsonb_typeof(results) <> 'array' OR jsonb_array_length(results) <> cardinality(jobs)
         OR octet_length(results::text) > 65536 * greatest(1, cardinality(jobs))) THEN
         PERFORM fleet.refuse('results', left(results::text, 200), 'no value, or an array with one value a job, each of at most 64 kB');
     END IF;
     PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('jobs', 'replay'));
     IF fleet.heirs_of(jobs, false) <> '{}' THEN
-        mine := ARRAY(SELECT l.id FROM fleet.leased_among(incarnation, jobs, leases) l);
+        mine := ARRAY(SELECT l.id FROM fleet.leased_among(life.id, jobs, leases) l);
         PERFORM fleet.lock_jobs(mine, mine, false);
     END IF;
-    held := fleet.held_jobs(incarnation, jobs, leases);
+    held := fleet.held_jobs(life.id, jobs, leases);
     at := fleet.now();
     real := clock_timestamp();
     FOR ended IN
@@ -172,7 +166,7 @@ BEGIN
             INSERT INTO fleet.runs (worker, slot, incarnation, step, trace_id, started_at, started_real_at, ended_real_at, outcome, items,
                 items_per_minute, job, attempt, wait_s)
             SELECT life.worker, life.slot, life.id, g.kind, fleet.trace_of(life.id, g.lease), g.claimed_at, g.claimed_real_at, real, 'done',
-                complete_jobs.items, complete_jobs.items * 60 / greatest(0.001, fleet.ran_s(g.claimed_real_at, real)), g.id, g.attempts,
+                complete_for.items, complete_for.items * 60 / greatest(0.001, fleet.ran_s(g.claimed_real_at, real)), g.id, g.attempts,
                 fleet.waited_s(g.run_at, g.claimed_at)
             FROM gone g
         )
@@ -192,21 +186,33 @@ BEGIN
     RETURN jsonb_build_object('lost', fleet.tell_lost(jobs, held), 'wake', fleet.takers_of(waking));
 END $$;
 
--- complete_jobs, then claim_jobs: what one batch and the next have in common. `jobs` is what claim_jobs gives, beside the answer of
--- complete_jobs. One flushed commit for both.
+-- The jobs are done: they move to jobs_finished, and a record of each is written. `results` is one value a job, or null. Gives which are
+-- lost, and whom to wake for those that waited for them or for their keys. Locks them and those in order. One flushed commit; as many
+-- statements for a thousand as for one.
+CREATE OR REPLACE FUNCTION fleet.complete_jobs(
+    incarnation uuid, jobs bigint[], leases bigint[], results jsonb DEFAULT NULL, items integer DEFAULT 1
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+BEGIN
+    PERFORM fleet.require_read_committed();
+    RETURN fleet.complete_for(fleet.require_incarnation(incarnation), jobs, leases, results, items);
+END $$;
+
+-- complete_jobs, then claim_jobs, in one flushed commit: one batch ends and the next begins. Gives what complete_jobs does, and as `jobs`
+-- what claim_jobs does.
 CREATE OR REPLACE FUNCTION fleet.turn_jobs(
     incarnation uuid, jobs bigint[], leases bigint[], kind text, n integer DEFAULT 1, lease_s double precision DEFAULT 300,
-    results jsonb DEFAULT NULL, sleeps boolean DEFAULT true
+    results jsonb DEFAULT NULL, items integer DEFAULT 1, sleeps boolean DEFAULT true
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
+    life fleet.incarnations;
     report jsonb;
-    claimed jsonb;
 BEGIN
-    report := fleet.complete_jobs(incarnation, jobs, leases, results);
-    claimed := fleet.claim_jobs(incarnation, kind, n, lease_s, sleeps);
-    PERFORM set_config('synchronous_commit', 'on', true);
-    RETURN report || jsonb_build_object('jobs', claimed);
+    PERFORM fleet.require_read_committed();
+    life := fleet.require_incarnation(incarnation);
+    report := fleet.complete_for(life, jobs, leases, results, items);
+    RETURN report || jsonb_build_object('jobs', fleet.claim_for(life, kind, n, lease_s, sleeps));
 END $$;
 
 -- The jobs failed, each with its error: again after backoff_s of fleet time (null: 10 s, 20 s ... an hour, with jitter), or dead after

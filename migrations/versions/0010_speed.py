@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b4ab43e038cfd919"
+functions = "ec3c8ab6da59482b"
 
 
 def upgrade() -> None:
