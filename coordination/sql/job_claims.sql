@@ -79,7 +79,7 @@ END $$;
 -- before the ones without, and the rest where there are too few. Passes over what others hold; waits for keys' rows alone, and last.
 CREATE OR REPLACE FUNCTION fleet.pick_jobs(of_kind text, at timestamptz, n integer) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
     keyed bigint[] := fleet.free_keyed_jobs(of_kind, at, n);
     first_ones integer := 0;
@@ -223,7 +223,8 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.claim_jobs(
     incarnation uuid, kind text, n integer DEFAULT 1, lease_s double precision DEFAULT 300, sleeps boolean DEFAULT true
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
     -- That somebody sleeps, or takes jobs of a kind, need not be on disk.
@@ -234,25 +235,29 @@ END $$;
 -- Real seconds until a job of a kind is due, by what is known now: null where none waits. One that fell due a moment ago counts as due
 -- now: the claim before may have looked too early for it. One index look.
 CREATE OR REPLACE FUNCTION fleet.next_job_in_s(incarnation uuid, kind text) RETURNS double precision
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     rate double precision := coalesce((SELECT c.rate FROM fleet.clock c), 1);
+    at timestamptz;
     due timestamptz;
 BEGIN
     PERFORM fleet.require_incarnation(incarnation);
+    at := fleet.now();
     SELECT min(j.run_at) INTO due FROM fleet.jobs j
-    WHERE j.kind = next_job_in_s.kind AND j.state <> 'running' AND j.waits_for = '{}' AND j.run_at > fleet.now() - make_interval(secs => rate);
+    WHERE j.kind = next_job_in_s.kind AND j.state <> 'running' AND j.waits_for = '{}' AND j.run_at > at - make_interval(secs => rate);
     IF due IS NULL THEN
         RETURN NULL;
     END IF;
-    RETURN greatest(0, extract(epoch FROM due - fleet.now())) / rate;
+    RETURN greatest(0, extract(epoch FROM due - at)) / rate;
 END $$;
 
 -- Takes back the jobs of all kinds whose holder died or whose lease is over, and tells which run longer than expected: for kinds that
 -- nobody claims any more. Gives how many of each. Each claim does the same for its own kind. Forgets limits and takers that nobody has
 -- any more, and the alerts of jobs that could not be taken back and run no more. Waits for nobody.
 CREATE OR REPLACE FUNCTION fleet.rescue_jobs(incarnation uuid, n integer DEFAULT 100) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     running text;
     rescued integer := 0;

@@ -33,8 +33,9 @@ DECLARE
 BEGIN
     due := fleet.now() + make_interval(secs => wait_s);
     UPDATE fleet.jobs j SET state = 'retryable', incarnation = NULL, lease = NULL, lease_expires_at = NULL, claimed_at = NULL,
-        overdue_at = NULL, put_offs = 0, errors = j.errors || jsonb_build_object('attempt', j.attempts, 'at', fleet.now(), 'error', left(end_attempt.error, 2000),
-            'class', left(end_attempt.error_class, 200)),
+        overdue_at = NULL, put_offs = 0,
+        errors = j.errors || jsonb_build_object('attempt', j.attempts, 'at', fleet.now(), 'error', left(end_attempt.error, 2000), 'class',
+            left(end_attempt.error_class, 200)),
         run_at = due, order_at = CASE WHEN wait_s > 0 THEN fleet.job_order(due, j.rank) ELSE j.order_at END
     WHERE j.id = job.id;
     PERFORM fleet.record_job_run(job, end_attempt.outcome, end_attempt.error_class, end_attempt.error);
@@ -69,7 +70,7 @@ BEGIN
     PERFORM fleet.require_leases(jobs, leases);
     RETURN QUERY SELECT j.* FROM fleet.jobs j JOIN unnest(leased_among.jobs, leased_among.leases) r (id, lease)
         ON j.id = r.id AND j.lease = r.lease
-    WHERE j.state = 'running' AND j.incarnation = leased_among.incarnation;
+    WHERE j.state = 'running' AND j.incarnation = leased_among.incarnation AND j.id = ANY(leased_among.jobs);
 END $$;
 
 -- Which of the reported jobs (incarnation, lease) really holds, locked in order; what is lost is counted. A report takes effect only on
@@ -84,7 +85,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
     held := ARRAY(SELECT j.id FROM fleet.jobs j JOIN unnest(held_jobs.jobs, held_jobs.leases) r (id, lease)
         ON j.id = r.id AND j.lease = r.lease
-        WHERE j.state = 'running' AND j.incarnation = held_jobs.incarnation ORDER BY j.id FOR UPDATE OF j);
+        WHERE j.state = 'running' AND j.incarnation = held_jobs.incarnation AND j.id = ANY(held_jobs.jobs) ORDER BY j.id FOR UPDATE OF j);
     IF cardinality(held) = cardinality(jobs) THEN
         RETURN held;
     END IF;
@@ -113,7 +114,8 @@ END $$;
 -- and which are lost. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.renew_jobs(incarnation uuid, jobs bigint[], leases bigint[], lease_s double precision DEFAULT 300)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     held bigint[];
     until timestamptz;
@@ -192,7 +194,8 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.complete_jobs(
     incarnation uuid, jobs bigint[], leases bigint[], results jsonb DEFAULT NULL, items integer DEFAULT 1
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
     RETURN fleet.complete_for(fleet.require_incarnation(incarnation), jobs, leases, results, items);
@@ -204,7 +207,8 @@ CREATE OR REPLACE FUNCTION fleet.turn_jobs(
     incarnation uuid, jobs bigint[], leases bigint[], kind text, n integer DEFAULT 1, lease_s double precision DEFAULT 300,
     results jsonb DEFAULT NULL, items integer DEFAULT 1, sleeps boolean DEFAULT true
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     life fleet.incarnations;
     report jsonb;
@@ -222,7 +226,8 @@ CREATE OR REPLACE FUNCTION fleet.fail_jobs(
     incarnation uuid, jobs bigint[], leases bigint[], errors text[], backoff_s double precision DEFAULT NULL,
     final boolean DEFAULT false, error_class text DEFAULT NULL
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     failed fleet.jobs;
     held bigint[];
@@ -255,7 +260,8 @@ END $$;
 -- Not now: the jobs are due again after delay_s of fleet time, and the attempt doesn't count. Gives which are lost, and whom to wake for their
 -- keys. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.snooze_jobs(incarnation uuid, jobs bigint[], leases bigint[], delay_s double precision) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     snoozed fleet.jobs;
     held bigint[];

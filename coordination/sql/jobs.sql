@@ -1,6 +1,8 @@
 -- Jobs: work as rows, claimed with a lease whose number rises with every claim; whoever holds an old number is told no, and that is
 -- counted. Here stand those that did not end yet; one that ends moves to jobs_finished in the statement that ends it.
 -- Nobody is woken in here: a NOTIFY inside the transaction would hold every other commit. The answer says whom to wake, afterwards.
+-- What is called thousands of times a second keeps the plan that it made first, and makes it so that it holds for any number of rows: a
+-- plan of the time when there were few would read the whole table.
 -- All lock in one order: jobs by their ids, then unique keys, then limits by key. Claims pass over what others hold, and counts wait for
 -- nobody.
 
@@ -155,8 +157,7 @@ END $$;
 -- job that is there. Gives what became of each, in their order, and whom to wake. Takes the jobs that they depend on, then unique keys,
 -- then limits, each in order, so that two callers never wait in a circle. As many statements for a thousand as for one.
 CREATE OR REPLACE FUNCTION fleet.add_jobs(asked fleet.jobs[]) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     parents bigint[];
     at timestamptz;
@@ -191,7 +192,8 @@ BEGIN
         SELECT jsonb_agg(jsonb_build_object('id', coalesce(j.id, a.id)::text, 'state', coalesce(j.state, 'available'),
             'created', j.id IS NULL) ORDER BY a.id), count(*) INTO found, number
         FROM unnest(asked) a LEFT JOIN unnest(created) c (id) ON c.id = a.id
-        LEFT JOIN fleet.jobs j ON c.id IS NULL AND j.kind = a.kind AND j.unique_key = a.unique_key
+        LEFT JOIN LATERAL (
+            SELECT * FROM fleet.jobs j WHERE c.id IS NULL AND j.kind = a.kind AND j.unique_key = a.unique_key LIMIT 1) j ON true
         WHERE c.id IS NOT NULL OR j.id IS NOT NULL;
         -- Where a job that stood in the way ended between the two statements there is room now.
         EXIT WHEN number = cardinality(asked);
@@ -218,7 +220,8 @@ CREATE OR REPLACE FUNCTION fleet.enqueue_job(
     unique_key text DEFAULT NULL, max_attempts integer DEFAULT 5, expected_s double precision DEFAULT NULL,
     concurrency_key text DEFAULT NULL, concurrency_limit integer DEFAULT 1, depends bigint[] DEFAULT '{}'
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     added jsonb;
 BEGIN
@@ -233,7 +236,8 @@ END $$;
 -- Adds up to 1000 jobs, each an object with enqueue_job's own names: all of them or, where one is refused, none. Gives what became of
 -- each, in the order given, and whom to wake. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.enqueue_jobs(incarnation uuid, jobs jsonb) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -241,8 +245,8 @@ BEGIN
         PERFORM fleet.refuse('jobs', left(jobs::text, 200), 'an array of at most 1000 objects');
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
-    RETURN fleet.add_jobs(ARRAY(
-        SELECT fleet.read_job(g.given) FROM (SELECT * FROM jsonb_array_elements(jobs) WITH ORDINALITY AS a (given, place) ORDER BY a.place) g));
+    RETURN fleet.add_jobs(ARRAY(SELECT fleet.read_job(g.given) FROM (
+        SELECT a.given FROM jsonb_array_elements(jobs) WITH ORDINALITY AS a (given, place) ORDER BY a.place) g));
 END $$;
 
 -- Each kind's jobs: how many wait (of them later, or for another job) and run, for how many fleet seconds the oldest has been due, and
@@ -259,7 +263,8 @@ BEGIN
             'claimed', coalesce(c.completed + c.failed + c.snoozed, 0) + coalesce(d.running, 0), 'completed', coalesce(c.completed, 0),
             'failed', coalesce(c.failed, 0), 'dead', coalesce(c.dead, 0), 'snoozed', coalesce(c.snoozed, 0),
             'rescued', coalesce(c.rescued, 0), 'missed', coalesce(c.missed, 0), 'overdue', coalesce(c.overdue, 0),
-            'wait_s', round((coalesce(c.wait_s, 0) + coalesce(d.wait_s, 0))::numeric, 3), 'run_s', round(coalesce(c.run_s, 0)::numeric, 3)) ORDER BY k.kind)
+            'wait_s', round((coalesce(c.wait_s, 0) + coalesce(d.wait_s, 0))::numeric, 3),
+            'run_s', round(coalesce(c.run_s, 0)::numeric, 3)) ORDER BY k.kind)
         FROM (SELECT j.kind FROM fleet.jobs j UNION SELECT c.kind FROM fleet.job_counts c) k
         LEFT JOIN (SELECT j.kind, count(*) FILTER (WHERE j.state = 'available') AS available,
                 count(*) FILTER (WHERE j.state = 'retryable') AS retryable, count(*) FILTER (WHERE j.state = 'running') AS running,

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "ec3c8ab6da59482b"
+functions = "3ad22ea14dad0d08"
 
 
 def upgrade() -> None:
