@@ -108,7 +108,10 @@ MUTANTS: Mapping[str, Mutant] = {
     "job-lease-ignored": _mutant(
         "I1",
         [("claim_jobs", rf"IF {OVER} OR", "IF true OR")],
-        [("take_back_jobs", r"AND \(j\.incarnation = ANY\(gone\) OR j\.lease_expires_at < [^)]*\)\)", "")],
+        [
+            ("take_back_jobs", r"(j\.kind = of_kind) AND j\.lease_expires_at < real", r"\1"),
+            ("take_back_jobs", r"AND \(j\.incarnation = ANY\(gone\) OR j\.lease_expires_at < real\)", ""),
+        ],
     ),
     "job-claimed-unlocked": _mutant(  # and slowly, so that claims meet
         "I1 I15",
@@ -160,7 +163,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "job-never-rescued": _mutant(
         "lost",
         [("claim_jobs", rf"IF {OVER} OR .*? THEN", "IF false THEN")],
-        [("take_back_jobs", r"AND \(j\.incarnation = ANY\(gone\) OR", "AND false AND (true OR")],
+        [("take_back_jobs", r"IF lost = '{}' THEN", "IF true THEN")],
     ),
     "message-report-by-anybody": _mutant(
         "I3 I15",

@@ -36,8 +36,8 @@ FILL = (
     FROM (SELECT id FROM fleet.jobs WHERE kind = 'other') p, LATERAL (SELECT fleet.now()) t (at)
     """,
     """
-    INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, errors,
-        created_at, finished_at)
+    INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts,
+        errors, created_at, finished_at)
     SELECT -n, 'plain', '{}', 'medium', t.at, 'completed', 1, 5, '[]', t.at, t.at
     FROM generate_series(1, %(many)s) n, LATERAL (SELECT fleet.now()) t (at)
     """,
