@@ -160,57 +160,59 @@ CREATE OR REPLACE FUNCTION fleet.add_jobs(asked fleet.jobs[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     parents bigint[];
+    is_limited boolean;
     at timestamptz;
-    made bigint[];
-    created bigint[] := '{}';
-    found jsonb;
-    number integer;
-    waking text[] := '{}';
     added record;
+    created bigint[] := '{}';
+    there fleet.jobs[] := '{}';
+    waking text[] := '{}';
 BEGIN
-    parents := ARRAY(SELECT p FROM unnest(asked) a, unnest(a.waits_for) p);
+    SELECT coalesce(array_agg(p) FILTER (WHERE p IS NOT NULL), '{}'), count(a.concurrency_key) > 0 INTO parents, is_limited
+    FROM unnest(asked) a LEFT JOIN LATERAL unnest(a.waits_for) p ON true;
     IF parents <> '{}' THEN
         PERFORM fleet.hold_jobs(parents);
         asked := ARRAY(SELECT fleet.wait_for_open(a) FROM unnest(asked) a ORDER BY a.id);
     END IF;
     at := fleet.now();
     LOOP
-        WITH made AS (
-            INSERT INTO fleet.jobs (id, kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
-                expected_s, concurrency_key, concurrency_limit, waits_for)
-            OVERRIDING SYSTEM VALUE
-            SELECT a.id, a.kind, a.payload, a.priority, a.rank, greatest(a.run_at, at),  -- a time that is past would jump the line
-                fleet.job_order(greatest(a.run_at, at), a.rank), 'available', a.max_attempts, a.unique_key, at, a.expected_s,
-                a.concurrency_key, a.concurrency_limit, a.waits_for
-            FROM unnest(asked) a WHERE NOT EXISTS (SELECT FROM unnest(created) c (id) WHERE c.id = a.id)
-            ORDER BY a.kind, a.unique_key, a.id
-            ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
-            RETURNING id
-        )
-        SELECT coalesce(array_agg(m.id), '{}') INTO made FROM made m;
-        created := created || made;
-        SELECT jsonb_agg(jsonb_build_object('id', coalesce(j.id, a.id)::text, 'state', coalesce(j.state, 'available'),
-            'created', j.id IS NULL) ORDER BY a.id), count(*) INTO found, number
-        FROM unnest(asked) a LEFT JOIN unnest(created) c (id) ON c.id = a.id
-        LEFT JOIN LATERAL (
-            SELECT * FROM fleet.jobs j WHERE c.id IS NULL AND j.kind = a.kind AND j.unique_key = a.unique_key LIMIT 1) j ON true
-        WHERE c.id IS NOT NULL OR j.id IS NOT NULL;
+        FOR added IN
+            WITH made AS (
+                INSERT INTO fleet.jobs (id, kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
+                    expected_s, concurrency_key, concurrency_limit, waits_for)
+                OVERRIDING SYSTEM VALUE
+                SELECT a.id, a.kind, a.payload, a.priority, a.rank, greatest(a.run_at, at),  -- a time that is past would jump the line
+                    fleet.job_order(greatest(a.run_at, at), a.rank), 'available', a.max_attempts, a.unique_key, at, a.expected_s,
+                    a.concurrency_key, a.concurrency_limit, a.waits_for
+                FROM unnest(asked) a WHERE NOT EXISTS (SELECT FROM unnest(created) c (id) WHERE c.id = a.id)
+                ORDER BY a.kind, a.unique_key, a.id
+                ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+                RETURNING id, kind, waits_for
+            )
+            SELECT m.kind, array_agg(m.id) AS ids, bool_or(m.waits_for = '{}') AS wakes FROM made m GROUP BY m.kind ORDER BY m.kind
+        LOOP
+            created := created || added.ids;
+            PERFORM fleet.count_jobs(added.kind, enqueued => cardinality(added.ids));
+            IF added.wakes THEN  -- one that is due later too: who sleeps does not know yet when to look
+                waking := waking || added.kind;
+            END IF;
+        END LOOP;
+        EXIT WHEN cardinality(created) = cardinality(asked);
+        there := ARRAY(
+            SELECT o.found FROM unnest(asked) a CROSS JOIN LATERAL (
+                SELECT j AS found FROM fleet.jobs j WHERE j.kind = a.kind AND j.unique_key = a.unique_key LIMIT 1) o
+            WHERE a.id <> ALL(created));
         -- Where a job that stood in the way ended between the two statements there is room now.
-        EXIT WHEN number = cardinality(asked);
+        EXIT WHEN cardinality(created) + cardinality(there) = cardinality(asked);
     END LOOP;
-    FOR added IN
-        SELECT a.kind, count(*)::integer AS number, bool_or(a.waits_for = '{}') AS wakes
-        FROM unnest(asked) a JOIN unnest(created) c (id) ON c.id = a.id GROUP BY a.kind ORDER BY a.kind
-    LOOP
-        PERFORM fleet.count_jobs(added.kind, enqueued => added.number);
-        IF added.wakes THEN  -- one that is due later too: who sleeps does not know yet when to look
-            waking := waking || added.kind;
-        END IF;
-    END LOOP;
-    PERFORM fleet.limit_jobs(l.key, l.capacity) FROM (
-        SELECT DISTINCT ON (a.concurrency_key) a.concurrency_key AS key, a.concurrency_limit AS capacity FROM unnest(asked) a
-        WHERE a.concurrency_key IS NOT NULL ORDER BY a.concurrency_key, a.id DESC) l;
-    RETURN jsonb_build_object('jobs', coalesce(found, '[]'), 'wake', fleet.takers_of(waking));
+    IF is_limited THEN
+        PERFORM fleet.limit_jobs(l.key, l.capacity) FROM (
+            SELECT DISTINCT ON (a.concurrency_key) a.concurrency_key AS key, a.concurrency_limit AS capacity FROM unnest(asked) a
+            WHERE a.concurrency_key IS NOT NULL ORDER BY a.concurrency_key, a.id DESC) l;
+    END IF;
+    RETURN jsonb_build_object('wake', fleet.takers_of(waking), 'jobs', (
+        SELECT coalesce(jsonb_agg(jsonb_build_object('id', coalesce(t.id, a.id)::text, 'state', coalesce(t.state, 'available'),
+            'created', t.id IS NULL) ORDER BY a.id), '[]')
+        FROM unnest(asked) a LEFT JOIN unnest(there) t ON t.kind = a.kind AND t.unique_key = a.unique_key AND t.id <> a.id));
 END $$;
 
 -- Adds a job, due at run_at (fleet time) or at once, when those that it depends on are completed. At most concurrency_limit jobs with

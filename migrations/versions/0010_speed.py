@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "3ad22ea14dad0d08"
+functions = "4b84fdbbf65f2e16"
 
 
 def upgrade() -> None:
