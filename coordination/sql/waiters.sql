@@ -88,7 +88,7 @@ DECLARE
     escalated boolean := false;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.id = poll_lock.waiter AND w.incarnation = poll_lock.incarnation;
     IF NOT FOUND THEN
@@ -161,7 +161,7 @@ DECLARE
     lease fleet.engagement_locks;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'off', true);
     theirs := coalesce(
         (SELECT w.content FROM fleet.lock_waiters w WHERE w.id = leave_line.waiter AND w.incarnation = leave_line.incarnation),
@@ -193,7 +193,7 @@ DECLARE
     lease fleet.engagement_locks;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', return_lost_lock.content));
     SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.content = return_lost_lock.content

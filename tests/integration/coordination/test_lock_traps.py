@@ -96,7 +96,7 @@ def test_a_lease_begins_after_the_wait_for_the_mutex(
 def test_a_time_read_before_the_wait_would_be_found(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, pool: ThreadPoolExecutor
 ) -> None:
-    with planted(owner, "grant_lock", ("real := clock_timestamp();", "real := statement_timestamp();")):
+    with planted(owner, "take_lock", ("real := clock_timestamp();", "real := statement_timestamp();")):
         assert not lease_after_a_wait(fleet_database, fleet, owner, pool)
 
 
