@@ -1,11 +1,12 @@
-"""The coordination core alone, to be measured: a PostgreSQL of its own with the fleet's schema, and no fleet on it."""
+"""The coordination core alone, to be measured: a PostgreSQL of its own with the schema and no fleet."""
 
 import os
+import re
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from coordination import Fleet, connect
-from coordination.database import Database
+from coordination.database import Database, Json
 from coordination.settings import register_settings
 from host.postgres import EmbeddedPostgres, find_binaries
 from host.postgres_cluster import DATABASE
@@ -27,13 +28,10 @@ SLOW = "3 ms commit"
 SHARED_MEMORY = Path("/dev/shm")
 LEAST_FREE = 8 * 2**30
 FLUSHES = 200
+LARGEST = ((1_000_000_000, 900),)
 PASSWORDS = {role: f"bench-{role}" for role in schema.ROLES}
-OPTIONS: Mapping[str, str] = {
-    "max_connections": "1200",
-    "shared_buffers": "1GB",
-    "max_wal_size": "8GB",
-    "checkpoint_timeout": "30min",
-}
+RECOMMENDED = Path(__file__).parents[1] / "deploy" / "postgres.conf"
+SETTING = re.compile(r"^(\w+) = (\S+)", re.MULTILINE)
 # A commit waits as long as a disk of 3 ms would let it wait; who commits meanwhile shares the flush.
 SLOW_COMMIT: Mapping[str, str] = {"commit_delay": "3000", "commit_siblings": "0"}
 
@@ -66,6 +64,18 @@ class Core:
         """Join as a worker; the caller leaves."""
         return connect(self.dsn("worker"), worker, slot=slot)
 
+    def configure(self, endpoint: str, windows: Sequence[tuple[int, int]]) -> None:
+        """Set an endpoint's windows, (requests, seconds) each; the pool of all is as large as can be."""
+        person = Database(self.dsn("console"), name="benchmark")
+        for name, pairs in ((endpoint, windows), ("api_requests", LARGEST)):
+            person.call(
+                "configure_rate_windows",
+                account="default",
+                endpoint=name,
+                windows=Json([list(pair) for pair in pairs]),
+            )
+        person.close()
+
     def empty(self, *tables: str) -> None:
         """Forget the rows of these tables, and what is dead in them."""
         for table in tables:
@@ -84,7 +94,7 @@ def core(disk: str, options: Mapping[str, str] | None = None) -> Generator[Core]
             server,
             find_binaries(None),
             lambda _line: None,
-            options={**OPTIONS, **(SLOW_COMMIT if disk == SLOW else {}), **(options or {})},
+            options={**recommended(), **(SLOW_COMMIT if disk == SLOW else {}), **(options or {})},
         )
         postgres.start()
         try:
@@ -99,6 +109,11 @@ def core(disk: str, options: Mapping[str, str] | None = None) -> Generator[Core]
                 yield measured
         finally:
             postgres.stop()
+
+
+def recommended() -> dict[str, str]:
+    """The settings that deploy/postgres.conf gives to a server of one's own."""
+    return dict(SETTING.findall(RECOMMENDED.read_text("utf-8")))
 
 
 def flush_ms(place: Path = Path("/var/tmp")) -> float:

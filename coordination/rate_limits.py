@@ -1,32 +1,20 @@
 """Rate limits: never above N requests in any rolling window, by the platform's own count."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, LiteralString
+from typing import Any
 from uuid import uuid4
 
 from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, FleetError
+from coordination.errors import DatabaseUnavailableError
 from coordination.ids import number_of
-from coordination.plain import plain
+from coordination.owed import Owed
+from coordination.rate_grants import Grant, limit_headers
+from coordination.rate_leases import Tokens
 from coordination.session import Session
-
-MOST_OWED: Final = 100
-"""Settlements kept for later; the database settles by itself what is older."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grant:
-    """The answer to a request for one request; when `allowed`, one unit is taken until it is settled."""
-
-    allowed: bool
-    grant_id: str | None = None
-    retry_after_seconds: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +98,7 @@ class RateLimits:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._owed: deque[tuple[LiteralString, dict[str, Any]]] = deque(maxlen=MOST_OWED)
+        self._owed = Owed(session)
 
     def configure(
         self,
@@ -150,7 +138,7 @@ class RateLimits:
         expect its unit, which is held for it a few seconds longer; for a worker that comes at intervals of
         its own, until its next, a minute at most.
         """
-        self._settle_owed()
+        self._owed.pay()
         ticket = uuid4()
         try:
             answer = self._session.call(
@@ -162,10 +150,8 @@ class RateLimits:
                 ticket=ticket,
             )
         except DatabaseUnavailableError:
-            self._owed.append(
-                ("return_lost_grant", {"endpoint": endpoint, "account": account, "ticket": ticket})
-            )
-            self._settle_owed()
+            self._owed.add("return_lost_grant", endpoint=endpoint, account=account, ticket=ticket)
+            self._owed.pay()
             raise
         return Grant(**answer)
 
@@ -185,7 +171,7 @@ class RateLimits:
             response_headers: as received, any case; without them one more use is assumed.
             status: the HTTP status; 429 closes the endpoint until its reset, longer when repeated.
         """
-        self._settle(
+        self._owed.call(
             "record_usage",
             grant_id=number_of(grant_id, "grant_id"),
             success=success,
@@ -198,27 +184,30 @@ class RateLimits:
 
         False where there was nothing to give back: settled, somebody else's, or in use by a send.
         """
-        return bool(self._settle("release_grant", grant_id=number_of(grant_id, "grant_id"))["released"])
+        return bool(self._owed.call("release_grant", grant_id=number_of(grant_id, "grant_id"))["released"])
 
-    def _settle(self, function: LiteralString, **arguments: Any) -> Any:
-        """Call what settles a grant; what the database can't do now is kept for the next request."""
-        try:
-            return self._session.call(function, **arguments)
-        except (DatabaseUnavailableError, DatabaseBusyError):
-            self._owed.append((function, arguments))
-            raise
+    def leasing(
+        self,
+        endpoint: str,
+        worker_id: str,
+        most: int,
+        priority: Priority = "medium",
+        account: str = "default",
+    ) -> Tokens:
+        """Open a lease for who makes many requests a second: a round trip for up to `most` of them.
 
-    def _settle_owed(self) -> None:
-        """Settle what could not be settled; what the database refuses for good is forgotten."""
-        while self._owed:
-            function, arguments = self._owed[0]
-            try:
-                self._session.call(function, **arguments)
-            except (DatabaseUnavailableError, DatabaseBusyError):
-                return
-            except FleetError:  # this life is over: the next one's beginning settles for it
-                pass
-            self._owed.popleft()
+        Tokens that are leased count as used. There are as many as asked for where there is much room, at most
+        a hundredth of the smallest limit; else one at a time.
+        """
+        return Tokens(
+            self._session,
+            self._owed,
+            most,
+            endpoint=endpoint,
+            worker_id=worker_id,
+            priority=priority,
+            account=account,
+        )
 
     def schedule_request(
         self, endpoint: str, worker_id: str, priority: Priority = "medium", account: str = "default"
@@ -284,13 +273,3 @@ def unblock_endpoint(
 def _number(given: object) -> object:
     """What JSON has no number for (NaN) goes as a text, and is refused by name as any other."""
     return str(given) if isinstance(given, float) else given
-
-
-def limit_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Keep the headers that speak of limits, and the Date that they are relative to; names in lower case."""
-    lowered = {name.lower(): value for name, value in (headers or {}).items()}
-    return {
-        name: plain(value[:200])
-        for name, value in lowered.items()
-        if name == "date" or name.startswith(("x-rate-limit-", "x-user-limit-", "x-app-limit-"))
-    }

@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import peers
-from benchmarks.figure import Figure
+from benchmarks.peers import interpreters
+from benchmarks.figure import Figure, Target
 from benchmarks.fleet import MeasuredFleet, fleet
 from benchmarks.processes import cpu_s, settle
 
@@ -28,7 +28,7 @@ def measure(runs: int) -> Iterator[Figure]:
         tempfile.TemporaryDirectory() as place,
     ):
         measured.only({"light": SLOTS})
-        with peers.celery_workers(SLOTS, Path(place) / "queue") as (_, celery):
+        with interpreters.celery_workers(SLOTS, Path(place) / "queue") as (_, celery):
             settle(SETTLE_S)
             for _ in range(runs):
                 pids = list(measured.ready().values())
@@ -42,7 +42,7 @@ def measure(runs: int) -> Iterator[Figure]:
         name="idle: statements of a worker",
         unit="1/s",
         runs=statements,
-        target=STATEMENTS_TARGET,
+        targets=(Target(most=STATEMENTS_TARGET),),
         disk=disk,
         note=f"{SLOTS} light workers for {WINDOW_S:g} s, each statement as the server logged it, by session",
     )
@@ -51,8 +51,8 @@ def measure(runs: int) -> Iterator[Figure]:
         unit="% of one core",
         runs=cpu,
         peer_runs=cpu_peer,
-        peer_name=f"{peers.CELERY}, which looks into its queue once a second",
-        target=CPU_TARGET_PERCENT,
+        peer_name=f"{interpreters.CELERY}, which looks into its queue once a second",
+        targets=(Target(most=CPU_TARGET_PERCENT),),
         disk=disk,
         note="user and system time of the worker's process; the kernel counts it in hundredths of a second",
     )

@@ -1,93 +1,168 @@
-"""One hot endpoint with three windows, eight processes: grants a second, beside a limiter over PostgreSQL and one UPDATE."""
+"""Grants of one hot endpoint with three windows, to eight processes, beside another limiter and an UPDATE."""
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
-from psycopg_pool import ConnectionPool
-from pyrate_limiter import Duration, Rate
-from pyrate_limiter.abstracts import RateItem
-from pyrate_limiter.buckets.postgres import PostgresBucket
 
-from benchmarks.core import TMPFS, Core, core
-from benchmarks.figure import Figure
+from benchmarks.core import SLOW, TMPFS, Core, core
+from benchmarks.figure import Figure, Target
 from benchmarks.load import Call, Load, saturate
+from benchmarks.peers import pyrate
 
 PROCESSES = 8
 SECONDS = 5.0
-WINDOWS = ((30_000_000, 900), (120_000_000, 3600), (2_000_000_000, 86400))
-ENDPOINT = "hot"
-PEER = "pyrate-limiter, PostgresBucket"
-RAW = "one conditional UPDATE"
+WINDOWS = ((30_000_000, 900), (120_000_000, 3600), (1_000_000_000, 86_400))
+LEASED = ((1_000_000, 900), (4_000_000, 3600), (96_000_000, 86_400))
+BATCH = 250
+OFFERED_PER_S = 20_000
+SUSTAINED_S = 60.0
+RAW = "one conditional UPDATE of one row"
+COUNTER = """
+    DROP TABLE IF EXISTS bench_counter;
+    CREATE TABLE bench_counter (id integer PRIMARY KEY, used bigint NOT NULL) WITH (fillfactor = 50);
+    INSERT INTO bench_counter VALUES (1, 0)
+"""
+COUNT = b"UPDATE bench_counter SET used = used + 1 WHERE id = 1 AND used < 2000000000 RETURNING used"
 
 
 def measure(runs: int) -> Iterator[Figure]:
-    """Each run is ours, the peer's and the bare statement's, one after another."""
+    """Grants one by one on memory; leased ones where a commit takes 3 ms, also beside an old snapshot."""
     with core(TMPFS) as measured:
-        ours: list[Load] = []
-        peers: list[Load] = []
-        raws: list[Load] = []
-        for run in range(runs):
-            endpoint = f"{ENDPOINT}_{run}"
-            with measured.join("bench") as person:
-                person.rate_limits.configure(endpoint, WINDOWS)
-            ours.append(
-                saturate(lambda n, e=endpoint: _grants(measured, e, n), processes=PROCESSES, seconds=SECONDS)
-            )
-            peers.append(
-                saturate(lambda n, r=run: _pyrate(measured, r, n), processes=PROCESSES, seconds=SECONDS)
-            )
-            measured.admin.execute(
-                "DROP TABLE IF EXISTS bench_counter; CREATE UNLOGGED TABLE bench_counter (id int PRIMARY KEY, n bigint) WITH (fillfactor = 10)"
-            )
-            measured.admin.execute("INSERT INTO bench_counter VALUES (1, 0)")
-            raws.append(saturate(lambda n: _raw(measured), processes=PROCESSES, seconds=SECONDS))
-        for one in (ours, peers, raws):
-            print(
-                [
-                    (
-                        round(l.per_s),
-                        l.refused,
-                        round(l.latency_ms(0.5), 2),
-                        round(l.latency_ms(0.99), 2),
-                        l.failed,
-                    )
-                    for l in one
-                ]
-            )
-        yield Figure(name="limiter: grants", unit="1/s", runs=[one.per_s for one in ours])
+        yield from _one_by_one(measured, runs)
+    with core(SLOW) as measured:
+        yield from _leased(measured, runs)
+        yield _sustained(measured)
+
+
+def _one_by_one(measured: Core, runs: int) -> Iterator[Figure]:
+    ours: list[Load] = []
+    peers: list[Load] = []
+    raws: list[Load] = []
+    settled: list[Load] = []
+    for run in range(runs):
+        for endpoint in (f"hot_{run}", f"settled_{run}"):
+            measured.configure(endpoint, WINDOWS)
+        measured.admin.execute(COUNTER)
+        ours.append(_load(lambda n, run=run: _grants(measured, f"hot_{run}", n)))
+        peers.append(_load(lambda _, run=run: pyrate.bucket(measured.dsn("superuser"), f"hot{run}", WINDOWS)))
+        raws.append(_load(lambda _: _updates(measured)))
+        settled.append(_load(lambda n, run=run: _grants(measured, f"settled_{run}", n, settle=True)))
+    rejected = sum(one.refused for one in ours)
+    yield Figure(
+        name="limiter: grants, unbatched",
+        unit="1/s",
+        runs=[one.per_s for one in ours],
+        peer_runs=[one.per_s for one in peers],
+        peer_name=pyrate.NAME,
+        raw=[one.per_s for one in raws],
+        raw_name=RAW,
+        targets=[Target(of="ratio_peer", least=15), Target(of="ratio_raw", least=0.5)],
+        disk=measured.disk,
+        note=f"{PROCESSES} processes, no limit reached: {rejected} of ours were refused, and of the peer's "
+        f"{_share(peers):.0%}; p99 {_p99(ours):.2f} ms",
+    )
+    yield Figure(
+        name="limiter: grants that are settled, a call each",
+        unit="1/s",
+        runs=[one.per_s for one in settled],
+        raw=[one.per_s for one in raws],
+        raw_name=RAW,
+        disk=measured.disk,
+        note=f"two calls a request: the grant, and what came of it; p99 of both {_p99(settled):.2f} ms",
+    )
+
+
+def _leased(measured: Core, runs: int) -> Iterator[Figure]:
+    ours: list[Load] = []
+    raws: list[Load] = []
+    for run in range(runs):
+        measured.configure(f"leased_{run}", LEASED)
+        measured.admin.execute(COUNTER)
+        ours.append(_load(lambda n, run=run: _tokens(measured, f"leased_{run}", n)))
+        raws.append(_load(lambda _: _updates(measured, flushed=True)))
+    yield Figure(
+        name="limiter: grants by token leases",
+        unit="1/s",
+        runs=[one.per_s for one in ours],
+        raw=[one.per_s for one in raws],
+        raw_name=f"{RAW}, flushed",
+        targets=[Target(least=OFFERED_PER_S)],
+        disk=measured.disk,
+        note=f"leases of {BATCH} tokens; the smallest limit is {LEASED[0][0]:,} in {LEASED[0][1]} s; "
+        f"{sum(one.refused for one in ours)} refused",
+    )
+
+
+def _sustained(measured: Core) -> Figure:
+    measured.configure("sustained", WINDOWS)
+    with psycopg.connect(
+        measured.dsn("superuser"), options="-c idle_in_transaction_session_timeout=0"
+    ) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("SELECT count(*) FROM fleet.rate_limits")  # its snapshot stays, and with it all dead rows
+        load = saturate(
+            lambda n: _tokens(measured, "sustained", n),
+            processes=PROCESSES,
+            seconds=SUSTAINED_S,
+            per_s=OFFERED_PER_S,
+        )
+    return Figure(
+        name=f"limiter: {OFFERED_PER_S:,} grants a second offered for a minute beside an old snapshot",
+        unit="1/s",
+        runs=[load.per_s],
+        targets=[Target(least=0.99 * OFFERED_PER_S)],
+        disk=measured.disk,
+        note=f"one idle transaction of REPEATABLE READ; leases of {BATCH} tokens; {load.refused} refused; "
+        f"late p50 {load.latency_ms(0.5):.3f} ms, p99 {load.latency_ms(0.99):.2f} ms",
+    )
+
+
+def _load(make: Callable[[int], AbstractContextManager[Call]]) -> Load:
+    return saturate(make, processes=PROCESSES, seconds=SECONDS)
+
+
+def _share(loads: Sequence[Load]) -> float:
+    return sum(one.refused for one in loads) / max(1, sum(one.calls for one in loads))
+
+
+def _p99(loads: Sequence[Load]) -> float:
+    return max(one.latency_ms(0.99) for one in loads)
 
 
 @contextmanager
-def _grants(measured: Core, endpoint: str, number: int) -> Generator[Call]:
+def _grants(measured: Core, endpoint: str, number: int, *, settle: bool = False) -> Generator[Call]:
     with measured.join("bench", number + 1) as fleet:
+        limits, worker = fleet.rate_limits, f"bench/{number}"
 
         def call() -> int:
-            return fleet.rate_limits.can_make_request(endpoint, f"bench/{number}").allowed
+            grant = limits.can_make_request(endpoint, worker)
+            if settle and grant.grant_id:
+                limits.record_usage(grant.grant_id, success=True)
+            return grant.allowed
 
         yield call
 
 
 @contextmanager
-def _pyrate(measured: Core, run: int, number: int) -> Generator[Call]:
-    rates = [Rate(requests, seconds * Duration.SECOND) for requests, seconds in WINDOWS]
-    with ConnectionPool(measured.dsn("superuser"), min_size=1, max_size=1) as pool:
-        bucket = PostgresBucket(pool, f"hot{run}", rates)
+def _tokens(measured: Core, endpoint: str, number: int) -> Generator[Call]:
+    with (
+        measured.join("bench", number + 1) as fleet,
+        fleet.rate_limits.leasing(endpoint, f"bench/{number}", BATCH) as tokens,
+    ):
 
         def call() -> int:
-            return bool(bucket.put(RateItem("hot", bucket.now())))
+            allowed = tokens.take().allowed
+            tokens.answered()
+            return allowed
 
         yield call
 
 
 @contextmanager
-def _raw(measured: Core) -> Generator[Call]:
-    with psycopg.connect(measured.dsn("superuser"), autocommit=True, prepare_threshold=0) as connection:
-        connection.execute("SET synchronous_commit = off")
-
-        def call() -> int:
-            return connection.execute(
-                "UPDATE bench_counter SET n = n + 1 WHERE id = 1 AND n < 2000000000 RETURNING n"
-            ).rowcount
-
-        yield call
+def _updates(measured: Core, *, flushed: bool = False) -> Generator[Call]:
+    with psycopg.connect(measured.dsn("superuser"), autocommit=True) as connection:
+        connection.execute(
+            "SELECT set_config('synchronous_commit', %s, false)", ("on" if flushed else "off",)
+        )
+        yield lambda: connection.execute(COUNT).rowcount

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks import peers
-from benchmarks.figure import Figure
+from benchmarks.peers import interpreters
+from benchmarks.figure import Figure, Target
 from benchmarks.fleet import fleet
 from benchmarks.processes import seconds_until
 
@@ -35,9 +35,9 @@ def measure(runs: int) -> Iterator[Figure]:
                     what="the restarted worker ready",
                 )
             )
-            with peers.celery_workers(1, Path(place) / "queue") as (seconds, pids):
+            with interpreters.celery_workers(1, Path(place) / "queue") as (seconds, pids):
                 celery.append(_end_s(pids[0]) + seconds)
-            with peers.plain_interpreters(1) as (seconds, _):
+            with interpreters.plain_interpreters(1) as (seconds, _):
                 plain.append(seconds)
         disk = measured.disk
     yield Figure(
@@ -45,10 +45,10 @@ def measure(runs: int) -> Iterator[Figure]:
         unit="s",
         runs=ours,
         peer_runs=celery,
-        peer_name=f"{peers.CELERY}: its end on SIGTERM and its start",
+        peer_name=f"{interpreters.CELERY}: its end on SIGTERM and its start",
         raw=plain,
         raw_name="one plain interpreter's start",
-        target=TARGET_S,
+        targets=(Target(most=TARGET_S),),
         disk=disk,
         note="from the command's row to the beat that says READY: the order's way and the drain are in it",
     )

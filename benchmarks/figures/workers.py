@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks import peers
-from benchmarks.figure import Figure
+from benchmarks.peers import interpreters
+from benchmarks.figure import Figure, Target
 from benchmarks.fleet import fleet
 from benchmarks.processes import pss_mb, settle
 
@@ -61,22 +61,22 @@ def measure(runs: int) -> Iterator[Figure]:
             ours.take(seconds, pids)
             with_host.append(pss_mb([*pids, *measured.manager_pids().values()]))
             measured.stop()
-            with peers.plain_interpreters(NUMBER) as (seconds, pids):
+            with interpreters.plain_interpreters(NUMBER) as (seconds, pids):
                 plain.take(seconds, pids)
             with (
                 tempfile.TemporaryDirectory() as place,
-                peers.celery_workers(NUMBER, Path(place) / "queue") as (seconds, pids),
+                interpreters.celery_workers(NUMBER, Path(place) / "queue") as (seconds, pids),
             ):
                 settle(QUIET_S)
                 celery.take(seconds, pids)
         disk = measured.disk
-    beside = partial(Figure, peer_name=peers.CELERY, raw_name=peers.PLAIN, disk=disk)
+    beside = partial(Figure, peer_name=interpreters.CELERY, raw_name=interpreters.PLAIN, disk=disk)
     memory = partial(
         beside,
         unit="MB PSS",
         peer_runs=celery.memory_mb,
         raw=plain.memory_mb,
-        target=MEMORY_TARGET_MB,
+        targets=(Target(most=MEMORY_TARGET_MB),),
     )
     kinds = f"{NUMBER} slots of the fleet's nine workers"
     yield beside(
@@ -85,7 +85,7 @@ def measure(runs: int) -> Iterator[Figure]:
         runs=ours.ready_s,
         peer_runs=celery.ready_s,
         raw=plain.ready_s,
-        target=READY_TARGET_S,
+        targets=(Target(most=READY_TARGET_S),),
         note=f"{kinds}; from the command's row to the last beat that says READY",
     )
     yield memory(

@@ -59,6 +59,7 @@ rate_limits = Table(
     Column("waited", BigInteger, nullable=False, server_default=text("0")),
     Column("waited_s", Double, nullable=False, server_default=text("0")),
     Column("longest_wait_s", Double, nullable=False, server_default=text("0")),
+    Column("voided_at", MOMENT, nullable=False, server_default=text("'-infinity'")),
 )
 
 rate_grants = Table(
@@ -79,6 +80,17 @@ rate_grants = Table(
     Column("held", Boolean, nullable=False, server_default=text("false")),
     Column("ticket", UUID),
     Index("rate_grants_settled", "account", "endpoint", "settled_at"),
+)
+
+rate_prepaid = Table(
+    "rate_prepaid",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("units", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("paid_at", MOMENT, nullable=False),
+    prefixes=["UNLOGGED"],
 )
 
 rate_demands = Table(

@@ -11,7 +11,7 @@ DECLARE
             "has_recent_engagement", "get_engagement_stats", "get_engagement_patterns", "get_lock_status", "get_lock_measures",
             "get_state", "set_state", "compare_and_set_state", "delete_state", "list_state", "get_cached", "get_many_cached", "put_cached", "drop_cached", "begin_cached", "give_up_cached", "get_cache_status", "ask_breaker", "record_call", "watch_breakers", "get_breaker_status", "hold_budget", "keep_hold", "settle_hold", "release_hold", "get_budget_status",
             "count_conflicts",
-            "configure_rate_limit", "configure_rate_windows", "can_make_request", "record_usage", "release_grant", "return_lost_grant", "get_remaining_capacity", "schedule_request", "cancel_booking", "get_worker_allocation", "get_rate_measures",
+            "configure_rate_limit", "configure_rate_windows", "can_make_request", "record_usage", "release_grant", "return_lost_grant", "lease_requests", "end_lease", "get_remaining_capacity", "schedule_request", "cancel_booking", "get_worker_allocation", "get_rate_measures",
             "get_system_status",
             "reserve_resource", "renew_reservation", "release_resource", "check_availability", "poll_reservation", "leave_queue",
             "tidy_pools", "adjust_capacity", "get_pool_status",

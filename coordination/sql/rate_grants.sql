@@ -1,10 +1,12 @@
 -- Grants: the permission to make a request is the unit itself. All windows of all rows that it belongs to are asked under
 -- their locks, and all give a unit, or none.
 
--- Takes n units of an endpoint and of its pools, all or nothing, as one grant. Locks the rows in the order of their names;
--- flushed every k-th time, k at most 1% of the smallest window. Also what nobody calls from outside: see can_make_request.
+-- Takes n units of an endpoint and of its pools, all or nothing, as one grant, and up to `more` where there is much room. Locks the rows
+-- in the order of their names; flushed every k-th time, k at most 1% of the smallest window. Also what nobody calls from outside: see
+-- can_make_request.
 CREATE OR REPLACE FUNCTION fleet.take_units(
-    incarnation uuid, endpoint text, worker_id text, n integer, priority text, account text, held boolean, ticket uuid DEFAULT NULL
+    incarnation uuid, endpoint text, worker_id text, n integer, priority text, account text, held boolean, ticket uuid DEFAULT NULL,
+    more integer DEFAULT 0
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -21,6 +23,9 @@ DECLARE
     kept integer;
     flushed boolean := false;
     granted bigint;
+    single boolean := n = 1 AND NOT held AND more = 0;
+    prepaid fleet.rate_prepaid;
+    spare integer := 0;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -30,12 +35,26 @@ BEGIN
     IF n IS NULL OR n NOT BETWEEN 1 AND 1000000 THEN
         PERFORM fleet.refuse('estimated_requests', n::text, 'a whole number from 1 to 1000000');
     END IF;
+    -- Before the rows, as who draws of it may hold it and come here.
+    SELECT * INTO prepaid FROM fleet.rate_prepaid p
+    WHERE p.account = take_units.account AND p.endpoint = take_units.endpoint FOR UPDATE;
+    IF single AND prepaid.units > 0 THEN  -- prepaid while this call waited
+        granted := fleet.draw_prepaid(take_units.incarnation, take_units.endpoint, take_units.worker_id, take_units.priority,
+            take_units.account, take_units.ticket);
+        IF granted IS NOT NULL THEN
+            RETURN jsonb_build_object('allowed', true, 'grant_id', granted::text);
+        END IF;
+    END IF;
     IF NOT EXISTS (SELECT 1 FROM fleet.rate_epoch) THEN
         PERFORM fleet.recover_rate_limits();
         flushed := true;
     END IF;
     limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);
     SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
+    IF prepaid.units > 0 THEN  -- what is left of them goes back
+        UPDATE fleet.rate_prepaid p SET units = 0 WHERE p.account = prepaid.account AND p.endpoint = prepaid.endpoint;
+        limits := fleet.with_units_back(limits, prepaid.units);
+    END IF;
     FOR i IN 1 .. cardinality(limits) LOOP
         one := fleet.weigh(limits[i], at, rate, n);
         IF one.room < n AND one.kind = 'endpoint' AND one.unsettled > 0 THEN
@@ -63,8 +82,8 @@ BEGIN
     ELSIF rank = 1 THEN
         own.low_seen_at := at;
     END IF;
-    IF own.line_until > at OR own.kept_critical + own.kept_low > 0 OR fleet.is_scarce(own, at)
-        OR greatest(own.critical_seen_at, own.low_seen_at) > at - interval '1 day' THEN
+    -- What is kept can't matter where half of the limit is free.
+    IF own.line_until > at OR fleet.is_scarce(own, at) OR room < own.limits[1] / 2 + n THEN
         own := fleet.refresh_shares(own, at);
     END IF;
     kept := fleet.kept_for_others(own, rank, n, limits);
@@ -72,17 +91,25 @@ BEGIN
     IF NOT place.granted THEN
         RETURN fleet.refuse_units(limits, own, place, take_units.incarnation, take_units.worker_id, rank, n, room, kept, at);
     END IF;
+    IF own.line_until <= at AND NOT place.shares AND fleet.most_prepaid(own) > 0 THEN
+        IF single THEN
+            spare := fleet.prepay(limits, prepaid, own);
+        ELSIF more > 0 THEN
+            n := n + fleet.units_to_prepay(limits, more);
+        END IF;
+    END IF;
     INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, frees_at,
         units, held, ticket)
     VALUES (own.account, own.endpoint, take_units.incarnation, take_units.worker_id, take_units.priority, at, clock_timestamp(),
         'infinity', n, take_units.held, take_units.ticket)
     RETURNING id INTO granted;
     own.since_flush := own.since_flush + n;
-    IF own.since_flush >= own.flush_every OR flushed THEN
+    IF own.since_flush + spare >= own.flush_every OR flushed THEN
         own.since_flush := 0;
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    own.granted := own.granted + n;
+    own.since_flush := own.since_flush + spare;  -- given out unflushed
+    own.granted := own.granted + n + spare;
     IF rank = 4 THEN
         own.kept_critical := greatest(0, own.kept_critical - n);
     ELSIF rank = 1 THEN
@@ -93,16 +120,16 @@ BEGIN
     END IF;
     limits[own_at] := own;
     FOREACH one IN ARRAY limits LOOP
-        one.unsettled := one.unsettled + CASE WHEN one.kind = 'endpoint' THEN n ELSE 0 END;
+        one.unsettled := one.unsettled + CASE WHEN one.kind = 'endpoint' THEN n + spare ELSE 0 END;
         FOR i IN 1 .. cardinality(one.limits) LOOP
-            one.occupied[i] := one.occupied[i] + n;
+            one.occupied[i] := one.occupied[i] + n + spare;
             IF one.spacing_us[i] > 0 THEN
-                one.tat[i] := greatest(one.tat[i], at) + n * (one.spacing_us[i] * interval '1 microsecond');
+                one.tat[i] := greatest(one.tat[i], at) + (n + spare) * (one.spacing_us[i] * interval '1 microsecond');
             END IF;
         END LOOP;
         PERFORM fleet.keep_rate_limit(fleet.report_crossing(one, at));
     END LOOP;
-    RETURN jsonb_build_object('allowed', true, 'grant_id', granted::text);
+    RETURN jsonb_build_object('allowed', true, 'grant_id', granted::text, 'units', n);
 END $$;
 
 -- What rows that were weighed ever grant at once, however long one waits: a spread window gives a burst at most. Pure.
@@ -114,15 +141,24 @@ BEGIN
 END $$;
 
 -- The permission, and the grant itself: one unit is taken when it says yes. The caller's own ticket names the grant where its
--- answer is lost (return_lost_grant). Locks the endpoint's row and its pools'; small limits are flushed, since a grant that a
--- crash forgets is a request too many.
+-- answer is lost (return_lost_grant). Locks the endpoint's row and its pools', or where many ask and there is much room the one row of
+-- its prepaid units; small limits are flushed, since a grant that a crash forgets is a request too many.
 CREATE OR REPLACE FUNCTION fleet.can_make_request(
     incarnation uuid, endpoint text, worker_id text, priority text DEFAULT 'medium', account text DEFAULT 'default',
     ticket uuid DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    drawn bigint;
 BEGIN
-    RETURN fleet.take_units(incarnation, endpoint, worker_id, 1, priority, account, false, ticket);
+    PERFORM fleet.require_read_committed();
+    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM set_config('synchronous_commit', 'off', true);
+    drawn := fleet.draw_prepaid(incarnation, endpoint, worker_id, priority, account, ticket);
+    IF drawn IS NOT NULL THEN
+        RETURN jsonb_build_object('allowed', true, 'grant_id', drawn::text);
+    END IF;
+    RETURN fleet.take_units(incarnation, endpoint, worker_id, 1, priority, account, false, ticket) - 'units';
 END $$;
 
 -- For reservations: n units as one grant that is held, with no request under way yet; draw_unit takes single requests out of

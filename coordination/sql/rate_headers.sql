@@ -52,7 +52,7 @@ DECLARE
     told_used integer;
     holds integer := (known->>'limit')::integer;
 BEGIN
-    IF told_limit IS NULL OR told_limit NOT BETWEEN 1 AND 1000000 OR told_remaining IS NULL
+    IF told_limit IS NULL OR told_limit NOT BETWEEN 1 AND 1000000000 OR told_remaining IS NULL
         OR told_remaining NOT BETWEEN 0 AND told_limit OR reset_in IS NULL
         OR reset_in > window_s + 60 AND window_s < 86400 THEN
         RETURN CASE WHEN resets_at > at THEN known || jsonb_build_object('used', used + units) ELSE known END;
@@ -148,7 +148,11 @@ BEGIN
         day_headers = one.day_headers,
         -- A limit that changed is in force at the next decision.
         refreshed_at = CASE WHEN r.header_limit IS DISTINCT FROM (known->>'limit')::integer OR r.day_headers <> one.day_headers
-            THEN '-infinity' ELSE r.refreshed_at END
+            THEN '-infinity' ELSE r.refreshed_at END,
+        -- Others than the fleet use the same limit, or it is another one: who asks next is to be decided about.
+        voided_at = CASE WHEN settle_grant.status = 429 OR r.header_limit IS DISTINCT FROM (known->>'limit')::integer
+            OR fleet.header_number(headers, 'x-rate-limit-remaining') * 10 < (known->>'limit')::integer THEN clock_timestamp()
+            ELSE r.voided_at END
     WHERE r.account = held.account AND r.endpoint = held.endpoint;
     IF settle_grant.status = 429 THEN
         PERFORM fleet.note_refusal(one, held, headers, at);

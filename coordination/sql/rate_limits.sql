@@ -153,7 +153,7 @@ BEGIN
         IF jsonb_typeof(pair) <> 'array' OR jsonb_array_length(pair) <> 2 THEN
             PERFORM fleet.refuse('windows', left(windows::text, 200), '1 to 8 pairs of requests and seconds');
         END IF;
-        numbers := numbers || fleet.whole_number('limit', pair->0, 1000000, 'a whole number from 1 to 1000000');
+        numbers := numbers || fleet.whole_number('limit', pair->0, 1000000000, 'a whole number from 1 to 1000000000');
         span := fleet.whole_number('window_s', pair->1, 604800, 'a whole number of seconds from 1 to 604800');
         IF span = ANY (spans) THEN
             PERFORM fleet.refuse('windows', left(windows::text, 200), 'one limit a window: ' || span || ' s stands there twice');
@@ -202,7 +202,7 @@ BEGIN
         longer_requests = excluded.longer_requests, longer_window_s = excluded.longer_window_s, most_requests = '{}',
         fair_share = coalesce(configure_rate_windows.fair_share, r.fair_share),
         limits = '{}', windows_s = '{}', burst = '{}', spacing_us = '{}', tat = '{}', occupied = '{}', counted_to = '{}',
-        told = '{}', refreshed_at = '-infinity', next_charge_at = '-infinity';
+        told = '{}', refreshed_at = '-infinity', next_charge_at = '-infinity', voided_at = clock_timestamp();
     IF configure_rate_windows.account <> '*' THEN
         PERFORM fleet.make_rate_limit(configure_rate_windows.account, configure_rate_windows.endpoint);  -- the pools that it is in
     END IF;

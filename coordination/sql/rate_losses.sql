@@ -112,7 +112,7 @@ BEGIN
     at := fleet.now();
     FOR lost IN SELECT * FROM fleet.rate_limits r WHERE r.kind = 'endpoint' AND r.account <> '*' LOOP
         -- From what was configured: what the row held of it may be forgotten too.
-        units := greatest(lost.flush_every, least(100, (SELECT min(n) FROM unnest(lost.requests || lost.longer_requests) n) / 100));
+        units := greatest(lost.flush_every, least(10000, (SELECT min(n) FROM unnest(lost.requests || lost.longer_requests) n) / 100));
         IF units > 1 THEN
             INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, settled_at,
                 frees_at, units)

@@ -38,6 +38,44 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Copies of rows with fewer units taken. What spread windows were charged for them stays charged: that passes by itself. Pure.
+CREATE OR REPLACE FUNCTION fleet.with_units_back(limits fleet.rate_limits[], units integer) RETURNS fleet.rate_limits[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    one fleet.rate_limits;
+BEGIN
+    FOR i IN 1 .. cardinality(limits) LOOP
+        one := limits[i];
+        FOR j IN 1 .. cardinality(one.occupied) LOOP
+            one.occupied[j] := greatest(0, one.occupied[j] - units);
+        END LOOP;
+        IF one.kind = 'endpoint' THEN
+            one.unsettled := greatest(0, one.unsettled - units);
+            one.granted := greatest(0, one.granted - units);
+            one.since_flush := greatest(0, one.since_flush - units);
+        END IF;
+        limits[i] := one;
+    END LOOP;
+    RETURN limits;
+END $$;
+
+-- A grant of several units keeps so many; the others are free again. Nothing where it is settled. Locks the endpoint's row and its pools'.
+CREATE OR REPLACE FUNCTION fleet.shrink_grant(shrunk fleet.rate_grants, units integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    limits fleet.rate_limits[];
+    one fleet.rate_limits;
+BEGIN
+    limits := fleet.lock_rate_rows(shrunk.account, shrunk.endpoint);
+    UPDATE fleet.rate_grants g SET units = shrink_grant.units
+    WHERE g.id = shrunk.id AND g.settled_at IS NULL AND g.units = shrunk.units;
+    IF FOUND THEN
+        FOREACH one IN ARRAY fleet.with_units_back(limits, shrunk.units - shrink_grant.units) LOOP
+            PERFORM fleet.keep_rate_limit(one);
+        END LOOP;
+    END IF;
+END $$;
+
 -- An unused grant goes back: unsettled, this incarnation's, and no attempt to send stands on it; all others stay. Locks as
 -- drop_grant.
 CREATE OR REPLACE FUNCTION fleet.return_grant(incarnation uuid, grant_id bigint) RETURNS boolean

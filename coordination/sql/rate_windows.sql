@@ -50,12 +50,13 @@ BEGIN
         WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at > since AND g.settled_at <= till);
 END $$;
 
--- Units granted and not settled. Reads those of the account.
+-- Units granted and not settled, and those that are prepaid. Reads those of the account.
 CREATE OR REPLACE FUNCTION fleet.unsettled_units(one fleet.rate_limits) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL);
+        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL)
+        + fleet.prepaid_units(one.account, fleet.endpoints_of(one));
 END $$;
 
 -- Of these, what is set aside: no request is under way with it. Reads the account's that are not settled.
@@ -77,12 +78,15 @@ DECLARE
 BEGIN
     RETURN coalesce((
         SELECT max(g.counted_at + least(g.later * spacing, most)) FROM (
-            SELECT least(r.settled_at, at) AS counted_at,
-                sum(r.units) OVER (ORDER BY least(r.settled_at, at) DESC, r.id DESC) AS later
-            FROM fleet.rate_grants r
-            WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
-              AND (r.settled_at IS NULL OR r.settled_at > since)
-              AND NOT (r.held AND r.granted_at < at - make_interval(secs => one.delay_s))) g), at);
+            SELECT l.counted_at, sum(l.units) OVER (ORDER BY l.counted_at DESC, l.id DESC) AS later FROM (
+                SELECT least(r.settled_at, at) AS counted_at, r.units, r.id
+                FROM fleet.rate_grants r
+                WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
+                  AND (r.settled_at IS NULL OR r.settled_at > since)
+                  AND NOT (r.held AND r.granted_at < at - make_interval(secs => one.delay_s))
+                UNION ALL
+                SELECT at, p.units, 9223372036854775807 FROM fleet.rate_prepaid p
+                WHERE p.account = one.account AND p.endpoint = ANY (fleet.endpoints_of(one)) AND p.units > 0) l) g), at);
 END $$;
 
 -- Puts right what of a row follows from its configuration, from what headers told and from the clock's rate; where a window
@@ -143,7 +147,7 @@ BEGIN
         END IF;
     END LOOP;
     one.limits := known;
-    one.flush_every := greatest(1, least(100, (SELECT min(n) FROM unnest(known) n) / 100));
+    one.flush_every := greatest(1, least(10000, (SELECT min(n) FROM unnest(known) n) / 100));
     one.refreshed_at := clock_timestamp();
     RETURN one;
 END $$;

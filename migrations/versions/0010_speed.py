@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "76e3b21c722f24b3"
+functions = "abb9c532fc4ad4a1"
 
 
 def upgrade() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import psycopg
 
-from coordination.database import Database
+from coordination.database import Database, Json
 from coordination.errors import FleetError
 from coordination.pools import configure_pool
 from coordination.settings import register_settings, set_setting
@@ -251,6 +251,13 @@ def _prepare(place: Place, plan: Plan) -> None:
     console = Database(place.dsn("console"), name="fault suite")
     try:
         set_setting(console, "quiet_time_s", QUIET_TIME_S, actor="fault suite", reason="no HTTP here")
+        # The endpoints' own limits are asked for, not those of the pool that they are in.
+        console.call(
+            "configure_rate_windows",
+            account="default",
+            endpoint="api_requests",
+            windows=Json([[1_000_000, 900]]),
+        )
         for pool, capacity in POOLS.items():
             configure_pool(
                 console, "memory", pool, actor="fault suite", reason="to be fought for", capacity=capacity

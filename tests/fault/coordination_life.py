@@ -37,7 +37,11 @@ HOT, COLD = 4, 3000
 """Contents that everybody wants, and others."""
 KINDS = ("hot", "cold")
 """Jobs' kinds: many ask for the first."""
-ENDPOINTS: Mapping[str, Sequence[tuple[int, int]]] = {"fault_few": [(12, 2)], "fault_many": [(300, 3)]}
+ENDPOINTS: Mapping[str, Sequence[tuple[int, int]]] = {
+    "fault_few": [(12, 2)],
+    "fault_many": [(100, 3)],
+    "fault_most": [(1200, 6)],
+}
 EVENT = {"kind": "tried"}
 NAMES = ("anna", "ben", "cleo", "dora")
 """The workers' names: several processes have each."""
@@ -552,29 +556,31 @@ def main() -> int:
     """Live until SIGTERM."""
     told = json.loads(sys.argv[1])
     orders = Orders(**{field.name: told[field.name] for field in fields(Orders)})
-    end = Event()
+    pause = Event()
+    is_over = False
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        end.set()
+        nonlocal is_over
+        is_over = True  # not an event: its lock may be held by the very code that this interrupts
 
     signal.signal(signal.SIGTERM, leave)
     chance = random.Random(orders.seed)
     former: Life | None = None
     with Recorder(Path(orders.history), orders.process) as recorder:
-        while not end.is_set():
+        while not is_over:
             try:
                 fleet = join(orders)
             except FleetError:
-                end.wait(chance.uniform(0.02, 0.2))
+                pause.wait(chance.uniform(0.02, 0.2))
                 continue
             life = Life(fleet, recorder, chance, orders.process)
             if former:
                 life.inherit(former)
             former = life
             try:
-                while not end.is_set():
+                while not is_over:
                     life.act()
-                    end.wait(orders.pause_s)
+                    pause.wait(orders.pause_s)
             except (DatabaseError, IncarnationLostError):
                 pass
             finally:

@@ -22,7 +22,7 @@ NAMED = {
         drop_cached begin_cached give_up_cached get_cache_status ask_breaker record_call watch_breakers
         get_breaker_status hold_budget keep_hold settle_hold release_hold get_budget_status
         count_conflicts configure_rate_limit configure_rate_windows can_make_request record_usage
-        release_grant return_lost_grant get_remaining_capacity schedule_request cancel_booking
+        release_grant return_lost_grant lease_requests end_lease get_remaining_capacity schedule_request cancel_booking
         get_worker_allocation get_rate_measures get_system_status reserve_resource renew_reservation
         release_resource
         check_availability poll_reservation leave_queue tidy_pools adjust_capacity get_pool_status
@@ -183,7 +183,7 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
         "breaker_state", "breaker_key", "budget_start", "budget_end", "budget_counts", "budget_key",
         "budget_subject", "quota_account", "refuse_hold", "show_state", "broadcast_key", "priority_of_type",
         "configured_for", "header_room", "fell_silent", "few_left", "kept_for_others", "most_at_once",
-        "counts_requests", "used_of", "platform_window",
+        "counts_requests", "used_of", "platform_window", "most_prepaid", "units_to_prepay", "with_units_back", "prepaid_for",
     }  # fmt: skip
 
 

@@ -501,7 +501,7 @@ def test_bad_limits_are_refused_by_name(fleet: Fleet) -> None:
     set_limit: Any = fleet.rate_limits.configure
     for windows, field, given in (
         ([(0, 900)], "limit", "0"),
-        ([(1_000_001, 900)], "limit", "1000001"),
+        ([(1_000_000_001, 900)], "limit", "1000000001"),
         ([(10, 0)], "window_s", "0"),
         ([(10, 604801)], "window_s", "604801"),
         ([(None, 900)], "limit", None),

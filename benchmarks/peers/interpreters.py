@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 CELERY = "Celery, solo pool"
 PLAIN = "plain interpreters"
@@ -36,7 +36,7 @@ def plain_interpreters(number: int) -> Generator[tuple[float, list[int]]]:
 def celery_workers(number: int, place: Path) -> Generator[tuple[float, list[int]]]:
     """Celery workers, all begun at once: seconds until the last says that it is ready, and pids."""
     argv = [
-        *(sys.executable, "-m", "celery", "--quiet", "-A", "benchmarks.celery_app", "worker"),
+        *(sys.executable, "-m", "celery", "--quiet", "-A", "benchmarks.peers.celery_app", "worker"),
         *("--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"),
         *("--loglevel", "ERROR", "--hostname"),
     ]

@@ -1,0 +1,146 @@
+"""Token leases: many requests for a round trip, each counted from its grant on."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from coordination import Fleet, rate_leases
+from coordination.database import Database
+from coordination.errors import DatabaseUnavailableError, InvalidValueError
+from coordination.rate_limits import RateLimits
+from coordination.session import Session
+from tests.integration.conftest import FleetDatabase
+from tests.integration.coordination.queueing import configure
+from tests.integration.coordination.tables import Owner, assert_refused, rows, value
+from tests.integration.coordination.test_rate_lost_answers import Unlucky
+
+LIMIT, WINDOW_S = 10_000, 60
+USED = "SELECT coalesce(sum(units), 0) FROM fleet.rate_grants"
+UNSETTLED = "SELECT coalesce(sum(units), 0) FROM fleet.rate_grants WHERE settled_at IS NULL"
+COUNTED = "SELECT occupied[1] FROM fleet.rate_limits WHERE account = 'default' ORDER BY endpoint"
+
+
+@pytest.fixture(autouse=True)
+def much_room(console: Database) -> None:
+    configure(console, "like_tweet", (LIMIT, WINDOW_S))
+    configure(console, "api_requests", (1_000_000, 900))
+
+
+def test_a_lease_gives_many_requests_for_a_round_trip_and_counts_those_that_were_made(
+    fleet: Fleet, owner: Owner
+) -> None:
+    with fleet.rate_limits.leasing("like_tweet", "w/1", most=50) as tokens:
+        for _ in range(50):
+            assert tokens.take().allowed
+            tokens.answered()
+        assert rows(owner, "SELECT units, settled_at IS NULL FROM fleet.rate_grants") == [(50, True)]
+        assert [counted for (counted,) in rows(owner, COUNTED)] == [50, 50]
+        for _ in range(20):
+            assert tokens.take().allowed
+            tokens.answered()
+        assert value(owner, USED) == 100
+    assert (value(owner, USED), value(owner, UNSETTLED)) == (70, 0)
+    assert [counted for (counted,) in rows(owner, COUNTED)] == [70, 70]
+
+
+def test_a_lease_that_nobody_used_goes_back_whole(fleet: Fleet, owner: Owner) -> None:
+    tokens = fleet.rate_limits.leasing("like_tweet", "w/1", most=50)
+    tokens.take()
+    fleet.session.call("end_lease", grant_id=value(owner, "SELECT id FROM fleet.rate_grants"), used=0)
+    assert rows(owner, "SELECT 1 FROM fleet.rate_grants") == []
+    assert [counted for (counted,) in rows(owner, COUNTED)] == [0, 0]
+
+
+def test_tokens_are_for_a_second(fleet: Fleet, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(rate_leases, "monotonic", lambda: now_s)
+    tokens = fleet.rate_limits.leasing("like_tweet", "w/1", most=50)
+    tokens.take()
+    now_s = 100.9
+    tokens.take()
+    assert value(owner, "SELECT count(*) FROM fleet.rate_grants") == 1
+    now_s = 101.0
+    tokens.take()
+    assert rows(owner, "SELECT units FROM fleet.rate_grants ORDER BY id") == [(2,), (50,)]
+
+
+def test_a_small_limit_gives_one_at_a_time_and_says_no_as_ever(fleet: Fleet, console: Database) -> None:
+    configure(console, "like_tweet", (3, WINDOW_S))
+    with fleet.rate_limits.leasing("like_tweet", "w/1", most=50) as tokens:
+        assert [tokens.take().allowed for _ in range(3)] == [True] * 3
+        refused = tokens.take()
+    assert refused.retry_after_seconds is not None
+    assert "3 of 3 requests of like_tweet used" in str(refused.reason)
+
+
+def test_no_lease_is_larger_than_a_hundredth_of_the_limit(fleet: Fleet, owner: Owner) -> None:
+    fleet.rate_limits.leasing("like_tweet", "w/1", most=5000).take()
+    assert value(owner, USED) <= LIMIT / 100
+
+
+def test_requests_that_were_not_answered_may_be_counted_late(fleet: Fleet, owner: Owner) -> None:
+    with fleet.rate_limits.leasing("like_tweet", "w/1", most=50) as tokens:
+        tokens.take()
+        tokens.take()
+        tokens.answered()
+    assert rows(owner, "SELECT units, settled_at > fleet.now() + interval '10 s' FROM fleet.rate_grants") == [
+        (2, True)
+    ]
+
+
+@pytest.fixture
+def unlucky(fleet_database: FleetDatabase) -> Iterator[Unlucky]:
+    database = Unlucky(fleet_database.dsn("worker"), name="unlucky")
+    yield database
+    database.close()
+
+
+def test_a_lease_whose_answer_is_lost_goes_back_and_the_one_before_is_ended(
+    unlucky: Unlucky, fleet: Fleet, owner: Owner
+) -> None:
+    tokens = RateLimits(Session(unlucky, fleet.incarnation.id)).leasing("like_tweet", "w/1", most=2)
+    for _ in range(2):
+        tokens.take()
+        tokens.answered()
+    unlucky.deaf_to = frozenset({"lease_requests"})
+    with pytest.raises(DatabaseUnavailableError):
+        tokens.take()
+    unlucky.deaf_to = frozenset()
+    assert (value(owner, USED), value(owner, UNSETTLED)) == (2, 0)
+    assert tokens.take().allowed
+
+
+def test_an_end_that_could_not_be_told_is_told_before_the_next_request(
+    unlucky: Unlucky, fleet: Fleet, owner: Owner
+) -> None:
+    limits = RateLimits(Session(unlucky, fleet.incarnation.id))
+    tokens = limits.leasing("like_tweet", "w/1", most=20)
+    tokens.take()
+    unlucky.cut_off = frozenset({"end_lease"})
+    with pytest.raises(DatabaseUnavailableError):
+        tokens.close()
+    unlucky.cut_off = frozenset()
+    limits.can_make_request("like_tweet", "w/1")
+    assert value(owner, USED) == 2
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "field", "shown"),
+    [
+        ("lease_requests", {"most": 0}, "most", "0"),
+        ("lease_requests", {"most": 10_001}, "most", "10001"),
+        ("end_lease", {"used": 51}, "used", "51"),
+        ("end_lease", {"used": -1}, "used", "-1"),
+        ("end_lease", {"grant_id": 99}, "grant_id", "99"),
+    ],
+)
+def test_wrong_input_is_refused_by_name(
+    fleet: Fleet, owner: Owner, function: str, given: dict[str, object], field: str, shown: str
+) -> None:
+    fleet.rate_limits.leasing("like_tweet", "w/1", most=50).take()
+    usual: dict[str, object] = {"endpoint": "like_tweet", "worker_id": "w/1", "most": 5}
+    if function == "end_lease":
+        usual = {"grant_id": value(owner, "SELECT id FROM fleet.rate_grants"), "used": 1}
+    with pytest.raises(InvalidValueError) as refused:
+        fleet.session.call(function, **{**usual, **given})  # pyright: ignore[reportArgumentType]
+    assert_refused(refused, field, shown)
