@@ -254,7 +254,6 @@ def test_scopes_that_meet_never_overlap_and_nobody_waits_in_a_circle_i1_i2(
 @pytest.fixture
 def drowsy(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Who waits polls once a minute: only a wake-up gives it a lock sooner."""
-    monkeypatch.setattr(engagement, "FIRST_POLL_S", 60.0)
     monkeypatch.setattr(engagement, "POLL_S", 60.0)
     with unhurried(owner):
         yield
