@@ -54,11 +54,7 @@ open_runs = Table(
     Column("trace_id", Text, nullable=False),
     Column("started_at", MOMENT, nullable=False),
     Column("started_real_at", MOMENT, nullable=False),
-    Column("job", BigInteger),
-    Column("attempt", Integer),
-    Column("wait_s", Double),
     Index("open_runs_worker", "worker", "slot"),
-    Index("open_runs_job", "job", postgresql_where=text("job IS NOT NULL")),
 )
 
 runs = Table(

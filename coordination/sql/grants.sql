@@ -18,7 +18,7 @@ DECLARE
             "reserve_api_quota", "use_api_quota",
             "send_message", "broadcast_message", "claim_messages", "acknowledge_message", "reject_message",
             "route_messages", "expire_messages",
-            "enqueue_job", "enqueue_jobs", "claim_jobs", "next_job_in_s", "renew_jobs", "complete_job", "complete_jobs", "fail_job", "fail_jobs", "snooze_job", "snooze_jobs", "cancel_job", "cancel_jobs", "replay_job", "replay_jobs", "rescue_jobs", "get_job", "get_job_status",
+            "enqueue_job", "enqueue_jobs", "claim_jobs", "next_job_in_s", "renew_jobs", "complete_job", "complete_jobs", "turn_jobs", "fail_job", "fail_jobs", "snooze_job", "snooze_jobs", "cancel_job", "cancel_jobs", "replay_job", "replay_jobs", "rescue_jobs", "get_job", "get_job_status",
             "fire_slot", "check_schedules", "get_schedule_status",
             "delegate_task", "renew_message", "count_late_report", "escalate_messages", "escalate", "resolve_conflict", "get_message_status", "get_responsiveness",
             "fail_item", "failed_among", "clear_item",

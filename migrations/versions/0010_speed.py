@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "abb9c532fc4ad4a1"
+functions = "d7576a352dd795e8"
 
 
 def upgrade() -> None:
