@@ -51,8 +51,8 @@ def measure(runs: int) -> Iterator[Figure]:
                 raw_name=f"beside {SIZES[0]}",
                 targets=[Target(of="ratio_raw", most=MOST_OF_FEWEST)],
                 disk=disk,
-                note=f"p50 of {CALLS} calls; p99 {median(p99 for _, p99 in rounds):.2f} ms, beside {SIZES[0]} "
-                f"{median(p99 for _, p99 in fewest):.2f} ms; each worker is a process with two connections",
+                note=f"p50 of {CALLS} calls; p99 {median(p99 for _, p99 in rounds):.2f} ms, of {SIZES[0]} "
+                f"{median(p99 for _, p99 in fewest):.2f} ms; a worker is a process with two connections",
             )
 
 

@@ -1,6 +1,7 @@
 -- Engagement locks: one worker at a time on one piece of content. The mutex is a transaction advisory lock on the content's
 -- key; the lease is a row; every grant takes a new fencing token. A lock of the fleet's scope keeps everybody from the content, one
 -- of an account's scope that account; all scopes of a content have one mutex. Who waits stands in waiters.sql.
+-- The tables are often empty, and a plan that was made then would read them whole when they are not: hence enable_seqscan.
 
 -- A request as a row of the line that is not in it (yet): where it would stand. An act of the ledger was in its account's line before
 -- somebody asked for it: it stands there since `stands_since`, real time. Locks nothing.
@@ -240,7 +241,7 @@ CREATE OR REPLACE FUNCTION fleet.request_lock(
     priority text DEFAULT 'medium', wait_s double precision DEFAULT 0, scope text DEFAULT 'fleet', account text DEFAULT NULL,
     score double precision DEFAULT NULL, besides bigint DEFAULT NULL, ticket uuid DEFAULT NULL
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     ask fleet.lock_waiters;
     answer jsonb;
@@ -314,7 +315,7 @@ END $$;
 -- Prolongs a lease that is still one's own, from now on. FL002 when it is lost or over. Takes the content's mutex; one flushed commit.
 CREATE OR REPLACE FUNCTION fleet.renew_lock(incarnation uuid, content text, token bigint, duration_minutes double precision DEFAULT 15)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     expires timestamptz;
 BEGIN
@@ -339,7 +340,7 @@ END $$;
 -- life that waits for it (`wake`), to be woken afterwards. Takes the content's mutex; one flushed commit.
 CREATE OR REPLACE FUNCTION fleet.release_lock(incarnation uuid, content text, token bigint, success boolean DEFAULT NULL)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     lease fleet.engagement_locks;
 BEGIN

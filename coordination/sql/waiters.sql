@@ -81,7 +81,7 @@ END $$;
 -- meanwhile, or its place is gone). Reads first, and takes the content's mutex only where the content is free and the waiter the
 -- first. Else it writes the waiter's own row at most twice a second, not flushed. FL003 as every call.
 CREATE OR REPLACE FUNCTION fleet.poll_lock(incarnation uuid, waiter bigint) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     standing fleet.lock_waiters;
     answer jsonb;
@@ -154,7 +154,7 @@ END $$;
 -- A waiter goes; what it was granted without having heard of it goes back, also what is being granted meanwhile. Names the life that
 -- waits next (`wake`). Takes the content's mutex; not flushed unless a lock goes back.
 CREATE OR REPLACE FUNCTION fleet.leave_line(incarnation uuid, waiter bigint) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     theirs text;
     standing fleet.lock_waiters;
