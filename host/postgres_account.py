@@ -27,8 +27,8 @@ ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LC_ALL": "C.UTF-8",
     "HOME": "/",
-    # glibc gives the heap's end back to the kernel from 128 kB on, and the next call of a function faults it in
-    # again: up to 40 us of a call that takes 100 (docs/adr/0051).
+    # glibc gives the heap's end back to the kernel from 128 kB on, and the next call of a function faults it
+    # in again: up to 40 us of a call that takes 100 (docs/adr/0051).
     "MALLOC_TRIM_THRESHOLD_": "1048576",
 }
 

@@ -1,7 +1,10 @@
 """pgqueuer over asyncpg and uvloop, all its tables flushed: its own worker, until the queue is empty."""
 
+import asyncio
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +13,7 @@ from benchmarks.load import Call
 NAME = "pgqueuer, asyncpg"
 KIND = "noop"
 AT_ONCE = 1000
+FOR_EVER_S = 3600.0
 
 
 def install(dsn: str) -> None:
@@ -57,6 +61,40 @@ def worker(dsn: str, batch: int) -> Generator[Call]:
         return done
 
     yield call
+
+
+def put(dsn: str, kind: str) -> None:
+    """Put one job of another kind."""
+
+    async def run() -> None:
+        connection, queries = await _connect(dsn)
+        await queries.enqueue([kind], [b"{}"], [0])
+        await connection.close()
+
+    _loop().run_until_complete(run())
+
+
+def hold(dsn: str, kind: str, told: int, timeout_s: float) -> None:
+    """Work for ever, and keep each job for ever; who has one appends its process's number to a file.
+
+    Args:
+        dsn: where.
+        kind: of what.
+        told: the file's descriptor.
+        timeout_s: after so long without a heartbeat a job is taken from its worker, and so often it is
+            looked for.
+    """
+    loop = _loop()
+    _, queries = loop.run_until_complete(_connect(dsn))
+    manager: Any = import_module("pgqueuer.core.qm").QueueManager(queries)
+
+    async def keep(_job: object) -> None:
+        os.write(told, f"{os.getpid()}\n".encode())
+        await asyncio.sleep(FOR_EVER_S)
+
+    manager.entrypoint(kind)(keep)
+    timeout = timedelta(seconds=timeout_s)
+    loop.run_until_complete(manager.run(dequeue_timeout=timeout, heartbeat_timeout=timeout))
 
 
 def _loop() -> Any:

@@ -58,7 +58,7 @@ DECLARE
             "get_message_status", "get_responsiveness",
             "get_intent", "get_policy", "check_policy"],
         "fleet_maintainer": ["ensure_account", "ensure_worker", "open_host", "report_host", "get_share", "close_host",
-            "finish_part", "tell_part", "adopt_override", "record_process_ends", "is_dead", "raise_alert", "clear_alert",
+            "finish_part", "tell_part", "adopt_override", "record_process_ends", "wake_heirs", "is_dead", "raise_alert", "clear_alert",
             "report_host_event", "keep_black_box", "look_into", "seed_setting", "unseed_settings", "register_settings", "get_kill_switch",
             "get_system_status", "wake"]
     }';
