@@ -150,7 +150,7 @@ BEGIN
             lease = nextval('fleet.fencing_token'), lease_expires_at = real + make_interval(secs => lease_s),
             claimed_at = at, claimed_real_at = real
         WHERE j.id = ANY(picked)
-        RETURNING j.*
+        RETURNING j.id, j.kind, j.payload, j.lease, j.attempts, j.lease_expires_at, j.expected_s, j.put_offs, j.order_at
     )
     SELECT jsonb_agg(jsonb_build_object('id', t.id::text, 'kind', t.kind, 'payload', t.payload, 'lease', t.lease,
         'attempt', t.attempts, 'lease_expires_at', t.lease_expires_at, 'expected_s', t.expected_s,

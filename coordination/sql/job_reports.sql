@@ -156,7 +156,9 @@ BEGIN
     real := clock_timestamp();
     FOR ended IN
         WITH gone AS (
-            DELETE FROM fleet.jobs j WHERE j.id = ANY(held) RETURNING j.*
+            DELETE FROM fleet.jobs j WHERE j.id = ANY(held)
+            RETURNING j.id, j.kind, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.unique_key, j.concurrency_key,
+                j.concurrency_limit, j.expected_s, j.errors, j.created_at, j.lease, j.claimed_at, j.claimed_real_at, j.overdue_at
         ), finished AS (
             INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key,
                 concurrency_key, concurrency_limit, expected_s, errors, result, created_at, finished_at)

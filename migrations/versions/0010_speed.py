@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b8d1c6c32db13fff"
+functions = "b36f2e8dfc672249"
 
 
 def upgrade() -> None:
