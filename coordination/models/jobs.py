@@ -96,7 +96,13 @@ jobs_finished = Table(
     Column("result", JSONB),
     Column("created_at", MOMENT, nullable=False),
     Column("finished_at", MOMENT, primary_key=True),
-    Index("jobs_finished_kind", "kind", "state", "finished_at", postgresql_where=text("state <> 'completed'")),
+    Index(
+        "jobs_finished_kind",
+        "kind",
+        "state",
+        "finished_at",
+        postgresql_where=text("state <> 'completed'"),
+    ),
     postgresql_partition_by="RANGE (finished_at)",
 )
 
