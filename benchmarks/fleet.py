@@ -113,19 +113,20 @@ def fleet(
     light: bool = True,
     options: Mapping[str, str] | None = None,
     environment: dict[str, str] | None = None,
+    place: Path = Path("/tmp"),
 ) -> Generator[MeasuredFleet]:
-    """Run one and end it."""
-    # Under /tmp and open to pass through: as root PostgreSQL runs as another user.
-    with tempfile.TemporaryDirectory(prefix="fleet-bench-", dir="/tmp", ignore_cleanup_errors=True) as made:
-        place = Path(made)
-        place.chmod(0o755)
+    """Run one and end it; everything that it writes is in `place`."""
+    # Open to pass through: as root PostgreSQL runs as another user.
+    with tempfile.TemporaryDirectory(prefix="fleet-bench-", dir=place, ignore_cleanup_errors=True) as made:
+        home = Path(made)
+        home.chmod(0o755)
         postgres = EmbeddedPostgres(
-            place / "server", find_binaries(None), lambda _line: None, options=dict(options or {})
+            home / "server", find_binaries(None), lambda _line: None, options=dict(options or {})
         )
-        (place / "server").mkdir()
+        (home / "server").mkdir()
         postgres.start()
         host = HostProcess(
-            place / "state",
+            home / "state",
             name="bench",
             database_url=postgres.migrator_dsn,
             sandbox=sandbox,

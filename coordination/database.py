@@ -5,7 +5,7 @@ import re
 import reprlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from time import monotonic
 from typing import Any, LiteralString, TypeVar, cast
@@ -14,7 +14,7 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from coordination import errors
@@ -61,6 +61,11 @@ class _Connection(psycopg.Connection[dict[str, Any]]):
     """Asks `while_waiting`, about ten times a second, whether to go on waiting for an answer."""
 
     while_waiting: WhileWaiting | None = None
+
+    @cached_property
+    def caller(self) -> psycopg.Cursor[Any]:
+        """The cursor of all calls: to make one for each takes as long as the call itself."""
+        return self.cursor(row_factory=scalar_row)
 
     def wait(self, gen: PQGen[Found], interval: float = 0.1, timeout: float | None = None) -> Found:
         bounded = _asking(gen, self.while_waiting) if self.while_waiting else gen
@@ -162,11 +167,12 @@ class Database:
         """
         statement = _call_statement(function, tuple(arguments))
         self._warned = False
-        for row in self._run(statement, arguments):
-            if acknowledged and self._warned:
-                raise errors.NotAcknowledgedError(f"{function}: the commit came with a warning")
-            return row["result"]
-        return None
+        result = self._do(
+            lambda connection: connection.caller.execute(statement, arguments).fetchone(), arguments
+        )
+        if acknowledged and self._warned:
+            raise errors.NotAcknowledgedError(f"{function}: the commit came with a warning")
+        return result
 
     def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
         """Run a named query of `coordination/queries` and give all its rows. One round trip."""
@@ -246,10 +252,14 @@ class Database:
             self._warned = True
 
     def _run(self, statement: bytes, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+        return self._do(
+            lambda connection: _rows(connection.execute(statement, parameters or None)), parameters
+        )
+
+    def _do(self, work: Callable[[_Connection], Found], parameters: Mapping[str, object]) -> Found:
         connection = self._connect()
         try:
-            cursor = connection.execute(statement, parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return work(connection)
         except psycopg.Error as error:
             raise _named(self._translated(error), parameters) from None
         except errors.FleetError:  # `while_waiting` gave up: an answer may still come, to nobody
@@ -305,6 +315,10 @@ class Database:
         else:
             translated = errors.DatabaseError(message)
         return translated
+
+
+def _rows(cursor: psycopg.Cursor[dict[str, Any]]) -> list[dict[str, Any]]:
+    return cursor.fetchall() if cursor.description else []
 
 
 def _unsendable(parameters: Mapping[str, object], error: Exception) -> errors.InvalidValueError:

@@ -21,9 +21,9 @@ Reason = Literal["held", "line", "interval", "recent_engagement", "timed_out", "
 
 COORDINATOR: Final = "coordination"
 """The worker that is told of long waits and of conflicts."""
-FIRST_POLL_S: Final = 0.02
 POLL_S: Final = 0.25
-"""The longest pause between two polls: a waiter that is silent for a second is passed over."""
+"""The pause between two polls: who gives a lock back wakes the next one, and a waiter that is silent for a
+second is passed over."""
 MOST_OWED: Final = 100
 """What is still to be given back; what is older ends by itself."""
 
@@ -236,7 +236,6 @@ class Engagement:
         """Poll, woken or a quarter of a second later, until the wait is over; leave the line in any case."""
         sleep = self._session.sleep
         refused = answer
-        pause_s = FIRST_POLL_S
         is_over = False
         try:
             with sleep.listening() if sleep else nullcontext():
@@ -249,9 +248,8 @@ class Engagement:
                     if answer["escalated"]:
                         with suppress(FleetError):  # its next step finds the message
                             self._session.database.call("wake", worker=COORDINATOR)
-                    nap_s = min(pause_s, max(0.0, answer["wait_s"]))
-                    woken = sleep.wait(nap_s) if sleep else Event().wait(nap_s)
-                    pause_s = FIRST_POLL_S if woken else min(pause_s * 2, POLL_S)
+                    nap_s = min(POLL_S, max(0.0, answer["wait_s"]))
+                    sleep.wait(nap_s) if sleep else Event().wait(nap_s)
         finally:
             if not is_over:  # a poll whose answer was lost may have been granted
                 self._owed.append(("leave_line", {"waiter": waiter}))

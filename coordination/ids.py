@@ -1,6 +1,7 @@
 """Ids: texts to callers, numbers to PostgreSQL."""
 
 import re
+from collections.abc import Iterable
 
 from coordination.errors import InvalidValueError
 
@@ -19,3 +20,8 @@ def number_of(id: object, field: str) -> int:  # noqa: A002  the fleet's own wor
     raise InvalidValueError(
         f"{field} is {id!r}: allowed is {allowed}", field=field, value=text, allowed=allowed
     )
+
+
+def numbers(values: Iterable[int | str]) -> str:
+    """Give whole numbers as PostgreSQL writes an array: the driver's own way looks at the type of each."""
+    return "{" + ",".join(map(str, values)) + "}"

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString
 
-from coordination.answers import with_moments
 from coordination.database import Database, Json
 from coordination.engagement import Priority
 from coordination.errors import FleetError, LockLostError
-from coordination.ids import number_of
+from coordination.ids import number_of, numbers
 from coordination.plain import plain
 from coordination.session import Session
 
@@ -163,9 +162,30 @@ class Jobs:
         until it is woken. One round trip, and one more where it falls asleep.
         """
         answer = None
-        while answer is None:  # it has just fallen asleep, and looks once more
+        while answer is None:  # it has just fallen asleep, or taken jobs back, and looks once more
             answer = self._session.call("claim_jobs", kind=kind, n=n, lease_s=float(lease_s))
-        return [Job(**with_moments(job, "lease_expires_at")) for job in answer]
+        return _jobs(answer)
+
+    def turn(
+        self,
+        jobs: Sequence[Job],
+        kind: str,
+        n: int = 1,
+        lease_s: float = 300,
+        *,
+        results: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> tuple[list[Job], tuple[str, ...]]:
+        """Report success of one batch and take the next, in one round trip and one flush.
+
+        What `complete_many` and `claim` do; give what was claimed, and the ids of those whose lease was lost.
+        """
+        answer = self._report(
+            "turn_jobs", jobs, results=_results(results), kind=kind, n=n, lease_s=float(lease_s)
+        )
+        lost = tuple(answer["lost"])
+        if answer["jobs"] is None:  # it has just fallen asleep, or taken jobs back, and looks once more
+            return self.claim(kind, n, lease_s), lost
+        return _jobs(answer["jobs"]), lost
 
     def next_in_s(self, kind: str) -> float | None:
         """Give real seconds until a job of a kind is due, by what is known now; None where none waits."""
@@ -187,10 +207,7 @@ class Jobs:
         self, jobs: Sequence[Job], results: Sequence[Mapping[str, Any] | None] | None = None
     ) -> tuple[str, ...]:
         """Report success of many, with one result each; give the ids of those whose lease is lost."""
-        values = None
-        if results is not None and any(result is not None for result in results):
-            values = Json([None if result is None else plain(dict(result)) for result in results])
-        return tuple(self._report("complete_jobs", jobs, results=values)["lost"])
+        return tuple(self._report("complete_jobs", jobs, results=_results(results))["lost"])
 
     def fail(
         self,
@@ -265,8 +282,8 @@ class Jobs:
     def _report(self, function: LiteralString, jobs: Sequence[Job], **arguments: Any) -> dict[str, Any]:
         answer = self._session.call(
             function,
-            jobs=[int(job.id) for job in jobs],
-            leases=[job.lease for job in jobs],
+            jobs=numbers(job.id for job in jobs),
+            leases=numbers(job.lease for job in jobs),
             **arguments,
         )
         self._wake(answer.get("wake", ()))  # a renewal makes nothing free
@@ -285,6 +302,19 @@ class Jobs:
         for worker in workers:
             with suppress(FleetError):
                 self._session.database.call("wake", worker=worker)
+
+
+def _jobs(answer: Sequence[dict[str, Any]]) -> list[Job]:
+    for job in answer:
+        job["lease_expires_at"] = datetime.fromisoformat(job["lease_expires_at"])
+    return [Job(**job) for job in answer]
+
+
+def _results(results: Sequence[Mapping[str, Any] | None] | None) -> Json | None:
+    """Give the results as `complete_jobs` takes them: nothing where there is none."""
+    if results is None or all(result is None for result in results):
+        return None
+    return Json([None if result is None else plain(dict(result)) for result in results])
 
 
 def list_jobs(

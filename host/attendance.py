@@ -14,7 +14,7 @@ from coordination.desired import SlotReport
 from coordination.errors import InvalidValueError
 from coordination.hosts import ProgramWorker, Share
 from coordination.incarnation import ProcessIdentity
-from coordination.process_ends import EndedProcess, record_process_ends
+from coordination.process_ends import EndedProcess, record_process_ends, wake_heirs
 from host.orders import ProcessEnd, SlotState
 from host.process_proof import boottime_s, proof_of_death
 from host.slots.log_tail import how
@@ -105,7 +105,7 @@ class Attendance:
             if (proof := proof_of_death(life, self._me, same_machine=same_machine)) is not None
         ]
         if ends:
-            self._ask(lambda: record_process_ends(self._database, self._host, ends))
+            self._keep(ends)
 
     def record(self, ends: Sequence[ProcessEnd]) -> None:
         """Keep the ends of this manager's own children; flushed.
@@ -143,7 +143,11 @@ class Attendance:
             )
             for end in ends
         ]
-        self._ask(lambda: record_process_ends(self._database, self._host, told))
+        self._keep(told)
+
+    def _keep(self, ends: Sequence[EndedProcess]) -> None:
+        if self._ask(lambda: record_process_ends(self._database, self._host, ends)):
+            wake_heirs(self._database)
 
     def report(self, slots: Sequence[SlotState], as_of: int) -> None:
         """Say that the host lives, and its slots if they, or the share that they follow, changed.

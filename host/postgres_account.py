@@ -23,7 +23,14 @@ UNPRIVILEGED = 65534  # `nobody` on Linux
 TAIL_LINES = 6
 
 # Nothing of the caller's: PG* and LC_* variables would change what the programs do.
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/",
+    # glibc gives the heap's end back to the kernel from 128 kB on, and the next call of a function faults it
+    # in again: up to 40 us of a call that takes 100 (docs/adr/0051).
+    "MALLOC_TRIM_THRESHOLD_": "1048576",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from coordination.engagement import Lease
+from coordination.jobs import Job
 from workers.base import Worker
-from workers.intervals import hours, seconds
+from workers.intervals import hours, jobs, seconds
 
 ROOT = Path(__file__).parents[1]
 ACTS = "acts"
@@ -25,6 +26,7 @@ light = tests.light_workers:Light
 holder = tests.light_workers:Holder
 busy = tests.light_workers:Busy
 renewer = tests.light_workers:Renewer
+taker = tests.light_workers:Taker
 """
 
 
@@ -97,6 +99,29 @@ class Renewer(Holder):
     name = "renewer"
     lease_s = 10.0
     renewal_s = 2.0
+
+
+class Taker(Worker):
+    """Have one job at a time, and the content that it names, until the drain."""
+
+    name = "taker"
+    every = jobs("hold")
+
+    def handle(self, job: Job) -> None:
+        """Wait for the content and keep both."""
+        self.fleet.engagement.request_lock(
+            job.payload["content"],
+            self.worker_id,
+            "analysis",
+            wait_s=3600,
+            keep_waiting=lambda: not self._ends(),
+        )
+        while not self._ends():
+            self.pause(ACT_PAUSE_S)
+
+    def _ends(self) -> bool:
+        self.progress.item_done()
+        return self.draining.is_set()
 
 
 class Busy(Worker):

@@ -2,7 +2,7 @@
 
 A claim is renewed while the handler ticks, and between two jobs: one that hangs loses its jobs, whatever else
 of its process beats, and what was lost is not begun.
-The claim opens the job's run record and the report closes it, in the database's own transactions.
+The report writes the run record of the execution, in the database's own transaction.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,116 +1,125 @@
-"""Engagement locks: request and release on distinct contents beside two flushed INSERTs; 64 processes that want one content."""
+"""Engagement locks: distinct contents beside two flushed INSERTs, and 64 processes that want one content."""
 
+import os
+import re
+import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from statistics import median
+from dataclasses import dataclass
+from itertools import pairwise
 
 import psycopg
 
 from benchmarks.core import TMPFS, Core, core
-from benchmarks.figure import Figure
-from benchmarks.load import Call, Load, saturate
-from coordination.engagement import Lease
+from benchmarks.figure import Figure, Target
+from benchmarks.load import WARM_UP_S, Call, Load, saturate
 
 PROCESSES = 8
-WAITERS = 64
 SECONDS = 5.0
+LEAST_OF_RAW = 0.2
+P99_AT_HALF_MS = 5.0
+
+WAITERS = 64
+QUEUE_S = 10.0
 HELD_S = 0.02
+PATIENCE_S = 30.0
+HAND_OVER_P50_MS = 5.0
+HAND_OVER_P99_MS = 50.0
+STATEMENTS_PER_S = 10.0
+STATEMENT = re.compile(
+    rb"socialfleet bench/[^:]*LOG:  (?:execute|statement)[^:]*: "
+    rb"(?:SELECT fleet.\"(?:request_lock|poll_lock|release_lock|leave_line|wake)|(?:UN)?LISTEN)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Hold:
+    """One process had the content: its token, and from when to when by the machine's monotonic clock."""
+
+    token: int
+    got_at: float
+    gave_at: float
 
 
 def measure(runs: int) -> Iterator[Figure]:
-    """Each run is ours and the raw statements, one after another; then half of what ours could."""
+    """Pairs of calls at full and at half speed; then the line before one content."""
     with core(TMPFS) as measured:
-        measured.admin.execute(
-            "CREATE TABLE bench_pairs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text)"
-        )
-        ours, raws, half = [], [], []
-        for run in range(runs):
-            ours.append(
-                saturate(lambda n, r=run: _pairs(measured, f"s{r}", n), processes=PROCESSES, seconds=SECONDS)
-            )
-            raws.append(saturate(lambda _n: _inserts(measured), processes=PROCESSES, seconds=SECONDS))
-            half.append(
-                saturate(
-                    lambda n, r=run: _pairs(measured, f"h{r}", n),
-                    processes=PROCESSES,
-                    seconds=SECONDS,
-                    per_s=ours[-1].per_s / 2,
-                )
-            )
-        for one in (ours, raws, half):
-            print(
-                [
-                    (
-                        round(l.per_s),
-                        l.refused,
-                        round(l.latency_ms(0.5), 2),
-                        round(l.latency_ms(0.99), 2),
-                        l.failed,
-                    )
-                    for l in one
-                ]
-            )
-        for run in range(runs):
-            commits = _commits(measured)
-            began = time.perf_counter()
-            load, spans = _queue(measured, f"one-{run}")
-            took = time.perf_counter() - began
-            time.sleep(1.2)
-            spans.sort()
-            gaps = sorted((b[1] - a[2]) * 1000 for a, b in zip(spans, spans[1:], strict=False))
-            print(
-                len(spans),
-                "handovers p50",
-                round(gaps[len(gaps) // 2], 2),
-                "p99",
-                round(gaps[int(0.99 * len(gaps))], 2),
-                "min",
-                gaps[0],
-                "statements per waiter per s",
-                (_commits(measured) - commits) / WAITERS / took,
-            )
-    yield Figure(name="locks: pairs", unit="1/s", runs=[one.per_s for one in ours])
+        yield from _pairs_of_calls(measured, runs)
+        yield from _one_content(measured, runs)
 
 
-def _commits(measured: Core) -> int:
-    measured.admin.execute("SELECT pg_stat_force_next_flush()")
-    row = measured.admin.execute(
-        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
-    ).fetchone()
-    return int(row[0]) if row else 0
+def _pairs_of_calls(measured: Core, runs: int) -> Iterator[Figure]:
+    measured.admin.execute(
+        "CREATE TABLE bench_pairs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text)"
+    )
+    ours: list[Load] = []
+    raws: list[Load] = []
+    halves: list[Load] = []
+    for run in range(runs):
+        ours.append(_saturated(measured, f"full-{run}"))
+        raws.append(saturate(lambda _: _inserts(measured), processes=PROCESSES, seconds=SECONDS))
+        halves.append(_saturated(measured, f"half-{run}", per_s=ours[-1].per_s / 2))
+    what = f"{PROCESSES} processes, each lock another content; request_lock, then release_lock, both flushed"
+    yield Figure(
+        name="locks: request and release, distinct contents",
+        unit="1/s",
+        runs=[one.per_s for one in ours],
+        raw=[one.per_s for one in raws],
+        raw_name="two flushed INSERTs of a row",
+        targets=[Target(of="ratio_raw", least=LEAST_OF_RAW)],
+        disk=measured.disk,
+        note=f"{what}; {sum(one.refused + one.failed.total() for one in ours)} of "
+        f"{sum(one.calls for one in ours):,} were not granted",
+    )
+    yield Figure(
+        name="locks: p99 of request and release at half of that load",
+        unit="ms",
+        runs=[one.latency_ms(0.99) for one in halves],
+        targets=[Target(most=P99_AT_HALF_MS)],
+        disk=measured.disk,
+        note="both calls, from when the first was due; "
+        f"p50 {max(one.latency_ms(0.5) for one in halves):.2f} ms",
+    )
 
 
-def _queue(measured: Core, content: str) -> tuple[Load, list[tuple[int, float, float]]]:
-    import tempfile, json, os
-
-    place = tempfile.mkdtemp()
-
-    @contextmanager
-    def make(number: int) -> Generator[Call]:
-        held = []
-        with measured.join("bench", number + 1) as fleet:
-
-            def call() -> int:
-                lease = fleet.engagement.request_lock(content, f"bench/{number}", "analysis", wait_s=30)
-                if not isinstance(lease, Lease):
-                    return 0
-                got = time.perf_counter()
-                time.sleep(HELD_S)
-                gave = time.perf_counter()
-                fleet.engagement.release_lock(lease)
-                held.append((lease.fencing_token, got, gave))
-                return 1
-
-            yield call
-            with open(os.path.join(place, str(number)), "w") as file:
-                json.dump(held, file)
-
-    load = saturate(make, processes=WAITERS, seconds=SECONDS * 2)
-    time.sleep(0.5)
-    return load, [
-        tuple(one) for name in os.listdir(place) for one in json.load(open(os.path.join(place, name)))
+def _one_content(measured: Core, runs: int) -> Iterator[Figure]:
+    lines = [_line(measured, f"one-{run}") for run in range(runs)]
+    hand_overs = [
+        sorted((after.got_at - before.gave_at) * 1000 for before, after in pairwise(line)) for line in lines
     ]
+    what = f"{WAITERS} processes want one content, again and again, and have it for {HELD_S * 1000:.0f} ms"
+    yield Figure(
+        name="locks: holds of one content that overlap",
+        unit="holds",
+        runs=[sum(gap < 0 for gap in gaps) for gaps in hand_overs],
+        targets=[Target(most=0)],
+        disk=measured.disk,
+        note=f"{what}; of {sum(len(line) for line in lines):,} holds, in the order of their tokens",
+    )
+    for name, share, most in (("p50", 0.5, HAND_OVER_P50_MS), ("p99", 0.99, HAND_OVER_P99_MS)):
+        yield Figure(
+            name=f"locks: {name} of a hand-over to the next waiter",
+            unit="ms",
+            runs=[gaps[int(share * len(gaps))] for gaps in hand_overs],
+            targets=[Target(most=most)],
+            disk=measured.disk,
+            note=f"{what}; from before the holder's call to after the next one's answer",
+        )
+    yield Figure(
+        name="locks: statements of a waiter",
+        unit="1/s",
+        runs=[_statements_per_s(measured)],
+        targets=[Target(most=STATEMENTS_PER_S)],
+        disk=measured.disk,
+        note=f"{what}; all that the server logged of a process, in a run of its own",
+    )
+
+
+def _saturated(measured: Core, prefix: str, per_s: float | None = None) -> Load:
+    return saturate(
+        lambda number: _pairs(measured, prefix, number), processes=PROCESSES, seconds=SECONDS, per_s=per_s
+    )
 
 
 @contextmanager
@@ -122,7 +131,7 @@ def _pairs(measured: Core, prefix: str, number: int) -> Generator[Call]:
             nonlocal count
             count += 1
             lease = fleet.engagement.request_lock(f"{prefix}-{number}-{count}", f"bench/{number}", "analysis")
-            if not isinstance(lease, Lease):
+            if lease is None:
                 return 0
             fleet.engagement.release_lock(lease)
             return 1
@@ -140,3 +149,50 @@ def _inserts(measured: Core) -> Generator[Call]:
             return 1
 
         yield call
+
+
+def _line(measured: Core, content: str) -> Sequence[Hold]:
+    """Let all want one content for a while; give who had it, in the order of the tokens."""
+    with tempfile.TemporaryFile("a+b") as told:  # appended to by every process, a line a hold
+        saturate(
+            lambda number: _holds(measured, content, number, told.fileno()),
+            processes=WAITERS,
+            seconds=QUEUE_S,
+        )
+        told.seek(0)
+        holds = [line.split() for line in told]
+    return sorted(
+        Hold(token=int(token), got_at=float(got), gave_at=float(gave)) for token, got, gave in holds
+    )
+
+
+@contextmanager
+def _holds(measured: Core, content: str, number: int, told: int) -> Generator[Call]:
+    with measured.join("bench", number + 1) as fleet:
+
+        def call() -> int:
+            lease = fleet.engagement.request_lock(content, f"bench/{number}", "analysis", wait_s=PATIENCE_S)
+            if lease is None:
+                return 0
+            got_at = time.monotonic()
+            time.sleep(HELD_S)
+            gave_at = time.monotonic()
+            fleet.engagement.release_lock(lease)
+            os.write(told, f"{lease.fencing_token} {got_at} {gave_at}\n".encode())
+            return 1
+
+        yield call
+
+
+def _statements_per_s(measured: Core) -> float:
+    _log_statements(measured, "all")
+    before = measured.postgres.log.stat().st_size
+    _line(measured, "logged")
+    _log_statements(measured, "none")
+    logged = measured.postgres.log.read_bytes()[before:]
+    return len(STATEMENT.findall(logged)) / WAITERS / (WARM_UP_S + QUEUE_S)
+
+
+def _log_statements(measured: Core, which: str) -> None:
+    measured.admin.execute(f"ALTER SYSTEM SET log_statement = '{which}'".encode())
+    measured.admin.execute("SELECT pg_reload_conf()")

@@ -31,6 +31,7 @@ jobs = Table(
     Column("waits_for", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     Column("claimed_real_at", MOMENT),
     Column("overdue_at", MOMENT),
+    Column("claimed_at", MOMENT),
     Index(
         "jobs_ready",
         "kind",
@@ -95,7 +96,13 @@ jobs_finished = Table(
     Column("result", JSONB),
     Column("created_at", MOMENT, nullable=False),
     Column("finished_at", MOMENT, primary_key=True),
-    Index("jobs_finished_kind", "kind", "state", "finished_at"),
+    Index(
+        "jobs_finished_kind",
+        "kind",
+        "state",
+        "finished_at",
+        postgresql_where=text("state <> 'completed'"),
+    ),
     postgresql_partition_by="RANGE (finished_at)",
 )
 
@@ -111,6 +118,7 @@ job_takers = Table(
     metadata,
     Column("kind", Text, primary_key=True),
     Column("worker", Text, primary_key=True),
+    Column("looked_at", MOMENT),
 )
 
 job_counts = Table(
@@ -122,7 +130,6 @@ job_counts = Table(
         Column(name, BigInteger, nullable=False, server_default=text("0"))
         for name in (
             "enqueued",
-            "claimed",
             "completed",
             "failed",
             "dead",

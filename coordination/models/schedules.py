@@ -54,11 +54,7 @@ open_runs = Table(
     Column("trace_id", Text, nullable=False),
     Column("started_at", MOMENT, nullable=False),
     Column("started_real_at", MOMENT, nullable=False),
-    Column("job", BigInteger),
-    Column("attempt", Integer),
-    Column("wait_s", Double),
     Index("open_runs_worker", "worker", "slot"),
-    Index("open_runs_job", "job", postgresql_where=text("job IS NOT NULL")),
 )
 
 runs = Table(
@@ -82,8 +78,8 @@ runs = Table(
     Column("job", BigInteger),
     Column("attempt", Integer),
     Column("wait_s", Double),
-    Index("runs_time", "started_at"),
+    Index("runs_time", "started_at", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
     Index("runs_worker", "worker", text("id DESC")),
-    Index("runs_job", "job", postgresql_where=text("job IS NOT NULL")),
+    Index("runs_job", "job", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
     postgresql_partition_by="RANGE (started_at)",
 )

@@ -8,14 +8,8 @@ RETURN clock_timestamp();
 -- Locks nothing; one row read. With no fleet.clock row fleet time is real time.
 CREATE OR REPLACE FUNCTION fleet.now() RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    clock fleet.clock;
 BEGIN
-    SELECT * INTO clock FROM fleet.clock;
-    IF NOT FOUND THEN
-        RETURN clock_timestamp();
-    END IF;
-    RETURN clock.fleet0 + (clock_timestamp() - clock.real0) * clock.rate;
+    RETURN coalesce((SELECT c.fleet0 + (clock_timestamp() - c.real0) * c.rate FROM fleet.clock c), clock_timestamp());
 END $$;
 
 -- Owner only. Moves fleet time on by `advance` and lets it run at `rate` from here; it never runs backwards. Readers wait for

@@ -1,6 +1,7 @@
 -- Engagement locks: one worker at a time on one piece of content. The mutex is a transaction advisory lock on the content's
 -- key; the lease is a row; every grant takes a new fencing token. A lock of the fleet's scope keeps everybody from the content, one
 -- of an account's scope that account; all scopes of a content have one mutex. Who waits stands in waiters.sql.
+-- The tables are often empty, and a plan that was made then would read them whole when they are not: hence enable_seqscan.
 
 -- A request as a row of the line that is not in it (yet): where it would stand. An act of the ledger was in its account's line before
 -- somebody asked for it: it stands there since `stands_since`, real time. Locks nothing.
@@ -90,7 +91,7 @@ DECLARE
     real timestamptz;
     left_s double precision;
 BEGIN
-    IF ask.account IS NULL OR NOT fleet.is_engaging(ask.lock_type) OR fleet.engagement_spacing_s(ask.account) = 0 THEN
+    IF NOT fleet.is_spaced(ask.account, ask.lock_type) THEN
         RETURN NULL;
     END IF;
     left_s := fleet.interval_left_s(ask.account, ask.lock_type, ask.besides);
@@ -133,15 +134,13 @@ DECLARE
     real timestamptz;
     overtakes boolean := false;
 BEGIN
-    IF ask.account IS NOT NULL AND fleet.is_engaging(ask.lock_type) AND fleet.engagement_spacing_s(ask.account) > 0 THEN
+    IF fleet.is_spaced(ask.account, ask.lock_type) THEN
         PERFORM 1 FROM fleet.accounts a WHERE a.name = ask.account FOR UPDATE;
     END IF;
     obstacle := fleet.lock_obstacle(ask);
     IF obstacle IS NOT NULL THEN
         RETURN jsonb_build_object('granted', false) || obstacle;
     END IF;
-    -- Flushed whatever the server's default is: a crash that forgot a grant would give its token out again.
-    PERFORM set_config('synchronous_commit', 'on', true);
     real := clock_timestamp();
     -- What is left of former holders goes, also of another scope: none of them may write any more.
     FOR lease IN
@@ -151,17 +150,42 @@ BEGIN
         overtakes := overtakes OR lease.lease_expires_at > real;
         DELETE FROM fleet.engagement_locks l WHERE l.content = lease.content AND l.scope = lease.scope;
     END LOOP;
-    INSERT INTO fleet.engagement_locks
-        (content, scope, account, waiter, ticket, lock_type, priority, incarnation, worker_id, fencing_token, acquired_at, lease_expires_at)
-    VALUES (ask.content, ask.scope, ask.account, ask.id, ask.ticket, ask.lock_type, ask.priority, ask.incarnation, ask.worker_id,
-        nextval('fleet.fencing_token'), real, real + ask.duration)
-    RETURNING * INTO lease;
     IF ask.id IS NOT NULL THEN
         DELETE FROM fleet.lock_waiters w WHERE w.id = ask.id;
     END IF;
-    PERFORM fleet.count_lock(ask.incarnation, CASE WHEN ask.id IS NULL THEN 'granted' ELSE 'granted_after_waiting' END,
-        extract(epoch FROM real - ask.waits_since)::double precision, overtakes);
-    RETURN fleet.tell_lease(lease);
+    RETURN fleet.take_lock(ask.content, ask.scope, ask.account, ask.id, ask.ticket, ask.lock_type, ask.priority, ask.incarnation,
+        ask.worker_id, ask.duration, ask.waits_since, overtakes);
+END $$;
+
+-- The lease of a request that nothing stands in the way of, under the content's mutex: a row with a new token, and counted; who waited
+-- for nothing is one more and no more. Flushed.
+CREATE OR REPLACE FUNCTION fleet.take_lock(
+    content text, scope text, account text, waiter bigint, ticket uuid, lock_type text, priority text, incarnation uuid, worker_id text,
+    duration interval, asked_at timestamptz, overtakes boolean
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    real timestamptz;
+    at timestamptz;
+    token bigint;
+BEGIN
+    -- Flushed whatever the server's default is: a crash that forgot a grant would give its token out again.
+    PERFORM set_config('synchronous_commit', 'on', true);
+    real := clock_timestamp();
+    INSERT INTO fleet.engagement_locks
+        (content, scope, account, waiter, ticket, lock_type, priority, incarnation, worker_id, fencing_token, acquired_at, lease_expires_at)
+    VALUES (content, scope, account, waiter, ticket, lock_type, priority, incarnation, worker_id, nextval('fleet.fencing_token'), real,
+        real + duration)
+    RETURNING fencing_token INTO token;
+    at := date_bin('5 minutes', fleet.now(), 'epoch');
+    UPDATE fleet.lock_measures m SET granted = m.granted + 1
+    WHERE m.counted_at = at AND m.incarnation = take_lock.incarnation
+      AND waiter IS NULL AND NOT overtakes AND real - asked_at < interval '1 millisecond';
+    IF NOT FOUND THEN
+        PERFORM fleet.count_lock(incarnation, CASE WHEN waiter IS NULL THEN 'granted' ELSE 'granted_after_waiting' END,
+            extract(epoch FROM real - asked_at)::double precision, overtakes);
+    END IF;
+    RETURN jsonb_build_object('granted', true, 'content', content, 'fencing_token', token, 'lease_expires_at', real + duration);
 END $$;
 
 -- A lease as its holder is told of it. Locks nothing.
@@ -174,10 +198,12 @@ END $$;
 
 -- FL001 unless a request for a lock makes sense. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.check_lock_request(
-    tweet_id text, worker_id text, lock_type text, duration_minutes double precision, wait_s double precision, scope text,
-    account text, score double precision
+    tweet_id text, worker_id text, lock_type text, duration_minutes double precision, priority text, wait_s double precision,
+    scope text, account text, score double precision
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    rank integer := fleet.priority_rank(priority);
 BEGIN
     PERFORM fleet.check_content(tweet_id);
     IF coalesce(length(worker_id), 0) NOT BETWEEN 1 AND 200 THEN
@@ -215,53 +241,63 @@ CREATE OR REPLACE FUNCTION fleet.request_lock(
     priority text DEFAULT 'medium', wait_s double precision DEFAULT 0, scope text DEFAULT 'fleet', account text DEFAULT NULL,
     score double precision DEFAULT NULL, besides bigint DEFAULT NULL, ticket uuid DEFAULT NULL
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     ask fleet.lock_waiters;
     answer jsonb;
     lease fleet.engagement_locks;
+    locked text;
+    duration interval;
+    asked_at timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
-    PERFORM fleet.priority_rank(priority);
+    PERFORM fleet.check_incarnation(incarnation);
     account := CASE WHEN scope = 'account' THEN coalesce(account, 'default') ELSE account END;
-    PERFORM fleet.check_lock_request(tweet_id, worker_id, lock_type, duration_minutes, wait_s, scope, account, score);
-    PERFORM set_config('synchronous_commit', 'off', true);
-    ask := fleet.ask_for_lock(tweet_id, incarnation, worker_id, lock_type, make_interval(secs => duration_minutes * 60), priority,
-        CASE scope WHEN 'account' THEN account WHEN 'act' THEN fleet.act_scope(account) ELSE '' END,
-        CASE WHEN scope <> 'act' THEN account END, score, besides);
-    ask.ticket := request_lock.ticket;
+    PERFORM fleet.check_lock_request(tweet_id, worker_id, lock_type, duration_minutes, priority, wait_s, scope, account, score);
+    locked := CASE scope WHEN 'account' THEN account WHEN 'act' THEN fleet.act_scope(account) ELSE '' END;
+    account := CASE WHEN scope <> 'act' THEN account END;
+    duration := make_interval(secs => duration_minutes * 60);
+    asked_at := clock_timestamp();
     IF wait_s = 0 THEN
-        SELECT * INTO lease FROM fleet.engagement_locks l
-        WHERE l.content = ask.content AND l.scope = ask.scope AND l.lease_expires_at > clock_timestamp();
-        IF FOUND AND lease.incarnation <> ask.incarnation AND NOT fleet.is_suspected(lease.incarnation)
+        SELECT l.incarnation, l.worker_id, l.lease_expires_at INTO lease.incarnation, lease.worker_id, lease.lease_expires_at
+        FROM fleet.engagement_locks l WHERE l.content = tweet_id AND l.scope = locked AND l.lease_expires_at > asked_at;
+        IF FOUND AND lease.incarnation <> request_lock.incarnation AND NOT fleet.is_suspected(lease.incarnation)
             AND NOT (lock_type <> 'analysis' AND fleet.is_engaged(tweet_id, fleet.setting_number('engagement_window_hours', 24),
-                besides, ask.scope))
+                besides, locked))
         THEN
-            RETURN fleet.refuse_lock(ask, jsonb_build_object('granted', false, 'reason', 'held', 'holder', lease.worker_id,
+            RETURN fleet.refuse_lock(incarnation, jsonb_build_object('granted', false, 'reason', 'held', 'holder', lease.worker_id,
                 'lease_expires_at', lease.lease_expires_at));
         END IF;
     END IF;
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', tweet_id));
     IF lock_type <> 'analysis'
-        AND fleet.is_engaged(tweet_id, fleet.setting_number('engagement_window_hours', 24), besides, ask.scope)
+        AND fleet.is_engaged(tweet_id, fleet.setting_number('engagement_window_hours', 24), besides, locked)
     THEN
-        RETURN fleet.refuse_lock(ask, jsonb_build_object('granted', false, 'reason', 'recent_engagement'));
+        RETURN fleet.refuse_lock(incarnation, jsonb_build_object('granted', false, 'reason', 'recent_engagement'));
     END IF;
+    -- Where nobody has the content or waits for it, dead or alive, and no account's turn is to be kept, nothing is to be decided.
+    PERFORM 1 FROM fleet.engagement_locks l WHERE l.content = tweet_id
+    UNION ALL SELECT 1 FROM fleet.lock_waiters w WHERE w.content = tweet_id;
+    IF NOT FOUND AND NOT fleet.is_spaced(account, lock_type) THEN
+        RETURN fleet.take_lock(tweet_id, locked, account, NULL, ticket, lock_type, priority, incarnation, worker_id, duration, asked_at, false);
+    END IF;
+    ask := fleet.ask_for_lock(tweet_id, incarnation, worker_id, lock_type, duration, priority, locked, account, score, besides);
+    ask.ticket := request_lock.ticket;
     ask := fleet.take_up_place(ask);
     answer := fleet.grant_lock(ask);
     IF (answer->>'granted')::boolean THEN
         RETURN answer;
     END IF;
-    answer := fleet.refuse_lock(ask, answer);
+    answer := fleet.refuse_lock(incarnation, answer);
     RETURN CASE WHEN wait_s > 0 THEN answer || fleet.line_up(ask, wait_s) ELSE answer END;
 END $$;
 
 -- Counts a refusal and gives it on; one row that nobody else writes, not flushed.
-CREATE OR REPLACE FUNCTION fleet.refuse_lock(ask fleet.lock_waiters, answer jsonb) RETURNS jsonb
+CREATE OR REPLACE FUNCTION fleet.refuse_lock(incarnation uuid, answer jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    PERFORM fleet.count_lock(ask.incarnation, CASE answer->>'reason' WHEN 'recent_engagement' THEN 'refused_engaged'
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM fleet.count_lock(incarnation, CASE answer->>'reason' WHEN 'recent_engagement' THEN 'refused_engaged'
         WHEN 'interval' THEN 'refused_interval' ELSE 'refused_held' END);
     RETURN answer;
 END $$;
@@ -279,12 +315,12 @@ END $$;
 -- Prolongs a lease that is still one's own, from now on. FL002 when it is lost or over. Takes the content's mutex; one flushed commit.
 CREATE OR REPLACE FUNCTION fleet.renew_lock(incarnation uuid, content text, token bigint, duration_minutes double precision DEFAULT 15)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     expires timestamptz;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'on', true);
     IF duration_minutes IS NULL OR NOT (duration_minutes > 0 AND duration_minutes <= 1440) THEN
         PERFORM fleet.refuse('duration_minutes', duration_minutes::text, 'more than 0, at most 1440');
@@ -304,17 +340,17 @@ END $$;
 -- life that waits for it (`wake`), to be woken afterwards. Takes the content's mutex; one flushed commit.
 CREATE OR REPLACE FUNCTION fleet.release_lock(incarnation uuid, content text, token bigint, success boolean DEFAULT NULL)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     lease fleet.engagement_locks;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', release_lock.content));
     DELETE FROM fleet.engagement_locks l
     WHERE l.content = release_lock.content AND l.incarnation = release_lock.incarnation AND l.fencing_token = token
-    RETURNING * INTO lease;
+    RETURNING l.scope, l.lock_type, l.account, l.worker_id INTO lease.scope, lease.lock_type, lease.account, lease.worker_id;
     IF NOT FOUND THEN
         PERFORM fleet.lock_lost(release_lock.content, token);
     END IF;
@@ -324,9 +360,9 @@ BEGIN
                 || ' lock: the ledger writes the history of acts');
         END IF;
         INSERT INTO fleet.engagements (content, action, account, worker_id, incarnation, success, engaged_at)
-        VALUES (lease.content, 'analysis', lease.account, lease.worker_id, lease.incarnation, release_lock.success, fleet.now());
+        VALUES (content, 'analysis', lease.account, lease.worker_id, incarnation, release_lock.success, fleet.now());
     END IF;
-    RETURN jsonb_build_object('released', true, 'wake', fleet.next_in_line(lease.content, lease.scope));
+    RETURN jsonb_build_object('released', true, 'wake', fleet.next_in_line(content, lease.scope));
 END $$;
 
 -- Gives back what the ledger held, in the ledger's own transaction; gives the life that waits for it, or null. The caller holds the

@@ -84,6 +84,11 @@ BEGIN
         fleet.setting_number('engagement_spacing_s', 0));
 END $$;
 
+-- Whether an account lets time pass before such an act, so that its contents compete for its turn. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.is_spaced(account text, action text) RETURNS boolean
+LANGUAGE sql VOLATILE
+RETURN account IS NOT NULL AND fleet.is_engaging(action) AND fleet.engagement_spacing_s(account) > 0;
+
 -- A person gives an account an interval of its own; null: the fleet's again. Audited; takes the account's row, as every grant under
 -- an interval does.
 CREATE OR REPLACE FUNCTION fleet.set_engagement_interval(account text, interval_s double precision, actor text, reason text)

@@ -18,7 +18,7 @@ DECLARE
             "reserve_api_quota", "use_api_quota",
             "send_message", "broadcast_message", "claim_messages", "acknowledge_message", "reject_message",
             "route_messages", "expire_messages",
-            "enqueue_job", "enqueue_jobs", "claim_jobs", "next_job_in_s", "renew_jobs", "complete_job", "complete_jobs", "fail_job", "fail_jobs", "snooze_job", "snooze_jobs", "cancel_job", "cancel_jobs", "replay_job", "replay_jobs", "rescue_jobs", "get_job", "get_job_status",
+            "enqueue_job", "enqueue_jobs", "claim_jobs", "next_job_in_s", "renew_jobs", "complete_job", "complete_jobs", "turn_jobs", "fail_job", "fail_jobs", "snooze_job", "snooze_jobs", "cancel_job", "cancel_jobs", "replay_job", "replay_jobs", "rescue_jobs", "get_job", "get_job_status",
             "fire_slot", "check_schedules", "get_schedule_status",
             "delegate_task", "renew_message", "count_late_report", "escalate_messages", "escalate", "resolve_conflict", "get_message_status", "get_responsiveness",
             "fail_item", "failed_among", "clear_item",
@@ -58,7 +58,7 @@ DECLARE
             "get_message_status", "get_responsiveness",
             "get_intent", "get_policy", "check_policy"],
         "fleet_maintainer": ["ensure_account", "ensure_worker", "open_host", "report_host", "get_share", "close_host",
-            "finish_part", "tell_part", "adopt_override", "record_process_ends", "is_dead", "raise_alert", "clear_alert",
+            "finish_part", "tell_part", "adopt_override", "record_process_ends", "wake_heirs", "is_dead", "raise_alert", "clear_alert",
             "report_host_event", "keep_black_box", "look_into", "seed_setting", "unseed_settings", "register_settings", "get_kill_switch",
             "get_system_status", "wake"]
     }';

@@ -1,9 +1,10 @@
 -- Incarnations: one life of one process. Liveness is a session advisory lock, not a row.
 
--- The one place where text becomes an advisory-lock key: the first 8 bytes of sha256. Locks nothing.
+-- The one place where text becomes an advisory-lock key: the first 8 bytes of sha256. The text's bytes are those of a UTF-8 database;
+-- convert_to would give them too, but keep the planner from writing the whole into its caller. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.lock_key(namespace text, value text) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ('x' || encode(substr(sha256(convert_to(namespace || ':' || value, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint;
+RETURN ('x' || encode(substr(sha256(decode(replace(namespace || ':' || value, '\', '\\'), 'escape')), 1, 8), 'hex'))::bit(64)::bigint;
 
 -- Takes the session lock (waits up to 5 s), then publishes the row and gives the worker the broadcasts that it missed. Call once, on
 -- the incarnation's own connection.
@@ -46,11 +47,28 @@ DECLARE
 BEGIN
     SELECT * INTO life FROM fleet.incarnations i WHERE i.id = require_incarnation.incarnation AND i.ended_at IS NULL;
     IF NOT FOUND THEN
-        PERFORM nextval('fleet.late_words');  -- stays counted though this transaction is undone
-        RAISE EXCEPTION 'incarnation % is not registered or has ended', incarnation
-            USING ERRCODE = 'FL003', HINT = 'stop acting and connect again as a new incarnation';
+        PERFORM fleet.refuse_incarnation(incarnation);
     END IF;
     RETURN life;
+END $$;
+
+-- The same for who needs nothing but to know: a third of the cost, which is that of reading twenty columns. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.check_incarnation(incarnation uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM 1 FROM fleet.incarnations i WHERE i.id = check_incarnation.incarnation AND i.ended_at IS NULL;
+    IF NOT FOUND THEN
+        PERFORM fleet.refuse_incarnation(incarnation);
+    END IF;
+END $$;
+
+-- FL003. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.refuse_incarnation(incarnation uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM nextval('fleet.late_words');  -- stays counted though this transaction is undone
+    RAISE EXCEPTION 'incarnation % is not registered or has ended', incarnation
+        USING ERRCODE = 'FL003', HINT = 'stop acting and connect again as a new incarnation';
 END $$;
 
 -- Whether the process behind an incarnation lost its session lock. Takes the lock shared until the transaction's end, so it

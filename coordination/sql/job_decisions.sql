@@ -2,7 +2,8 @@
 
 -- Ends jobs that are not running, and cancels those that depend on them; gives which. Takes their rows in order. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.cancel_jobs(incarnation uuid, jobs bigint[]) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -33,7 +34,8 @@ END $$;
 -- Dead or cancelled jobs start anew, their errors kept; gives which. One waits again for what it still waited for. Not one whose unique
 -- key is another's now, nor one that depends on a job that is neither completed nor open, nor among the given. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.replay_jobs(incarnation uuid, jobs bigint[]) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);

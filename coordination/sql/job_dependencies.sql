@@ -22,14 +22,18 @@ BEGIN
 END $$;
 
 -- The jobs that wait for any of the given ones, at any remove where `deep`. One index look for each that others may wait for, also with
--- a plan that was made while there were few; locks nothing.
+-- a plan that was made while there were few, and made once; locks nothing.
 CREATE OR REPLACE FUNCTION fleet.heirs_of(jobs bigint[], deep boolean) RETURNS bigint[]
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
+    IF NOT deep THEN
+        RETURN ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.waits_for && jobs AND j.waits_for <> '{}');
+    END IF;
     RETURN ARRAY(WITH RECURSIVE heirs (id) AS (
         SELECT j.id FROM fleet.jobs j WHERE j.waits_for && jobs AND j.waits_for <> '{}'
         UNION
-        SELECT j.id FROM heirs h JOIN fleet.jobs j ON j.waits_for && ARRAY[h.id] AND j.waits_for <> '{}' WHERE deep
+        SELECT j.id FROM heirs h JOIN fleet.jobs j ON j.waits_for && ARRAY[h.id] AND j.waits_for <> '{}'
     ) SELECT h.id FROM heirs h);
 END $$;
 
@@ -65,16 +69,36 @@ BEGIN
     RETURN locked = cardinality(fleet.heirs_of(ARRAY[job], true));
 END $$;
 
--- Ends a job for good: moves it to jobs_finished. One that is completed lets those go on that wait for it; else all its heirs are
--- cancelled with it, each with what it still waits for, which a replay looks at. Gives the kinds of those that go on. The caller holds
--- the row and its heirs'. As many statements for a thousand heirs as for one, and a look for each remove.
-CREATE OR REPLACE FUNCTION fleet.finish_job(job bigint, state text, result jsonb DEFAULT NULL) RETURNS text[]
+-- Lets those go on that wait for jobs which are completed by now; gives the kinds of those that wait for nothing more. Takes their rows
+-- in order. As many statements for a thousand as for one; where nobody waits it is a look.
+CREATE OR REPLACE FUNCTION fleet.release_heirs(completed bigint[]) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    is_completed boolean := finish_job.state = 'completed';
-    heirs bigint[] := fleet.heirs_of(ARRAY[finish_job.job], NOT is_completed);
-    ending bigint[] := finish_job.job || CASE WHEN is_completed THEN '{}' ELSE heirs END;
-    kinds text[] := '{}';
+    heirs bigint[] := fleet.heirs_of(completed, false);
+    kinds text[];
+    at timestamptz;
+BEGIN
+    IF heirs = '{}' THEN
+        RETURN heirs;
+    END IF;
+    PERFORM fleet.lock_jobs(heirs, '{}', false);
+    at := fleet.now();
+    WITH released AS (
+        UPDATE fleet.jobs j SET waits_for = ARRAY(SELECT w FROM unnest(j.waits_for) w WHERE w <> ALL(completed)),
+            run_at = greatest(j.run_at, at), order_at = fleet.job_order(greatest(j.run_at, at), j.rank)
+        WHERE j.id = ANY(heirs) RETURNING j.kind, j.waits_for
+    )
+    SELECT coalesce(array_agg(DISTINCT r.kind), '{}') INTO kinds FROM released r WHERE r.waits_for = '{}';
+    RETURN kinds;
+END $$;
+
+-- Ends a job for good that is not completed: it moves to jobs_finished, and all its heirs are cancelled with it, each with what it still
+-- waits for, which a replay looks at. The caller holds the row and its heirs'. As many statements for a thousand heirs as for one, and a
+-- look for each remove.
+CREATE OR REPLACE FUNCTION fleet.finish_job(job bigint, state text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ending bigint[] := finish_job.job || fleet.heirs_of(ARRAY[finish_job.job], true);
     at timestamptz;
 BEGIN
     at := fleet.now();
@@ -84,21 +108,12 @@ BEGIN
         SELECT g.id, min(e) AS cause FROM gone g, unnest(g.waits_for) w JOIN unnest(ending) e ON e = w GROUP BY g.id
     )
     INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key, concurrency_key,
-        concurrency_limit, expected_s, waits_for, errors, result, created_at, finished_at)
+        concurrency_limit, expected_s, waits_for, errors, created_at, finished_at)
     SELECT g.id, g.kind, g.payload, g.priority, g.run_at, CASE WHEN c.cause IS NULL THEN finish_job.state ELSE 'cancelled' END, g.attempts,
         g.max_attempts, g.unique_key, g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for,
         g.errors || CASE WHEN c.cause IS NULL THEN '[]' ELSE jsonb_build_object('attempt', g.attempts, 'at', at, 'error',
             format('job %s, on which it depends, is %s', c.cause,
                 CASE c.cause WHEN finish_job.job THEN finish_job.state ELSE 'cancelled' END)) END,
-        CASE WHEN c.cause IS NULL THEN finish_job.result END, g.created_at, at
+        g.created_at, at
     FROM gone g LEFT JOIN causes c USING (id);
-    IF is_completed AND heirs <> '{}' THEN
-        WITH released AS (
-            UPDATE fleet.jobs j SET waits_for = array_remove(j.waits_for, finish_job.job), run_at = greatest(j.run_at, at),
-                order_at = fleet.job_order(greatest(j.run_at, at), j.rank)
-            WHERE j.id = ANY(heirs) RETURNING j.kind, j.waits_for
-        )
-        SELECT coalesce(array_agg(DISTINCT r.kind), '{}') INTO kinds FROM released r WHERE r.waits_for = '{}';
-    END IF;
-    RETURN kinds;
 END $$;

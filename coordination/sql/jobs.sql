@@ -1,6 +1,8 @@
 -- Jobs: work as rows, claimed with a lease whose number rises with every claim; whoever holds an old number is told no, and that is
 -- counted. Here stand those that did not end yet; one that ends moves to jobs_finished in the statement that ends it.
 -- Nobody is woken in here: a NOTIFY inside the transaction would hold every other commit. The answer says whom to wake, afterwards.
+-- What is called thousands of times a second keeps the plan that it made first, and makes it so that it holds for any number of rows: a
+-- plan of the time when there were few would read the whole table.
 -- All lock in one order: jobs by their ids, then unique keys, then limits by key. Claims pass over what others hold, and counts wait for
 -- nobody.
 
@@ -11,42 +13,47 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN run_at - rank * interval '10 minutes';
 
 -- Counts what became of jobs of a kind, in a row of the kind that nobody else holds, a new one where all are held: so it waits for
--- nobody, wherever it stands. There are as many rows as there ever were counts at one moment.
+-- nobody, wherever it stands. There are as many rows as there ever were counts at one moment. Each execution is counted where it ends:
+-- those that did not are the jobs that run.
 CREATE OR REPLACE FUNCTION fleet.count_jobs(
-    kind text, enqueued integer DEFAULT 0, claimed integer DEFAULT 0, completed integer DEFAULT 0, failed integer DEFAULT 0,
-    dead integer DEFAULT 0, snoozed integer DEFAULT 0, rescued integer DEFAULT 0, missed integer DEFAULT 0,
-    overdue integer DEFAULT 0, wait_s double precision DEFAULT 0, run_s double precision DEFAULT 0
+    kind text, enqueued integer DEFAULT 0, completed integer DEFAULT 0, failed integer DEFAULT 0, dead integer DEFAULT 0,
+    snoozed integer DEFAULT 0, rescued integer DEFAULT 0, missed integer DEFAULT 0, overdue integer DEFAULT 0,
+    wait_s double precision DEFAULT 0, run_s double precision DEFAULT 0
 ) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
     WITH free AS MATERIALIZED (
-        SELECT c.shard FROM fleet.job_counts c WHERE c.kind = count_jobs.kind LIMIT 1 FOR UPDATE SKIP LOCKED
-    ), counted AS (
-        UPDATE fleet.job_counts c SET enqueued = c.enqueued + count_jobs.enqueued, claimed = c.claimed + count_jobs.claimed,
-            completed = c.completed + count_jobs.completed, failed = c.failed + count_jobs.failed, dead = c.dead + count_jobs.dead,
-            snoozed = c.snoozed + count_jobs.snoozed, rescued = c.rescued + count_jobs.rescued, missed = c.missed + count_jobs.missed,
-            overdue = c.overdue + count_jobs.overdue, wait_s = c.wait_s + count_jobs.wait_s, run_s = c.run_s + count_jobs.run_s
-        FROM free WHERE c.kind = count_jobs.kind AND c.shard = free.shard
-        RETURNING c.shard
+        SELECT c.shard FROM fleet.job_counts c WHERE c.kind = count_jobs.kind LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     )
-    INSERT INTO fleet.job_counts (kind, enqueued, claimed, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s)
-    SELECT count_jobs.kind, count_jobs.enqueued, count_jobs.claimed, count_jobs.completed, count_jobs.failed, count_jobs.dead,
-        count_jobs.snoozed, count_jobs.rescued, count_jobs.missed, count_jobs.overdue, count_jobs.wait_s, count_jobs.run_s
-    WHERE NOT EXISTS (SELECT 1 FROM counted)
-$$;
+    UPDATE fleet.job_counts c SET enqueued = c.enqueued + count_jobs.enqueued, completed = c.completed + count_jobs.completed,
+        failed = c.failed + count_jobs.failed, dead = c.dead + count_jobs.dead, snoozed = c.snoozed + count_jobs.snoozed,
+        rescued = c.rescued + count_jobs.rescued, missed = c.missed + count_jobs.missed, overdue = c.overdue + count_jobs.overdue,
+        wait_s = c.wait_s + count_jobs.wait_s, run_s = c.run_s + count_jobs.run_s
+    FROM free WHERE c.kind = count_jobs.kind AND c.shard = free.shard;
+    IF NOT FOUND THEN
+        INSERT INTO fleet.job_counts (kind, enqueued, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s)
+        VALUES (kind, enqueued, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s);
+    END IF;
+END $$;
 
 -- Which workers take jobs of these kinds, as names to wake. Locks nothing.
 CREATE OR REPLACE FUNCTION fleet.takers_of(kinds text[]) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF kinds = '{}' THEN
+        RETURN kinds;
+    END IF;
     RETURN ARRAY(SELECT DISTINCT t.worker || '/jobs' FROM fleet.job_takers t WHERE t.kind = ANY(kinds) ORDER BY 1);
 END $$;
 
--- FL001 unless it can be a job. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.require_job(
+-- A job as it is asked for, with its number; FL001 unless it can be one. Its times are those of when it is added. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.ask_for_job(
     kind text, payload jsonb, priority text, run_at timestamptz, unique_key text, max_attempts integer, expected_s double precision,
     concurrency_key text, concurrency_limit integer, depends bigint[]
-) RETURNS void
+) RETURNS fleet.jobs
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    asked fleet.jobs;
 BEGIN
     IF kind IS NULL OR kind !~ '^[a-z][a-z0-9_.-]{0,62}$' THEN
         PERFORM fleet.refuse('kind', kind, 'a lower-case name of 1 to 63 letters, digits, _, . or -');
@@ -54,7 +61,7 @@ BEGIN
     IF jsonb_typeof(payload) IS DISTINCT FROM 'object' OR octet_length(payload::text) > 65536 THEN
         PERFORM fleet.refuse('payload', payload::text, 'a JSON object of at most 64 kB (65536 bytes)');
     END IF;
-    PERFORM fleet.priority_rank(priority);
+    asked.rank := fleet.priority_rank(priority);
     IF NOT isfinite(run_at) OR run_at >= '9000-01-01 00:00:00+00' THEN  -- no client must meet a year that it can't write
         PERFORM fleet.refuse('run_at', run_at::text, 'no value (at once), or a time before the year 9000');
     END IF;
@@ -76,51 +83,136 @@ BEGIN
     IF cardinality(depends) > 100 OR array_position(depends, NULL) IS NOT NULL THEN
         PERFORM fleet.refuse('depends', cardinality(depends)::text || ' jobs', 'at most 100 ids of jobs');
     END IF;
+    asked.id := nextval('fleet.jobs_id_seq');
+    asked.kind := kind;
+    asked.payload := payload;
+    asked.priority := priority;
+    asked.run_at := run_at;
+    asked.unique_key := unique_key;
+    asked.max_attempts := max_attempts;
+    asked.expected_s := expected_s;
+    asked.concurrency_key := concurrency_key;
+    asked.concurrency_limit := CASE WHEN concurrency_key IS NOT NULL THEN concurrency_limit END;
+    asked.waits_for := coalesce(depends, '{}');
+    RETURN asked;
 END $$;
 
--- Adds one job that `require_job` passed; the caller holds those that it depends on. The same unique key among a kind's unfinished jobs
--- gives the job that is there.
-CREATE OR REPLACE FUNCTION fleet.add_job(
-    kind text, payload jsonb, priority text, run_at timestamptz, unique_key text, max_attempts integer, expected_s double precision,
-    concurrency_key text, concurrency_limit integer, depends bigint[]
-) RETURNS jsonb
+-- An object of enqueue_jobs as the job that it asks for; FL001 names what has not its type. Locks nothing.
+CREATE OR REPLACE FUNCTION fleet.read_job(given jsonb) RETURNS fleet.jobs
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
 DECLARE
-    added fleet.jobs;
-    at timestamptz;
-    due timestamptz;
-    rank integer := fleet.priority_rank(add_job.priority);
-    open_ones bigint[] := '{}';
+    run_at timestamptz;
+    max_attempts integer;
+    expected_s double precision;
+    concurrency_limit integer;
+    depends bigint[];
+    field text := 'jobs';
+    allowed text := 'an object for each job';
 BEGIN
-    IF cardinality(add_job.depends) > 0 THEN
-        open_ones := fleet.open_among(add_job.depends);
-        IF open_ones IS NULL THEN
-            PERFORM fleet.refuse('depends', array_to_string(add_job.depends, ', '), 'ids of jobs that are completed, or can still be');
+    IF jsonb_typeof(given) IS DISTINCT FROM 'object' THEN
+        PERFORM fleet.refuse(field, given::text, allowed);
+    END IF;
+    BEGIN
+        field := 'run_at';
+        allowed := 'no value (at once), or a time such as 2026-01-31T12:00:00+00';
+        run_at := (given->>'run_at')::timestamptz;
+        field := 'max_attempts';
+        allowed := 'a whole number from 1 to 1000';
+        max_attempts := coalesce((given->>'max_attempts')::integer, 5);
+        field := 'expected_s';
+        allowed := 'no value, or more than 0 and at most 86400 seconds';
+        expected_s := (given->>'expected_s')::double precision;
+        field := 'concurrency_limit';
+        allowed := 'a whole number from 1 to 10000';
+        concurrency_limit := coalesce((given->>'concurrency_limit')::integer, 1);
+        field := 'depends';
+        allowed := 'at most 100 ids of jobs';
+        IF coalesce(nullif(given->'depends', 'null'), '[]') = '[]' THEN
+            depends := '{}';
+        ELSE
+            depends := ARRAY(SELECT d::bigint FROM jsonb_array_elements_text(given->'depends') d);
         END IF;
+    EXCEPTION WHEN data_exception THEN
+        PERFORM fleet.refuse(field, given->>field, allowed);
+    END;
+    RETURN fleet.ask_for_job(given->>'kind', coalesce(given->'payload', '{}'), coalesce(given->>'priority', 'medium'), run_at,
+        given->>'unique_key', max_attempts, expected_s, given->>'concurrency_key', concurrency_limit, depends);
+END $$;
+
+-- A job as it is asked for, of what it waits for only what is still open; FL001 where that can't be completed any more. For who holds
+-- those.
+CREATE OR REPLACE FUNCTION fleet.wait_for_open(asked fleet.jobs) RETURNS fleet.jobs
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    open_ones bigint[] := fleet.open_among(asked.waits_for);
+BEGIN
+    IF open_ones IS NULL THEN
+        PERFORM fleet.refuse('depends', array_to_string(asked.waits_for, ', '), 'ids of jobs that are completed, or can still be');
+    END IF;
+    asked.waits_for := open_ones;
+    RETURN asked;
+END $$;
+
+-- Adds jobs as they are asked for: all of them, due at their time or now. The same unique key among a kind's unfinished jobs gives the
+-- job that is there. Gives what became of each, in their order, and whom to wake. Takes the jobs that they depend on, then unique keys,
+-- then limits, each in order, so that two callers never wait in a circle. As many statements for a thousand as for one.
+CREATE OR REPLACE FUNCTION fleet.add_jobs(asked fleet.jobs[]) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parents bigint[];
+    is_limited boolean;
+    at timestamptz;
+    added record;
+    created bigint[] := '{}';
+    there fleet.jobs[] := '{}';
+    waking text[] := '{}';
+BEGIN
+    SELECT coalesce(array_agg(p) FILTER (WHERE p IS NOT NULL), '{}'), count(a.concurrency_key) > 0 INTO parents, is_limited
+    FROM unnest(asked) a LEFT JOIN LATERAL unnest(a.waits_for) p ON true;
+    IF parents <> '{}' THEN
+        PERFORM fleet.hold_jobs(parents);
+        asked := ARRAY(SELECT fleet.wait_for_open(a) FROM unnest(asked) a ORDER BY a.id);
     END IF;
     at := fleet.now();
-    due := greatest(add_job.run_at, at);  -- a time that is past would jump the line
     LOOP
-        INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
-            expected_s, concurrency_key, concurrency_limit, waits_for)
-        VALUES (add_job.kind, add_job.payload, add_job.priority, rank, due,
-            fleet.job_order(due, rank), 'available', add_job.max_attempts, add_job.unique_key, at,
-            add_job.expected_s, add_job.concurrency_key,
-            CASE WHEN add_job.concurrency_key IS NOT NULL THEN add_job.concurrency_limit END, open_ones)
-        ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
-        RETURNING * INTO added;
-        IF FOUND THEN
-            RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', true,
-                'wakes', open_ones = '{}');
-        END IF;
-        SELECT * INTO added FROM fleet.jobs j WHERE j.kind = add_job.kind AND j.unique_key = add_job.unique_key;
-        IF FOUND THEN
-            RETURN jsonb_build_object('id', added.id::text, 'state', added.state, 'created', false,
-                'wakes', false);
-        END IF;
-        -- The job that stood in the way ended between the two statements: now there is room.
+        FOR added IN
+            WITH made AS (
+                INSERT INTO fleet.jobs (id, kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
+                    expected_s, concurrency_key, concurrency_limit, waits_for)
+                OVERRIDING SYSTEM VALUE
+                SELECT a.id, a.kind, a.payload, a.priority, a.rank, greatest(a.run_at, at),  -- a time that is past would jump the line
+                    fleet.job_order(greatest(a.run_at, at), a.rank), 'available', a.max_attempts, a.unique_key, at, a.expected_s,
+                    a.concurrency_key, a.concurrency_limit, a.waits_for
+                FROM unnest(asked) a WHERE NOT EXISTS (SELECT FROM unnest(created) c (id) WHERE c.id = a.id)
+                ORDER BY a.kind, a.unique_key, a.id
+                ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+                RETURNING id, kind, waits_for
+            )
+            SELECT m.kind, array_agg(m.id) AS ids, bool_or(m.waits_for = '{}') AS wakes FROM made m GROUP BY m.kind ORDER BY m.kind
+        LOOP
+            created := created || added.ids;
+            PERFORM fleet.count_jobs(added.kind, enqueued => cardinality(added.ids));
+            IF added.wakes THEN  -- one that is due later too: who sleeps does not know yet when to look
+                waking := waking || added.kind;
+            END IF;
+        END LOOP;
+        EXIT WHEN cardinality(created) = cardinality(asked);
+        there := ARRAY(
+            SELECT o.found FROM unnest(asked) a CROSS JOIN LATERAL (
+                SELECT j AS found FROM fleet.jobs j WHERE j.kind = a.kind AND j.unique_key = a.unique_key LIMIT 1) o
+            WHERE a.id <> ALL(created));
+        -- Where a job that stood in the way ended between the two statements there is room now.
+        EXIT WHEN cardinality(created) + cardinality(there) = cardinality(asked);
     END LOOP;
+    IF is_limited THEN
+        PERFORM fleet.limit_jobs(l.key, l.capacity) FROM (
+            SELECT DISTINCT ON (a.concurrency_key) a.concurrency_key AS key, a.concurrency_limit AS capacity FROM unnest(asked) a
+            WHERE a.concurrency_key IS NOT NULL ORDER BY a.concurrency_key, a.id DESC) l;
+    END IF;
+    RETURN jsonb_build_object('wake', fleet.takers_of(waking), 'jobs', (
+        SELECT coalesce(jsonb_agg(jsonb_build_object('id', coalesce(t.id, a.id)::text, 'state', coalesce(t.state, 'available'),
+            'created', t.id IS NULL) ORDER BY a.id), '[]')
+        FROM unnest(asked) a LEFT JOIN unnest(there) t ON t.kind = a.kind AND t.unique_key = a.unique_key AND t.id <> a.id));
 END $$;
 
 -- Adds a job, due at run_at (fleet time) or at once, when those that it depends on are completed. At most concurrency_limit jobs with
@@ -130,79 +222,24 @@ CREATE OR REPLACE FUNCTION fleet.enqueue_job(
     unique_key text DEFAULT NULL, max_attempts integer DEFAULT 5, expected_s double precision DEFAULT NULL,
     concurrency_key text DEFAULT NULL, concurrency_limit integer DEFAULT 1, depends bigint[] DEFAULT '{}'
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     added jsonb;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
-    PERFORM fleet.require_job(kind, payload, priority, run_at, unique_key, max_attempts, expected_s, concurrency_key,
-        concurrency_limit, depends);
     PERFORM set_config('synchronous_commit', 'on', true);
-    PERFORM fleet.hold_jobs(depends);
-    added := fleet.add_job(kind, payload, priority, run_at, unique_key, max_attempts, expected_s, concurrency_key, concurrency_limit,
-        depends);
-    IF (added->>'created')::boolean THEN
-        PERFORM fleet.count_jobs(enqueue_job.kind, enqueued => 1);
-    END IF;
-    IF concurrency_key IS NOT NULL THEN
-        PERFORM fleet.limit_jobs(concurrency_key, concurrency_limit);
-    END IF;
-    -- One that is due later wakes too: who sleeps does not know yet when to look.
-    RETURN added - 'wakes' || jsonb_build_object('wake',
-        fleet.takers_of(CASE WHEN (added->>'wakes')::boolean THEN ARRAY[enqueue_job.kind] ELSE '{}' END));
-END $$;
-
--- An object of enqueue_jobs as values; FL001 names the one that has not its type. Locks nothing.
-CREATE OR REPLACE FUNCTION fleet.read_job(
-    given jsonb, OUT kind text, OUT payload jsonb, OUT priority text, OUT run_at timestamptz, OUT unique_key text, OUT max_attempts integer,
-    OUT expected_s double precision, OUT concurrency_key text, OUT concurrency_limit integer, OUT depends bigint[]
-)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    field text := 'jobs';
-    allowed text := 'an object for each job';
-BEGIN
-    IF jsonb_typeof(given) IS DISTINCT FROM 'object' THEN
-        PERFORM fleet.refuse(field, given::text, allowed);
-    END IF;
-    kind := given->>'kind';
-    payload := coalesce(given->'payload', '{}');
-    priority := coalesce(given->>'priority', 'medium');
-    unique_key := given->>'unique_key';
-    concurrency_key := given->>'concurrency_key';
-    field := 'run_at';
-    allowed := 'no value (at once), or a time such as 2026-01-31T12:00:00+00';
-    run_at := (given->>'run_at')::timestamptz;
-    field := 'max_attempts';
-    allowed := 'a whole number from 1 to 1000';
-    max_attempts := coalesce((given->>'max_attempts')::integer, 5);
-    field := 'expected_s';
-    allowed := 'no value, or more than 0 and at most 86400 seconds';
-    expected_s := (given->>'expected_s')::double precision;
-    field := 'concurrency_limit';
-    allowed := 'a whole number from 1 to 10000';
-    concurrency_limit := coalesce((given->>'concurrency_limit')::integer, 1);
-    field := 'depends';
-    allowed := 'at most 100 ids of jobs';
-    depends := ARRAY(SELECT d::bigint FROM jsonb_array_elements_text(coalesce(nullif(given->'depends', 'null'), '[]')) d);
-EXCEPTION WHEN data_exception THEN
-    PERFORM fleet.refuse(field, given->>field, allowed);
+    added := fleet.add_jobs(ARRAY[fleet.ask_for_job(kind, payload, priority, run_at, unique_key, max_attempts, expected_s,
+        concurrency_key, concurrency_limit, depends)]);
+    RETURN (added->'jobs'->0) || jsonb_build_object('wake', added->'wake');
 END $$;
 
 -- Adds up to 1000 jobs, each an object with enqueue_job's own names: all of them or, where one is refused, none. Gives what became of
--- each, in the order given, and whom to wake. Takes the jobs that they depend on, then unique keys, then limits, each in order, so that
--- two callers never wait in a circle. One flushed commit.
+-- each, in the order given, and whom to wake. One flushed commit.
 CREATE OR REPLACE FUNCTION fleet.enqueue_jobs(incarnation uuid, jobs jsonb) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
-DECLARE
-    wanted record;
-    added jsonb;
-    results jsonb[];
-    parents bigint[] := '{}';
-    limits jsonb := '{}';
-    made jsonb := '{}';
-    waking text[] := '{}';
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_incarnation(incarnation);
@@ -210,33 +247,8 @@ BEGIN
         PERFORM fleet.refuse('jobs', left(jobs::text, 200), 'an array of at most 1000 objects');
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
-    results := array_fill(NULL::jsonb, ARRAY[jsonb_array_length(jobs)]);
-    FOR wanted IN SELECT r.* FROM jsonb_array_elements(jobs) WITH ORDINALITY AS a (given, place), fleet.read_job(given) r ORDER BY place LOOP
-        PERFORM fleet.require_job(wanted.kind, wanted.payload, wanted.priority, wanted.run_at, wanted.unique_key, wanted.max_attempts,
-            wanted.expected_s, wanted.concurrency_key, wanted.concurrency_limit, wanted.depends);
-        parents := parents || wanted.depends;
-        IF wanted.concurrency_key IS NOT NULL THEN
-            limits := jsonb_set(limits, ARRAY[wanted.concurrency_key], to_jsonb(wanted.concurrency_limit));
-        END IF;
-    END LOOP;
-    PERFORM fleet.hold_jobs(parents);
-    FOR wanted IN
-        SELECT a.place, r.* FROM jsonb_array_elements(jobs) WITH ORDINALITY AS a (given, place), fleet.read_job(given) r
-        ORDER BY r.kind, r.unique_key, a.place
-    LOOP
-        added := fleet.add_job(wanted.kind, wanted.payload, wanted.priority, wanted.run_at, wanted.unique_key, wanted.max_attempts,
-            wanted.expected_s, wanted.concurrency_key, wanted.concurrency_limit, wanted.depends);
-        results[wanted.place] := added - 'wakes';
-        IF (added->>'created')::boolean THEN
-            made := jsonb_set(made, ARRAY[wanted.kind], to_jsonb(coalesce((made->>wanted.kind)::integer, 0) + 1));
-        END IF;
-        IF (added->>'wakes')::boolean AND wanted.kind <> ALL(waking) THEN
-            waking := waking || wanted.kind;
-        END IF;
-    END LOOP;
-    PERFORM fleet.count_jobs(m.key, enqueued => m.value::integer) FROM jsonb_each_text(made) m;
-    PERFORM fleet.limit_jobs(l.key, l.value::integer) FROM (SELECT * FROM jsonb_each_text(limits) ORDER BY key) l;
-    RETURN jsonb_build_object('jobs', to_jsonb(results), 'wake', fleet.takers_of(waking));
+    RETURN fleet.add_jobs(ARRAY(SELECT fleet.read_job(g.given) FROM (
+        SELECT a.given FROM jsonb_array_elements(jobs) WITH ORDINALITY AS a (given, place) ORDER BY a.place) g));
 END $$;
 
 -- Each kind's jobs: how many wait (of them later, or for another job) and run, for how many fleet seconds the oldest has been due, and
@@ -249,19 +261,22 @@ BEGIN
     RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('kind', k.kind, 'available', coalesce(d.available, 0),
             'retryable', coalesce(d.retryable, 0), 'running', coalesce(d.running, 0), 'scheduled', coalesce(d.scheduled, 0),
             'blocked', coalesce(d.blocked, 0), 'late', coalesce(d.late, 0), 'oldest_due_s', coalesce(d.oldest_due_s, 0),
-            'enqueued', coalesce(c.enqueued, 0), 'claimed', coalesce(c.claimed, 0), 'completed', coalesce(c.completed, 0),
+            'enqueued', coalesce(c.enqueued, 0),
+            'claimed', coalesce(c.completed + c.failed + c.snoozed, 0) + coalesce(d.running, 0), 'completed', coalesce(c.completed, 0),
             'failed', coalesce(c.failed, 0), 'dead', coalesce(c.dead, 0), 'snoozed', coalesce(c.snoozed, 0),
             'rescued', coalesce(c.rescued, 0), 'missed', coalesce(c.missed, 0), 'overdue', coalesce(c.overdue, 0),
-            'wait_s', round(coalesce(c.wait_s, 0)::numeric, 3), 'run_s', round(coalesce(c.run_s, 0)::numeric, 3)) ORDER BY k.kind)
+            'wait_s', round((coalesce(c.wait_s, 0) + coalesce(d.wait_s, 0))::numeric, 3),
+            'run_s', round(coalesce(c.run_s, 0)::numeric, 3)) ORDER BY k.kind)
         FROM (SELECT j.kind FROM fleet.jobs j UNION SELECT c.kind FROM fleet.job_counts c) k
         LEFT JOIN (SELECT j.kind, count(*) FILTER (WHERE j.state = 'available') AS available,
                 count(*) FILTER (WHERE j.state = 'retryable') AS retryable, count(*) FILTER (WHERE j.state = 'running') AS running,
                 count(*) FILTER (WHERE j.state <> 'running' AND j.run_at > at) AS scheduled,
+                sum(fleet.waited_s(j.run_at, j.claimed_at)) FILTER (WHERE j.state = 'running') AS wait_s,
                 count(*) FILTER (WHERE j.waits_for <> '{}') AS blocked, count(j.overdue_at) AS late,
                 round(greatest(0, max(extract(epoch FROM at - j.run_at))
                     FILTER (WHERE j.state <> 'running' AND j.waits_for = '{}'))::numeric, 3) AS oldest_due_s
             FROM fleet.jobs j GROUP BY j.kind) d USING (kind)
-        LEFT JOIN (SELECT c.kind, sum(c.enqueued) AS enqueued, sum(c.claimed) AS claimed, sum(c.completed) AS completed,
+        LEFT JOIN (SELECT c.kind, sum(c.enqueued) AS enqueued, sum(c.completed) AS completed,
                 sum(c.failed) AS failed, sum(c.dead) AS dead, sum(c.snoozed) AS snoozed, sum(c.rescued) AS rescued,
                 sum(c.missed) AS missed, sum(c.overdue) AS overdue, sum(c.wait_s) AS wait_s, sum(c.run_s) AS run_s
             FROM fleet.job_counts c GROUP BY c.kind) c USING (kind)), '[]');

@@ -1,36 +1,37 @@
 -- Measures of the engagement locks: how requests ended, how long it took, what is held and who waits.
 
 -- Counts one outcome for one life, in a row of the present five minutes that nobody else writes: no counter is waited for. A grant
--- also has the time that it took; the end of a wait, however it ended, is a conflict resolved. One row; flushed only if the caller's
--- commit is.
+-- also has the time that it took, none where that was less than a millisecond; the end of a wait, however it ended, is a conflict
+-- resolved. One row; flushed only if the caller's commit is.
 CREATE OR REPLACE FUNCTION fleet.count_lock(
     incarnation uuid, outcome text, took_s double precision DEFAULT NULL, overtakes boolean DEFAULT false
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     at timestamptz := date_bin('5 minutes', fleet.now(), 'epoch');
-    bucket integer := width_bucket(took_s, ARRAY[0.001, 0.01, 0.1, 1, 5, 30, 120]::double precision[]) + 1;
+    is_grant boolean;
+    bucket integer;
 BEGIN
     LOOP
-        IF outcome = 'granted' THEN
-            UPDATE fleet.lock_measures m SET granted = m.granted + 1, taken_over = m.taken_over + overtakes::integer,
-                acquire_s = m.acquire_s + took_s, acquire_max_s = greatest(m.acquire_max_s, took_s),
-                acquire_within[bucket] = m.acquire_within[bucket] + 1
+        IF outcome = 'granted' AND took_s < 0.001 AND NOT overtakes THEN
+            UPDATE fleet.lock_measures m SET granted = m.granted + 1
             WHERE m.counted_at = at AND m.incarnation = count_lock.incarnation;
         ELSE
+            is_grant := outcome IN ('granted', 'granted_after_waiting');
+            bucket := width_bucket(took_s, ARRAY[0.001, 0.01, 0.1, 1, 5, 30, 120]::double precision[]) + 1;
             UPDATE fleet.lock_measures m SET refused_held = m.refused_held + (outcome = 'refused_held')::integer,
                 refused_engaged = m.refused_engaged + (outcome = 'refused_engaged')::integer,
                 refused_interval = m.refused_interval + (outcome = 'refused_interval')::integer,
-                granted = m.granted + (outcome = 'granted_after_waiting')::integer,
+                granted = m.granted + is_grant::integer,
                 granted_after_waiting = m.granted_after_waiting + (outcome = 'granted_after_waiting')::integer,
                 taken_over = m.taken_over + overtakes::integer, timed_out = m.timed_out + (outcome = 'timed_out')::integer,
                 given_up = m.given_up + (outcome = 'given_up')::integer, escalated = m.escalated + (outcome = 'escalated')::integer,
-                acquire_s = m.acquire_s + CASE outcome WHEN 'granted_after_waiting' THEN took_s ELSE 0 END,
-                acquire_max_s = greatest(m.acquire_max_s, CASE outcome WHEN 'granted_after_waiting' THEN took_s END),
-                acquire_within[coalesce(bucket, 1)] = m.acquire_within[coalesce(bucket, 1)]
-                    + (outcome = 'granted_after_waiting')::integer,
-                resolved = m.resolved + (took_s IS NOT NULL)::integer, resolve_s = m.resolve_s + coalesce(took_s, 0),
-                resolve_max_s = greatest(m.resolve_max_s, took_s)
+                acquire_s = m.acquire_s + CASE WHEN is_grant THEN took_s ELSE 0 END,
+                acquire_max_s = greatest(m.acquire_max_s, CASE WHEN is_grant THEN took_s END),
+                acquire_within[coalesce(bucket, 1)] = m.acquire_within[coalesce(bucket, 1)] + is_grant::integer,
+                resolved = m.resolved + (took_s IS NOT NULL AND outcome <> 'granted')::integer,
+                resolve_s = m.resolve_s + CASE WHEN outcome <> 'granted' THEN coalesce(took_s, 0) ELSE 0 END,
+                resolve_max_s = greatest(m.resolve_max_s, CASE WHEN outcome <> 'granted' THEN took_s END)
             WHERE m.counted_at = at AND m.incarnation = count_lock.incarnation;
         END IF;
         EXIT WHEN FOUND;
@@ -58,8 +59,9 @@ BEGIN
             'acquisition_s', CASE WHEN t.granted > 0 THEN t.acquire_s / t.granted END,
             'acquisition_max_s', CASE WHEN t.granted > 0 THEN t.acquire_max_s END,
             'acquisition_sum_s', t.acquire_s,
-            'acquisition_within', jsonb_build_object('0.001', t.within[1], '0.01', t.within[2], '0.1', t.within[3],
-                '1', t.within[4], '5', t.within[5], '30', t.within[6], '120', t.within[7], '+Inf', t.within[8]),
+            'acquisition_within', jsonb_build_object(
+                '0.001', t.granted - (SELECT sum(slower.n) FROM unnest(t.within[2:]) AS slower(n)), '0.01', t.within[2],
+                '0.1', t.within[3], '1', t.within[4], '5', t.within[5], '30', t.within[6], '120', t.within[7], '+Inf', t.within[8]),
             'conflicts_resolved', t.resolved,
             'conflict_resolution_s', CASE WHEN t.resolved > 0 THEN t.resolve_s / t.resolved END,
             'conflict_resolution_max_s', CASE WHEN t.resolved > 0 THEN t.resolve_max_s END,

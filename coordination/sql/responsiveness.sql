@@ -24,7 +24,7 @@ BEGIN
             UNION ALL
             SELECT count(*), count(*) FILTER (WHERE r.wait_s <= within_s * clock.rate)
             FROM (SELECT l.wait_s FROM fleet.runs l WHERE l.started_at > since AND l.wait_s IS NOT NULL
-                UNION ALL SELECT o.wait_s FROM fleet.open_runs o WHERE o.started_at > since AND o.wait_s IS NOT NULL) r
+                UNION ALL SELECT date_part('epoch', j.claimed_at - j.run_at) FROM fleet.jobs j WHERE j.state = 'running' AND j.claimed_at > since) r
             UNION ALL
             SELECT count(*), 0 FROM fleet.jobs j WHERE j.state <> 'running' AND j.waits_for = '{}' AND j.run_at < late_since
             UNION ALL

@@ -4,10 +4,9 @@
 CREATE OR REPLACE FUNCTION fleet.cut_runs(of_incarnation uuid) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     WITH ended AS (DELETE FROM fleet.open_runs o WHERE o.incarnation = of_incarnation RETURNING o.*)
-    INSERT INTO fleet.runs (id, worker, slot, incarnation, step, trace_id, started_at, started_real_at, ended_real_at, outcome, error,
-        job, attempt, wait_s)
+    INSERT INTO fleet.runs (id, worker, slot, incarnation, step, trace_id, started_at, started_real_at, ended_real_at, outcome, error)
     SELECT e.id, e.worker, e.slot, e.incarnation, e.step, e.trace_id, e.started_at, e.started_real_at, clock_timestamp(), 'cut',
-        'the process ended in mid-step', e.job, e.attempt, e.wait_s
+        'the process ended in mid-step'
     FROM ended e
 $$;
 
@@ -43,8 +42,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     WITH ended AS (
-        DELETE FROM fleet.open_runs o WHERE o.id = finish_run.run AND o.incarnation = finish_run.incarnation AND o.job IS NULL
-        RETURNING o.*
+        DELETE FROM fleet.open_runs o WHERE o.id = finish_run.run AND o.incarnation = finish_run.incarnation RETURNING o.*
     )
     INSERT INTO fleet.runs (id, worker, slot, incarnation, step, trace_id, started_at, started_real_at, ended_real_at, outcome, items,
         item_errors, items_per_minute, error_class, error)

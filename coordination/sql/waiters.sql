@@ -81,14 +81,14 @@ END $$;
 -- meanwhile, or its place is gone). Reads first, and takes the content's mutex only where the content is free and the waiter the
 -- first. Else it writes the waiter's own row at most twice a second, not flushed. FL003 as every call.
 CREATE OR REPLACE FUNCTION fleet.poll_lock(incarnation uuid, waiter bigint) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     standing fleet.lock_waiters;
     answer jsonb;
     escalated boolean := false;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.id = poll_lock.waiter AND w.incarnation = poll_lock.incarnation;
     IF NOT FOUND THEN
@@ -154,14 +154,14 @@ END $$;
 -- A waiter goes; what it was granted without having heard of it goes back, also what is being granted meanwhile. Names the life that
 -- waits next (`wake`). Takes the content's mutex; not flushed unless a lock goes back.
 CREATE OR REPLACE FUNCTION fleet.leave_line(incarnation uuid, waiter bigint) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = off AS $$
 DECLARE
     theirs text;
     standing fleet.lock_waiters;
     lease fleet.engagement_locks;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'off', true);
     theirs := coalesce(
         (SELECT w.content FROM fleet.lock_waiters w WHERE w.id = leave_line.waiter AND w.incarnation = leave_line.incarnation),
@@ -193,7 +193,7 @@ DECLARE
     lease fleet.engagement_locks;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', return_lost_lock.content));
     SELECT * INTO standing FROM fleet.lock_waiters w WHERE w.content = return_lost_lock.content

@@ -16,20 +16,26 @@ BEGIN
 END $$;
 
 -- Wakes whoever listens for a name: at once where one of them sleeps or nothing is known of them; nobody where all are awake and will
--- look again by themselves, or were told within the last second. Not flushed; waits for one who is just falling asleep. True: told.
+-- look again by themselves, or were told within the last second: that is one read. Not flushed; waits for who tells them too. True: told.
 CREATE OR REPLACE FUNCTION fleet.wake(worker text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     sleeper record;
     is_known boolean := false;
-    is_needed boolean := false;
+    is_needed boolean;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
     IF coalesce(length(worker), 0) NOT BETWEEN 1 AND 200 THEN
         PERFORM fleet.refuse('worker', worker, 'a text of 1 to 200 characters');
     END IF;
-    -- Read under the row's lock: one who falls asleep at this moment has looked before, or will be seen.
+    -- Who falls asleep from here on looks once more, and sees what the caller committed before.
+    SELECT bool_or(s.asleep OR s.changed_at < clock_timestamp() - interval '1 second') INTO is_needed FROM fleet.sleepers s
+    WHERE s.name = wake.worker;
+    IF NOT is_needed THEN
+        RETURN false;
+    END IF;
+    is_needed := false;
     FOR sleeper IN SELECT s.asleep, s.changed_at FROM fleet.sleepers s WHERE s.name = wake.worker ORDER BY s.incarnation FOR UPDATE LOOP
         is_known := true;
         is_needed := is_needed OR sleeper.asleep OR sleeper.changed_at < clock_timestamp() - interval '1 second';

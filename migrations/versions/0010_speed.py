@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "c55e15ae44a51414"
+functions = "74dbfe6565db1d3b"
 
 
 def upgrade() -> None:

@@ -18,3 +18,26 @@ CREATE UNLOGGED TABLE fleet.rate_prepaid (
     paid_at timestamptz NOT NULL,
     PRIMARY KEY (account, endpoint)
 ) WITH (fillfactor = 10);
+
+-- A job that runs is its own open record: what its run will say stands in its row. open_runs is left to steps.
+ALTER TABLE fleet.jobs ADD COLUMN claimed_at timestamptz;
+UPDATE fleet.jobs j SET claimed_at = coalesce((SELECT min(o.started_at) FROM fleet.open_runs o WHERE o.job = j.id), j.claimed_real_at)
+WHERE j.state = 'running';
+DELETE FROM fleet.open_runs WHERE job IS NOT NULL;
+DROP INDEX fleet.open_runs_job;
+ALTER TABLE fleet.open_runs DROP COLUMN job, DROP COLUMN attempt, DROP COLUMN wait_s;
+
+-- When a worker's lives last asked for dead holders of jobs of the kind (real time).
+ALTER TABLE fleet.job_takers ADD COLUMN looked_at timestamptz;
+
+-- An execution is counted where it ends, its wait too: those that did not end yet are the jobs that run.
+INSERT INTO fleet.job_counts (kind, wait_s)
+SELECT j.kind, -sum(greatest(0, extract(epoch FROM j.claimed_at - j.run_at))) FROM fleet.jobs j WHERE j.state = 'running' GROUP BY j.kind;
+ALTER TABLE fleet.job_counts DROP COLUMN claimed;
+
+-- What only ever grows at its end is found by blocks: an entry a row cost each end of a job as much as the row. Of finished jobs those
+-- are looked for by kind and state that are not completed.
+DROP INDEX fleet.runs_time, fleet.runs_job, fleet.jobs_finished_kind;
+CREATE INDEX runs_time ON fleet.runs USING brin (started_at) WITH (autosummarize = on);
+CREATE INDEX runs_job ON fleet.runs USING brin (job) WITH (autosummarize = on);
+CREATE INDEX jobs_finished_kind ON fleet.jobs_finished (kind, state, finished_at) WHERE state <> 'completed';

@@ -69,6 +69,7 @@ UNLOCKED = (
     "AND r.endpoint = can_make_request.endpoint;"
 )
 OVER = r"held\.lease_expires_at < clock_timestamp\(\)"
+NEXT_TOKEN = r"nextval\('fleet\.fencing_token'\)"
 MUTANTS: Mapping[str, Mutant] = {
     "lease-ignored": _mutant(
         "I1",
@@ -87,10 +88,11 @@ MUTANTS: Mapping[str, Mutant] = {
         ],
     ),
     "everybody-suspected": _mutant("I1", [("is_suspected", r"RETURN free;", "RETURN true;")]),
-    "constant-token": _mutant("I2", [("grant_lock", r"nextval\('fleet\.fencing_token'\)", "1")]),
+    "constant-token": _mutant("I2", [("take_lock", NEXT_TOKEN, "1")], [("grant_lock", NEXT_TOKEN, "1")]),
     "token-of-the-content": _mutant(
         "I2",
-        [("grant_lock", r"nextval\('fleet\.fencing_token'\)", "extract(epoch FROM real)::bigint % 7")],
+        [("take_lock", NEXT_TOKEN, "extract(epoch FROM real)::bigint % 7")],
+        [("grant_lock", NEXT_TOKEN, "extract(epoch FROM real)::bigint % 7")],
     ),
     "release-by-anybody": _mutant(
         "I3",
@@ -108,7 +110,10 @@ MUTANTS: Mapping[str, Mutant] = {
     "job-lease-ignored": _mutant(
         "I1",
         [("claim_jobs", rf"IF {OVER} OR", "IF true OR")],
-        [("take_back_jobs", r"AND \(j\.incarnation = ANY\(gone\) OR j\.lease_expires_at < [^)]*\)\)", "")],
+        [
+            ("take_back_jobs", r"(j\.kind = of_kind) AND j\.lease_expires_at < real", r"\1"),
+            ("take_back_jobs", r"AND \(j\.incarnation = ANY\(gone\) OR j\.lease_expires_at < real\)", ""),
+        ],
     ),
     "job-claimed-unlocked": _mutant(  # and slowly, so that claims meet
         "I1 I15",
@@ -160,7 +165,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "job-never-rescued": _mutant(
         "lost",
         [("claim_jobs", rf"IF {OVER} OR .*? THEN", "IF false THEN")],
-        [("take_back_jobs", r"AND \(j\.incarnation = ANY\(gone\) OR", "AND false AND (true OR")],
+        [("take_back_jobs", r"IF lost = '{}' THEN", "IF true THEN")],
     ),
     "message-report-by-anybody": _mutant(
         "I3 I15",

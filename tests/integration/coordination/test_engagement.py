@@ -59,7 +59,7 @@ def test_without_the_mutex_the_test_above_would_fail(fleet_database: FleetDataba
     decided = "PERFORM set_config('synchronous_commit', 'on', true);"
     with (
         planted(owner, "request_lock", (mutex, "")),
-        planted(owner, "grant_lock", (decided, f"PERFORM pg_sleep(0.01); {decided}")),
+        planted(owner, "take_lock", (decided, f"PERFORM pg_sleep(0.01); {decided}")),
         pytest.raises(AssertionError, match=r"is lost|overlap|duplicate key"),
     ):
         assert_no_overlap(_contention(fleet_database.dsn("worker"), 8, 10))

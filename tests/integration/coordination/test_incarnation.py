@@ -28,6 +28,7 @@ def test_a_lock_key_is_the_first_8_bytes_of_sha256(owner: Owner) -> None:
         ("incarnation", "a" * 500),
         ("kill", "global"),
         ("", "Grüße ✓"),
+        ("content", r"C:\new\101 \\ \x41"),  # no escapes: they are what they look like
     ]:
         expected = int.from_bytes(
             sha256(f"{namespace}:{text}".encode()).digest()[:8], byteorder="big", signed=True

@@ -84,6 +84,25 @@ def test_reports_on_many_tell_which_are_lost_count_them_and_take_the_rest(
     assert (status["missed"], status["completed"], status["failed"], status["rescued"]) == (8, 3, 3, 2)
 
 
+def test_one_batch_is_reported_and_the_next_taken_in_one_call(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    ids = [one.id for one in fleet.jobs.enqueue_many([NewJob(kind="a") for _ in range(5)])]
+    first, second = fleet.jobs.claim("a", 2)
+    owner.execute("UPDATE fleet.jobs SET lease = nextval('fleet.fencing_token') WHERE id = %s", (second.id,))
+    jobs, lost = fleet.jobs.turn([first, second], "a", 2, results=[{"n": 1}, {"n": 2}])
+    assert [job.id for job in jobs] == ids[2:4]
+    assert lost == (second.id,)
+    assert rows(owner, "SELECT id::text, result FROM fleet.jobs_finished") == [(first.id, {"n": 1})]
+    jobs, lost = fleet.jobs.turn(jobs, "a", 2)
+    assert [job.id for job in jobs] == ids[4:]
+    assert fleet.jobs.turn(jobs, "a", 2) == ([], ())
+    with fleet_database.connect("other") as other:
+        other.jobs.enqueue("a")
+        assert heard(fleet) == ["tester/jobs"]  # it fell asleep as after a claim that finds nothing
+    assert value(owner, "SELECT count(*) FROM fleet.runs WHERE outcome = 'done'") == 4
+
+
 def test_a_renewed_lease_outlives_the_first_one(fleet_database: FleetDatabase, fleet: Fleet) -> None:
     fleet.jobs.enqueue("a")
     (job,) = fleet.jobs.claim("a", lease_s=0.05)
@@ -343,8 +362,7 @@ def test_every_execution_leaves_a_run_record(
         fleet.jobs.enqueue(kind)
     fleet_database.advance(30)
     good, bad, late = (fleet.jobs.claim(kind)[0] for kind in ("good", "bad", "late"))
-    opened = rows(owner, "SELECT step, worker, job::text, attempt, trace_id FROM fleet.open_runs ORDER BY id")
-    assert opened == [(job.kind, "tester", job.id, 1, job.trace_id) for job in (good, bad, late)]
+    assert len({job.trace_id for job in (good, bad, late)}) == 3
     fleet.jobs.complete(good)
     fleet.jobs.fail(bad, "no", error_class="KeyError")
     fleet.jobs.snooze(late, 5)
@@ -358,7 +376,8 @@ def test_every_execution_leaves_a_run_record(
         ("bad", "failed", 0, 1, "KeyError", "no", True, True),
         ("late", "put_off", 0, 0, None, None, True, True),
     ]
-    assert value(owner, "SELECT count(*) FROM fleet.open_runs") == 0
+    recorded = rows(owner, "SELECT step, worker, job::text, attempt, trace_id FROM fleet.runs ORDER BY id")
+    assert recorded == [(job.kind, "tester", job.id, 1, job.trace_id) for job in (good, bad, late)]
 
 
 def test_the_status_tells_depth_waits_and_outcomes(

@@ -78,8 +78,8 @@ def _enqueue_and_finish(start: Callable[[], int], dsn: str, duration_s: float) -
 def test_enqueueing_beside_a_job_that_just_ends_still_gives_a_job(
     fleet_database: FleetDatabase, owner: Owner
 ) -> None:
-    look = "SELECT * INTO added FROM fleet.jobs j"
-    with planted(owner, "add_job", (look, f"PERFORM pg_sleep(0.002); {look}")):  # a wider gap to end in
+    look = "there := ARRAY("
+    with planted(owner, "add_jobs", (look, f"PERFORM pg_sleep(0.002); {look}")):  # a wider gap to end in
         for seen in together(_enqueue_and_finish, 4, fleet_database.dsn("worker"), 0.4):
             assert None not in seen
 

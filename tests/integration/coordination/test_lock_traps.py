@@ -96,7 +96,7 @@ def test_a_lease_begins_after_the_wait_for_the_mutex(
 def test_a_time_read_before_the_wait_would_be_found(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, pool: ThreadPoolExecutor
 ) -> None:
-    with planted(owner, "grant_lock", ("real := clock_timestamp();", "real := statement_timestamp();")):
+    with planted(owner, "take_lock", ("real := clock_timestamp();", "real := statement_timestamp();")):
         assert not lease_after_a_wait(fleet_database, fleet, owner, pool)
 
 
@@ -254,7 +254,6 @@ def test_scopes_that_meet_never_overlap_and_nobody_waits_in_a_circle_i1_i2(
 @pytest.fixture
 def drowsy(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Who waits polls once a minute: only a wake-up gives it a lock sooner."""
-    monkeypatch.setattr(engagement, "FIRST_POLL_S", 60.0)
     monkeypatch.setattr(engagement, "POLL_S", 60.0)
     with unhurried(owner):
         yield

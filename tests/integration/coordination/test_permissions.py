@@ -28,7 +28,7 @@ NAMED = {
         check_availability poll_reservation leave_queue tidy_pools adjust_capacity get_pool_status
         reserve_api_quota use_api_quota send_message broadcast_message claim_messages
         acknowledge_message reject_message route_messages expire_messages enqueue_job enqueue_jobs
-        claim_jobs next_job_in_s renew_jobs complete_job complete_jobs fail_job fail_jobs snooze_job
+        claim_jobs next_job_in_s renew_jobs complete_job complete_jobs turn_jobs fail_job fail_jobs snooze_job
         snooze_jobs cancel_job cancel_jobs replay_job replay_jobs rescue_jobs get_job get_job_status
         fire_slot check_schedules get_schedule_status delegate_task renew_message count_late_report
         escalate_messages escalate resolve_conflict get_message_status get_responsiveness
@@ -59,7 +59,7 @@ NAMED = {
         """,
     "fleet_maintainer": """
         ensure_account ensure_worker open_host report_host get_share close_host finish_part tell_part
-        adopt_override record_process_ends is_dead raise_alert clear_alert report_host_event
+        adopt_override record_process_ends wake_heirs is_dead raise_alert clear_alert report_host_event
         keep_black_box look_into seed_setting unseed_settings register_settings get_kill_switch
         get_system_status wake
         """,
@@ -178,7 +178,7 @@ def test_no_function_that_reads_a_table_takes_its_snapshot_from_the_caller(owner
         "conforming", "tell_full", "line_key", "day_room", "pace", "max_min_shares", "rate_alert_key",
         "lock_key", "share_span", "is_scarce", "may_become", "header_number", "id_number", "shorten",
         "endpoint_of", "name_act", "quote_text", "admits", "why_not", "is_engaging", "poll_within",
-        "job_order", "backoff_s", "tell_lost", "tell_line", "slots_of", "slot_after",
+        "job_order", "backoff_s", "waited_s", "ran_s", "trace_of", "tell_line", "slots_of", "slot_after",
         "parse_cron_field", "first_instant", "cron_slots", "next_cron_slot", "allow_call",
         "breaker_state", "breaker_key", "budget_start", "budget_end", "budget_counts", "budget_key",
         "budget_subject", "quota_account", "refuse_hold", "show_state", "broadcast_key", "priority_of_type",
@@ -194,7 +194,8 @@ DECIDING = """
     propose tidy_intents claim_intent unclaim_intent begin_send settle park_orphan claim_readings
     append_reading release_grant record_opt_out confirm_identity offer_candidates take_candidates
     decide_candidate give_up_candidates reserve_resource renew_reservation release_resource poll_reservation
-    leave_queue tidy_pools adjust_capacity enqueue_jobs complete_jobs fail_jobs snooze_jobs renew_jobs
+    leave_queue tidy_pools adjust_capacity enqueue_jobs complete_jobs turn_jobs fail_jobs snooze_jobs
+    renew_jobs
     cancel_jobs
     replay_jobs rescue_jobs check_schedules set_state compare_and_set_state delete_state put_cached
     begin_cached ask_breaker record_call hold_budget keep_hold settle_hold release_hold
@@ -264,6 +265,7 @@ def test_what_must_survive_a_crash_is_flushed_whatever_the_servers_default(
             f"fleet.reserve_resource('{life}', 'content', 'c', 'w')",
             f"fleet.enqueue_job('{life}', 'a')",
             f"fleet.claim_jobs('{life}', 'a')",
+            f"fleet.turn_jobs('{life}', '{{}}', '{{}}', 'a')",  # though it finds nothing to claim
             f"fleet.propose('{life}', 'sandbox', 'post', 't', 'x')",
             f"fleet.claim_intent('{life}', 'sandbox', 'w', 60)",
         ):

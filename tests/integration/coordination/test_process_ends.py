@@ -9,7 +9,7 @@ import pytest
 
 from coordination import Fleet, hosts
 from coordination.incarnation import ProcessIdentity
-from coordination.process_ends import EndedProcess, record_process_ends
+from coordination.process_ends import EndedProcess, record_process_ends, wake_heirs
 from host.process_proof import ANOTHER_BOOT, NO_SUCH_PROCESS, proof_of_death
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.managers import Manager, managed, silence
@@ -82,6 +82,32 @@ def test_the_test_above_fails_where_the_start_time_is_not_looked_at(
         test_the_end_of_another_process_with_the_same_number_proves_nothing(
             fleet_database, owner, {"pid_started": "1"}
         )
+
+
+def test_who_takes_the_jobs_of_a_dead_process_is_woken_once_its_session_is_gone(
+    fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    with managed(fleet_database, "a") as (manager,), fleet_database.connect("heir") as heir:
+        holder = fleet_database.connect("holder")
+        holder.jobs.enqueue("chore")
+        assert len(holder.jobs.claim("chore")) == 1
+        assert heir.jobs.claim("chore") == []  # and sleeps from now on
+        owner.execute(  # told, it would be the end of this whole process's lives
+            "UPDATE fleet.incarnations SET died_at = clock_timestamp(), ended_at = clock_timestamp() "
+            "WHERE id = %s",
+            (holder.incarnation.id,),
+        )
+        with closing(holder.incarnation.database), closing(holder.database):
+            wake_heirs(manager.database)  # a claim would not find it: nobody is woken yet
+            assert heir.jobs.claim("chore") == []
+        wake_heirs(manager.database)
+        assert "heir/jobs" in list(heir.incarnation.wake_ups(5))
+        assert len(heir.jobs.claim("chore")) == 1
+        wake_heirs(manager.database)
+        assert list(heir.incarnation.wake_ups(0.2)) in (
+            [],
+            ["holder/jobs"],
+        )  # the end of what was told before
 
 
 def test_an_end_that_is_told_twice_is_kept_once(fleet_database: FleetDatabase, owner: Owner) -> None:
