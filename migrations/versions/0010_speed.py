@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "430f2696e1e1034d"
+functions = "bd2e81a144937cbd"
 
 
 def upgrade() -> None:
