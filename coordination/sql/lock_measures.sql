@@ -1,8 +1,9 @@
 -- Measures of the engagement locks: how requests ended, how long it took, what is held and who waits.
 
 -- Counts one outcome for one life, in a row of the present five minutes that nobody else writes: no counter is waited for. A grant
--- also has the time that it took, none where that was less than a millisecond; the end of a wait, however it ended, is a conflict
--- resolved. One row; flushed only if the caller's commit is.
+-- also has the time that it took, none where that was less than a millisecond: of acquire_within only what is above it counts, the
+-- rest of the granted were faster. The end of a wait, however it ended, is a conflict resolved. One row; flushed only if the caller's
+-- commit is.
 CREATE OR REPLACE FUNCTION fleet.count_lock(
     incarnation uuid, outcome text, took_s double precision DEFAULT NULL, overtakes boolean DEFAULT false
 ) RETURNS void

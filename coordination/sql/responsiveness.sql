@@ -28,7 +28,7 @@ BEGIN
             UNION ALL
             SELECT count(*), 0 FROM fleet.jobs j WHERE j.state <> 'running' AND j.waits_for = '{}' AND j.run_at < late_since
             UNION ALL
-            SELECT coalesce(sum(k.granted + k.timed_out), 0), coalesce(sum((SELECT sum(n) FROM unnest(k.acquire_within[1:5]) n)), 0)
+            SELECT coalesce(sum(k.granted + k.timed_out), 0), coalesce(sum(k.granted - (SELECT sum(n) FROM unnest(k.acquire_within[6:]) n)), 0)
             FROM fleet.lock_measures k WHERE k.counted_at > since - interval '5 minutes'
         ) w);
 END $$;

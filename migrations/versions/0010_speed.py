@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "74dbfe6565db1d3b"
+functions = "f17d3a64f1184a7e"
 
 
 def upgrade() -> None:
