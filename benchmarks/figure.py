@@ -30,8 +30,9 @@ class Target:
 
     def __str__(self) -> str:
         words = {"ours": "", "ratio_peer": "x peer ", "ratio_raw": "x raw "}[self.of]
-        bounds = [f"<= {self.most:g}"] * (self.most is not None)
-        bounds += [f">= {self.least:g}"] * (self.least is not None)
+        bounds = [
+            f"{sign} {bound:g}" for sign, bound in (("<=", self.most), (">=", self.least)) if bound is not None
+        ]
         return f"{words}{' and '.join(bounds)}"
 
 

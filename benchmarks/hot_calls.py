@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 from coordination.database import Database, Json
@@ -14,6 +14,13 @@ OTHER = "poster"
 SMALL = ((5000, 900), (50_000, 86_400))
 LARGE = ((1_000_000, 900), (4_000_000, 3600), (96_000_000, 86_400))
 POOL = ("content", "content_pipeline")
+BUDGETS = (
+    ("total", ""),
+    ("endpoint", "search_tweets"),
+    ("endpoint", "post_tweet"),
+    ("model", "small"),
+    ("model", "large"),
+)
 LEASE_S = 60.0
 BATCH = 10
 
@@ -56,9 +63,16 @@ class Station:
                 endpoint=endpoint,
                 windows=Json([list(window) for window in windows]),
             )
-        for period in ("day", "month"):
+        for (kind, name), period in product(BUDGETS, ("day", "month")):
             self.admin.call(
-                "set_budget", account=ACCOUNT, period=period, limit_usd=1_000_000, actor="a person", reason="all"
+                "set_budget",
+                account=ACCOUNT,
+                period=period,
+                limit_usd=1_000_000,
+                actor="a person",
+                reason="all",
+                kind=kind,
+                name=name,
             )
         self.admin.call("accept_cluster", actor="a person")
 
@@ -69,7 +83,9 @@ Call = Callable[[], object]
 def _lock(at: Station) -> Call:
     def call() -> None:
         content = f"content {next(_numbers)}"
-        lease = at.me.call("request_lock", tweet_id=content, worker_id="w", lock_type="reply", account=ACCOUNT)
+        lease = at.me.call(
+            "request_lock", tweet_id=content, worker_id="w", lock_type="reply", account=ACCOUNT
+        )
         assert lease["granted"], lease
         at.me.call("release_lock", content=content, token=lease["fencing_token"])
 
@@ -78,14 +94,24 @@ def _lock(at: Station) -> Call:
 
 def _refused_lock(at: Station) -> Call:
     content = f"content {next(_numbers)}"
-    asked: Mapping[str, Any] = {"tweet_id": content, "worker_id": "w", "lock_type": "reply", "duration_minutes": 1440}
+    asked: Mapping[str, Any] = {
+        "tweet_id": content,
+        "worker_id": "w",
+        "lock_type": "reply",
+        "duration_minutes": 1440,
+    }
     assert at.other.call("request_lock", **asked)["granted"]
     return lambda: at.me.call("request_lock", **asked)
 
 
 def _poll(at: Station) -> Call:
     content = f"content {next(_numbers)}"
-    asked: Mapping[str, Any] = {"tweet_id": content, "worker_id": "w", "lock_type": "reply", "duration_minutes": 1440}
+    asked: Mapping[str, Any] = {
+        "tweet_id": content,
+        "worker_id": "w",
+        "lock_type": "reply",
+        "duration_minutes": 1440,
+    }
     assert at.other.call("request_lock", **asked)["granted"]
     waiter = at.me.call("request_lock", **asked, wait_s=86_400)["waiter"]
 
@@ -97,7 +123,9 @@ def _poll(at: Station) -> Call:
 
 
 def _history(at: Station) -> Call:
-    return lambda: at.me.call("has_recent_engagement", tweet_id=str(1_600_000_000_000_000_000 + next(_numbers) * 7919))
+    return lambda: at.me.call(
+        "has_recent_engagement", tweet_id=str(1_600_000_000_000_000_000 + next(_numbers) * 7919)
+    )
 
 
 def _grant(at: Station, endpoint: str) -> Call:
@@ -223,17 +251,18 @@ def _breaker(at: Station) -> Call:
 
 
 def _propose(at: Station) -> Call:
-    return lambda: _proposed(at, "second")
+    return lambda: _proposed(at, "2999-01-01T00:00:00Z")  # no sender's yet
 
 
-def _proposed(at: Station, account: str) -> str:
+def _proposed(at: Station, due: str | None = None) -> str:
     proposed = at.me.call(
         "propose",
-        account=account,
+        account=ACCOUNT,
         action="reply",
         target=str(1_700_000_000_000_000_000 + next(_numbers)),
         text="Well said",
         origin=Json({"author_id": "7"}),
+        at=due,
     )
     assert proposed["created"], proposed
     return str(proposed["id"])
@@ -241,7 +270,7 @@ def _proposed(at: Station, account: str) -> str:
 
 def _act(at: Station) -> Call:
     def call() -> None:
-        proposed = _proposed(at, ACCOUNT)
+        proposed = _proposed(at)
         at.me.call("tidy_intents", account=ACCOUNT)
         claim = at.me.call("claim_intent", account=ACCOUNT, worker_id="w", lease_s=LEASE_S)
         assert claim["intent"]["id"] == proposed, claim
@@ -277,7 +306,14 @@ def _no_act(at: Station) -> Call:
 
 
 def _candidate(at: Station) -> Call:
-    find = {"author_id": "7", "handle": "x", "text": "t", "topic": "gardens", "origin": "search", "metrics": {}}
+    find = {
+        "author_id": "7",
+        "handle": "x",
+        "text": "t",
+        "topic": "gardens",
+        "origin": "search",
+        "metrics": {},
+    }
     find |= {"score": 100, "parts": {}, "replaces": []}
 
     def call() -> None:

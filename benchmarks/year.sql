@@ -63,9 +63,9 @@ FROM (SELECT n, at, action, pg_temp.account(n / 10) AS account, CASE action WHEN
 INSERT INTO fleet.intents (account, action, target, content, text, state, not_before, proposed_by, by_person, origin, attempt, created_at,
     updated_at)
 SELECT pg_temp.account(n), 'post', 'later:' || n, 'slot:' || pg_temp.account(n) || ':later:' || n, 'Good evening',
-    CASE WHEN n <= 60 THEN 'ready' WHEN n <= 90 THEN 'awaiting_approval' ELSE 'parked' END, now() + n * interval '10 minutes', 'planner/1',
-    false, '{}', (n > 90)::integer, now(), now()
-FROM generate_series(1, 95) n;
+    CASE WHEN n <= 24 THEN 'ready' WHEN n <= 34 THEN 'awaiting_approval' ELSE 'parked' END, now() + n * interval '10 minutes', 'planner/1',
+    false, '{}', (n > 34)::integer, now(), now()
+FROM generate_series(1, 40) n;
 INSERT INTO fleet.attempts (intent, attempt, incarnation, worker_id, fencing_token, grant_id, began_at, began_real_at, settled_at, outcome,
     status, headers)
 SELECT i.id, 1, pg_temp.life(i.id), 'poster/1', i.id, i.id, i.created_at, i.created_at, i.updated_at, i.state,
@@ -145,8 +145,8 @@ FROM (SELECT n, pg_temp.spread(n, total, 90) AS at
 INSERT INTO fleet.candidates (account, platform_id, author_id, handle, text, topic, origin, posted_at, found_at, scored_at, metrics, score,
     parts, state, decided_at)
 SELECT pg_temp.account(n), pg_temp.theirs(n), (n % 5000)::text, 'someone', 'On gardens and databases', 'gardens', 'search', at, at, at, '{}',
-    n % 101, '{}', CASE WHEN n > total - 500 THEN 'waiting' WHEN n % 10 = 0 THEN 'proposed' ELSE 'given_up' END,
-    CASE WHEN n <= total - 500 THEN at END
+    n % 101, '{}', CASE WHEN n > total - 100 THEN 'waiting' WHEN n % 10 = 0 THEN 'proposed' ELSE 'given_up' END,
+    CASE WHEN n <= total - 100 THEN at END
 FROM (SELECT n, total, pg_temp.spread(n, total, 7) AS at
     FROM (SELECT pg_temp.rows_of(40000) AS total) t, generate_series(1, t.total) n) c;
 INSERT INTO fleet.opt_outs (platform, author_id, handle, account, platform_id, words, opted_out_at)
@@ -166,14 +166,17 @@ INSERT INTO fleet.budget_holds (account, endpoint, amount_usd, actual_usd, purpo
     ended_at, ended_by)
 SELECT 'busy', 'search_tweets', 0.01, 0.01, 'a search', pg_temp.life(n), 'discovery/1', 'spent', at, at + interval '2 minutes', at, 'discovery/1'
 FROM (SELECT n, pg_temp.spread(n, total, 365) AS at
-    FROM (SELECT pg_temp.rows_of(300000) AS total) t, generate_series(1, t.total) n) h;
+    FROM (SELECT pg_temp.rows_of(250000) AS total) t, generate_series(1, t.total) n) h;
 INSERT INTO fleet.budget_hold_periods (hold, kind, name, period, starts_at)
-SELECT h.id, 'total', '', p.period, date_trunc(p.period, h.held_at, 'UTC') FROM fleet.budget_holds h, (VALUES ('day'), ('month')) p (period);
-INSERT INTO fleet.budget_periods (account, kind, name, period, starts_at, ends_at, spent_usd)
-SELECT h.account, p.kind, p.name, p.period, p.starts_at, p.starts_at + ('1 ' || p.period)::interval, count(*) * 0.01
-FROM fleet.budget_hold_periods p JOIN fleet.budget_holds h ON h.id = p.hold GROUP BY 1, 2, 3, 4, 5;
+SELECT h.id, b.kind, b.name, p.period, fleet.budget_start(p.period, h.held_at)
+FROM fleet.budget_holds h, (VALUES ('total', ''), ('endpoint', 'search_tweets')) b (kind, name), (VALUES ('day'), ('month')) p (period);
 INSERT INTO fleet.budgets (account, kind, name, period, limit_usd, changed_by, reason, changed_at)
-SELECT 'busy', 'total', '', period, 1000000, 'a person', 'a year of searches', now() FROM (VALUES ('day'), ('month')) p (period);
+SELECT 'busy', b.kind, b.name, p.period, 1000000, 'a person', 'a year of searches', now()
+FROM (VALUES ('total', ''), ('endpoint', 'search_tweets'), ('endpoint', 'post_tweet'), ('model', 'small'), ('model', 'large')) b (kind, name),
+    (VALUES ('day'), ('month')) p (period);
+INSERT INTO fleet.budget_periods (account, kind, name, period, starts_at, ends_at, spent_usd)
+SELECT DISTINCT b.account, b.kind, b.name, b.period, at, fleet.budget_end(b.period, at), 1
+FROM fleet.budgets b, generate_series(0, 365) day, fleet.budget_start(b.period, now() - day * interval '1 day') at;
 INSERT INTO fleet.reservations (id, resource_type, resource_id, units, need, incarnation, worker_id, priority, reserved_at, lease_expires_at,
     waited_s, estimated_s, ended_at, end_reason)
 SELECT n, 'content', 'content_pipeline', 1, 1, pg_temp.life(n), 'engagement/1', 'medium', at, at + interval '30 minutes', 1, 1,
