@@ -30,9 +30,8 @@ class Target:
 
     def __str__(self) -> str:
         words = {"ours": "", "ratio_peer": "x peer ", "ratio_raw": "x raw "}[self.of]
-        bounds = [
-            f"{sign} {bound:g}" for sign, bound in (("<=", self.most), (">=", self.least)) if bound is not None
-        ]
+        both = (("<=", self.most), (">=", self.least))
+        bounds = [f"{sign} {bound:g}" for sign, bound in both if bound is not None]
         return f"{words}{' and '.join(bounds)}"
 
 

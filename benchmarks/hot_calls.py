@@ -80,46 +80,45 @@ class Station:
 Call = Callable[[], object]
 
 
+def _expect(fine: object, answer: object = None) -> None:
+    """What went another way is not what shall be measured."""
+    if not fine:
+        raise RuntimeError(f"the call went another way: {answer}")
+
+
 def _lock(at: Station) -> Call:
     def call() -> None:
         content = f"content {next(_numbers)}"
         lease = at.me.call(
             "request_lock", tweet_id=content, worker_id="w", lock_type="reply", account=ACCOUNT
         )
-        assert lease["granted"], lease
+        _expect(lease["granted"], lease)
         at.me.call("release_lock", content=content, token=lease["fencing_token"])
 
     return call
 
 
 def _refused_lock(at: Station) -> Call:
-    content = f"content {next(_numbers)}"
-    asked: Mapping[str, Any] = {
-        "tweet_id": content,
-        "worker_id": "w",
-        "lock_type": "reply",
-        "duration_minutes": 1440,
-    }
-    assert at.other.call("request_lock", **asked)["granted"]
+    asked = _locked(at)
     return lambda: at.me.call("request_lock", **asked)
 
 
 def _poll(at: Station) -> Call:
-    content = f"content {next(_numbers)}"
-    asked: Mapping[str, Any] = {
-        "tweet_id": content,
-        "worker_id": "w",
-        "lock_type": "reply",
-        "duration_minutes": 1440,
-    }
-    assert at.other.call("request_lock", **asked)["granted"]
-    waiter = at.me.call("request_lock", **asked, wait_s=86_400)["waiter"]
+    waiter = at.me.call("request_lock", **_locked(at), wait_s=86_400)["waiter"]
 
     def call() -> None:
         answer = at.me.call("poll_lock", waiter=waiter)
-        assert not answer["over"], answer
+        _expect(not answer["over"], answer)
 
     return call
+
+
+def _locked(at: Station) -> Mapping[str, Any]:
+    """A request that another's lock is in the way of, all day long."""
+    content = f"content {next(_numbers)}"
+    asked = {"tweet_id": content, "worker_id": "w", "lock_type": "reply", "duration_minutes": 1440}
+    _expect(at.other.call("request_lock", **asked)["granted"])
+    return asked
 
 
 def _history(at: Station) -> Call:
@@ -131,7 +130,7 @@ def _history(at: Station) -> Call:
 def _grant(at: Station, endpoint: str) -> Call:
     def call() -> None:
         grant = at.me.call("can_make_request", endpoint=endpoint, worker_id="w", account=ACCOUNT)
-        assert grant["allowed"], grant
+        _expect(grant["allowed"], grant)
         at.me.call("record_usage", grant_id=grant["grant_id"], success=True)
 
     return call
@@ -140,7 +139,7 @@ def _grant(at: Station, endpoint: str) -> Call:
 def _reservation(at: Station) -> Call:
     def call() -> None:
         held = at.me.call("reserve_resource", resource_type=POOL[0], resource_id=POOL[1], worker_id="w")
-        assert held["granted"], held
+        _expect(held["granted"], held)
         at.me.call("release_resource", reservation_id=held["reservation_id"])
 
     return call
@@ -151,7 +150,7 @@ def _hold(at: Station) -> Call:
         hold = at.me.call(
             "hold_budget", account=ACCOUNT, amount_usd=0.01, purpose="a search", endpoint="search_tweets"
         )
-        assert hold["held"], hold
+        _expect(hold["held"], hold)
         at.me.call("settle_hold", hold=hold["hold_id"], actual_usd=0.01)
 
     return call
@@ -167,11 +166,11 @@ def _jobs(at: Station) -> Call:
     def call() -> None:
         at.me.call("enqueue_jobs", jobs=jobs)
         claimed = at.me.call("claim_jobs", kind="done", n=BATCH)
-        assert len(claimed) == BATCH, claimed
+        _expect(len(claimed) == BATCH, claimed)
         done = at.me.call(
             "complete_jobs", jobs=[job["id"] for job in claimed], leases=[job["lease"] for job in claimed]
         )
-        assert not done["lost"], done
+        _expect(not done["lost"], done)
 
     return call
 
@@ -244,7 +243,7 @@ def _cache(at: Station) -> Call:
 
 def _breaker(at: Station) -> Call:
     def call() -> None:
-        assert at.me.call("ask_breaker", account=ACCOUNT, service="posting")["allowed"]
+        _expect(at.me.call("ask_breaker", account=ACCOUNT, service="posting")["allowed"])
         at.me.call("record_call", account=ACCOUNT, service="posting", succeeded=True, status=200)
 
     return call
@@ -264,7 +263,7 @@ def _proposed(at: Station, due: str | None = None) -> str:
         origin=Json({"author_id": "7"}),
         at=due,
     )
-    assert proposed["created"], proposed
+    _expect(proposed["created"], proposed)
     return str(proposed["id"])
 
 
@@ -273,7 +272,7 @@ def _act(at: Station) -> Call:
         proposed = _proposed(at)
         at.me.call("tidy_intents", account=ACCOUNT)
         claim = at.me.call("claim_intent", account=ACCOUNT, worker_id="w", lease_s=LEASE_S)
-        assert claim["intent"]["id"] == proposed, claim
+        _expect(claim["intent"]["id"] == proposed, claim)
         grant = at.me.call("can_make_request", endpoint="post_tweet", worker_id="w", account=ACCOUNT)
         begun = at.me.call(
             "begin_send",
@@ -283,7 +282,7 @@ def _act(at: Station) -> Call:
             worker_id="w",
             http_deadline_s=13,
         )
-        assert begun["sending"], begun
+        _expect(begun["sending"], begun)
         at.me.call(
             "settle",
             intent=proposed,
@@ -300,26 +299,27 @@ def _no_act(at: Station) -> Call:
     def call() -> None:
         at.me.call("tidy_intents", account="third")
         at.me.call("park_orphan", account="third", grace_s=60)
-        assert at.me.call("claim_intent", account="third", worker_id="w", lease_s=LEASE_S)["intent"] is None
+        _expect(at.me.call("claim_intent", account="third", worker_id="w", lease_s=LEASE_S)["intent"] is None)
 
     return call
 
 
 def _candidate(at: Station) -> Call:
-    find = {
-        "author_id": "7",
-        "handle": "x",
-        "text": "t",
-        "topic": "gardens",
-        "origin": "search",
-        "metrics": {},
-    }
-    find |= {"score": 100, "parts": {}, "replaces": []}
-
     def call() -> None:
-        post = str(1_700_000_000_000_000_000 + next(_numbers))
-        found = {**find, "platform_id": post, "posted_at": "2026-01-01T00:00:00Z"}
-        at.me.call("offer_candidates", account=ACCOUNT, finds=Json([found]), pool_size=1000)
+        find: dict[str, object] = {
+            "platform_id": str(1_700_000_000_000_000_000 + next(_numbers)),
+            "author_id": "7",
+            "handle": "someone",
+            "text": "On gardens",
+            "topic": "gardens",
+            "origin": "search",
+            "posted_at": "2026-01-01T00:00:00Z",
+            "metrics": {},
+            "score": 100,
+            "parts": {},
+            "replaces": [],
+        }
+        at.me.call("offer_candidates", account=ACCOUNT, finds=Json([find]), pool_size=1000)
         (taken,) = at.me.call("take_candidates", account=ACCOUNT, n=1)
         at.me.call(
             "decide_candidate",

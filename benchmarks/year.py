@@ -1,4 +1,4 @@
-"""A year of a busy account, generated: what a database holds after it, table by table as long as each keeps its rows."""
+"""A year of a busy account, generated: what a database holds after it, each table as long as it is kept."""
 
 from pathlib import Path
 
