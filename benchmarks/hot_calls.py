@@ -116,7 +116,12 @@ def _poll(at: Station) -> Call:
 def _locked(at: Station) -> Mapping[str, Any]:
     """A request that another's lock is in the way of, all day long."""
     content = f"content {next(_numbers)}"
-    asked = {"tweet_id": content, "worker_id": "w", "lock_type": "reply", "duration_minutes": 1440}
+    asked: Mapping[str, Any] = {
+        "tweet_id": content,
+        "worker_id": "w",
+        "lock_type": "reply",
+        "duration_minutes": 1440,
+    }
     _expect(at.other.call("request_lock", **asked)["granted"])
     return asked
 
