@@ -9,6 +9,7 @@ from coordination.database import Database, Json
 from coordination.session import Session
 
 ACCOUNT = "busy"
+OTHER_ACCOUNTS = ("second", "third")
 WORKER = "engagement"
 OTHER = "poster"
 SMALL = ((5000, 900), (50_000, 86_400))
@@ -42,15 +43,16 @@ class Station:
     admin: Database
 
     def prepare(self) -> None:
-        """Make what all calls deal with: the account, its limits, its budget, the two workers."""
-        self.admin.call(
-            "ensure_account",
-            name=ACCOUNT,
-            platform="x",
-            api_url="http://127.0.0.1:1",
-            sandbox=True,
-            topics=["gardens"],
-        )
+        """Make what all calls deal with: the accounts, their limits, a budget, the two workers."""
+        for account in (ACCOUNT, *OTHER_ACCOUNTS):
+            self.admin.call(
+                "ensure_account",
+                name=account,
+                platform="x",
+                api_url="http://127.0.0.1:1",
+                sandbox=True,
+                topics=["gardens"],
+            )
         for worker in (WORKER, OTHER):
             self.admin.call("ensure_worker", name=worker, description="measured")
         for endpoint, windows in (
