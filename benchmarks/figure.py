@@ -30,8 +30,8 @@ class Target:
 
     def __str__(self) -> str:
         words = {"ours": "", "ratio_peer": "x peer ", "ratio_raw": "x raw "}[self.of]
-        both = (("<=", self.most), (">=", self.least))
-        bounds = [f"{sign} {bound:g}" for sign, bound in both if bound is not None]
+        bounds = [f"<= {self.most:g}"] if self.most is not None else []
+        bounds += [f">= {self.least:g}"] if self.least is not None else []
         return f"{words}{' and '.join(bounds)}"
 
 
