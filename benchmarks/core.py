@@ -109,6 +109,19 @@ def core(disk: str, options: Mapping[str, str] | None = None) -> Generator[Core]
             postgres.stop()
 
 
+def flush_ms(place: Path = Path("/var/tmp")) -> float:
+    """What this machine's own disk takes to flush 8 kB: the median of 200, in ms."""
+    taken: list[float] = []
+    with tempfile.TemporaryFile(dir=place) as file:
+        for _ in range(FLUSHES):
+            file.write(b"\0" * 8192)
+            file.flush()
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
+
+
 @contextmanager
 def beside(measured: Core, database: str) -> Generator[Core]:
     """Another migrated database of the same server."""
@@ -122,26 +135,12 @@ def beside(measured: Core, database: str) -> Generator[Core]:
 @contextmanager
 def _migrated(postgres: EmbeddedPostgres, disk: str, database: str) -> Generator[Core]:
     schema.upgrade(postgres.dsn(MIGRATOR, database), PASSWORDS)
-
     with psycopg.connect(postgres.dsn(SUPERUSER, database), autocommit=True) as admin:
         measured = Core(postgres=postgres, disk=disk, admin=admin, database=database)
         maintainer = Database(measured.dsn("maintainer"), name="benchmark")
         register_settings(maintainer, registry.definitions(), registry.flags())
         maintainer.close()
         yield measured
-
-
-def flush_ms(place: Path = Path("/var/tmp")) -> float:
-    """What this machine's own disk takes to flush 8 kB: the median of 200, in ms."""
-    taken: list[float] = []
-    with tempfile.TemporaryFile(dir=place) as file:
-        for _ in range(FLUSHES):
-            file.write(b"\0" * 8192)
-            file.flush()
-            began = time.perf_counter()
-            os.fdatasync(file.fileno())
-            taken.append((time.perf_counter() - began) * 1000)
-    return statistics.median(taken)
 
 
 def _place() -> tuple[Path, str]:
