@@ -378,7 +378,6 @@ HOT_CALLS: Mapping[str, Callable[[Station], Call]] = {
     "set and get of shared state": _state,
     "put and get of the cache": _cache,
     "call through a breaker": _breaker,
-    "proposal of an act": _propose,
     "an act from its proposal to its settling": _act,
     "claim where no act is due": _no_act,
     "candidate offered, taken and decided": _candidate,
@@ -387,5 +386,6 @@ HOT_CALLS: Mapping[str, Callable[[Station], Call]] = {
     "slot of a schedule": _slot,
     "settings of a worker": _settings,
     "event": _event,
+    "proposal of an act": _propose,  # the last: what it leaves waits, and whoever sends looks at it
 }
 """Each by what it does, with how it is made ready."""
