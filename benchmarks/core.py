@@ -19,7 +19,7 @@ from coordination import Fleet, connect
 from coordination.database import Database, Json
 from coordination.settings import register_settings
 from host.postgres import EmbeddedPostgres, find_binaries
-from host.postgres_cluster import DATABASE
+from host.postgres_cluster import DATABASE, MIGRATOR, SUPERUSER
 from migrations import schema
 from workers import registry
 
@@ -44,17 +44,19 @@ class Core:
         postgres: its server.
         disk: what its commits wait for: "tmpfs" or "3 ms commit"; with a warning where it is no tmpfs.
         admin: the superuser's connection to it.
+        database: its name there.
     """
 
     postgres: EmbeddedPostgres
     disk: str
     admin: psycopg.Connection
+    database: str = DATABASE
 
     def dsn(self, role: str) -> str:
         """How that role connects: owner, worker, console, reader, maintainer, or superuser."""
         if role == "superuser":
-            return self.postgres.superuser_dsn.replace("/postgres?", f"/{DATABASE}?")
-        parts = urlsplit(self.postgres.migrator_dsn)
+            return self.postgres.dsn(SUPERUSER, self.database)
+        parts = urlsplit(self.postgres.dsn(MIGRATOR, self.database))
         login = f"fleet_{role}"
         return urlunsplit(
             parts._replace(netloc=f"{login}:{PASSWORDS[login]}@{parts.netloc.rpartition('@')[2]}")
@@ -98,14 +100,7 @@ def core(disk: str, options: Mapping[str, str] | None = None) -> Generator[Core]
         )
         postgres.start()
         try:
-            schema.upgrade(postgres.migrator_dsn, PASSWORDS)
-            with psycopg.connect(
-                postgres.superuser_dsn.replace("/postgres?", f"/{DATABASE}?"), autocommit=True
-            ) as admin:
-                measured = Core(postgres=postgres, disk=disk + warning, admin=admin)
-                maintainer = Database(measured.dsn("maintainer"), name="benchmark")
-                register_settings(maintainer, registry.definitions(), registry.flags())
-                maintainer.close()
+            with _migrated(postgres, disk + warning, DATABASE) as measured:
                 yield measured
         finally:
             postgres.stop()
@@ -127,6 +122,27 @@ def flush_ms(place: Path = Path("/var/tmp")) -> float:
             os.fdatasync(file.fileno())
             taken.append((time.perf_counter() - began) * 1000)
     return statistics.median(taken)
+
+
+@contextmanager
+def beside(measured: Core, database: str) -> Generator[Core]:
+    """Another migrated database of the same server."""
+    measured.admin.execute(
+        sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), sql.Identifier(MIGRATOR))
+    )
+    with _migrated(measured.postgres, measured.disk, database) as other:
+        yield other
+
+
+@contextmanager
+def _migrated(postgres: EmbeddedPostgres, disk: str, database: str) -> Generator[Core]:
+    schema.upgrade(postgres.dsn(MIGRATOR, database), PASSWORDS)
+    with psycopg.connect(postgres.dsn(SUPERUSER, database), autocommit=True) as admin:
+        measured = Core(postgres=postgres, disk=disk, admin=admin, database=database)
+        maintainer = Database(measured.dsn("maintainer"), name="benchmark")
+        register_settings(maintainer, registry.definitions(), registry.flags())
+        maintainer.close()
+        yield measured
 
 
 def _place() -> tuple[Path, str]:

@@ -126,4 +126,5 @@ candidates = Table(
         postgresql_where=text("state = 'waiting'"),
     ),
     Index("candidates_found", "found_at"),
+    Index("candidates_taken", "account", postgresql_where=text("state = 'taken'")),
 )

@@ -37,7 +37,10 @@ intents = Table(
         "account",
         "not_before",
         "id",
-        postgresql_where=text("(state = ANY (ARRAY['ready'::text, 'claimed'::text, 'retry_at'::text]))"),
+        postgresql_where=text(
+            "(state = ANY (ARRAY['draft'::text, 'awaiting_approval'::text, 'ready'::text, 'claimed'::text, "
+            "'retry_at'::text]))"
+        ),
     ),
     Index(
         "intents_once",

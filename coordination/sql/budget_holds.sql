@@ -50,7 +50,8 @@ CREATE OR REPLACE FUNCTION fleet.hold_budget(
     incarnation uuid, account text, amount_usd numeric, purpose text, endpoint text DEFAULT NULL, model text DEFAULT NULL,
     lease_s double precision DEFAULT 120, kept boolean DEFAULT false
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     life fleet.incarnations;
     usd numeric;

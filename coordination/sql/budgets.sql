@@ -47,7 +47,8 @@ BEGIN
         SELECT b.kind, b.name, b.period, w.starts_at, fleet.budget_end(b.period, w.starts_at) AS ends_at
         FROM fleet.budgets b, LATERAL (VALUES (fleet.budget_start(b.period, at)), (fleet.budget_end(b.period, at))) AS w(starts_at)
         WHERE b.account = make_budget_periods.account AND NOT EXISTS (SELECT 1 FROM fleet.budget_periods p
-            WHERE (p.account, p.kind, p.name, p.period, p.starts_at) = (b.account, b.kind, b.name, b.period, w.starts_at))
+            WHERE (p.account, p.kind, p.name, p.period, p.starts_at) = (b.account, b.kind, b.name, b.period, w.starts_at)
+              AND p.ends_at > at)  -- so that those of past periods are not read
         ORDER BY b.kind, b.name, b.period, w.starts_at
     LOOP
         WITH counted AS (

@@ -2,9 +2,11 @@
 
 -- Up to n posts whose next reading is due. Each is pushed back by lease_s, so that no two workers read it at once.
 CREATE OR REPLACE FUNCTION fleet.claim_readings(incarnation uuid, account text, n integer, lease_s double precision) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     at timestamptz;
+    due text[];
     claimed jsonb;
 BEGIN
     PERFORM fleet.require_read_committed();
@@ -12,12 +14,14 @@ BEGIN
     PERFORM fleet.require_batch(n);
     at := fleet.now();
     WITH picked AS MATERIALIZED (
-        SELECT t.account, t.platform_id FROM fleet.tracked_posts t
+        SELECT t.platform_id FROM fleet.tracked_posts t
         WHERE t.account = claim_readings.account AND t.gone_at IS NULL AND t.next_reading_at <= at
         ORDER BY t.next_reading_at LIMIT n FOR UPDATE SKIP LOCKED
-    ), taken AS (
+    )
+    SELECT coalesce(array_agg(p.platform_id), '{}') INTO due FROM picked p;
+    WITH taken AS (
         UPDATE fleet.tracked_posts t SET next_reading_at = at + make_interval(secs => lease_s)
-        FROM picked WHERE t.account = picked.account AND t.platform_id = picked.platform_id
+        WHERE t.account = claim_readings.account AND t.platform_id = ANY (due)
         RETURNING t.*
     )
     SELECT coalesce(jsonb_agg(jsonb_build_object('platform_id', k.platform_id, 'readings', k.readings,

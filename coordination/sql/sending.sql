@@ -3,7 +3,8 @@
 -- Before claiming: what is overdue expires, claims of the dead and retries that are due become ready; up to 200, gives how many. Skips
 -- what others hold.
 CREATE OR REPLACE FUNCTION fleet.tidy_intents(incarnation uuid, account text) RETURNS integer
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     life fleet.incarnations;
     candidate fleet.intents;
@@ -60,7 +61,8 @@ END $$;
 CREATE OR REPLACE FUNCTION fleet.claim_intent(
     incarnation uuid, account text, worker_id text, lease_s double precision, besides text[] DEFAULT '{}'
 ) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     candidate fleet.intents;
     ask fleet.lock_waiters;

@@ -143,7 +143,8 @@ END $$;
 -- Parks one act whose sender lost its session lock and whose lease and grace are over, or that the caller itself began and
 -- never settled (it asks between its sends); gives its id, or null when there is none.
 CREATE OR REPLACE FUNCTION fleet.park_orphan(incarnation uuid, account text, grace_s double precision) RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     life fleet.incarnations;
     candidate fleet.intents;

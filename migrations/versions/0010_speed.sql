@@ -1,3 +1,11 @@
+-- What is not sent yet, by when it is due: what a sender claims, and what it tidies before, without the ledger of years.
+DROP INDEX fleet.intents_due;
+CREATE INDEX intents_due ON fleet.intents (account, not_before, id)
+    WHERE state IN ('draft', 'awaiting_approval', 'ready', 'claimed', 'retry_at');
+
+-- Who takes candidates looks first at those that are taken, a batch a worker.
+CREATE INDEX candidates_taken ON fleet.candidates (account) WHERE state = 'taken';
+
 -- Room on the page for a hot row's next version, so that no index hears of it.
 ALTER TABLE fleet.rate_limits SET (fillfactor = 50);
 
