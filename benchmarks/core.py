@@ -62,9 +62,9 @@ class Core:
             parts._replace(netloc=f"{login}:{PASSWORDS[login]}@{parts.netloc.rpartition('@')[2]}")
         )
 
-    def join(self, worker: str, slot: int = 1) -> Fleet:
-        """Join as a worker; the caller leaves."""
-        return connect(self.dsn("worker"), worker, slot=slot)
+    def join(self, worker: str, slot: int = 1, *, listens: bool = True) -> Fleet:
+        """Join as a worker, one that hears wake-ups itself or not; the caller leaves."""
+        return connect(self.dsn("worker"), worker, slot=slot, listens=listens)
 
     def configure(self, endpoint: str, windows: Sequence[tuple[int, int]]) -> None:
         """Set an endpoint's windows, (requests, seconds) each; the pool of all is as large as can be."""

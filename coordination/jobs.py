@@ -115,19 +115,22 @@ class Jobs:
         depends: Sequence[str] = (),
     ) -> Enqueued:
         """Add a job, to run at `run_at` (fleet time) or at once; see `NewJob`."""
+        chosen: dict[str, Any] = {
+            "run_at": run_at,
+            "unique_key": unique_key,
+            "expected_s": expected_s,
+            "concurrency_key": concurrency_key,
+            "depends": numbers(number_of(job, "job") for job in depends) if depends else None,
+        }
         answer = dict(
             self._session.call(
                 "enqueue_job",
                 kind=kind,
                 payload=Json(plain({} if payload is None else payload)),
                 priority=priority,
-                run_at=run_at,
-                unique_key=unique_key,
                 max_attempts=max_attempts,
-                expected_s=expected_s,
-                concurrency_key=concurrency_key,
                 concurrency_limit=concurrency_limit,
-                depends=[number_of(job, "job") for job in depends],
+                **{name: value for name, value in chosen.items() if value is not None},  # each costs its part
             )
         )
         self._wake(answer.pop("wake"))
