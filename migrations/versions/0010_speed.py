@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "bd2e81a144937cbd"
+functions = "ab5bb68d8eb3abcc"
 
 
 def upgrade() -> None:
