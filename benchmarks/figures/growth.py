@@ -14,7 +14,7 @@ from coordination.database import Json
 
 SIZES = (10, 100, 500)
 MAX_CONNECTIONS = 1200
-SETTLE_S = 10.0
+SETTLE_S = 30.0
 CALLS = 300
 WARM_UP = 20
 MOST_OF_FEWEST = 1.5

@@ -250,10 +250,9 @@ DECLARE
     duration interval;
     asked_at timestamptz;
 BEGIN
-    PERFORM fleet.require_read_committed();
-    PERFORM fleet.check_incarnation(incarnation);
     account := CASE WHEN scope = 'account' THEN coalesce(account, 'default') ELSE account END;
-    PERFORM fleet.check_lock_request(tweet_id, worker_id, lock_type, duration_minutes, priority, wait_s, scope, account, score);
+    PERFORM fleet.require_read_committed(), fleet.check_incarnation(incarnation),
+        fleet.check_lock_request(tweet_id, worker_id, lock_type, duration_minutes, priority, wait_s, scope, account, score);
     locked := CASE scope WHEN 'account' THEN account WHEN 'act' THEN fleet.act_scope(account) ELSE '' END;
     account := CASE WHEN scope <> 'act' THEN account END;
     duration := make_interval(secs => duration_minutes * 60);
@@ -344,9 +343,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     lease fleet.engagement_locks;
 BEGIN
-    PERFORM fleet.require_read_committed();
-    PERFORM fleet.check_incarnation(incarnation);
-    PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM fleet.require_read_committed(), fleet.check_incarnation(incarnation), set_config('synchronous_commit', 'on', true);
     PERFORM pg_advisory_xact_lock(fleet.lock_key('content', release_lock.content));
     DELETE FROM fleet.engagement_locks l
     WHERE l.content = release_lock.content AND l.incarnation = release_lock.incarnation AND l.fencing_token = token

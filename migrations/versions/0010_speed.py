@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "3821df5e619ff98a"
+functions = "eafadce10fb89d63"
 
 
 def upgrade() -> None:
