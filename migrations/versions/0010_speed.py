@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "d06c47a1dbfb963c"
+functions = "619efa88820b9d41"
 
 
 def upgrade() -> None:
