@@ -12,7 +12,7 @@ from benchmarks.hot_calls import HOT_CALLS, OTHER, WORKER, Call, Station
 from coordination.database import Database
 
 WARM_UP = 30
-BLOCKS = 20
+BLOCKS = 60
 BLOCK = 10
 MOST = 1.2
 

@@ -51,7 +51,7 @@ CREATE OR REPLACE FUNCTION fleet.hold_budget(
     lease_s double precision DEFAULT 120, kept boolean DEFAULT false
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan AS $$  -- to plan it anew takes longer than to run it (ADR-0052)
 DECLARE
     life fleet.incarnations;
     usd numeric;

@@ -16,7 +16,7 @@ END $$;
 -- and what is beyond pool_size is given up. One offer at a time for an account.
 CREATE OR REPLACE FUNCTION fleet.offer_candidates(incarnation uuid, account text, finds jsonb, pool_size integer) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan AS $$  -- to plan it anew takes longer than to run it (ADR-0052)
 #variable_conflict use_column
 DECLARE
     at timestamptz;

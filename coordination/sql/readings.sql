@@ -3,7 +3,7 @@
 -- Up to n posts whose next reading is due. Each is pushed back by lease_s, so that no two workers read it at once.
 CREATE OR REPLACE FUNCTION fleet.claim_readings(incarnation uuid, account text, n integer, lease_s double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan AS $$  -- to plan it anew takes longer than to run it (ADR-0052)
 DECLARE
     at timestamptz;
     due text[];

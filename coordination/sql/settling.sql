@@ -144,7 +144,7 @@ END $$;
 -- never settled (it asks between its sends); gives its id, or null when there is none.
 CREATE OR REPLACE FUNCTION fleet.park_orphan(incarnation uuid, account text, grace_s double precision) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan AS $$  -- to plan it anew takes longer than to run it (ADR-0052)
 DECLARE
     life fleet.incarnations;
     candidate fleet.intents;
