@@ -153,7 +153,7 @@ def _worker(measured: Core, batch: int, number: int) -> Generator[Call]:
 @contextmanager
 def _client(measured: Core, kind: str, number: int) -> Generator[Call]:
     later = datetime.now(UTC) + timedelta(hours=1)
-    with measured.join("client", number + 1, listens=False) as fleet:  # as a worker whose manager hears for it
+    with measured.join("client", number + 1, listens=False) as fleet:  # its manager would
 
         def call() -> int:
             return fleet.jobs.enqueue(kind, run_at=later).created
