@@ -4,8 +4,8 @@
 
 -- A place in line as a number, lower is earlier. Pure. Fair: what was used by weight (low 1 to critical 4), a critical
 -- request first while its kept part is not used up; the unit that is asked for counts half (Sainte-Laguë), so that neither the
--- light nor the heavy end up above their shares by more than that half. By priority: the rank, one higher for every tau_s waited;
--- the kept part of the low goes before high, and rises on.
+-- light nor the heavy are favoured. By priority: the rank, one higher for every tau_s waited; the kept part of the low goes before
+-- high, and rises on.
 CREATE OR REPLACE FUNCTION fleet.line_key(
     fair boolean, rank integer, used integer, waited_s double precision, tau_s double precision, kept_critical integer, kept_low integer
 ) RETURNS double precision
@@ -59,8 +59,8 @@ BEGIN
     IF (shares OR last_ones) AND room - ahead_due >= n AND NOT coalesce(seat.booked, false)
         AND NOT (rank = 4 AND own.kept_critical > 0) THEN
         others := fleet.who_else_wants(own, worker_id, soon, at);
-        -- Nobody goes ahead of the next unit of who has least by weight: so who is slower is not left behind, and nobody ends up
-        -- more than a unit above its share. Who has least is never refused by it.
+        -- Nobody goes ahead of the next unit of who has least by weight: so who is slower is not left behind.
+        -- Who has least is never refused by it.
         had_share := shares AND others.lowest IS NOT NULL AND used::double precision / rank >= others.lowest;
         -- Where others want, each unit is the next one's: a rest would give the turn away. Who has waited for a minute has rested.
         rests := last_ones AND NOT had_share AND NOT others.awake AND since > at - interval '60 seconds'

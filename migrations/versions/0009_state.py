@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "1dadc8cdf101cadb"
+functions = "bc296682223930a4"
 
 
 def upgrade() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import psycopg
 
-from coordination.database import Database, Json
+from coordination.database import Database
 from coordination.errors import FleetError
 from coordination.pools import configure_pool
 from coordination.settings import register_settings, set_setting
@@ -36,6 +36,7 @@ from tests.fault.suite import Outcome
 from tests.fault_proxy import FaultProxy
 from tests.integration.conftest import PASSWORDS, as_role
 from tests.integration.coordination.crowd import until
+from tests.integration.coordination.queueing import configure
 from tests.postgres_servers import LocalServer
 from workers import registry
 
@@ -252,12 +253,7 @@ def _prepare(place: Place, plan: Plan) -> None:
     try:
         set_setting(console, "quiet_time_s", QUIET_TIME_S, actor="fault suite", reason="no HTTP here")
         # The endpoints' own limits are asked for, not those of the pool that they are in.
-        console.call(
-            "configure_rate_windows",
-            account="default",
-            endpoint="api_requests",
-            windows=Json([[1_000_000, 900]]),
-        )
+        configure(console, "api_requests", (1_000_000, 900))
         for pool, capacity in POOLS.items():
             configure_pool(
                 console, "memory", pool, actor="fault suite", reason="to be fought for", capacity=capacity

@@ -216,4 +216,4 @@ def _judge_order(
     always = {name: one for name, one in wanted.items() if not one.every_s}
     of_one_s = window_s * sum(weights[name] for name in always) / limit
     longest_s = {name: STARVED * of_one_s / weights[name] + smallest_s for name in always}
-    outcome.broken("I12", judge.starved(uses, longest_s, from_s=from_s, until_s=until_s))
+    outcome.broken("I12", judge.starved(uses, longest_s, weights, from_s=from_s, until_s=until_s))

@@ -4,6 +4,7 @@ All times are fleet seconds since 1970. What was broken comes in sentences, one 
 """
 
 import json
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -224,18 +225,45 @@ def wanted_with_absences(
     }
 
 
-def starved(uses: Sequence[Use], longest_s: Mapping[str, float], from_s: float, until_s: float) -> list[str]:
-    """I12: who of those that always wanted went without for longer than its longest time."""
-    by_worker: dict[str, list[float]] = defaultdict(list)
+def starved(
+    uses: Sequence[Use],
+    longest_s: Mapping[str, float],
+    weights: Mapping[str, float],
+    from_s: float,
+    until_s: float,
+) -> list[str]:
+    """I12: who of those that always wanted went without for longer than its longest time.
+
+    Who has had more than its part waits until the others have theirs: what is there at the beginning, when
+    nobody is known to wait, goes to whoever comes first. So its time counts from the moment at which no other
+    of them has had less by its weight.
+    """
+    moments: dict[str, list[float]] = {name: [] for name in longest_s}
     for use in uses:
-        by_worker[use.worker].append(use.granted_s)
+        if use.worker in moments and from_s < use.granted_s < until_s:
+            moments[use.worker].append(use.granted_s)
     found: list[str] = []
     for worker, its_s in longest_s.items():
-        moments = [from_s, *(at_s for at_s in by_worker[worker] if from_s < at_s < until_s), until_s]
-        gap_s = max(later - earlier for earlier, later in pairwise(moments))
-        if gap_s > its_s:
-            found.append(f"{worker} went without for {gap_s:.0f} s")
+        edges = [from_s, *moments[worker], until_s]
+        for had, (earlier, later) in enumerate(pairwise(edges)):
+            others = [
+                _reached_s(its, had * weights[name] / weights[worker])
+                for name, its in moments.items()
+                if name != worker
+            ]
+            waited_s = later - max([earlier, *others])
+            if waited_s > its_s:
+                found.append(f"{worker} went without for {waited_s:.0f} s")
+                break
     return found
+
+
+def _reached_s(moments: Sequence[float], count: float) -> float:
+    """When so many had been had; infinite where they never were."""
+    whole = math.ceil(count)
+    if not whole:
+        return -math.inf
+    return moments[whole - 1] if whole <= len(moments) else math.inf
 
 
 def passed_over(uses: Sequence[Use], priority: str, most: int) -> list[str]:

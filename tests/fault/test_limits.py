@@ -139,9 +139,30 @@ def test_who_is_passed_over_and_who_is_starved_are_named() -> None:
     assert "asker/2" in sentence
     assert judge.passed_over([use(11.0, called_s=10.0), *uses[1:]], "critical", 2) == []
     assert judge.passed_over([*uses[:3], replace(waited, told_s=12.5)], "critical", 2) == []
+    equal = {"asker/1": 1.0, "asker/2": 1.0}
     enough = {"asker/1": 20.0, "asker/2": 20.0}
-    assert judge.starved(uses, enough, from_s=0, until_s=30) == []
-    assert len(judge.starved(uses, dict.fromkeys(enough, 15.0), from_s=0, until_s=30)) == 2
+    assert judge.starved(uses, enough, equal, from_s=0, until_s=30) == []
+    (sentence,) = judge.starved(uses, dict.fromkeys(enough, 15.0), equal, from_s=0, until_s=30)
+    assert "asker/2" in sentence
+
+
+def test_who_came_first_and_had_more_waits_until_the_others_have_theirs() -> None:
+    longest_s, first = (
+        {"one": 50.0, "other": 50.0},
+        [use(at_s, worker="one") for at_s in (1.0, 2.0, 3.0, 4.0)],
+    )
+
+    def starved(*others_s: float, weight: float = 1.0, until_s: float = 120.0) -> list[str]:
+        uses = [*first, *(use(at_s, worker="other") for at_s in others_s)]
+        weights = {"one": 1.0, "other": weight}
+        return judge.starved(uses, longest_s, weights, from_s=0, until_s=until_s)
+
+    assert not starved(5.0, 50.0, 80.0, 90.0)
+    assert starved(5.0, 30.0, 50.0, 60.0, 110.0) == ["one went without for 60 s"]
+    assert not starved(5.0, 30.0, 50.0, 60.0, 70.0, 80.0, 90.0, weight=2.0)
+    (sentence,) = starved(5.0)  # the first is ahead; the other is not
+    assert sentence == "other went without for 115 s"
+    assert not starved(5.0, until_s=55.0)
 
 
 def test_more_grants_after_an_answer_than_it_left_are_found() -> None:
