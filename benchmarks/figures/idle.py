@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.peers import interpreters
 from benchmarks.figure import Figure, Target
 from benchmarks.fleet import MeasuredFleet, fleet
+from benchmarks.peers import interpreters
 from benchmarks.processes import cpu_s, settle
 
 SLOTS = 24

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.peers import interpreters
 from benchmarks.figure import Figure, Target
 from benchmarks.fleet import fleet
+from benchmarks.peers import interpreters
 from benchmarks.processes import seconds_until
 
 TARGET_S = 0.5

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks.peers import interpreters
 from benchmarks.figure import Figure, Target
 from benchmarks.fleet import fleet
+from benchmarks.peers import interpreters
 from benchmarks.processes import pss_mb, settle
 
 SLOTS = {

@@ -74,7 +74,10 @@ def test_without_the_row_lock_the_test_above_would_fail(
         owner,
         "take_units",
         ("limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);", unlocked),
-        ("prepaid := fleet.lock_prepaid(take_units.account, take_units.endpoint);\n    IF single", "IF single"),
+        (
+            "prepaid := fleet.lock_prepaid(take_units.account, take_units.endpoint);\n    IF single",
+            "IF single",
+        ),
         ("INSERT INTO fleet.rate_grants", "PERFORM pg_sleep(0.02); INSERT INTO fleet.rate_grants"),
     ):
         together(_ask_and_settle, 8, fleet_database.dsn("worker"), 0.5)
