@@ -23,7 +23,8 @@ NAMED = {
         get_breaker_status hold_budget keep_hold settle_hold release_hold get_budget_status
         count_conflicts configure_rate_limit configure_rate_windows can_make_request record_usage
         release_grant return_lost_grant lease_requests end_lease get_remaining_capacity
-        schedule_request cancel_booking get_worker_allocation get_rate_measures get_system_status reserve_resource renew_reservation
+        schedule_request cancel_booking get_worker_allocation get_rate_measures get_system_status
+        reserve_resource renew_reservation
         release_resource
         check_availability poll_reservation leave_queue tidy_pools adjust_capacity get_pool_status
         reserve_api_quota use_api_quota send_message broadcast_message claim_messages

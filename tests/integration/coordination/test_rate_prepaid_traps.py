@@ -429,14 +429,14 @@ def test_units_that_a_lease_put_back_were_not_used_up(fleet: Fleet, owner: Owner
 
 
 def test_the_worker_role_touches_nothing_of_it(fleet_database: FleetDatabase, fleet: Fleet) -> None:
+    own = fleet.incarnation.id
     with psycopg.connect(fleet_database.dsn("worker"), autocommit=True) as worker:
         for query in (
             "SELECT 1 FROM fleet.rate_prepaid",
             "UPDATE fleet.rate_prepaid SET units = 9",
-            f"SELECT fleet.draw_prepaid('{fleet.incarnation.id}', 'like_tweet', 'w', 'low', 'default', NULL)",
-            f"SELECT fleet.settle_lease('{fleet.incarnation.id}', 1, 1, true, '{{}}', NULL)",
-            f"SELECT fleet.take_units('{fleet.incarnation.id}', 'like_tweet', 'w', 1, 'low', 'default', false, "
-            "NULL, 5)",
+            f"SELECT fleet.draw_prepaid('{own}', 'like_tweet', 'w', 'low', 'default', NULL)",
+            f"SELECT fleet.settle_lease('{own}', 1, 1, true, '{{}}', NULL)",
+            f"SELECT fleet.take_units('{own}', 'like_tweet', 'w', 1, 'low', 'default', false, NULL, 5)",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 worker.execute(query)  # pyright: ignore[reportArgumentType]
