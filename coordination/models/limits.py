@@ -90,6 +90,8 @@ rate_prepaid = Table(
     Column("units", Integer, nullable=False),
     Column("batch", Integer, nullable=False),
     Column("paid_at", MOMENT, nullable=False),
+    Column("paid_real_at", MOMENT, nullable=False),
+    Column("rate", Double, nullable=False),
     prefixes=["UNLOGGED"],
 )
 

@@ -22,6 +22,9 @@ BEGIN
     IF advance < interval '0' THEN
         PERFORM fleet.refuse('advance', advance::text, 'an interval of zero or more: fleet time never runs backwards');
     END IF;
+    -- Prepaid units carry the time by which they were paid. Before the clock: who decides holds its rows when it reads it.
+    PERFORM 1 FROM fleet.rate_limits r ORDER BY r.account, r.endpoint FOR UPDATE;
+    UPDATE fleet.rate_limits SET voided_at = clock_timestamp();
     LOCK TABLE fleet.clock IN ACCESS EXCLUSIVE MODE;
     moved := fleet.now() + advance;
     INSERT INTO fleet.clock (real0, fleet0, rate) VALUES (clock_timestamp(), moved, move_clock.rate)

@@ -51,12 +51,12 @@ BEGIN
     END IF;
     limits := fleet.lock_rate_rows(take_units.account, take_units.endpoint);
     SELECT c.at, c.rate INTO at, rate FROM fleet.read_clock() c;
-    IF fleet.take_back_idle(take_units.account, at, rate) THEN
+    IF fleet.take_back_idle(take_units.account, at) THEN
         prepaid := fleet.lock_prepaid(take_units.account, take_units.endpoint);
         SELECT fleet.lock_rate_rows(take_units.account, take_units.endpoint) INTO limits;
     END IF;
     IF prepaid.units > 0 THEN
-        taken_back := fleet.take_back_prepaid(prepaid, limits, at, rate);
+        taken_back := fleet.take_back_prepaid(prepaid, limits, at);
         prepaid := taken_back.emptied;
         limits := taken_back.freed;
     END IF;
@@ -157,11 +157,9 @@ CREATE OR REPLACE FUNCTION fleet.can_make_request(
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
+    flushing text := set_config('synchronous_commit', 'off', true);  -- a value costs a third of a statement
     drawn bigint;
 BEGIN
-    PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
-    PERFORM set_config('synchronous_commit', 'off', true);
     drawn := fleet.draw_prepaid(incarnation, endpoint, worker_id, priority, account, ticket);
     IF drawn IS NOT NULL THEN
         RETURN jsonb_build_object('allowed', true, 'grant_id', drawn::text);

@@ -19,28 +19,30 @@ RETURN interval '1 second';
 CREATE OR REPLACE FUNCTION fleet.draw_prepaid(
     incarnation uuid, endpoint text, worker_id text, priority text, account text, ticket uuid
 ) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     drawn bigint;
 BEGIN
-    IF (length(worker_id) BETWEEN 1 AND 200 AND priority IN ('low', 'medium', 'high', 'critical')) IS NOT TRUE THEN
+    IF (length(worker_id) BETWEEN 1 AND 200 AND priority IN ('low', 'medium', 'high', 'critical')
+        AND current_setting('transaction_isolation') = 'read committed') IS NOT TRUE THEN
         RETURN NULL;
     END IF;
-    -- One statement, for speed. Its times are read for the row that is inserted: after the wait for the unit.
+    -- One statement of few tables, for speed: the fleet's clock is known since the units were paid. Its times are read for the row that
+    -- is inserted: after the wait for the unit.
     WITH unit AS (
         UPDATE fleet.rate_prepaid p SET units = p.units - 1
         WHERE p.account = draw_prepaid.account AND p.endpoint = draw_prepaid.endpoint AND p.units > 0
-          AND p.paid_at > clock_timestamp() - fleet.prepaid_for()
-          AND p.paid_at > (SELECT r.voided_at FROM fleet.rate_limits r
+          AND p.paid_real_at > clock_timestamp() - fleet.prepaid_for()
+          AND EXISTS (SELECT FROM fleet.incarnations i WHERE i.id = draw_prepaid.incarnation AND i.ended_at IS NULL)
+          AND p.paid_real_at > (SELECT r.voided_at FROM fleet.rate_limits r
               WHERE r.account = draw_prepaid.account AND r.endpoint = draw_prepaid.endpoint
                 AND (priority IN ('medium', 'high')
                   OR CASE priority WHEN 'low' THEN r.low_seen_at ELSE r.critical_seen_at END > fleet.now() - interval '1 hour'))
-        RETURNING p.account, p.endpoint
+        RETURNING p.account, p.endpoint, p.paid_at, p.paid_real_at, p.rate
     )
     INSERT INTO fleet.rate_grants (account, endpoint, incarnation, worker_id, priority, granted_at, granted_real_at, frees_at, ticket)
     SELECT u.account, u.endpoint, draw_prepaid.incarnation, draw_prepaid.worker_id, draw_prepaid.priority,
-        coalesce((SELECT c.fleet0 + (clock_timestamp() - c.real0) * c.rate FROM fleet.clock c WHERE u.account IS NOT NULL), clock_timestamp()),
-        clock_timestamp(), 'infinity', draw_prepaid.ticket
+        u.paid_at + (clock_timestamp() - u.paid_real_at) * u.rate, clock_timestamp(), 'infinity', draw_prepaid.ticket
     FROM unit u
     RETURNING id INTO drawn;
     RETURN drawn;
@@ -57,8 +59,8 @@ BEGIN
         SELECT * INTO prepaid FROM fleet.rate_prepaid p
         WHERE p.account = lock_prepaid.account AND p.endpoint = lock_prepaid.endpoint FOR UPDATE;
         EXIT WHEN FOUND;
-        INSERT INTO fleet.rate_prepaid (account, endpoint, units, batch, paid_at)
-        SELECT lock_prepaid.account, lock_prepaid.endpoint, 0, 1, '-infinity'
+        INSERT INTO fleet.rate_prepaid (account, endpoint, units, batch, paid_at, paid_real_at, rate)
+        SELECT lock_prepaid.account, lock_prepaid.endpoint, 0, 1, '-infinity', '-infinity', 1
         WHERE lock_prepaid.account IS NOT NULL AND lock_prepaid.endpoint IS NOT NULL ON CONFLICT DO NOTHING;
     END LOOP;
     RETURN prepaid;
@@ -74,19 +76,19 @@ $$;
 -- What is left of prepaid units goes back to the rows' copies, which the caller holds and keeps: see with_units_back. The row that it
 -- gives has none, and as many as were used for the next batch. Writes the one row.
 CREATE OR REPLACE FUNCTION fleet.take_back_prepaid(
-    prepaid fleet.rate_prepaid, limits fleet.rate_limits[], at timestamptz, rate double precision,
+    prepaid fleet.rate_prepaid, limits fleet.rate_limits[], at timestamptz,
     OUT emptied fleet.rate_prepaid, OUT freed fleet.rate_limits[]
 )
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE fleet.rate_prepaid p SET units = 0, batch = greatest(1, p.batch - p.units), paid_at = '-infinity'
+    UPDATE fleet.rate_prepaid p SET units = 0, batch = greatest(1, p.batch - p.units), paid_real_at = '-infinity'
     WHERE p.account = prepaid.account AND p.endpoint = prepaid.endpoint RETURNING * INTO emptied;
-    freed := fleet.with_units_back(limits, prepaid.units, at - (clock_timestamp() - prepaid.paid_at) * rate, at);
+    freed := fleet.with_units_back(limits, prepaid.units, prepaid.paid_at, at);
 END $$;
 
 -- The same for the other endpoints of an account whose prepaid units nobody came for: they stand in the way in pools. Waits for nobody:
 -- what others hold is left to them. Says whether there were any. The caller holds rows of limits, and reads them anew.
-CREATE OR REPLACE FUNCTION fleet.take_back_idle(account text, at timestamptz, rate double precision) RETURNS boolean
+CREATE OR REPLACE FUNCTION fleet.take_back_idle(account text, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     idle fleet.rate_prepaid;
@@ -97,7 +99,7 @@ BEGIN
     FOR idle IN
         WITH free AS MATERIALIZED (
             SELECT * FROM fleet.rate_prepaid p
-            WHERE p.account = take_back_idle.account AND p.units > 0 AND p.paid_at < clock_timestamp() - fleet.prepaid_for()
+            WHERE p.account = take_back_idle.account AND p.units > 0 AND p.paid_real_at < clock_timestamp() - fleet.prepaid_for()
             FOR UPDATE SKIP LOCKED)
         SELECT * FROM free ORDER BY free.endpoint
     LOOP
@@ -107,7 +109,7 @@ BEGIN
         SELECT array_agg(f.whole) INTO limits FROM free f;
         CONTINUE WHEN coalesce(cardinality(limits), 0) < (SELECT count(*) FROM fleet.rate_limits l
             WHERE l.account = idle.account AND fleet.counts_requests(l, idle.endpoint));
-        FOREACH one IN ARRAY (fleet.take_back_prepaid(idle, limits, at, rate)).freed LOOP
+        FOREACH one IN ARRAY (fleet.take_back_prepaid(idle, limits, at)).freed LOOP
             PERFORM fleet.keep_rate_limit(one);
         END LOOP;
         found_some := true;
@@ -133,17 +135,19 @@ BEGIN
 END $$;
 
 -- Prepays for who comes next; gives how many, which the caller counts in every row. Writes the row that it holds.
-CREATE OR REPLACE FUNCTION fleet.prepay(limits fleet.rate_limits[], was fleet.rate_prepaid, own fleet.rate_limits) RETURNS integer
+CREATE OR REPLACE FUNCTION fleet.prepay(
+    limits fleet.rate_limits[], was fleet.rate_prepaid, own fleet.rate_limits
+) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    real timestamptz;
     spare integer;
+    clock record;
 BEGIN
-    real := clock_timestamp();
-    spare := fleet.units_to_prepay(limits, CASE WHEN was.units = 0 AND was.paid_at > real - fleet.prepaid_for() THEN was.batch * 2
+    SELECT c.at, c.rate, clock_timestamp() AS real INTO clock FROM fleet.read_clock() c;
+    spare := fleet.units_to_prepay(limits, CASE WHEN was.units = 0 AND was.paid_real_at > clock.real - fleet.prepaid_for() THEN was.batch * 2
         ELSE was.batch - was.units END);
     spare := CASE WHEN spare > 1 THEN spare ELSE 0 END;
-    UPDATE fleet.rate_prepaid p SET units = spare, batch = greatest(1, spare), paid_at = real
+    UPDATE fleet.rate_prepaid p SET units = spare, batch = greatest(1, spare), paid_at = clock.at, paid_real_at = clock.real, rate = clock.rate
     WHERE p.account = own.account AND p.endpoint = own.endpoint;
     RETURN spare;
 END $$;

@@ -17,13 +17,15 @@ ALTER TABLE fleet.rate_limits DROP CONSTRAINT rate_limits_requests_check,
 ALTER TABLE fleet.rate_limits ADD COLUMN voided_at timestamptz NOT NULL DEFAULT '-infinity';
 
 -- Units of an endpoint with much room that are taken already, for those who ask within a second. A crash empties it, and the units
--- are free again: they were counted here alone.
+-- are free again: they were counted here alone. When they were taken stands there by both clocks.
 CREATE UNLOGGED TABLE fleet.rate_prepaid (
     account text NOT NULL,
     endpoint text NOT NULL,
     units integer NOT NULL CHECK (units >= 0),
     batch integer NOT NULL CHECK (batch >= 1),
     paid_at timestamptz NOT NULL,
+    paid_real_at timestamptz NOT NULL,
+    rate double precision NOT NULL,
     PRIMARY KEY (account, endpoint)
 ) WITH (fillfactor = 10);
 

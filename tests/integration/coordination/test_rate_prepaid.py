@@ -19,7 +19,7 @@ TAKEN = (
     "SELECT r.kind, r.occupied[1], r.unsettled FROM fleet.rate_limits r "
     "WHERE r.account = 'default' AND r.endpoint IN ('like_tweet', 'api_requests') ORDER BY r.kind"
 )
-ENDED = "UPDATE fleet.rate_prepaid SET paid_at = clock_timestamp() - interval '1 hour'"
+ENDED = "UPDATE fleet.rate_prepaid SET paid_real_at = clock_timestamp() - interval '1 hour'"
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ LIMIT, WINDOW_S = 10_000, 60
 LEFT = "SELECT coalesce(sum(units), 0) FROM fleet.rate_prepaid"
 LIKES = "SELECT {} FROM fleet.rate_limits WHERE account = 'default' AND endpoint = 'like_tweet'"
 POOL = "SELECT occupied[1] FROM fleet.rate_limits WHERE account = 'default' AND endpoint = 'api_requests'"
-ENDED = "UPDATE fleet.rate_prepaid SET paid_at = clock_timestamp() - interval '1 hour'"
+ENDED = "UPDATE fleet.rate_prepaid SET paid_real_at = clock_timestamp() - interval '1 hour'"
 WAITING = (
     "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 )
@@ -299,7 +299,7 @@ def test_what_is_kept_for_critical_requests_is_kept_though_they_were_drawn(
             # Asked for where a unit is prepaid, as most requests are where many ask.
             critical = (value(owner, LEFT) > 0) if prepaying else True
             if critical and drawn < 20:
-                owner.execute("UPDATE fleet.rate_prepaid SET paid_at = clock_timestamp()")
+                owner.execute("UPDATE fleet.rate_prepaid SET paid_real_at = clock_timestamp()")
                 assert fleet.rate_limits.can_make_request("like_tweet", "urgent", "critical").allowed
                 drawn += 1
             fleet.rate_limits.can_make_request("like_tweet", "w/1", "medium")
