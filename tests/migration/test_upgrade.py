@@ -15,12 +15,14 @@ from coordination import connect, hosts
 from coordination.accounts import ensure_account
 from coordination.database import Database
 from coordination.incarnation import ProcessIdentity
+from coordination.jobs import get_job_status
 from migrations import functions, schema
 
 PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
 FIRST = "0001"
 SECOND = "0002"
 THIRD = "0003"
+NINTH = "0009"
 
 HERE = Path(__file__).parent
 # Other results than today's, other arguments, one that stands on another, and some that are no more.
@@ -29,6 +31,7 @@ OLD_FUNCTIONS = (HERE / "first_functions.sql").read_text("utf-8")
 ROWS = (HERE / "first_rows.sql").read_text("utf-8")
 SECOND_ROWS = (HERE / "second_rows.sql").read_text("utf-8")
 THIRD_ROWS = (HERE / "third_rows.sql").read_text("utf-8")
+NINTH_ROWS = (HERE / "ninth_rows.sql").read_text("utf-8")
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -66,6 +69,12 @@ def second_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def third_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """With all that its workers had in hand."""
     return left_by(THIRD, empty_database, THIRD_ROWS, monkeypatch)
+
+
+@pytest.fixture
+def ninth_release(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The ninth revision's, with jobs that run, and limits, candidates and acts in hand."""
+    return left_by(NINTH, empty_database, NINTH_ROWS, monkeypatch)
 
 
 def tables(dsn: str) -> Tables:
@@ -318,3 +327,96 @@ def test_what_workers_had_in_hand_is_in_hand_after_the_upgrade(third_release: st
         ]
         fired = connection.execute("SELECT fired FROM fleet.schedules WHERE name = 'tester'").fetchone()
         assert fired == (7 + slot.fired,)
+
+
+def job_status(dsn: str) -> dict[str, Any]:
+    console = Database(login(dsn, "console"), name="test console")
+    (status,) = get_job_status(console)
+    console.close()
+    return status
+
+
+def test_a_job_that_ran_before_the_upgrade_is_its_own_open_record(ninth_release: str) -> None:
+    before = {row["payload"]["was"]: row for row in tables(ninth_release)["jobs"]}
+    began = {row["job"]: row["started_at"] for row in tables(ninth_release)["open_runs"]}
+    schema.upgrade(ninth_release, PASSWORDS)
+    after = tables(ninth_release)
+    jobs = {row["payload"]["was"]: row for row in after["jobs"]}
+    assert {was: row.items() >= before[was].items() for was, row in jobs.items()} == dict.fromkeys(
+        before, True
+    )
+    assert {was: row["claimed_at"] for was, row in jobs.items()} == {
+        was: began.get(row["id"]) for was, row in before.items()
+    }
+    assert [row["step"] for row in after["open_runs"]] == ["step"]
+    assert len(after["runs"]) == 1
+    assert {row["state"] for row in after["jobs_finished"]} == {"completed", "dead"}
+
+
+def test_what_was_counted_of_jobs_before_the_upgrade_says_the_same(ninth_release: str) -> None:
+    before = tables(ninth_release)["job_counts"]
+    counted = {name: sum(row[name] for row in before) for name in before[0] if name not in {"kind", "shard"}}
+    schema.upgrade(ninth_release, PASSWORDS)
+    status = job_status(ninth_release)
+    assert {name: status[name] for name in counted} == counted
+    assert (status["running"], status["claimed"], status["wait_s"]) == (2, 8, 200)
+    with connect(login(ninth_release, "worker"), "tester") as fleet:
+        fleet.jobs.complete_many(fleet.jobs.claim("analyse", 10))
+    status = job_status(ninth_release)
+    # All four were done: the two that ran were cut first, and failed by that.
+    assert (status["claimed"], status["completed"], status["failed"]) == (12, 7, 4)
+    assert (status["rescued"], status["running"], status["available"], status["retryable"]) == (2, 0, 0, 0)
+    assert status["wait_s"] > 200 + 4 * 30
+
+
+def test_executions_cut_by_the_upgrade_are_recorded_as_they_began(ninth_release: str) -> None:
+    schema.upgrade(ninth_release, PASSWORDS)
+    ran = {row["id"]: row for row in tables(ninth_release)["jobs"] if row["state"] == "running"}
+    with connect(login(ninth_release, "worker"), "tester") as fleet:
+        again = {job.payload["was"]: job for job in fleet.jobs.claim("analyse", 10)}
+        assert {was: job.attempt for was, job in again.items()} == {
+            "waiting": 1, "failed": 2, "out of its lease": 2, "under way": 3,
+        }  # fmt: skip
+    cut = [row for row in tables(ninth_release)["runs"] if row["outcome"] == "cut"]
+    assert len(cut) == len(ran) == 2
+    for run in cut:
+        job = ran[run["job"]]
+        assert (run["worker"], run["slot"], run["step"], run["wait_s"]) == ("tester", 2, "analyse", 30)
+        assert (run["started_at"], run["started_real_at"]) == (job["claimed_at"], job["claimed_real_at"])
+        assert (run["attempt"], run["incarnation"]) == (job["attempts"], job["incarnation"])
+
+
+def test_limits_and_candidates_are_after_the_upgrade_what_they_were(ninth_release: str) -> None:
+    schema.upgrade(ninth_release, PASSWORDS)
+    with connect(login(ninth_release, "worker"), "tester") as fleet:
+        limits = fleet.rate_limits
+        assert limits.get_remaining_capacity("post_tweet", "sandbox").remaining == 20
+        spaced = [limits.can_make_request("fetch_mentions", "t", "critical", "sandbox") for _ in range(6)]
+        assert [grant.allowed for grant in spaced] == [True] * 5 + [False]  # of a burst of 15 ten were made
+        assert limits.get_remaining_capacity("search_tweets", "sandbox").blocked_until is not None
+        assert not limits.can_make_request("search_tweets", "t", "critical", "sandbox").allowed
+        assert limits.can_make_request("post_tweet", "t", "critical", "sandbox").allowed
+        # What the dead had in hand is taken too, the better first.
+        taken = [one.platform_id for one in fleet.candidates.take("sandbox", 10)]
+        assert taken == ["702", "701"]
+
+
+def test_acts_are_after_the_upgrade_where_they_were(ninth_release: str) -> None:
+    schema.upgrade(ninth_release, PASSWORDS)
+    with connect(login(ninth_release, "worker"), "poster") as fleet:
+        assert fleet.ledger.park_orphan("sandbox", grace_s=0) is not None
+        fleet.ledger.tidy("sandbox")
+        due = set[str]()
+        while claimed := fleet.ledger.claim("sandbox", "poster/1"):
+            due.add(claimed.target)
+    assert due == {"plan:ready", "plan:claimed", "plan:retry_at"}
+    states = {row["target"].partition(":")[2]: row["state"] for row in tables(ninth_release)["intents"]}
+    assert states == {
+        **dict.fromkeys(("ready", "claimed", "retry_at"), "claimed"),
+        **dict.fromkeys(("ready-late", "awaiting_approval-late", "expired"), "expired"),
+        **dict.fromkeys(("sending", "parked"), "parked"),
+        **{
+            state: state
+            for state in ("draft", "awaiting_approval", "posted", "rejected", "unknown", "cancelled")
+        },
+    }

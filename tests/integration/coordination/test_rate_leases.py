@@ -1,6 +1,10 @@
 """Token leases: many requests for a round trip, each counted from its grant on."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,6 +21,7 @@ from tests.integration.coordination.test_rate_lost_answers import Unlucky
 LIMIT, WINDOW_S = 10_000, 60
 USED = "SELECT coalesce(sum(units), 0) FROM fleet.rate_grants"
 UNSETTLED = "SELECT coalesce(sum(units), 0) FROM fleet.rate_grants WHERE settled_at IS NULL"
+HOW_TO = Path(__file__).resolve().parents[3] / "docs" / "howto" / "reserve-what-is-scarce.md"
 COUNTED = "SELECT occupied[1] FROM fleet.rate_limits WHERE account = 'default' ORDER BY endpoint"
 
 
@@ -140,3 +145,22 @@ def test_wrong_input_is_refused_by_name(
     with pytest.raises(InvalidValueError) as refused:
         fleet.session.call(function, **{**usual, **given})  # pyright: ignore[reportArgumentType]
     assert_refused(refused, field, shown)
+
+
+def test_the_example_of_the_how_to_fetches_by_leases_until_it_is_refused(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    blocks = re.findall(r"```python\n(.+?)```", HOW_TO.read_text("utf-8"), flags=re.DOTALL)
+    example: dict[str, Any] = {}
+    exec(next(block for block in blocks if "leasing(" in block), example)
+    configure(console, "search_tweets", (LIMIT, WINDOW_S))
+    fetched: list[str] = []
+
+    def fetch(wanted: str) -> SimpleNamespace:
+        fetched.append(wanted)
+        return SimpleNamespace(headers={}, status=429 if len(fetched) == 170 else 200)
+
+    assert example["fetch_all"](fleet, [str(n) for n in range(150)], fetch) == []
+    assert rows(owner, "SELECT units FROM fleet.rate_grants ORDER BY id") == [(100,), (50,)]
+    left = example["fetch_all"](fleet, [str(n) for n in range(150, 250)], fetch)
+    assert (fetched, left) == ([str(n) for n in range(170)], [str(n) for n in range(170, 250)])
