@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from benchmarks import figures, report
 from benchmarks.core import flush_ms
@@ -43,17 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Ended from outside, it still ends what it started.
     signal.signal(signal.SIGTERM, _leave)
     print("\n".join(f"{name}: {value}" for name, value in report.machine().items()))
-    print(f"flushing 8 kB to this machine's disk takes {flush_ms():.2f} ms")
     missed = 0
     for name in wanted:
-        print(f"\n{name}: {(found[name].__doc__ or '').splitlines()[0]}", flush=True)
+        before_ms = flush_ms()
+        print(f"\n{name}: {(found[name].__doc__ or '').splitlines()[0]}")
+        print(f"flushing 8 kB to this machine's disk takes {before_ms:.2f} ms")
+        print(report.HEAD, flush=True)
+        told: list[dict[str, Any]] = []
         for figure in found[name].measure(options.runs):
-            told = figure.as_json()
-            print(report.row(told), flush=True)
-            path = report.write([told])
+            told.append(figure.as_json() | {"commit": report.commit()})
+            print(report.row(told[-1]), flush=True)
+            report.write(told[-1:])
             missed += figure.met is False
-            print(f"  -> {path.relative_to(report.ROOT)}", flush=True)
-    print(f"\nflushing 8 kB to this machine's disk takes {flush_ms():.2f} ms")
+        after_ms = flush_ms()
+        path = report.write([one | {"flush_ms": [round(before_ms, 3), round(after_ms, 3)]} for one in told])
+        print(f"flushing 8 kB takes {after_ms:.2f} ms; {path.relative_to(report.ROOT)}", flush=True)
     print(f"{missed} targets missed" if missed else "every target met")
     return 0
 

@@ -13,7 +13,7 @@ from typing import Any
 FORK = multiprocessing.get_context("fork")
 WARM_UP_S = 0.5
 PATIENCE_S = 120.0
-KEPT_LATENCIES = 100_000
+KEPT_LATENCIES = 200_000
 
 Call = Callable[[], int]
 """One call; gives how many units it got done, 0 for a refusal."""
@@ -31,7 +31,7 @@ class Load:
         units: what the calls got done.
         calls: how many ended within the time.
         refused: those of them that got nothing done.
-        latencies_s: of the calls, sorted; of at most 100,000 a process.
+        latencies_s: of the calls, sorted; of at most 200,000 a process.
         failed: by exception class, how many calls ended with one.
     """
 

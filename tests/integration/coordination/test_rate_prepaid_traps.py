@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -59,7 +60,7 @@ def test_a_lease_that_is_renewed_is_in_no_circle_with_who_decides(
     owner.execute(ENDED)
     troubles: list[BaseException] = []
 
-    def call(name: str, **arguments: object) -> None:
+    def call(name: LiteralString, **arguments: Any) -> None:
         database = fleet_database.database("worker")
         try:
             Session(database, fleet.incarnation.id).call(name, **arguments)
@@ -439,7 +440,7 @@ def test_the_worker_role_touches_nothing_of_it(fleet_database: FleetDatabase, fl
             f"SELECT fleet.take_units('{own}', 'like_tweet', 'w', 1, 'low', 'default', false, NULL, 5)",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                worker.execute(query)  # pyright: ignore[reportArgumentType]
+                worker.execute(query)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def test_repeatable_read_is_refused(fleet_database: FleetDatabase, fleet: Fleet) -> None:
