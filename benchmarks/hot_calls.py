@@ -143,6 +143,17 @@ def _grant(at: Station, endpoint: str) -> Call:
     return call
 
 
+def _lease(at: Station) -> Call:
+    def call() -> None:
+        lease = at.me.call(
+            "lease_requests", endpoint="get_tweets", worker_id="w", most=BATCH, account=ACCOUNT
+        )
+        _expect(lease["allowed"], lease)
+        at.me.call("end_lease", grant_id=lease["grant_id"], used=1)
+
+    return call
+
+
 def _reservation(at: Station) -> Call:
     def call() -> None:
         held = at.me.call("reserve_resource", resource_type=POOL[0], resource_id=POOL[1], worker_id="w")
@@ -178,6 +189,43 @@ def _jobs(at: Station) -> Call:
             "complete_jobs", jobs=[job["id"] for job in claimed], leases=[job["lease"] for job in claimed]
         )
         _expect(not done["lost"], done)
+
+    return call
+
+
+def _turn(at: Station) -> Call:
+    jobs = Json([{"kind": "turned", "payload": {"n": 1}}] * BATCH)
+    at.me.call("enqueue_jobs", jobs=jobs)
+    claimed = at.me.call("claim_jobs", kind="turned", n=BATCH)
+
+    def call() -> None:
+        nonlocal claimed
+        at.me.call("enqueue_jobs", jobs=jobs)
+        turned = at.me.call(
+            "turn_jobs",
+            jobs=[job["id"] for job in claimed],
+            leases=[job["lease"] for job in claimed],
+            kind="turned",
+            n=BATCH,
+        )
+        claimed = turned["jobs"]
+        _expect(len(claimed) == BATCH and not turned["lost"], turned)
+
+    return call
+
+
+def _renewals(at: Station) -> Call:
+    at.me.call("enqueue_job", kind="renewed", payload=Json({"n": 1}))
+    (job,) = at.me.call("claim_jobs", kind="renewed", n=1, lease_s=86_400)
+    content = f"content {next(_numbers)}"
+    lock = at.me.call("request_lock", tweet_id=content, worker_id="w", lock_type="reply", account=ACCOUNT)
+    held = at.me.call("reserve_resource", resource_type=POOL[0], resource_id=POOL[1], worker_id="w")
+
+    def call() -> None:
+        renewed = at.me.call("renew_jobs", jobs=[job["id"]], leases=[job["lease"]])
+        _expect(not renewed["lost"], renewed)
+        at.me.call("renew_lock", content=content, token=lock["fencing_token"])
+        at.me.call("renew_reservation", reservation_id=held["reservation_id"])
 
     return call
 
@@ -366,10 +414,13 @@ HOT_CALLS: Mapping[str, Callable[[Station], Call]] = {
     "has_recent_engagement": _history,
     "grant and settling, a small limit": lambda at: _grant(at, "search_tweets"),
     "grant and settling, a large limit": lambda at: _grant(at, "get_tweets"),
+    "lease of tokens and its end": _lease,
     "reservation and release": _reservation,
     "hold and settling of money": _hold,
     "enqueue of a job": _enqueue,
     "ten jobs enqueued, claimed and completed": _jobs,
+    "ten jobs enqueued, ten completed and ten taken": _turn,
+    "renewal of a job, a lock and a reservation": _renewals,
     "claim where no job waits": _no_jobs,
     "message sent, claimed and acknowledged": _message,
     "claim where no message waits": _no_message,

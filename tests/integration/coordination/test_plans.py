@@ -23,6 +23,8 @@ OF_SEVERAL = {
     "candidate offered, taken and decided": 150,  # the pool of those that wait has a size to keep
     "hold and settling of money": 150,  # each budget's present periods
     "ten jobs enqueued, claimed and completed": 150,
+    "ten jobs enqueued, ten completed and ten taken": 150,
+    "renewal of a job, a lock and a reservation": 45,
 }
 """Calls that deal with more than one thing, and how many rows of all that they may touch."""
 CALLS = 8
