@@ -21,6 +21,7 @@ PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
 FIRST = "0001"
 SECOND = "0002"
 THIRD = "0003"
+NINTH = "0009"
 
 HERE = Path(__file__).parent
 # Other results than today's, other arguments, one that stands on another, and some that are no more.
@@ -29,6 +30,7 @@ OLD_FUNCTIONS = (HERE / "first_functions.sql").read_text("utf-8")
 ROWS = (HERE / "first_rows.sql").read_text("utf-8")
 SECOND_ROWS = (HERE / "second_rows.sql").read_text("utf-8")
 THIRD_ROWS = (HERE / "third_rows.sql").read_text("utf-8")
+NINTH_ROWS = (HERE / "ninth_rows.sql").read_text("utf-8")
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -318,3 +320,24 @@ def test_what_workers_had_in_hand_is_in_hand_after_the_upgrade(third_release: st
         ]
         fired = connection.execute("SELECT fired FROM fleet.schedules WHERE name = 'tester'").fetchone()
         assert fired == (7 + slot.fired,)
+
+
+def test_jobs_that_ran_before_are_counted_and_recorded_after(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = left_by(NINTH, empty_database, NINTH_ROWS, monkeypatch)
+    schema.upgrade(database, PASSWORDS)
+    with connect(login(database, "worker"), "tester") as fleet:
+        (before,) = fleet.database.call("get_job_status")
+        assert (before["claimed"], before["running"]) == (8, 3)
+        assert before["wait_s"] == pytest.approx(10000, abs=1)
+        assert fleet.jobs.rescue() == (3, 0)
+        (after,) = fleet.database.call("get_job_status")
+        assert (after["claimed"], after["running"], after["dead"], after["rescued"]) == (8, 0, 3, 3)
+        assert after["wait_s"] == pytest.approx(10000, abs=1)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT step FROM fleet.open_runs").fetchall() == [("a step",)]
+        ended = connection.execute(
+            "SELECT outcome, attempt, round(wait_s) FROM fleet.runs ORDER BY wait_s, job"
+        ).fetchall()
+        assert ended == [("cut", 2, 1800)] * 2 + [("cut", 2, 2400)]
