@@ -12,6 +12,7 @@ from coordination import Fleet, connect
 from coordination.database import Database, Json
 from coordination.errors import DatabaseUnavailableError, InvalidValueError, LockLostError
 from coordination.jobs import Job, Jobs, NewJob, get_job_status
+from coordination.process_ends import wake_heirs
 from coordination.session import Session
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until
@@ -179,3 +180,29 @@ def test_a_call_that_was_given_up_leaves_no_answer_to_the_next(
         database.while_waiting = None
         assert database.call("claim_jobs", incarnation=incarnation, kind="a", sleeps=False) == []
     database.close()
+
+
+# Wake-ups for the jobs of the dead
+
+
+def test_a_dead_process_whose_session_stays_keeps_no_heir_of_another_asleep(
+    fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    with (
+        closing(fleet_database.database("maintainer")) as manager,
+        fleet_database.connect("heir") as heir,
+        closing(fleet_database.connect("gone")) as gone,
+        fleet_database.connect("stays") as stays,
+    ):
+        for kind, holder in (("a", gone), ("b", stays)):
+            holder.jobs.enqueue(kind)
+            assert len(holder.jobs.claim(kind)) == 1
+        owner.execute(
+            "UPDATE fleet.incarnations SET died_at = clock_timestamp(), ended_at = clock_timestamp() "
+            "WHERE worker IN ('gone', 'stays')"
+        )
+        assert heir.jobs.claim("a") == []  # and sleeps from now on
+        gone.incarnation.database.close()
+        wake_heirs(manager)
+        assert "heir/jobs" in list(heir.incarnation.wake_ups(5))
+        assert len(heir.jobs.claim("a")) == 1
