@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "463ef412832a6b65"
+functions = "fe599820f221754a"
 
 
 def upgrade() -> None:

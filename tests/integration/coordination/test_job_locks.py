@@ -144,7 +144,9 @@ def test_who_falls_asleep_lets_go_of_the_keys_before_it_looks_again(
         until_one_waits(owner)
         both = Aside(lambda: in_order.execute(lock, ("z",)))
         until_one_waits(owner, 2)
-        holder.execute("UPDATE fleet.jobs SET state = 'running' WHERE kind = 'b'")
+        holder.execute(
+            "UPDATE fleet.jobs SET state = 'running', incarnation = gen_random_uuid() WHERE kind = 'b'"
+        )
         holder.execute(
             "INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, order_at, state, max_attempts, "
             "created_at, concurrency_key) SELECT 'a', '{\"new\": true}', priority, rank, run_at, order_at, "
