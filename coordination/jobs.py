@@ -13,7 +13,7 @@ from typing import Any, LiteralString
 
 from coordination.database import Database, Json
 from coordination.engagement import Priority
-from coordination.errors import FleetError, LockLostError
+from coordination.errors import DatabaseBusyError, DatabaseUnavailableError, FleetError, LockLostError
 from coordination.ids import number_of, numbers
 from coordination.plain import plain
 from coordination.session import Session
@@ -181,14 +181,16 @@ class Jobs:
         """Report success of one batch and take the next, in one round trip and one flush.
 
         What `complete_many` and `claim` do; give what was claimed, and the ids of those whose lease was lost.
+        Where it has to look once more, and that fails, it gives no job: the report stands.
         """
         answer = self._report(
             "turn_jobs", jobs, results=_results(results), kind=kind, n=n, lease_s=float(lease_s)
         )
-        lost = tuple(answer["lost"])
+        claimed = _jobs(answer["jobs"] or ())
         if answer["jobs"] is None:  # it has just fallen asleep, or taken jobs back, and looks once more
-            return self.claim(kind, n, lease_s), lost
-        return _jobs(answer["jobs"]), lost
+            with suppress(DatabaseBusyError, DatabaseUnavailableError):
+                claimed = self.claim(kind, n, lease_s)
+        return claimed, tuple(answer["lost"])
 
     def next_in_s(self, kind: str) -> float | None:
         """Give real seconds until a job of a kind is due, by what is known now; None where none waits."""

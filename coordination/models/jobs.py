@@ -55,14 +55,14 @@ jobs = Table(
         "order_at",
         "id",
         "run_at",
-        postgresql_where=text("state <> 'running' AND waits_for = '{}' AND concurrency_key IS NOT NULL"),
+        postgresql_where=text("incarnation IS NULL AND waits_for = '{}' AND concurrency_key IS NOT NULL"),
     ),
     Index("jobs_due", "kind", "run_at", postgresql_where=text("state <> 'running' AND waits_for = '{}'")),
     Index("jobs_running", "kind", "lease_expires_at", postgresql_where=text("(state = 'running'::text)")),
     Index(
         "jobs_keys",
         "concurrency_key",
-        postgresql_where=text("state = 'running' AND concurrency_key IS NOT NULL"),
+        postgresql_where=text("incarnation IS NOT NULL AND concurrency_key IS NOT NULL"),
     ),
     Index(
         "jobs_waiting",

@@ -37,8 +37,7 @@ BEGIN
         RETURN 0;
     END IF;
     FOR held IN
-        SELECT * FROM fleet.jobs j WHERE j.id = ANY(lost) AND j.state = 'running'
-          AND (j.incarnation = ANY(gone) OR j.lease_expires_at < real)
+        SELECT * FROM fleet.jobs j WHERE j.id = ANY(lost) AND (j.incarnation = ANY(gone) OR j.lease_expires_at < real)
         ORDER BY j.id LIMIT n FOR UPDATE SKIP LOCKED
     LOOP
         BEGIN

@@ -1,4 +1,6 @@
 -- Limits by key: at most so many jobs with a concurrency key run at a time, of whatever kind. The key's row is the mutex of the count.
+-- A key's jobs, those that run and those that wait, are found by whether they have a holder: by their state they would be found by other
+-- indexes too, and a plan of when none ran, or none waited, would walk over all that do.
 
 -- Sets how many jobs with a key may run at a time, where that is new; the newest word holds. Only then it takes the key's row, for which
 -- claims may wait and which claims may hold: the last thing before its caller's commit, keys in order.
@@ -25,7 +27,7 @@ CREATE OR REPLACE FUNCTION fleet.free_places(keys text[]) RETURNS TABLE (key tex
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY SELECT k.key, greatest(0, coalesce(l.capacity, 1)
-        - (SELECT count(*) FROM fleet.jobs j WHERE j.state = 'running' AND j.concurrency_key = k.key))
+        - (SELECT count(*) FROM fleet.jobs j WHERE j.incarnation IS NOT NULL AND j.concurrency_key = k.key))
     FROM (SELECT DISTINCT u.key FROM unnest(keys) u (key)) k LEFT JOIN fleet.job_limits l ON l.key = k.key;
 END $$;
 
@@ -41,8 +43,9 @@ BEGIN
     END IF;
     at := fleet.now();
     RETURN ARRAY(SELECT k.kind FROM (SELECT DISTINCT t.kind FROM fleet.job_takers t) k WHERE EXISTS (
-        SELECT 1 FROM unnest(keys) w (key) JOIN fleet.jobs j ON j.kind = k.kind AND j.concurrency_key = w.key
-        WHERE j.state <> 'running' AND j.waits_for = '{}' AND j.order_at <= at - interval '10 minutes' AND j.run_at <= at));
+        SELECT 1 FROM unnest(keys) w (key) CROSS JOIN LATERAL (SELECT 1 FROM fleet.jobs j
+            WHERE j.kind = k.kind AND j.concurrency_key = w.key AND j.incarnation IS NULL AND j.waits_for = '{}'
+              AND j.order_at <= at - interval '10 minutes' AND j.run_at <= at LIMIT 1) due));
 END $$;
 
 -- Due jobs of a kind whose concurrency key has a place for them, in the order of claims: at least n where there are so many. It looks at
@@ -75,11 +78,11 @@ BEGIN
     keys := ARRAY(
         WITH RECURSIVE heads (key) AS (
             (SELECT j.concurrency_key FROM fleet.jobs j
-                WHERE j.kind = of_kind AND j.state <> 'running' AND j.waits_for = '{}' AND j.concurrency_key IS NOT NULL
+                WHERE j.kind = of_kind AND j.incarnation IS NULL AND j.waits_for = '{}' AND j.concurrency_key IS NOT NULL
                 ORDER BY j.concurrency_key LIMIT 1)
             UNION ALL
             SELECT (SELECT j.concurrency_key FROM fleet.jobs j
-                WHERE j.kind = of_kind AND j.state <> 'running' AND j.waits_for = '{}' AND j.concurrency_key > h.key
+                WHERE j.kind = of_kind AND j.incarnation IS NULL AND j.waits_for = '{}' AND j.concurrency_key > h.key
                 ORDER BY j.concurrency_key LIMIT 1)
             FROM heads h WHERE h.key IS NOT NULL
         )
@@ -87,7 +90,7 @@ BEGIN
     RETURN ARRAY(
         SELECT h.id FROM fleet.free_places(keys) p CROSS JOIN LATERAL (
             SELECT j.id, j.order_at FROM fleet.jobs j
-            WHERE j.kind = of_kind AND j.state <> 'running' AND j.waits_for = '{}' AND j.concurrency_key = p.key
+            WHERE j.kind = of_kind AND j.incarnation IS NULL AND j.waits_for = '{}' AND j.concurrency_key = p.key
               AND j.order_at <= at - interval '10 minutes' AND j.run_at <= at
             ORDER BY j.order_at, j.id LIMIT p.free) h
         ORDER BY h.order_at, h.id LIMIT reach);
@@ -101,7 +104,7 @@ DECLARE
 BEGIN
     WITH picked AS MATERIALIZED (
         SELECT j.id FROM fleet.jobs j
-        WHERE j.id = ANY(jobs) AND j.state <> 'running' AND j.waits_for = '{}' AND j.run_at <= at
+        WHERE j.id = ANY(jobs) AND j.incarnation IS NULL AND j.waits_for = '{}' AND j.run_at <= at
         ORDER BY j.order_at, j.id LIMIT n FOR NO KEY UPDATE SKIP LOCKED
     )
     SELECT coalesce(array_agg(p.id), '{}') INTO locked FROM picked p;

@@ -51,3 +51,11 @@ DROP INDEX fleet.runs_time, fleet.runs_job, fleet.jobs_finished_kind;
 CREATE INDEX runs_time ON fleet.runs USING brin (started_at) WITH (autosummarize = on);
 CREATE INDEX runs_job ON fleet.runs USING brin (job) WITH (autosummarize = on);
 CREATE INDEX jobs_finished_kind ON fleet.jobs_finished (kind, state, finished_at) WHERE state <> 'completed';
+
+-- A key's jobs are found by whether they have a holder, and by nothing else: see job_limits.sql.
+UPDATE fleet.jobs SET incarnation = NULL, lease = NULL
+WHERE state <> 'running' AND (incarnation IS NOT NULL OR lease IS NOT NULL);
+DROP INDEX fleet.jobs_heads, fleet.jobs_keys;
+CREATE INDEX jobs_heads ON fleet.jobs (kind, concurrency_key, order_at, id, run_at)
+    WHERE incarnation IS NULL AND waits_for = '{}' AND concurrency_key IS NOT NULL;
+CREATE INDEX jobs_keys ON fleet.jobs (concurrency_key) WHERE incarnation IS NOT NULL AND concurrency_key IS NOT NULL;

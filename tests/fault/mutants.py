@@ -63,7 +63,7 @@ def _mutant(breaks: str, *ways: Sequence[Change]) -> Mutant:
 
 NOT_ITS_OWN = r"lease\.incarnation = me OR NOT fleet\.is_suspected\(lease\.incarnation\)"
 OF_THE_HOLDER = r"l\.incarnation = release_lock\.incarnation AND l\.fencing_token = (?:release_lock\.)?token"
-OF_ITS_LEASE = r"j\.lease = r\.lease\s+WHERE j\.state = 'running' AND j\.incarnation = held_jobs\.incarnation"
+OF_ITS_LEASE = r"j\.lease = r\.lease\s+WHERE j\.incarnation = held_jobs\.incarnation"
 UNLOCKED = (
     "SELECT * INTO rate_limit FROM fleet.rate_limits r WHERE r.account = can_make_request.account "
     "AND r.endpoint = can_make_request.endpoint;"

@@ -12,7 +12,7 @@ import pytest
 from coordination import Fleet, connect
 from coordination.database import Database
 from coordination.errors import DatabaseBusyError, FleetError, InvalidValueError, TransitionRefusedError
-from coordination.jobs import Job, NewJob, decide_job
+from coordination.jobs import Job, NewJob, decide_job, get_job_status
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.crowd import together, until
 from tests.integration.coordination.tables import Owner, planted, rows, value
@@ -144,7 +144,9 @@ def test_who_falls_asleep_lets_go_of_the_keys_before_it_looks_again(
         until_one_waits(owner)
         both = Aside(lambda: in_order.execute(lock, ("z",)))
         until_one_waits(owner, 2)
-        holder.execute("UPDATE fleet.jobs SET state = 'running' WHERE kind = 'b'")
+        holder.execute(
+            "UPDATE fleet.jobs SET state = 'running', incarnation = gen_random_uuid() WHERE kind = 'b'"
+        )
         holder.execute(
             "INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, order_at, state, max_attempts, "
             "created_at, concurrency_key) SELECT 'a', '{\"new\": true}', priority, rank, run_at, order_at, "
@@ -183,9 +185,10 @@ def _do_anything(start: Callable[[], int], dsn: str, rounds: int) -> list[str]:
                     fleet.jobs.enqueue("a", depends=chance.sample(known, 3))
                 jobs = [job for kind in chance.sample("ab", 2) for job in fleet.jobs.claim(kind, 4, 0.5)]
                 chance.shuffle(jobs)
-                fleet.jobs.complete_many(jobs[:3])
-                fleet.jobs.fail_many(jobs[3:5], ["no"] * len(jobs[3:5]), 0)
-                fleet.jobs.snooze_many(jobs[5:], 0)
+                fleet.jobs.complete_many(jobs[:2])
+                more, _ = fleet.jobs.turn(jobs[2:4], chance.choice("ab"), 4, 0.5)
+                fleet.jobs.fail_many(jobs[4:6], ["no"] * len(jobs[4:6]), 0)
+                fleet.jobs.snooze_many([*jobs[6:], *more], 0)
                 fleet.jobs.cancel_many(chance.sample(known, 2))
                 fleet.jobs.replay_many(chance.sample(known, 4))
                 fleet.jobs.rescue()
@@ -194,8 +197,8 @@ def _do_anything(start: Callable[[], int], dsn: str, rounds: int) -> list[str]:
     return busy
 
 
-def test_whatever_is_done_with_jobs_at_once_nobody_waits_in_a_circle(
-    fleet_database: FleetDatabase, owner: Owner
+def test_whatever_is_done_with_jobs_at_once_nobody_waits_in_a_circle_and_all_is_counted(
+    fleet_database: FleetDatabase, owner: Owner, console: Database
 ) -> None:
     slow = "    WITH gone AS ("  # jobs are held for longer, and waited for
     twice = "        locked := locked || wanted;"  # and what is replayed meanwhile may come between
@@ -205,6 +208,8 @@ def test_whatever_is_done_with_jobs_at_once_nobody_waits_in_a_circle(
     ):
         assert together(_do_anything, 6, fleet_database.dsn("worker"), 20) == [[]] * 6
     assert value(owner, "SELECT count(*) FROM fleet.jobs JOIN fleet.jobs_finished USING (id)") == 0
+    ended = dict(rows(owner, "SELECT step, count(*) FROM fleet.runs GROUP BY step"))
+    assert {kind["kind"]: kind["claimed"] - kind["running"] for kind in get_job_status(console)} == ended
 
 
 def test_a_full_keys_backlog_is_not_walked_at_each_claim(

@@ -112,7 +112,7 @@ class Session:
         }
 
 
-@pytest.fixture(params=["as it grew", "after an analysis"])
+@pytest.fixture(params=["as it grew", "analysed", "analysed while none ran", "analysed while none waited"])
 def session(
     request: pytest.FixtureRequest, fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> Iterator[Session]:
@@ -126,9 +126,13 @@ def session(
             for other in OTHERS.values():
                 old.call(other, kind="'plain'", first=f"'{fleet.jobs.enqueue('plain').id}'::bigint")
             owner.execute("TRUNCATE fleet.jobs")
-        for statement in FILL:
+        waiting, running, *rest = FILL
+        first, second = (running, waiting) if "none waited" in request.param else (waiting, running)
+        for statement in (first, second, *rest):
             connection.execute(statement.encode(), {"many": MANY, "life": life})
-        if request.param == "after an analysis":
+            if "while" in request.param and statement is first:
+                connection.execute("ANALYZE fleet.jobs")
+        if request.param == "analysed":
             connection.execute("ANALYZE fleet.jobs, fleet.jobs_finished, fleet.runs")
         yield old
 
