@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "fab77ae0ccfdeb53"
+functions = "80e6bd92785f639c"
 
 
 def upgrade() -> None:
