@@ -109,10 +109,11 @@ BEGIN
         ), causes AS (
             SELECT g.id, min(e) AS cause FROM gone g, unnest(g.waits_for) w JOIN unnest(ending) e ON e = w GROUP BY g.id
         ), kept AS (
-            INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key, concurrency_key,
-                concurrency_limit, expected_s, waits_for, errors, created_at, finished_at)
-            SELECT g.id, g.kind, g.payload, g.priority, g.run_at, CASE WHEN c.cause IS NULL THEN finish_job.state ELSE 'cancelled' END, g.attempts,
-                g.max_attempts, g.unique_key, g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for,
+            INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key,
+                concurrency_key, concurrency_limit, expected_s, waits_for, errors, created_at, finished_at)
+            SELECT g.id, g.kind, g.payload, g.priority, g.run_at,
+                CASE WHEN c.cause IS NULL THEN finish_job.state ELSE 'cancelled' END, g.attempts, g.max_attempts,
+                g.unique_key, g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for,
                 g.errors || CASE WHEN c.cause IS NULL THEN '[]' ELSE jsonb_build_object('attempt', g.attempts, 'at', at, 'error',
                     format('job %s, on which it depends, is %s', c.cause,
                         CASE c.cause WHEN finish_job.job THEN finish_job.state ELSE 'cancelled' END)) END,

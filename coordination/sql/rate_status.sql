@@ -184,7 +184,8 @@ BEGIN
                 WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
                   AND (g.settled_at > clock.at - make_interval(secs => one.window_s) OR g.settled_at IS NULL)),
             'requests_queued', (SELECT count(*) FROM fleet.rate_demands d
-                WHERE d.account = one.account AND d.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND d.waiting AND d.keep_until > clock.at),
+                WHERE d.account = one.account AND d.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND d.waiting
+                  AND d.keep_until > clock.at),
             'predicted_full_at', CASE WHEN full_in_s < (fullest->>'window_s')::integer
                 THEN clock.at + make_interval(secs => full_in_s) END,
             'windows', windows,

@@ -26,7 +26,8 @@ BEGIN
         ELSE ceil(extract(epoch FROM tat - at) * 1000000 / spacing_us)::integer END);
 END $$;
 
--- The endpoints whose grants a row counts: its own, or a pool's members. One small read for a pool of all.
+-- The endpoints whose grants a row counts: its own, or a pool's members. One small read for a pool of all. In a filter it stands in a
+-- SELECT of its own: asked once, and looked up by index; else it would be asked for each row.
 CREATE OR REPLACE FUNCTION fleet.endpoints_of(one fleet.rate_limits) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -47,7 +48,8 @@ BEGIN
             WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.settled_at > since AND g.settled_at <= till);
     END IF;
     RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND g.settled_at > since AND g.settled_at <= till);
+        WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
+          AND g.settled_at > since AND g.settled_at <= till);
 END $$;
 
 -- Units granted and not settled, and those that are prepaid. Reads those of the account.
@@ -59,7 +61,8 @@ BEGIN
         SELECT g.units FROM fleet.rate_grants g
         WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND g.settled_at IS NULL
         UNION ALL
-        SELECT p.units FROM fleet.rate_prepaid p WHERE p.account = one.account AND p.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])) u);
+        SELECT p.units FROM fleet.rate_prepaid p
+        WHERE p.account = one.account AND p.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])) u);
 END $$;
 
 -- Of these, what is set aside: no request is under way with it. Reads the account's that are not settled.

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "80e6bd92785f639c"
+functions = "659302a2fef79707"
 
 
 def upgrade() -> None:

@@ -6,6 +6,9 @@ CREATE INDEX intents_due ON fleet.intents (account, not_before, id)
 -- Who takes candidates looks first at those that are taken, a batch a worker.
 CREATE INDEX candidates_taken ON fleet.candidates (account) WHERE state = 'taken';
 
+-- A lease that came to one who waited is looked for by the place in the line. Those that nobody waited for, nearly all, are not in it.
+CREATE INDEX engagement_locks_waiter ON fleet.engagement_locks (waiter) WHERE waiter IS NOT NULL;
+
 -- Room on the page for a hot row's next version, so that no index hears of it.
 ALTER TABLE fleet.rate_limits SET (fillfactor = 50);
 

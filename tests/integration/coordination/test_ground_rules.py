@@ -116,6 +116,11 @@ def test_no_try_lock_stands_in_a_query_over_rows(functions: Mapping[str, Functio
             assert not re.search(r"\b(?:FROM|WHERE|JOIN)\b", statement), name
 
 
+def test_no_list_is_made_anew_for_each_row_of_a_filter(functions: Mapping[str, Function]) -> None:
+    """A volatile function in `= ANY (...)` is asked for each row, and no index is looked at by it."""
+    assert [name for name, one in functions.items() if re.search(r"\bANY\s*\(\s*fleet\.", one.text)] == []
+
+
 def test_session_locks_are_those_of_incarnations_and_managers(functions: Mapping[str, Function]) -> None:
     session = r"\bpg_(?:try_)?advisory_(?:un)?lock(?:_shared)?\("
     assert {name for name, one in functions.items() if re.search(session, one.text)} == {

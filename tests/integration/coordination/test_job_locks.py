@@ -61,6 +61,30 @@ def test_counting_waits_for_nobody(fleet_database: FleetDatabase, fleet: Fleet, 
     assert value(owner, "SELECT sum(completed) FROM fleet.job_counts WHERE kind = 'a'") == 13
 
 
+def test_who_falls_asleep_waits_for_a_job_that_is_being_added_and_sees_it(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """So who adds one for somebody awake has nothing to tell; who comes meanwhile has, and does not wait."""
+    add = "SELECT fleet.enqueue_job(%s, 'a')->'wake'"
+    life = fleet.incarnation.id
+    found: list[Job] = []
+    with (
+        fleet_database.connect("sleeper") as sleeper,
+        psycopg.connect(fleet_database.superuser_dsn) as other,
+    ):
+        assert sleeper.jobs.claim("a") == []
+        assert other.execute(add, [life]).fetchone() == (["sleeper/jobs"],)
+        other.rollback()
+        fleet.database.call("wake", worker="sleeper/jobs")
+        assert other.execute(add, [life]).fetchone() == ([],)
+        falling = Aside(lambda: found.extend(sleeper.jobs.claim("a", 3)))
+        until_one_waits(owner)
+        assert value(owner, add, life) == ["sleeper/jobs"]
+        other.commit()
+        falling.end()
+    assert len(found) == 2
+
+
 def test_two_parents_that_end_at_once_lock_their_heirs_in_one_order(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
 ) -> None:
