@@ -63,14 +63,15 @@ BEGIN
     END IF;
 END $$;
 
--- Which of the reported jobs (incarnation, lease) holds, before they are locked. Locks nothing.
+-- Which of the reported jobs (incarnation, lease) holds, before they are locked. Locks nothing. One that runs has claimed_at: asked for
+-- by its state, a plan of the time when there were few would read all that run.
 CREATE OR REPLACE FUNCTION fleet.leased_among(incarnation uuid, jobs bigint[], leases bigint[]) RETURNS SETOF fleet.jobs
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet.require_leases(jobs, leases);
     RETURN QUERY SELECT j.* FROM fleet.jobs j JOIN unnest(leased_among.jobs, leased_among.leases) r (id, lease)
         ON j.id = r.id AND j.lease = r.lease
-    WHERE j.state = 'running' AND j.incarnation = leased_among.incarnation AND j.id = ANY(leased_among.jobs);
+    WHERE j.claimed_at IS NOT NULL AND j.incarnation = leased_among.incarnation AND j.id = ANY(leased_among.jobs);
 END $$;
 
 -- Which of the reported jobs (incarnation, lease) really holds, locked in order; what is lost is counted. A report takes effect only on
@@ -85,7 +86,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
     held := ARRAY(SELECT j.id FROM fleet.jobs j JOIN unnest(held_jobs.jobs, held_jobs.leases) r (id, lease)
         ON j.id = r.id AND j.lease = r.lease
-        WHERE j.state = 'running' AND j.incarnation = held_jobs.incarnation AND j.id = ANY(held_jobs.jobs) ORDER BY j.id FOR UPDATE OF j);
+        WHERE j.claimed_at IS NOT NULL AND j.incarnation = held_jobs.incarnation AND j.id = ANY(held_jobs.jobs) ORDER BY j.id FOR UPDATE OF j);
     IF cardinality(held) = cardinality(jobs) THEN
         RETURN held;
     END IF;

@@ -225,7 +225,8 @@ BEGIN
 END $$;
 
 -- Adds a job, due at run_at (fleet time) or at once, when those that it depends on are completed. At most concurrency_limit jobs with
--- its concurrency_key run at a time. Gives id, state, whether it is new, and which workers take its kind. One flushed insert.
+-- its concurrency_key run at a time. Gives id, state, whether it is new, and whom to wake: who takes its kind and may sleep. One flushed
+-- insert.
 CREATE OR REPLACE FUNCTION fleet.enqueue_job(
     incarnation uuid, kind text, payload jsonb DEFAULT '{}', priority text DEFAULT 'medium', run_at timestamptz DEFAULT NULL,
     unique_key text DEFAULT NULL, max_attempts integer DEFAULT 5, expected_s double precision DEFAULT NULL,

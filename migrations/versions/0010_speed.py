@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "659302a2fef79707"
+functions = "f1b68feba00d871a"
 
 
 def upgrade() -> None:
