@@ -21,6 +21,7 @@ PASSWORDS = {role: f"password-of-{role}" for role in schema.ROLES}
 FIRST = "0001"
 SECOND = "0002"
 THIRD = "0003"
+NINTH = "0009"
 
 HERE = Path(__file__).parent
 # Other results than today's, other arguments, one that stands on another, and some that are no more.
@@ -29,6 +30,18 @@ OLD_FUNCTIONS = (HERE / "first_functions.sql").read_text("utf-8")
 ROWS = (HERE / "first_rows.sql").read_text("utf-8")
 SECOND_ROWS = (HERE / "second_rows.sql").read_text("utf-8")
 THIRD_ROWS = (HERE / "third_rows.sql").read_text("utf-8")
+# Of 20 jobs 10 are completed, 6 given up, 2 run and 2 wait; one kind is done, and one was never counted.
+NINTH_JOBS = """
+    INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, order_at, state, max_attempts, created_at,
+        incarnation, lease, lease_expires_at, claimed_real_at)
+    SELECT kind, '{}', 'medium', 2, now(), now(), state, 5, now(), life, n, now() + interval '1 hour',
+        CASE WHEN life IS NOT NULL THEN now() END
+    FROM (VALUES (1, 'open', 'running', gen_random_uuid()), (2, 'open', 'running', gen_random_uuid()),
+        (NULL, 'open', 'available', NULL), (NULL, 'open', 'retryable', NULL),
+        (NULL, 'uncounted', 'available', NULL)) j (n, kind, state, life);
+    INSERT INTO fleet.job_counts (kind, enqueued, claimed, completed, failed, snoozed, wait_s)
+    VALUES ('open', 12, 9, 7, 3, 1, 200), ('open', 8, 7, 3, 0, 0, 100), ('ended', 5, 5, 5, 0, 0, 9);
+"""
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -318,3 +331,18 @@ def test_what_workers_had_in_hand_is_in_hand_after_the_upgrade(third_release: st
         ]
         fired = connection.execute("SELECT fired FROM fleet.schedules WHERE name = 'tester'").fetchone()
         assert fired == (7 + slot.fired,)
+
+
+def test_what_is_told_of_jobs_is_the_same_after_the_upgrade(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted as it began is now what ended and what is there."""
+    database = left_by(NINTH, empty_database, NINTH_JOBS, monkeypatch)
+    schema.upgrade(database, PASSWORDS)
+    reader = Database(login(database, "reader"), name="test")
+    told = {
+        one["kind"]: (one["enqueued"], one["claimed"], one["completed"], one["wait_s"])
+        for one in reader.call("get_job_status")
+    }
+    reader.close()
+    assert told == {"open": (20, 16, 10, 300), "ended": (5, 5, 5, 9), "uncounted": (0, 0, 0, 0)}
