@@ -37,6 +37,7 @@ engagement_locks = Table(
     Column("waiter", BigInteger),
     Column("ticket", UUID),
     Index("engagement_locks_account", "account", postgresql_where=text("(account IS NOT NULL)")),
+    Index("engagement_locks_waiter", "waiter", postgresql_where=text("(waiter IS NOT NULL)")),
 )
 
 lock_waiters = Table(

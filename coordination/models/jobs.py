@@ -129,8 +129,8 @@ job_counts = Table(
     *(
         Column(name, BigInteger, nullable=False, server_default=text("0"))
         for name in (
-            "enqueued",
             "completed",
+            "given_up",
             "failed",
             "dead",
             "snoozed",

@@ -218,7 +218,8 @@ END $$;
 -- them (a fleet of one worker has nobody else to notice), and once a second those whose holder died; where it finds none it asks for the
 -- dead in any case. Of jobs with a concurrency key no more than its limit run. Where there are none the caller falls asleep, unless it
 -- says that it will look again; null where it must ask once more: it just fell asleep, and what came before that was seen by neither, or
--- it just took jobs back. One commit, flushed where it took something.
+-- it just took jobs back. Who falls asleep waits for those who are adding jobs for its worker to commit; they wait for nobody. One commit,
+-- flushed where it took something.
 CREATE OR REPLACE FUNCTION fleet.claim_jobs(
     incarnation uuid, kind text, n integer DEFAULT 1, lease_s double precision DEFAULT 300, sleeps boolean DEFAULT true
 ) RETURNS jsonb

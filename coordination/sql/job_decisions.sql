@@ -53,6 +53,7 @@ DECLARE
     wanted bigint[];
     started bigint[] := '{}';
     stranded bigint[];
+    anew record;
 BEGIN
     PERFORM fleet.require_read_committed();
     PERFORM fleet.require_leases(jobs, jobs);
@@ -82,7 +83,12 @@ BEGIN
     stranded := stranded || fleet.heirs_of(stranded, true);
     DELETE FROM fleet.jobs j WHERE j.id = ANY(stranded);
     started := ARRAY(SELECT j.id FROM fleet.jobs j WHERE j.id = ANY(started) ORDER BY j.id);
-    DELETE FROM fleet.jobs_finished f WHERE f.id = ANY(started);
+    FOR anew IN
+        WITH left_there AS (DELETE FROM fleet.jobs_finished f WHERE f.id = ANY(started) RETURNING f.kind)
+        SELECT l.kind, count(*)::integer AS number FROM left_there l GROUP BY l.kind ORDER BY l.kind
+    LOOP
+        PERFORM fleet.count_jobs(anew.kind, given_up => -anew.number);
+    END LOOP;
     RETURN to_jsonb(started::text[]);
 END $$;
 

@@ -100,20 +100,28 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ending bigint[] := finish_job.job || fleet.heirs_of(ARRAY[finish_job.job], true);
     at timestamptz;
+    ended record;
 BEGIN
     at := fleet.now();
-    WITH gone AS (
-        DELETE FROM fleet.jobs j WHERE j.id = ANY(ending) RETURNING j.*
-    ), causes AS (
-        SELECT g.id, min(e) AS cause FROM gone g, unnest(g.waits_for) w JOIN unnest(ending) e ON e = w GROUP BY g.id
-    )
-    INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key, concurrency_key,
-        concurrency_limit, expected_s, waits_for, errors, created_at, finished_at)
-    SELECT g.id, g.kind, g.payload, g.priority, g.run_at, CASE WHEN c.cause IS NULL THEN finish_job.state ELSE 'cancelled' END, g.attempts,
-        g.max_attempts, g.unique_key, g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for,
-        g.errors || CASE WHEN c.cause IS NULL THEN '[]' ELSE jsonb_build_object('attempt', g.attempts, 'at', at, 'error',
-            format('job %s, on which it depends, is %s', c.cause,
-                CASE c.cause WHEN finish_job.job THEN finish_job.state ELSE 'cancelled' END)) END,
-        g.created_at, at
-    FROM gone g LEFT JOIN causes c USING (id);
+    FOR ended IN
+        WITH gone AS (
+            DELETE FROM fleet.jobs j WHERE j.id = ANY(ending) RETURNING j.*
+        ), causes AS (
+            SELECT g.id, min(e) AS cause FROM gone g, unnest(g.waits_for) w JOIN unnest(ending) e ON e = w GROUP BY g.id
+        ), kept AS (
+            INSERT INTO fleet.jobs_finished (id, kind, payload, priority, run_at, state, attempts, max_attempts, unique_key,
+                concurrency_key, concurrency_limit, expected_s, waits_for, errors, created_at, finished_at)
+            SELECT g.id, g.kind, g.payload, g.priority, g.run_at,
+                CASE WHEN c.cause IS NULL THEN finish_job.state ELSE 'cancelled' END, g.attempts, g.max_attempts,
+                g.unique_key, g.concurrency_key, g.concurrency_limit, g.expected_s, g.waits_for,
+                g.errors || CASE WHEN c.cause IS NULL THEN '[]' ELSE jsonb_build_object('attempt', g.attempts, 'at', at, 'error',
+                    format('job %s, on which it depends, is %s', c.cause,
+                        CASE c.cause WHEN finish_job.job THEN finish_job.state ELSE 'cancelled' END)) END,
+                g.created_at, at
+            FROM gone g LEFT JOIN causes c USING (id) RETURNING kind
+        )
+        SELECT k.kind, count(*)::integer AS number FROM kept k GROUP BY k.kind ORDER BY k.kind
+    LOOP
+        PERFORM fleet.count_jobs(ended.kind, given_up => ended.number);
+    END LOOP;
 END $$;

@@ -13,10 +13,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN run_at - rank * interval '10 minutes';
 
 -- Counts what became of jobs of a kind, in a row of the kind that nobody else holds, a new one where all are held: so it waits for
--- nobody, wherever it stands. There are as many rows as there ever were counts at one moment. Each execution is counted where it ends:
--- those that did not are the jobs that run.
+-- nobody, wherever it stands. There are as many rows as there ever were counts at one moment. What ends is counted, each execution and
+-- each job: what did not end yet is there. `given_up` are those that are dead or cancelled, less those that started anew.
 CREATE OR REPLACE FUNCTION fleet.count_jobs(
-    kind text, enqueued integer DEFAULT 0, completed integer DEFAULT 0, failed integer DEFAULT 0, dead integer DEFAULT 0,
+    kind text, completed integer DEFAULT 0, given_up integer DEFAULT 0, failed integer DEFAULT 0, dead integer DEFAULT 0,
     snoozed integer DEFAULT 0, rescued integer DEFAULT 0, missed integer DEFAULT 0, overdue integer DEFAULT 0,
     wait_s double precision DEFAULT 0, run_s double precision DEFAULT 0
 ) RETURNS void
@@ -25,14 +25,14 @@ BEGIN
     WITH free AS MATERIALIZED (
         SELECT c.shard FROM fleet.job_counts c WHERE c.kind = count_jobs.kind LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE fleet.job_counts c SET enqueued = c.enqueued + count_jobs.enqueued, completed = c.completed + count_jobs.completed,
+    UPDATE fleet.job_counts c SET completed = c.completed + count_jobs.completed, given_up = c.given_up + count_jobs.given_up,
         failed = c.failed + count_jobs.failed, dead = c.dead + count_jobs.dead, snoozed = c.snoozed + count_jobs.snoozed,
         rescued = c.rescued + count_jobs.rescued, missed = c.missed + count_jobs.missed, overdue = c.overdue + count_jobs.overdue,
         wait_s = c.wait_s + count_jobs.wait_s, run_s = c.run_s + count_jobs.run_s
     FROM free WHERE c.kind = count_jobs.kind AND c.shard = free.shard;
     IF NOT FOUND THEN
-        INSERT INTO fleet.job_counts (kind, enqueued, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s)
-        VALUES (kind, enqueued, completed, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s);
+        INSERT INTO fleet.job_counts (kind, completed, given_up, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s)
+        VALUES (kind, completed, given_up, failed, dead, snoozed, rescued, missed, overdue, wait_s, run_s);
     END IF;
 END $$;
 
@@ -44,6 +44,21 @@ BEGIN
         RETURN kinds;
     END IF;
     RETURN ARRAY(SELECT DISTINCT t.worker || '/jobs' FROM fleet.job_takers t WHERE t.kind = ANY(kinds) ORDER BY 1);
+END $$;
+
+-- Those of them that are to be woken once the caller has committed. Waits for nobody; the last thing before its caller's commit.
+CREATE OR REPLACE FUNCTION fleet.sleeping_takers_of(kinds text[]) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    taker text;
+    waking text[] := '{}';
+BEGIN
+    FOREACH taker IN ARRAY fleet.takers_of(kinds) LOOP
+        IF fleet.may_sleep(taker) THEN
+            waking := waking || taker;
+        END IF;
+    END LOOP;
+    RETURN waking;
 END $$;
 
 -- A job as it is asked for, with its number; FL001 unless it can be one. Its times are those of when it is added. Locks nothing.
@@ -162,7 +177,6 @@ DECLARE
     parents bigint[];
     is_limited boolean;
     at timestamptz;
-    added record;
     created bigint[] := '{}';
     there fleet.jobs[] := '{}';
     waking text[] := '{}';
@@ -175,27 +189,22 @@ BEGIN
     END IF;
     at := fleet.now();
     LOOP
-        FOR added IN
-            WITH made AS (
-                INSERT INTO fleet.jobs (id, kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
-                    expected_s, concurrency_key, concurrency_limit, waits_for)
-                OVERRIDING SYSTEM VALUE
-                SELECT a.id, a.kind, a.payload, a.priority, a.rank, greatest(a.run_at, at),  -- a time that is past would jump the line
-                    fleet.job_order(greatest(a.run_at, at), a.rank), 'available', a.max_attempts, a.unique_key, at, a.expected_s,
-                    a.concurrency_key, a.concurrency_limit, a.waits_for
-                FROM unnest(asked) a WHERE NOT EXISTS (SELECT FROM unnest(created) c (id) WHERE c.id = a.id)
-                ORDER BY a.kind, a.unique_key, a.id
-                ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
-                RETURNING id, kind, waits_for
-            )
-            SELECT m.kind, array_agg(m.id) AS ids, bool_or(m.waits_for = '{}') AS wakes FROM made m GROUP BY m.kind ORDER BY m.kind
-        LOOP
-            created := created || added.ids;
-            PERFORM fleet.count_jobs(added.kind, enqueued => cardinality(added.ids));
-            IF added.wakes THEN  -- one that is due later too: who sleeps does not know yet when to look
-                waking := waking || added.kind;
-            END IF;
-        END LOOP;
+        WITH made AS (
+            INSERT INTO fleet.jobs (id, kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
+                expected_s, concurrency_key, concurrency_limit, waits_for)
+            OVERRIDING SYSTEM VALUE
+            SELECT a.id, a.kind, a.payload, a.priority, a.rank, greatest(a.run_at, at),  -- a time that is past would jump the line
+                fleet.job_order(greatest(a.run_at, at), a.rank), 'available', a.max_attempts, a.unique_key, at, a.expected_s,
+                a.concurrency_key, a.concurrency_limit, a.waits_for
+            FROM unnest(asked) a WHERE a.id <> ALL(created)
+            ORDER BY a.kind, a.unique_key, a.id
+            ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+            RETURNING id, kind, waits_for
+        )
+        -- One that is due later wakes too: who sleeps does not know yet when to look.
+        SELECT created || coalesce(array_agg(m.id), '{}'),
+            waking || coalesce(array_agg(DISTINCT m.kind) FILTER (WHERE m.waits_for = '{}'), '{}')
+        INTO created, waking FROM made m;
         EXIT WHEN cardinality(created) = cardinality(asked);
         there := ARRAY(
             SELECT o.found FROM unnest(asked) a CROSS JOIN LATERAL (
@@ -209,14 +218,15 @@ BEGIN
             SELECT DISTINCT ON (a.concurrency_key) a.concurrency_key AS key, a.concurrency_limit AS capacity FROM unnest(asked) a
             WHERE a.concurrency_key IS NOT NULL ORDER BY a.concurrency_key, a.id DESC) l;
     END IF;
-    RETURN jsonb_build_object('wake', fleet.takers_of(waking), 'jobs', (
+    RETURN jsonb_build_object('wake', fleet.sleeping_takers_of(waking), 'jobs', (
         SELECT coalesce(jsonb_agg(jsonb_build_object('id', coalesce(t.id, a.id)::text, 'state', coalesce(t.state, 'available'),
             'created', t.id IS NULL) ORDER BY a.id), '[]')
         FROM unnest(asked) a LEFT JOIN unnest(there) t ON t.kind = a.kind AND t.unique_key = a.unique_key AND t.id <> a.id));
 END $$;
 
 -- Adds a job, due at run_at (fleet time) or at once, when those that it depends on are completed. At most concurrency_limit jobs with
--- its concurrency_key run at a time. Gives id, state, whether it is new, and which workers take its kind. One flushed insert.
+-- its concurrency_key run at a time. Gives id, state, whether it is new, and whom to wake: who takes its kind and may sleep. One flushed
+-- insert.
 CREATE OR REPLACE FUNCTION fleet.enqueue_job(
     incarnation uuid, kind text, payload jsonb DEFAULT '{}', priority text DEFAULT 'medium', run_at timestamptz DEFAULT NULL,
     unique_key text DEFAULT NULL, max_attempts integer DEFAULT 5, expected_s double precision DEFAULT NULL,
@@ -228,7 +238,7 @@ DECLARE
     added jsonb;
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     PERFORM set_config('synchronous_commit', 'on', true);
     added := fleet.add_jobs(ARRAY[fleet.ask_for_job(kind, payload, priority, run_at, unique_key, max_attempts, expected_s,
         concurrency_key, concurrency_limit, depends)]);
@@ -242,7 +252,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM fleet.require_read_committed();
-    PERFORM fleet.require_incarnation(incarnation);
+    PERFORM fleet.check_incarnation(incarnation);
     IF jsonb_typeof(jobs) IS DISTINCT FROM 'array' OR jsonb_array_length(jobs) > 1000 THEN
         PERFORM fleet.refuse('jobs', left(jobs::text, 200), 'an array of at most 1000 objects');
     END IF;
@@ -261,14 +271,14 @@ BEGIN
     RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('kind', k.kind, 'available', coalesce(d.available, 0),
             'retryable', coalesce(d.retryable, 0), 'running', coalesce(d.running, 0), 'scheduled', coalesce(d.scheduled, 0),
             'blocked', coalesce(d.blocked, 0), 'late', coalesce(d.late, 0), 'oldest_due_s', coalesce(d.oldest_due_s, 0),
-            'enqueued', coalesce(c.enqueued, 0),
+            'enqueued', coalesce(c.completed + c.given_up, 0) + coalesce(d.open, 0),
             'claimed', coalesce(c.completed + c.failed + c.snoozed, 0) + coalesce(d.running, 0), 'completed', coalesce(c.completed, 0),
             'failed', coalesce(c.failed, 0), 'dead', coalesce(c.dead, 0), 'snoozed', coalesce(c.snoozed, 0),
             'rescued', coalesce(c.rescued, 0), 'missed', coalesce(c.missed, 0), 'overdue', coalesce(c.overdue, 0),
             'wait_s', round((coalesce(c.wait_s, 0) + coalesce(d.wait_s, 0))::numeric, 3),
             'run_s', round(coalesce(c.run_s, 0)::numeric, 3)) ORDER BY k.kind)
         FROM (SELECT j.kind FROM fleet.jobs j UNION SELECT c.kind FROM fleet.job_counts c) k
-        LEFT JOIN (SELECT j.kind, count(*) FILTER (WHERE j.state = 'available') AS available,
+        LEFT JOIN (SELECT j.kind, count(*) AS open, count(*) FILTER (WHERE j.state = 'available') AS available,
                 count(*) FILTER (WHERE j.state = 'retryable') AS retryable, count(*) FILTER (WHERE j.state = 'running') AS running,
                 count(*) FILTER (WHERE j.state <> 'running' AND j.run_at > at) AS scheduled,
                 sum(fleet.waited_s(j.run_at, j.claimed_at)) FILTER (WHERE j.state = 'running') AS wait_s,
@@ -276,7 +286,7 @@ BEGIN
                 round(greatest(0, max(extract(epoch FROM at - j.run_at))
                     FILTER (WHERE j.state <> 'running' AND j.waits_for = '{}'))::numeric, 3) AS oldest_due_s
             FROM fleet.jobs j GROUP BY j.kind) d USING (kind)
-        LEFT JOIN (SELECT c.kind, sum(c.enqueued) AS enqueued, sum(c.completed) AS completed,
+        LEFT JOIN (SELECT c.kind, sum(c.completed) AS completed, sum(c.given_up) AS given_up,
                 sum(c.failed) AS failed, sum(c.dead) AS dead, sum(c.snoozed) AS snoozed, sum(c.rescued) AS rescued,
                 sum(c.missed) AS missed, sum(c.overdue) AS overdue, sum(c.wait_s) AS wait_s, sum(c.run_s) AS run_s
             FROM fleet.job_counts c GROUP BY c.kind) c USING (kind)), '[]');

@@ -72,11 +72,11 @@ BEGIN
                 -- No window that holds the new time may hold as many others: it is a window after the N-th latest of all.
                 SELECT e.at + make_interval(secs => one.windows_s[i]) INTO full_until FROM (
                     SELECT coalesce(g.settled_at, bookable_at.at) AS at FROM fleet.rate_grants g, generate_series(1, g.units)
-                    WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+                    WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
                       AND (g.settled_at IS NULL OR g.settled_at > bookable_at.at - make_interval(secs => one.windows_s[i]))
                     UNION ALL
                     SELECT greatest(bookable_at.at, d.returns_at) FROM fleet.rate_demands d, generate_series(1, d.units)
-                    WHERE d.account = one.account AND d.endpoint = ANY (fleet.endpoints_of(one)) AND d.waiting
+                    WHERE d.account = one.account AND d.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND d.waiting
                       AND d.keep_until > bookable_at.at) e
                 ORDER BY e.at DESC OFFSET one.limits[i] - kept - 1 LIMIT 1;
                 opens := greatest(opens, full_until);

@@ -36,7 +36,7 @@ BEGIN
             next_free := CASE WHEN one.occupied[i] > 0 THEN greatest(at, one.tat[i] - (one.burst[i] - 1) * (one.spacing_us[i] * interval '1 microsecond')) END;
         ELSE
             SELECT min(g.settled_at) + make_interval(secs => one.windows_s[i]) INTO next_free FROM fleet.rate_grants g
-            WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+            WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
               AND g.settled_at > at - make_interval(secs => one.windows_s[i]);
         END IF;
         resets := NULL;
@@ -163,7 +163,7 @@ BEGIN
         ORDER BY (w->>'percent')::numeric DESC, (w->>'window_s')::integer LIMIT 1;
         percent := 100.0 * (fullest->>'used')::integer / (fullest->>'limit')::integer;  -- not rounded: levels are judged by it
         pace := (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
-            WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+            WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
               AND (g.settled_at > clock.at - make_interval(secs => (fullest->>'window_s')::integer / 3.0)
                 OR g.settled_at IS NULL)) / ((fullest->>'window_s')::integer / 3.0);
         full_in_s := CASE WHEN pace > 0 THEN (fullest->>'remaining')::integer / pace END;
@@ -181,10 +181,11 @@ BEGIN
             'blocked_until', CASE WHEN closed THEN one.blocked_until END, 'violations', one.violations,
             'utilization_percent', fullest->'percent',
             'active_workers', (SELECT count(DISTINCT g.incarnation) FROM fleet.rate_grants g
-                WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+                WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
                   AND (g.settled_at > clock.at - make_interval(secs => one.window_s) OR g.settled_at IS NULL)),
             'requests_queued', (SELECT count(*) FROM fleet.rate_demands d
-                WHERE d.account = one.account AND d.endpoint = ANY (fleet.endpoints_of(one)) AND d.waiting AND d.keep_until > clock.at),
+                WHERE d.account = one.account AND d.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND d.waiting
+                  AND d.keep_until > clock.at),
             'predicted_full_at', CASE WHEN full_in_s < (fullest->>'window_s')::integer
                 THEN clock.at + make_interval(secs => full_in_s) END,
             'windows', windows,

@@ -26,7 +26,8 @@ BEGIN
         ELSE ceil(extract(epoch FROM tat - at) * 1000000 / spacing_us)::integer END);
 END $$;
 
--- The endpoints whose grants a row counts: its own, or a pool's members. One small read for a pool of all.
+-- The endpoints whose grants a row counts: its own, or a pool's members. One small read for a pool of all. In a filter it stands in a
+-- SELECT of its own: asked once, and looked up by index; else it would be asked for each row.
 CREATE OR REPLACE FUNCTION fleet.endpoints_of(one fleet.rate_limits) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -47,7 +48,8 @@ BEGIN
             WHERE g.account = one.account AND g.endpoint = one.endpoint AND g.settled_at > since AND g.settled_at <= till);
     END IF;
     RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at > since AND g.settled_at <= till);
+        WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
+          AND g.settled_at > since AND g.settled_at <= till);
 END $$;
 
 -- Units granted and not settled, and those that are prepaid. Reads those of the account.
@@ -57,9 +59,10 @@ BEGIN
     -- One statement: a unit that is drawn meanwhile is seen in one of both.
     RETURN (SELECT coalesce(sum(u.units), 0) FROM (
         SELECT g.units FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL
+        WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND g.settled_at IS NULL
         UNION ALL
-        SELECT p.units FROM fleet.rate_prepaid p WHERE p.account = one.account AND p.endpoint = ANY (fleet.endpoints_of(one))) u);
+        SELECT p.units FROM fleet.rate_prepaid p
+        WHERE p.account = one.account AND p.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])) u);
 END $$;
 
 -- Of these, what is set aside: no request is under way with it. Reads the account's that are not settled.
@@ -67,7 +70,7 @@ CREATE OR REPLACE FUNCTION fleet.held_units(one fleet.rate_limits) RETURNS integ
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (SELECT coalesce(sum(g.units), 0) FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one)) AND g.settled_at IS NULL AND g.held);
+        WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND g.settled_at IS NULL AND g.held);
 END $$;
 
 -- A window's arrival time by GCRA as if it had always had its spacing: from the log itself since then, requests that may still be
@@ -84,12 +87,12 @@ BEGIN
             SELECT l.counted_at, sum(l.units) OVER (ORDER BY l.counted_at DESC, l.id DESC) AS later FROM (
                 SELECT least(r.settled_at, at) AS counted_at, r.units, r.id
                 FROM fleet.rate_grants r
-                WHERE r.account = one.account AND r.endpoint = ANY (fleet.endpoints_of(one))
+                WHERE r.account = one.account AND r.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
                   AND (r.settled_at IS NULL OR r.settled_at > since)
                   AND NOT (r.held AND r.granted_at < at - make_interval(secs => one.delay_s))
                 UNION ALL
                 SELECT at, p.units, 9223372036854775807 FROM fleet.rate_prepaid p
-                WHERE p.account = one.account AND p.endpoint = ANY (fleet.endpoints_of(one)) AND p.units > 0) l) g), at);
+                WHERE p.account = one.account AND p.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[]) AND p.units > 0) l) g), at);
 END $$;
 
 -- Puts right what of a row follows from its configuration, from what headers told and from the clock's rate; where a window
@@ -171,7 +174,7 @@ BEGIN
     one.next_charge_at := at + half;
     IF (SELECT bool_or(s > 0) FROM unnest(one.spacing_us) s) THEN
         SELECT coalesce(sum(g.units), 0) INTO overdue FROM fleet.rate_grants g
-        WHERE g.account = one.account AND g.endpoint = ANY (fleet.endpoints_of(one))
+        WHERE g.account = one.account AND g.endpoint = ANY ((SELECT fleet.endpoints_of(one))::text[])
           AND (g.settled_at IS NULL OR g.settled_at > at) AND NOT g.held AND g.granted_at <= at - half;
         IF overdue > 0 THEN
             FOR i IN 1 .. cardinality(one.limits) LOOP

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b74220f0fb401129"
+functions = "e88cd93e205ec5de"
 
 
 def upgrade() -> None:

@@ -6,6 +6,9 @@ CREATE INDEX intents_due ON fleet.intents (account, not_before, id)
 -- Who takes candidates looks first at those that are taken, a batch a worker.
 CREATE INDEX candidates_taken ON fleet.candidates (account) WHERE state = 'taken';
 
+-- A lease that came to one who waited is looked for by the place in the line. Those that nobody waited for, nearly all, are not in it.
+CREATE INDEX engagement_locks_waiter ON fleet.engagement_locks (waiter) WHERE waiter IS NOT NULL;
+
 -- Room on the page for a hot row's next version, so that no index hears of it.
 ALTER TABLE fleet.rate_limits SET (fillfactor = 50);
 
@@ -40,10 +43,14 @@ ALTER TABLE fleet.open_runs DROP COLUMN job, DROP COLUMN attempt, DROP COLUMN wa
 -- When a worker's lives last asked for dead holders of jobs of the kind (real time).
 ALTER TABLE fleet.job_takers ADD COLUMN looked_at timestamptz;
 
--- An execution is counted where it ends, its wait too: those that did not end yet are the jobs that run.
-INSERT INTO fleet.job_counts (kind, wait_s)
-SELECT j.kind, -sum(greatest(0, extract(epoch FROM j.claimed_at - j.run_at))) FROM fleet.jobs j WHERE j.state = 'running' GROUP BY j.kind;
-ALTER TABLE fleet.job_counts DROP COLUMN claimed;
+-- What ends is counted, an execution with its wait and a job: what did not end yet is there. Those that were enqueued are completed, or
+-- given up (dead or cancelled, and not started anew), or there.
+ALTER TABLE fleet.job_counts ADD COLUMN given_up bigint NOT NULL DEFAULT 0;
+UPDATE fleet.job_counts SET given_up = enqueued - completed;
+INSERT INTO fleet.job_counts (kind, given_up, wait_s)
+SELECT j.kind, -count(*), -coalesce(sum(greatest(0, extract(epoch FROM j.claimed_at - j.run_at))) FILTER (WHERE j.state = 'running'), 0)
+FROM fleet.jobs j GROUP BY j.kind;
+ALTER TABLE fleet.job_counts DROP COLUMN enqueued, DROP COLUMN claimed;
 
 -- What only ever grows at its end is found by blocks: an entry a row cost each end of a job as much as the row. Of finished jobs those
 -- are looked for by kind and state that are not completed.

@@ -32,6 +32,18 @@ ROWS = (HERE / "first_rows.sql").read_text("utf-8")
 SECOND_ROWS = (HERE / "second_rows.sql").read_text("utf-8")
 THIRD_ROWS = (HERE / "third_rows.sql").read_text("utf-8")
 NINTH_ROWS = (HERE / "ninth_rows.sql").read_text("utf-8")
+# Of 20 jobs 10 are completed, 6 given up, 2 run and 2 wait; one kind is done, and one was never counted.
+NINTH_JOBS = """
+    INSERT INTO fleet.jobs (kind, payload, priority, rank, run_at, order_at, state, max_attempts, created_at,
+        incarnation, lease, lease_expires_at, claimed_real_at)
+    SELECT kind, '{}', 'medium', 2, now(), now(), state, 5, now(), life, n, now() + interval '1 hour',
+        CASE WHEN life IS NOT NULL THEN now() END
+    FROM (VALUES (1, 'open', 'running', gen_random_uuid()), (2, 'open', 'running', gen_random_uuid()),
+        (NULL, 'open', 'available', NULL), (NULL, 'open', 'retryable', NULL),
+        (NULL, 'uncounted', 'available', NULL)) j (n, kind, state, life);
+    INSERT INTO fleet.job_counts (kind, enqueued, claimed, completed, failed, snoozed, wait_s)
+    VALUES ('open', 12, 9, 7, 3, 1, 200), ('open', 8, 7, 3, 0, 0, 100), ('ended', 5, 5, 5, 0, 0, 9);
+"""
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -420,3 +432,18 @@ def test_acts_are_after_the_upgrade_where_they_were(ninth_release: str) -> None:
             for state in ("draft", "awaiting_approval", "posted", "rejected", "unknown", "cancelled")
         },
     }
+
+
+def test_what_is_told_of_jobs_is_the_same_after_the_upgrade(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted as it began is now what ended and what is there."""
+    database = left_by(NINTH, empty_database, NINTH_JOBS, monkeypatch)
+    schema.upgrade(database, PASSWORDS)
+    reader = Database(login(database, "reader"), name="test")
+    told = {
+        one["kind"]: (one["enqueued"], one["claimed"], one["completed"], one["wait_s"])
+        for one in reader.call("get_job_status")
+    }
+    reader.close()
+    assert told == {"open": (20, 16, 10, 300), "ended": (5, 5, 5, 9), "uncounted": (0, 0, 0, 0)}

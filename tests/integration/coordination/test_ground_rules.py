@@ -104,7 +104,7 @@ def test_suspicion_is_asked_in_a_statement_of_its_own(functions: Mapping[str, Fu
             statement = re.split(r";|\bTHEN\b|\bLOOP\b|\bBEGIN\b|\bELSE\b", one.text[: call.start()])[-1]
             assert not re.search(r"\b(?:SELECT|(?<!DISTINCT )FROM|WHERE|UPDATE|DELETE)\b", statement), name
             asked += 1
-        if name not in {"is_suspected", "is_abandoned"}:
+        if name not in {"is_suspected", "is_abandoned", "may_sleep"}:  # whose whole text is such a try
             assert not re.search(r"pg_try_advisory_(?:xact_)?lock_shared\(", one.text), name
     assert asked > 3
 
@@ -114,6 +114,11 @@ def test_no_try_lock_stands_in_a_query_over_rows(functions: Mapping[str, Functio
         for call in re.finditer(r"\bpg_try_advisory_\w+\(", one.text):
             statement = re.split(r";|\bTHEN\b|\bBEGIN\b", one.text[: call.start()])[-1]
             assert not re.search(r"\b(?:FROM|WHERE|JOIN)\b", statement), name
+
+
+def test_no_list_is_made_anew_for_each_row_of_a_filter(functions: Mapping[str, Function]) -> None:
+    """A volatile function in `= ANY (...)` is asked for each row, and no index is looked at by it."""
+    assert [name for name, one in functions.items() if re.search(r"\bANY\s*\(\s*fleet\.", one.text)] == []
 
 
 def test_session_locks_are_those_of_incarnations_and_managers(functions: Mapping[str, Function]) -> None:

@@ -46,17 +46,43 @@ def until_one_waits(owner: Owner, number: int = 1) -> None:
 
 def test_counting_waits_for_nobody(fleet_database: FleetDatabase, fleet: Fleet, owner: Owner) -> None:
     """Whoever holds every row of a kind's counts until its commit holds nobody up, and no count is lost."""
-    fleet.jobs.enqueue("a")
+    fleet.jobs.enqueue_many([NewJob(kind="a")] * 3)
+    first, second, third = fleet.jobs.claim("a", 3)
+    fleet.jobs.complete(first)
     with psycopg.connect(fleet_database.superuser_dsn) as other:
-        other.execute("UPDATE fleet.job_counts SET enqueued = enqueued + 10 WHERE kind = 'a'")
-        owner.execute("ALTER FUNCTION fleet.enqueue_job SET lock_timeout = '50ms'")
+        other.execute("UPDATE fleet.job_counts SET completed = completed + 10 WHERE kind = 'a'")
+        owner.execute("ALTER FUNCTION fleet.complete_jobs SET lock_timeout = '50ms'")
         try:
-            fleet.jobs.enqueue("a")
+            fleet.jobs.complete(second)
         finally:
-            owner.execute("ALTER FUNCTION fleet.enqueue_job SET lock_timeout = '5s'")
+            owner.execute("ALTER FUNCTION fleet.complete_jobs SET lock_timeout = '5s'")
         other.commit()
-    fleet.jobs.enqueue("a")
-    assert value(owner, "SELECT sum(enqueued) FROM fleet.job_counts WHERE kind = 'a'") == 13
+    fleet.jobs.complete(third)
+    assert value(owner, "SELECT sum(completed) FROM fleet.job_counts WHERE kind = 'a'") == 13
+
+
+def test_who_falls_asleep_waits_for_a_job_that_is_being_added_and_sees_it(
+    fleet_database: FleetDatabase, fleet: Fleet, owner: Owner
+) -> None:
+    """So who adds one for somebody awake has nothing to tell; who comes meanwhile has, and does not wait."""
+    add = "SELECT fleet.enqueue_job(%s, 'a')->'wake'"
+    life = fleet.incarnation.id
+    found: list[Job] = []
+    with (
+        fleet_database.connect("sleeper") as sleeper,
+        psycopg.connect(fleet_database.superuser_dsn) as other,
+    ):
+        assert sleeper.jobs.claim("a") == []
+        assert other.execute(add, [life]).fetchone() == (["sleeper/jobs"],)
+        other.rollback()
+        fleet.database.call("wake", worker="sleeper/jobs")
+        assert other.execute(add, [life]).fetchone() == ([],)
+        falling = Aside(lambda: found.extend(sleeper.jobs.claim("a", 3)))
+        until_one_waits(owner)
+        assert value(owner, add, life) == ["sleeper/jobs"]
+        other.commit()
+        falling.end()
+    assert len(found) == 2
 
 
 def test_two_parents_that_end_at_once_lock_their_heirs_in_one_order(
@@ -69,7 +95,7 @@ def test_two_parents_that_end_at_once_lock_their_heirs_in_one_order(
     with fleet_database.connect("left") as left, fleet_database.connect("right") as right:
         jobs = {job.id: job for job in left.jobs.claim("a", 2)}  # one, two: low, then high
         jobs |= {job.id: job for job in right.jobs.claim("a", 2)}  # three, four: high, then low
-        slow = "    WITH gone AS ("
+        slow = "    FOR ended IN\n"
         with planted(owner, "finish_job", (slow, f"    PERFORM pg_sleep(0.3);\n{slow}")):
             reports = [
                 Aside(lambda: left.jobs.complete_many([jobs[one], jobs[two]])),
@@ -200,7 +226,7 @@ def _do_anything(start: Callable[[], int], dsn: str, rounds: int) -> list[str]:
 def test_whatever_is_done_with_jobs_at_once_nobody_waits_in_a_circle_and_all_is_counted(
     fleet_database: FleetDatabase, owner: Owner, console: Database
 ) -> None:
-    slow = "    WITH gone AS ("  # jobs are held for longer, and waited for
+    slow = "    FOR ended IN\n"  # jobs are held for longer, and waited for
     twice = "        locked := locked || wanted;"  # and what is replayed meanwhile may come between
     with (
         planted(owner, "finish_job", (slow, f"    PERFORM pg_sleep(0.01);\n{slow}")),

@@ -380,6 +380,28 @@ def test_every_execution_leaves_a_run_record(
     assert recorded == [(job.kind, "tester", job.id, 1, job.trace_id) for job in (good, bad, late)]
 
 
+def test_each_job_counts_once_as_enqueued_however_often_it_ends(fleet: Fleet, console: Database) -> None:
+    dying, resting, done = (fleet.jobs.enqueue("a", max_attempts=1) for _ in range(3))
+    heir = fleet.jobs.enqueue("b", depends=[dying.id])
+
+    def enqueued() -> tuple[int, int]:
+        return counts(console)["enqueued"], counts(console, "b")["enqueued"]
+
+    assert enqueued() == (3, 1)
+    assert fleet.jobs.cancel(resting.id)
+    for _ in range(2):
+        for job in fleet.jobs.claim("a", 3):
+            if job.id == done.id:
+                fleet.jobs.complete(job)
+            else:
+                fleet.jobs.fail(job, "no")
+        assert enqueued() == (3, 1)
+        assert len(fleet.jobs.replay_many([dying.id, resting.id, heir.id])) == 3
+        assert enqueued() == (3, 1)
+        assert fleet.jobs.cancel(resting.id)
+    assert counts(console)["dead"] == 2
+
+
 def test_the_status_tells_depth_waits_and_outcomes(
     fleet_database: FleetDatabase, fleet: Fleet, owner: Owner, console: Database
 ) -> None:

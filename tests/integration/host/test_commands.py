@@ -468,7 +468,7 @@ def test_a_database_of_a_newer_program_is_not_written_to(
         owner.execute("UPDATE fleet.schema_revision SET version_num = '9999'")
         assert run(*arguments) == 1
         said = complaint(capsys)
-        assert "the database is at revision 9999, this program knows up to 000" in said
+        assert "the database is at revision 9999, this program knows up to 00" in said
         assert "run the newer program" in said
         for table in ("intents", "flags", "audits"):
             assert owner.execute(f"SELECT count(*) FROM fleet.{table}".encode()).fetchone() == (0,)
