@@ -13,7 +13,7 @@ class Wakes:
     def __init__(self) -> None:
         self._lock = Lock()
         self._fds: dict[int, tuple[str, int]] = {}
-        self._first: dict[str, int] = {}  # whom a worker's last wake-up of one reached
+        self._ahead: dict[tuple[str, Kind], int] = {}  # whom the last wake-up of one reached
 
     def add(self, pid: int, worker: str, fd: int) -> None:
         """Take over the eventfd of a process that began."""
@@ -34,12 +34,11 @@ class Wakes:
         """
         with self._lock:
             fds = {pid: fd for pid, (name, fd) in self._fds.items() if name == worker}
+            ahead = self._ahead.get((worker, kind), 0)
             if whom == "one" and fds:
-                later = [pid for pid in fds if pid > self._first.get(worker, 0)]
-                self._first[worker] = min(later or fds)
-            first = self._first.get(worker)
+                ahead = self._ahead[worker, kind] = min([pid for pid in fds if pid > ahead] or fds)
             for pid, fd in fds.items():
-                if whom == "all" or (pid == first) == (whom == "one"):
+                if whom == "all" or (pid == ahead) == (whom == "one"):
                     with suppress(OSError):
                         wake(fd, kind)
             return len(fds) > 1
