@@ -34,7 +34,7 @@ Prepare = Callable[[], Callable[[], object]]
 
 
 def measure(runs: int) -> Iterator[Figure]:
-    """One fleet that grows; at each size so many rounds of every call, by one caller without a pause."""
+    """One fleet that grows; at each size so many rounds of all calls in turns, by one caller."""
     found: dict[int, list[Rounds]] = {}
     with fleet(options={"max_connections": str(MAX_CONNECTIONS)}, place=SHARED_MEMORY) as measured:
         _allow(measured)
@@ -59,7 +59,8 @@ def measure(runs: int) -> Iterator[Figure]:
                 raw_name=f"beside {SIZES[0]}",
                 targets=() if name in BARE else [Target(of="ratio_raw", most=MOST_OF_FEWEST)],
                 disk=disk,
-                note=f"p50 of {CALLS} calls; p99 {median(p99 for _, p99 in rounds):.2f} ms, of {SIZES[0]} "
+                note=f"p50 of {CALLS} calls, one of each in turns; "
+                f"p99 {median(p99 for _, p99 in rounds):.2f} ms, of {SIZES[0]} "
                 f"{median(p99 for _, p99 in fewest):.2f} ms; a worker is a process with two connections",
             )
 
@@ -75,9 +76,14 @@ def _allow(measured: MeasuredFleet) -> None:
 def _rounds(measured: MeasuredFleet, prober: Fleet, runs: int, prefix: str) -> Rounds:
     rounds: Rounds = {}
     for run in range(runs):
-        for name, call in (_bare(measured) | _calls(prober, f"{prefix}-{run}")).items():
-            took = sorted([_took_ms(call) for _ in range(WARM_UP + CALLS)][WARM_UP:])
-            rounds.setdefault(name, []).append((median(took), took[int(P99 * len(took))]))
+        calls = _bare(measured) | _calls(prober, f"{prefix}-{run}")
+        took: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(WARM_UP + CALLS):
+            for name, call in calls.items():
+                took[name].append(_took_ms(call))
+        for name, all_ms in took.items():
+            of_calls = sorted(all_ms[WARM_UP:])
+            rounds.setdefault(name, []).append((median(of_calls), of_calls[int(P99 * len(of_calls))]))
     return rounds
 
 
