@@ -35,7 +35,7 @@ from host.slots.parts import Parts
 from host.slots.slot import Slot
 from host.slots.snapshot import Snapshot
 from host.supervisor import Supervisor
-from workers.wake import Kind
+from workers.wake import Kind, Whom
 
 REFRESH_S = 1.0
 FENCE_S = 8.0
@@ -164,9 +164,9 @@ class WorkerManager:
             self._supervisor.wait(REFRESH_S)
             self.attend()
 
-    def wake(self, worker: str, kind: Kind) -> None:
-        """Wake every process of a worker on this host; safe from any thread."""
-        self._ground.wakes.wake(worker, kind)
+    def wake(self, worker: str, kind: Kind, whom: Whom = "all") -> bool:
+        """Wake processes of a worker on this host, and say whether there are others; safe from any thread."""
+        return self._ground.wakes.wake(worker, kind, whom)
 
     def attend(self) -> None:
         """Carry out new orders, settle parts whose effect is there, and report. Waits for nothing."""

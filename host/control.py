@@ -21,8 +21,7 @@ from host.errands import Errands, Run, Then
 from host.orders import Orders, ProcessEnd, SlotState
 from host.process_proof import boottime_s
 from host.tending import Tending
-from host.wake_channel import WOKEN_AS, WakeChannel
-from workers.wake import Kind
+from host.wake_channel import WOKEN_AS, WakeChannel, WakeWorker
 
 __all__ = ["WOKEN_AS", "Control", "Orders", "ProcessEnd", "SlotState"]
 
@@ -47,7 +46,7 @@ class Control:
         wake: Callable[[], None],
         say: Callable[[str, str], None],
         tell: Callable[[Mapping[str, Any]], None],
-        wake_worker: Callable[[str, Kind], None] = lambda _name, _kind: None,
+        wake_worker: WakeWorker = lambda _name, _kind, _whom: False,
         identity: ProcessIdentity | None = None,
         host: str | None = None,
         labels: Mapping[str, str] | None = None,
@@ -62,7 +61,7 @@ class Control:
             wake: called when there are new orders.
             say: takes a line and its severity.
             tell: takes an event, once `follow` was called.
-            wake_worker: called for each wake-up of a worker, in another thread: its name, "step" or "mail".
+            wake_worker: wakes processes of a worker; called in another thread.
             identity: who this manager is; read from the system if not given.
             host: the host's name in the fleet; the system's if not given.
             labels: of the host, for placement.

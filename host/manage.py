@@ -7,7 +7,7 @@ from typing import Protocol
 from host.control import Control
 from host.keeper.client import Keeper
 from host.supervisor import Supervisor
-from workers.wake import Kind
+from workers.wake import Kind, Whom
 
 
 class Slot(Protocol):
@@ -37,8 +37,8 @@ class Manager(Protocol):
         """Every slot."""
         ...
 
-    def wake(self, worker: str, kind: Kind) -> None:
-        """Wake every process of a worker; safe from any thread."""
+    def wake(self, worker: str, kind: Kind, whom: Whom = "all") -> bool:
+        """Wake processes of a worker, and say whether there are others; safe from any thread."""
         ...
 
     def run(self, until: Callable[[], bool]) -> None:

@@ -35,7 +35,7 @@ from host.state_directory import StateDirectory
 from host.supervisor import StopRequested, Supervisor
 from host.terminal import Terminal
 from workers import registry
-from workers.wake import Kind
+from workers.wake import Kind, Whom
 
 STEPS = 6
 FIRST_ORDERS_S = 10.0
@@ -330,9 +330,9 @@ class Up:
                 self._terminal.say(f"      {child.name} {child.reason}", "warning")
         return manager, control
 
-    def _wake_worker(self, name: str, kind: Kind) -> None:
-        if self._manager is not None:  # it is made after the line that wakes
-            self._manager.wake(name, kind)
+    def _wake_worker(self, name: str, kind: Kind, whom: Whom) -> bool:
+        # It is made after the line that wakes.
+        return self._manager is not None and self._manager.wake(name, kind, whom)
 
     @property
     def _left_s(self) -> float:

@@ -17,16 +17,22 @@ from coordination.incarnation import WAKE_CHANNEL
 from coordination.jobs import JOBS
 from coordination.messages import MAIL
 from coordination.settings import SETTINGS
-from workers.wake import Kind
+from workers.wake import Kind, Whom
 
 TEST_EVERY_S = 30.0
 HEARD_WITHIN_S = 2.0
 GLANCE_S = 0.5  # how soon it sees that it is to end or to be made anew
 RETRY_S = 1.0
+AHEAD_S = 0.003
+"""So much later than one process of a worker the others are woken for a message or a job.
+
+It has taken it by then. Woken together they would stand in each other's way until the last had looked."""
 WOKEN_AS = "manager"
 NONCE = "nonce "
 
 State = Literal["untested", "ok", "broken"]
+WakeWorker = Callable[[str, Kind, Whom], bool]
+"""Wakes a worker's processes on this host; says whether there are others than the one."""
 
 
 class WakeChannel:
@@ -37,7 +43,7 @@ class WakeChannel:
         dsn: Callable[[], str],
         *,
         attend: Callable[[], None],
-        wake_worker: Callable[[str, Kind], None],
+        wake_worker: WakeWorker,
         workers: Iterable[str] = (),
     ) -> None:
         """Name the parts.
@@ -45,7 +51,7 @@ class WakeChannel:
         Args:
             dsn: gives the connection string as it is now.
             attend: called when the manager itself is woken; in the channel's thread.
-            wake_worker: takes a worker's name and what there is for it; in the channel's thread.
+            wake_worker: takes a worker's name, what there is for it and for whom; in the channel's thread.
             workers: the names that are woken once when the channel was deaf: they may have missed something.
         """
         self._dsn = dsn
@@ -53,6 +59,7 @@ class WakeChannel:
         self._wake_worker = wake_worker
         self._workers = tuple(workers)
         self._was_deaf = False
+        self._behind: dict[tuple[str, Kind], float] = {}  # whose others are to be woken, and when
         self._lock = threading.Lock()
         self._state: State = "untested"
         self._nonce: str | None = None
@@ -111,11 +118,12 @@ class WakeChannel:
             self._listens, self._due_at = True, 0.0
         self._attend()  # what was notified while nobody listened; and the test
         for name in self._workers if self._was_deaf else ():
-            self._wake_worker(name, "step")
+            self._wake_worker(name, "step", "all")
         self._was_deaf = True  # should this connection end
         while not self._leaving.is_set() and not self._renewed.is_set():
-            for payload in database.notifications(GLANCE_S):
+            for payload in database.notifications(self._next_s()):
                 self._hear(payload)
+            self._wake_others()
 
     def _hear(self, payload: str) -> None:
         if payload == WOKEN_AS:
@@ -126,10 +134,27 @@ class WakeChannel:
                     self._state, self._nonce = "ok", None
                     self._due_at = time.monotonic() + TEST_EVERY_S
         elif payload.endswith(MAIL):
-            self._wake_worker(payload.removesuffix(MAIL), "mail")
+            self._wake_one(payload.removesuffix(MAIL), "mail")
         elif payload.endswith(JOBS):
-            self._wake_worker(payload.removesuffix(JOBS), "jobs")
+            self._wake_one(payload.removesuffix(JOBS), "jobs")
         elif payload.endswith(SETTINGS):
-            self._wake_worker(payload.removesuffix(SETTINGS), "settings")
+            self._wake_worker(payload.removesuffix(SETTINGS), "settings", "all")
         else:
-            self._wake_worker(payload, "step")
+            self._wake_worker(payload, "step", "all")
+
+    def _wake_one(self, worker: str, kind: Kind) -> None:
+        """Wake one process, and the others in a moment."""
+        if self._wake_worker(worker, kind, "one"):
+            self._behind.setdefault((worker, kind), time.monotonic() + AHEAD_S)
+
+    def _wake_others(self) -> None:
+        now = time.monotonic()
+        for (worker, kind), at in list(self._behind.items()):
+            if at <= now:
+                del self._behind[worker, kind]
+                self._wake_worker(worker, kind, "others")
+
+    def _next_s(self) -> float:
+        """How long it may listen before somebody is to be woken, or it is to look up."""
+        now = time.monotonic()
+        return min([GLANCE_S, *(max(0.0, at - now) for at in self._behind.values())])

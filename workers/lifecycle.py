@@ -156,7 +156,7 @@ class Life:
 
     def _do_what_is_due(self, woken: Woken) -> float:
         """Handle messages, then run every duty whose slot is this caller's, or the step when woken for it."""
-        if woken or monotonic() >= self._mail_at:
+        if woken.mail or woken.step or monotonic() >= self._mail_at:
             wait_s = self._unless_busy("messages", self._inbox.work_off)
             self._mail_at = monotonic() + wait_s  # from the end of the work on, however long it took
         self._step_is_asked |= woken.step and self._worker.step_when_woken

@@ -15,6 +15,8 @@ from typing import Final, Literal
 from workers.progress_pipe import take_fd
 
 Kind = Literal["mail", "jobs", "step", "settings"]
+Whom = Literal["all", "one", "others"]
+"""Which of a worker's processes on a host: all of them, the one that goes ahead, or all but that one."""
 
 VARIABLE: Final = "SOCIALFLEET_WAKE_FD"
 """The environment's name for the eventfd."""

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from threading import Lock
 
-from workers.wake import Kind, wake
+from workers.wake import Kind, Whom, wake
 
 
 class Wakes:
@@ -13,6 +13,7 @@ class Wakes:
     def __init__(self) -> None:
         self._lock = Lock()
         self._fds: dict[int, tuple[str, int]] = {}
+        self._ahead: dict[tuple[str, Kind], int] = {}  # whom the last wake-up of one reached
 
     def add(self, pid: int, worker: str, fd: int) -> None:
         """Take over the eventfd of a process that began."""
@@ -26,10 +27,18 @@ class Wakes:
             if fd is not None:
                 os.close(fd)
 
-    def wake(self, worker: str, kind: Kind) -> None:
-        """Wake every process of a worker here; one that can't be woken finds out by its poll."""
+    def wake(self, worker: str, kind: Kind, whom: Whom = "all") -> bool:
+        """Wake a worker's processes here; one that can't be woken finds out by its poll.
+
+        `one` takes the processes by turns; `others` are all but that one. Gives whether there are others.
+        """
         with self._lock:
-            for name, fd in self._fds.values():
-                if name == worker:
+            fds = {pid: fd for pid, (name, fd) in self._fds.items() if name == worker}
+            ahead = self._ahead.get((worker, kind), 0)
+            if whom == "one" and fds:
+                ahead = self._ahead[worker, kind] = min([pid for pid in fds if pid > ahead] or fds)
+            for pid, fd in fds.items():
+                if whom == "all" or (pid == ahead) == (whom == "one"):
                     with suppress(OSError):
                         wake(fd, kind)
+            return len(fds) > 1

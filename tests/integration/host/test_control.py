@@ -23,6 +23,7 @@ from host.control import Control, Orders, ProcessEnd, SlotState
 from host.process_proof import boottime_s
 from tests.fault_proxy import FaultProxy
 from tests.integration.conftest import FleetDatabase
+from workers.wake import Kind, Whom
 
 WITHIN_S = 60.0
 WHO: Any = {"actor": "me", "reason": "test"}
@@ -37,7 +38,7 @@ class Desk:
     person: Database
     said: list[str]
     told: list[Mapping[str, Any]]
-    calls: list[tuple[str, str]]
+    calls: list[tuple[str, str, str]]
     taken: list[Orders] = field(default_factory=list[Orders])
 
     def until(self, reached: Callable[[], bool], within_s: float = WITHIN_S) -> None:
@@ -86,7 +87,12 @@ class Desks:
         **options: Any,
     ) -> Desk:
         woken, said, told = threading.Event(), list[str](), list[Mapping[str, Any]]()
-        calls = list[tuple[str, str]]()
+        calls = list[tuple[str, str, str]]()
+
+        def call(name: str, kind: Kind, whom: Whom) -> bool:
+            calls.append((name, kind, whom))
+            return name == "planner"  # which has more processes than one
+
         found = dsn or self.database.dsn("maintainer")
         made = Control(
             lambda: found,
@@ -94,7 +100,7 @@ class Desks:
             wake=woken.set,
             say=lambda line, _kind: said.append(line),
             tell=told.append,
-            wake_worker=lambda name, kind: calls.append((name, kind)),
+            wake_worker=call,
             host=host,
             **options,
         )
@@ -442,10 +448,25 @@ def test_an_exchange_in_which_nothing_changed_is_two_round_trips(
 def test_a_wake_up_names_its_worker_and_what_there_is_for_it(desk: Desk) -> None:
     desk.until(lambda: hosts.list_hosts(desk.person)[0].wake_channel == "ok")
     desk.person.call("wake", worker="poster")
-    desk.person.call("wake", worker="planner/messages")
+    desk.person.call("wake", worker="poster/messages")
     desk.person.call("wake", worker="planner/settings")
     desk.until(lambda: len(desk.calls) >= 3)
-    assert desk.calls == [("poster", "step"), ("planner", "mail"), ("planner", "settings")]
+    assert desk.calls == [
+        ("poster", "step", "all"),
+        ("poster", "mail", "one"),
+        ("planner", "settings", "all"),
+    ]
+
+
+def test_of_a_workers_processes_one_goes_ahead_for_a_message_or_a_job_and_the_others_follow_by_themselves(
+    desk: Desk,
+) -> None:
+    desk.until(lambda: hosts.list_hosts(desk.person)[0].wake_channel == "ok")
+    for there, kind in (("messages", "mail"), ("jobs", "jobs")):
+        desk.calls.clear()
+        desk.person.call("wake", worker=f"planner/{there}")
+        desk.until(lambda: len(desk.calls) >= 2)
+        assert desk.calls == [("planner", kind, "one"), ("planner", kind, "others")]
 
 
 def test_a_wake_channel_that_went_deaf_is_noticed_said_and_made_anew(
@@ -473,7 +494,8 @@ def test_a_wake_channel_that_went_deaf_is_noticed_said_and_made_anew(
     desk.part(request_command(desk.person, "restart", selector="poster", **WHO))
     deaf[0] = False
     desk.until(lambda: hosts.list_hosts(desk.person)[0].wake_channel == "ok")
-    assert {("poster", "step"), ("planner", "step")} <= set(desk.calls)  # they may have missed something
+    missed = {("poster", "step", "all"), ("planner", "step", "all")}  # they may have missed something
+    assert missed <= set(desk.calls)
     with psycopg.connect(fleet_database.superuser_dsn) as owner:
         row = owner.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%wake channel' "

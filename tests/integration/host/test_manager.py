@@ -301,11 +301,36 @@ def test_a_wake_up_reaches_every_process_of_the_worker_and_no_other(house: House
     house.script("poster", script)
     house.script("planner", script)
     house.ready(poster=2, planner=1)
-    house.manager.wake("poster", "step")
+    assert house.manager.wake("poster", "step")
     for slot in (1, 2):
         said = eventually(lambda slot=slot: house.log("poster", slot).read_text(), "it is woken")
         assert said == "Woken(mail=False, jobs=False, step=True, settings=False)\n"
     assert not house.log("planner").read_text()
+
+
+def test_a_wake_up_of_one_goes_by_turns_and_the_others_are_the_rest(house: House) -> None:
+    script = (
+        "from workers.wake import Wake\nwake = Wake.from_environment()\nready()\n"
+        "while not draining.is_set():\n    woken = wake.take()\n"
+        "    if woken.mail: print('mail', flush=True)\n    if woken.jobs: print('jobs', flush=True)\n"
+        "    time.sleep(0.01)"
+    )
+    house.script("poster", script)
+    house.script("planner", script)
+    house.ready(poster=3, planner=1)
+
+    def heard() -> list[list[str]]:
+        return [house.log("poster", slot).read_text().split() for slot in (1, 2, 3)]
+
+    for round_ in range(1, 4):
+        assert house.manager.wake("poster", "mail", "one")
+        eventually(lambda n=round_: sum(map(len, heard())) == n, "one is woken")
+    assert heard() == [["mail"]] * 3
+    for whom in ("one", "others"):  # who was called ahead for the one takes nothing from the other
+        assert house.manager.wake("poster", "mail", whom)
+        assert house.manager.wake("poster", "jobs", whom)
+    eventually(lambda: [sorted(slot) for slot in heard()] == [["jobs", "mail", "mail"]] * 3, "each once")
+    assert not house.manager.wake("planner", "mail", "one")  # there are no others
 
 
 @pytest.mark.timed

@@ -29,7 +29,7 @@ from workers.intervals import hours
 from workers.lifecycle import Life
 from workers.progress import Progress
 from workers.progress_pipe import ProgressPipe, Word, WordReader
-from workers.wake import Kind, Wake, wake
+from workers.wake import Kind, Wake, Whom, wake
 
 BIRTHS: tuple[Birth, ...] = ("fresh", "forked")
 READY_S: dict[Birth, float] = {"fresh": 10, "forked": 0.5}
@@ -311,9 +311,10 @@ def test_a_setting_is_live_within_two_seconds_by_the_managers_channel_and_within
     person = under.database.database("console")
     listens = Event()
 
-    def call(name: str, kind: Kind) -> None:
+    def call(name: str, kind: Kind, _whom: Whom) -> bool:
         if name == "tester":
             wake(under.fd, kind)
+        return False
 
     dsn = under.database.dsn("worker")
     channel = WakeChannel(lambda: dsn, attend=listens.set, wake_worker=call, workers=("tester",))
