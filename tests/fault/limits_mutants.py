@@ -22,7 +22,7 @@ MUTANTS: Mapping[str, Sequence[Change]] = {
     # The count, then the taking, with nothing held between them.
     "unlocked": [
         ("lock_rate_rows", "ORDER BY l.endpoint FOR UPDATE", "ORDER BY l.endpoint"),
-        ("lock_prepaid", "p.endpoint = lock_prepaid.endpoint FOR UPDATE;", "p.endpoint = lock_prepaid.endpoint;"),
+        ("lock_prepaid", "lock_prepaid.endpoint FOR UPDATE;", "lock_prepaid.endpoint;"),
         (
             "take_units",
             "INSERT INTO fleet.rate_grants",
