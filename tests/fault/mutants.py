@@ -210,7 +210,8 @@ MUTANTS: Mapping[str, Mutant] = {
                 "lock_rate_rows",
                 r"ORDER BY l\.endpoint FOR UPDATE\) r;",
                 "ORDER BY l.endpoint) r; PERFORM pg_sleep(0.01);",
-            )
+            ),
+            ("lock_prepaid", r"lock_prepaid\.endpoint FOR UPDATE;", "lock_prepaid.endpoint;"),
         ],
     ),
     "limiter-forgets-early": _mutant(
