@@ -2,11 +2,13 @@
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from tests.integration.sandbox.controlled import controlled
 from tests.integration.sandbox.running import Sandbox, running, write_world
 
 PICTURE = bytes(range(256)) * 40
@@ -69,20 +71,22 @@ def test_a_picture_needs_no_text(sandbox: Sandbox) -> None:
         assert made.status_code == 201
 
 
-def test_a_film_is_not_attached_before_it_is_worked_through(sandbox: Sandbox) -> None:
-    upload = announced(sandbox, PICTURE, "video/mp4")
-    append(sandbox, upload["id"], 0, PICTURE)
-    info = finalize(sandbox, upload["id"]).json()["data"]["processing_info"]
-    assert (info["state"], info["check_after_secs"]) == ("in_progress", 1)
-    early = sandbox.call("POST", "/2/tweets", json={"media": {"media_ids": [upload["id"]]}})
-    assert (early.status_code, "media IDs are invalid" in early.text) == (400, True)
-    path = f"/2/media/upload?command=STATUS&media_id={upload['id']}"
-    states = {info["state"]}
-    while "succeeded" not in states:  # 2 s by the sandbox's clock, within its limit of 1,000 questions
-        states.add(sandbox.call("GET", path).json()["data"]["processing_info"]["state"])
-    assert states == {"in_progress", "succeeded"}
-    made = sandbox.call("POST", "/2/tweets", json={"media": {"media_ids": [upload["id"]]}})
-    assert made.status_code == 201
+def test_a_film_is_not_attached_before_it_is_worked_through(tmp_path: Path) -> None:
+    with controlled(tmp_path / "x") as x:
+        sandbox = x.sandbox
+        assert x.set_clock(x.now(), rate=0.001).status_code == 200
+        upload = announced(sandbox, PICTURE, "video/mp4")
+        append(sandbox, upload["id"], 0, PICTURE)
+        info = finalize(sandbox, upload["id"]).json()["data"]["processing_info"]
+        assert (info["state"], info["check_after_secs"]) == ("in_progress", 1)
+        attached = {"media": {"media_ids": [upload["id"]]}}
+        early = sandbox.call("POST", "/2/tweets", json=attached)
+        assert (early.status_code, "media IDs are invalid" in early.text) == (400, True)
+        for passed_s, state in ((0, "in_progress"), (1, "in_progress"), (1.5, "succeeded")):
+            x.advance(passed_s)
+            told = sandbox.call("GET", f"/2/media/upload?command=STATUS&media_id={upload['id']}")
+            assert told.json()["data"]["processing_info"]["state"] == state
+        assert sandbox.call("POST", "/2/tweets", json=attached).status_code == 201
 
 
 @pytest.mark.parametrize(
