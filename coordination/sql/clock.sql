@@ -22,10 +22,11 @@ BEGIN
     IF advance < interval '0' THEN
         PERFORM fleet.refuse('advance', advance::text, 'an interval of zero or more: fleet time never runs backwards');
     END IF;
-    -- Prepaid units carry the time by which they were paid. Before the clock: who decides holds its rows when it reads it.
-    PERFORM 1 FROM fleet.rate_limits r ORDER BY r.account, r.endpoint FOR UPDATE;
-    UPDATE fleet.rate_limits SET voided_at = clock_timestamp();
+    -- Prepaid units carry the time by which they were paid: none is given out any more. Their table is before the clock, as with who
+    -- decides: its rows are the first that it takes.
+    LOCK TABLE fleet.rate_prepaid IN EXCLUSIVE MODE;
     LOCK TABLE fleet.clock IN ACCESS EXCLUSIVE MODE;
+    UPDATE fleet.rate_prepaid SET paid_real_at = '-infinity';
     moved := fleet.now() + advance;
     INSERT INTO fleet.clock (real0, fleet0, rate) VALUES (clock_timestamp(), moved, move_clock.rate)
     ON CONFLICT (only_row) DO UPDATE SET real0 = excluded.real0, fleet0 = excluded.fleet0, rate = excluded.rate;

@@ -177,9 +177,9 @@ DECLARE
     parents bigint[];
     is_limited boolean;
     at timestamptz;
-    created bigint[] := '{}';
+    created bigint[];
     there fleet.jobs[] := '{}';
-    waking text[] := '{}';
+    waking text[];
 BEGIN
     SELECT coalesce(array_agg(p) FILTER (WHERE p IS NOT NULL), '{}'), count(a.concurrency_key) > 0 INTO parents, is_limited
     FROM unnest(asked) a LEFT JOIN LATERAL unnest(a.waits_for) p ON true;
@@ -189,29 +189,32 @@ BEGIN
     END IF;
     at := fleet.now();
     LOOP
-        WITH made AS (
-            INSERT INTO fleet.jobs (id, kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
-                expected_s, concurrency_key, concurrency_limit, waits_for)
-            OVERRIDING SYSTEM VALUE
-            SELECT a.id, a.kind, a.payload, a.priority, a.rank, greatest(a.run_at, at),  -- a time that is past would jump the line
-                fleet.job_order(greatest(a.run_at, at), a.rank), 'available', a.max_attempts, a.unique_key, at, a.expected_s,
-                a.concurrency_key, a.concurrency_limit, a.waits_for
-            FROM unnest(asked) a WHERE a.id <> ALL(created)
-            ORDER BY a.kind, a.unique_key, a.id
-            ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
-            RETURNING id, kind, waits_for
-        )
-        -- One that is due later wakes too: who sleeps does not know yet when to look.
-        SELECT created || coalesce(array_agg(m.id), '{}'),
-            waking || coalesce(array_agg(DISTINCT m.kind) FILTER (WHERE m.waits_for = '{}'), '{}')
-        INTO created, waking FROM made m;
-        EXIT WHEN cardinality(created) = cardinality(asked);
-        there := ARRAY(
-            SELECT o.found FROM unnest(asked) a CROSS JOIN LATERAL (
-                SELECT j AS found FROM fleet.jobs j WHERE j.kind = a.kind AND j.unique_key = a.unique_key LIMIT 1) o
-            WHERE a.id <> ALL(created));
-        -- Where a job that stood in the way ended between the two statements there is room now.
-        EXIT WHEN cardinality(created) + cardinality(there) = cardinality(asked);
+        BEGIN
+            WITH made AS (
+                INSERT INTO fleet.jobs (id, kind, payload, priority, rank, run_at, order_at, state, max_attempts, unique_key, created_at,
+                    expected_s, concurrency_key, concurrency_limit, waits_for)
+                OVERRIDING SYSTEM VALUE
+                SELECT a.id, a.kind, a.payload, a.priority, a.rank, greatest(a.run_at, at),  -- a time that is past would jump the line
+                    fleet.job_order(greatest(a.run_at, at), a.rank), 'available', a.max_attempts, a.unique_key, at, a.expected_s,
+                    a.concurrency_key, a.concurrency_limit, a.waits_for
+                FROM unnest(asked) a ORDER BY a.kind, a.unique_key, a.id
+                ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+                RETURNING id, kind, waits_for
+            )
+            -- One that is due later wakes too: who sleeps does not know yet when to look.
+            SELECT coalesce(array_agg(m.id), '{}'), coalesce(array_agg(DISTINCT m.kind) FILTER (WHERE m.waits_for = '{}'), '{}')
+            INTO created, waking FROM made m;
+            EXIT WHEN cardinality(created) = cardinality(asked);
+            there := ARRAY(
+                SELECT o.found FROM unnest(asked) a CROSS JOIN LATERAL (
+                    SELECT j AS found FROM fleet.jobs j WHERE j.kind = a.kind AND j.unique_key = a.unique_key LIMIT 1) o
+                WHERE a.id <> ALL(created));
+            EXIT WHEN cardinality(created) + cardinality(there) = cardinality(asked);
+            -- A job that stood in the way ended between the two statements: there is room now, but its key's turn was before others.
+            RAISE no_data_found;
+        EXCEPTION WHEN no_data_found THEN
+            NULL;  -- nothing is added, and all begin anew
+        END;
     END LOOP;
     IF is_limited THEN
         PERFORM fleet.limit_jobs(l.key, l.capacity) FROM (
@@ -221,7 +224,9 @@ BEGIN
     RETURN jsonb_build_object('wake', fleet.sleeping_takers_of(waking), 'jobs', (
         SELECT coalesce(jsonb_agg(jsonb_build_object('id', coalesce(t.id, a.id)::text, 'state', coalesce(t.state, 'available'),
             'created', t.id IS NULL) ORDER BY a.id), '[]')
-        FROM unnest(asked) a LEFT JOIN unnest(there) t ON t.kind = a.kind AND t.unique_key = a.unique_key AND t.id <> a.id));
+        FROM unnest(asked) a LEFT JOIN LATERAL (
+            SELECT o.id, o.state FROM unnest(there) o
+            WHERE o.kind = a.kind AND o.unique_key = a.unique_key AND o.id <> a.id LIMIT 1) t ON true));
 END $$;
 
 -- Adds a job, due at run_at (fleet time) or at once, when those that it depends on are completed. At most concurrency_limit jobs with

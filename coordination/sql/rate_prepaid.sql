@@ -15,7 +15,8 @@ RETURN interval '1 second';
 
 -- One prepaid unit as a grant; null where there is none, or the request is not one that can be made: whoever decides says why. The first
 -- critical and low request in an hour is decided too, so that it is known that there are some. Waits for who takes of the same row, or
--- prepays; the row may stay locked, as it is the first of those that a decision takes. Not flushed: what was prepaid is counted.
+-- prepays; where that changes nothing in it, what holds at the call counts. The row may stay locked, as it is the first of those that a
+-- decision takes. Not flushed: what was prepaid is counted.
 CREATE OR REPLACE FUNCTION fleet.draw_prepaid(
     incarnation uuid, endpoint text, worker_id text, priority text, account text, ticket uuid
 ) RETURNS bigint

@@ -20,7 +20,6 @@ BEGIN
         IF one.kind = 'endpoint' THEN
             one.unsettled := greatest(0, one.unsettled - units);
             one.granted := greatest(0, one.granted - units);
-            one.since_flush := greatest(0, one.since_flush - units);
         END IF;
         limits[i] := one;
     END LOOP;

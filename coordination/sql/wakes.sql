@@ -39,8 +39,8 @@ BEGIN
 END $$;
 
 -- Wakes whoever listens for a name: at once where one of them sleeps or nothing is known of them; nobody where all are awake and will
--- look again by themselves, or were told within the last second: that is one read. Not flushed; passes over those whom another tells.
--- True: told.
+-- look again by themselves, or were told within the last second: that is one read. Not flushed; waits for the commit of who is falling
+-- asleep, passes over those whom another tells. True: told.
 CREATE OR REPLACE FUNCTION fleet.wake(worker text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
@@ -49,7 +49,9 @@ BEGIN
     IF coalesce(length(worker), 0) NOT BETWEEN 1 AND 200 THEN
         PERFORM fleet.refuse('worker', worker, 'a text of 1 to 200 characters');
     END IF;
-    -- Who falls asleep from here on looks once more, and sees what the caller committed before.
+    -- Who is falling asleep is waited for until it is seen to sleep: it may have looked already. Who does so from here on looks once
+    -- more, and sees what the caller committed before.
+    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('asleep', worker));
     IF NOT fleet.is_to_be_told(worker) THEN
         RETURN false;
     END IF;
@@ -60,7 +62,7 @@ BEGIN
     UPDATE fleet.sleepers s SET asleep = false, changed_at = clock_timestamp() FROM sleeping
     WHERE s.name = wake.worker AND s.incarnation = sleeping.incarnation;
     IF NOT FOUND AND EXISTS (SELECT 1 FROM fleet.sleepers s WHERE s.name = wake.worker) THEN
-        RETURN false;  -- whoever holds the others tells them, or falls asleep and looks once more: both after the caller's commit
+        RETURN false;  -- whoever holds the others tells them, after the caller's commit
     END IF;
     PERFORM pg_notify('fleet_wake', wake.worker);
     RETURN true;

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "e88cd93e205ec5de"
+functions = "b71d54ed3dad9bca"
 
 
 def upgrade() -> None:

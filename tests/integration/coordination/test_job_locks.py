@@ -340,3 +340,41 @@ def test_what_waited_for_another_job_takes_its_place_by_when_that_ended(
     waits = fleet.jobs.enqueue("a").id
     fleet.jobs.complete(fleet.jobs.claim("parent")[0])
     assert [job.id for job in fleet.jobs.claim("a", 2)] == [waits, heir]
+
+
+def test_a_key_that_becomes_free_meanwhile_is_in_no_circle(
+    fleet: Fleet, fleet_database: FleetDatabase, owner: Owner
+) -> None:
+    """A job stood in the way of the first of two keys, and ended: whoever has the second one begins anew."""
+    fleet.jobs.enqueue("a", unique_key="k3")
+    (job,) = fleet.jobs.claim("a")
+    both = [NewJob(kind="a", unique_key="k3"), NewJob(kind="a", unique_key="k4")]
+    made: list[list[bool]] = []
+
+    def add(fleet: Fleet) -> None:
+        made.append([one.created for one in fleet.jobs.enqueue_many(both)])
+
+    looked = "            EXIT WHEN cardinality(created) = cardinality(asked);"
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    with (
+        fleet_database.connect("first") as first,
+        fleet_database.connect("second") as second,
+        planted(owner, "add_jobs", (looked, f"{looked}\n            PERFORM pg_sleep(0.5);")),
+    ):
+        one = Aside(lambda: add(first))
+        until(lambda: value(owner, sleeping) == 1, 5)
+        fleet.jobs.complete(job)
+        other = Aside(lambda: add(second))
+        one.end()
+        other.end()
+    assert sorted(made) == [[False, False], [True, True]]
+    assert value(owner, "SELECT count(*) FROM fleet.jobs") == 2
+
+
+def test_as_many_answers_as_jobs_however_often_a_key_is_named(fleet: Fleet) -> None:
+    u, v = NewJob(kind="a", unique_key="u"), NewJob(kind="a", unique_key="v")
+    made = fleet.jobs.enqueue_many([u, u, u, v])
+    assert [one.created for one in made] == [True, False, False, True]
+    again = fleet.jobs.enqueue_many([v, u, u])
+    assert [one.id for one in again] == [made[3].id, made[0].id, made[0].id]
+    assert not any(one.created for one in again)

@@ -15,7 +15,7 @@ from coordination.rate_limits import RateLimits
 from coordination.session import Session
 from tests.integration.conftest import FleetDatabase
 from tests.integration.coordination.queueing import configure
-from tests.integration.coordination.tables import Owner, assert_refused, rows, value
+from tests.integration.coordination.tables import Owner, assert_refused, planted, rows, value
 from tests.integration.coordination.test_rate_lost_answers import Unlucky
 
 LIMIT, WINDOW_S = 10_000, 60
@@ -164,3 +164,31 @@ def test_the_example_of_the_how_to_fetches_by_leases_until_it_is_refused(
     assert rows(owner, "SELECT units FROM fleet.rate_grants ORDER BY id") == [(100,), (50,)]
     left = example["fetch_all"](fleet, [str(n) for n in range(150, 250)], fetch)
     assert (fetched, left) == ([str(n) for n in range(170)], [str(n) for n in range(170, 250)])
+
+
+def test_what_goes_back_of_a_lease_hides_no_grants_that_are_not_flushed(
+    fleet: Fleet, owner: Owner, console: Database
+) -> None:
+    """At most a hundredth of the limit is given out between two flushes: as much is charged after a crash."""
+    configure(console, "like_tweet", (100_000, 900))
+
+    def lease(worker: str, most: int) -> int:
+        given = fleet.session.call("lease_requests", endpoint="like_tweet", worker_id=worker, most=most)
+        return int(given["grant_id"])
+
+    owner.execute("CREATE TABLE public.flushes (); GRANT INSERT ON public.flushes TO PUBLIC")
+    flush = "PERFORM set_config('synchronous_commit', 'on', true);"
+    try:
+        with planted(owner, "take_units", (flush, f"INSERT INTO public.flushes DEFAULT VALUES; {flush}")):
+            fleet.session.call("can_make_request", endpoint="like_tweet", worker_id="w/0")
+            unused = [lease(f"idle/{n}", 1000) for n in range(4)]
+            owner.execute("TRUNCATE public.flushes")
+            made = 0
+            for idle in unused:
+                lease("busy", 900)
+                made += 900
+                fleet.session.call("end_lease", grant_id=idle, used=1)
+        # Each second one of 900 would be above a thousand.
+        assert value(owner, "SELECT count(*) FROM public.flushes") >= made // 1800
+    finally:
+        owner.execute("DROP TABLE public.flushes")

@@ -172,6 +172,56 @@ def test_without_a_second_look_it_would_be_slept_through(fleet: Fleet, other: Fl
         assert _taken_while_falling_asleep(fleet, other, owner) == []
 
 
+def _told_while_it_sleeps(
+    sender: Fleet, owner: Owner, heard: Heard, to: str, look: Callable[[], object], function: str, end: str
+) -> list[str]:
+    """A message is sent after the addressee's last look, before that is committed; give who was woken."""
+    heard()
+    with planted(owner, function, (end, f"    PERFORM pg_sleep(0.5);\n{end}")):
+        thread = Thread(target=look)
+        thread.start()
+        until(
+            lambda: value(owner, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 1, 5
+        )
+        sender.messages.send(TASK, to, DO, to="worker" if to == "other" else "role")
+        thread.join()
+    return heard()
+
+
+def _worker_told(fleet: Fleet, other: Fleet, owner: Owner, heard: Heard) -> list[str]:
+    fleet.messages.send(TASK, "other", DO)
+    take_one = other.messages.claim()
+    other.messages.acknowledge(take_one[0])  # it was told, and is awake
+    end = "    -- That somebody sleeps need not be on disk."
+    return _told_while_it_sleeps(fleet, owner, heard, "other", other.messages.claim, "claim_messages", end)
+
+
+def _coordination_told(fleet: Fleet, owner: Owner, heard: Heard, fleet_database: FleetDatabase) -> list[str]:
+    with fleet_database.connect("coordination") as coordinator:
+        coordinator.messages.route()
+        fleet.messages.send(TASK, "colour", DO, to="role")
+        route = coordinator.messages.route
+        return _told_while_it_sleeps(
+            fleet, owner, heard, "colour", route, "route_messages", "    RETURN routed;"
+        )
+
+
+def test_who_has_looked_and_is_not_yet_seen_to_sleep_is_told(
+    fleet_database: FleetDatabase, fleet: Fleet, other: Fleet, owner: Owner, heard: Heard
+) -> None:
+    assert _worker_told(fleet, other, owner, heard) == ["other/messages"]
+    assert _coordination_told(fleet, owner, heard, fleet_database) == ["coordination"]
+
+
+def test_without_a_wait_for_its_commit_it_would_not_be(
+    fleet_database: FleetDatabase, fleet: Fleet, other: Fleet, owner: Owner, heard: Heard
+) -> None:
+    fault = ("    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('asleep', worker));\n", "")
+    with planted(owner, "wake", fault):
+        assert _worker_told(fleet, other, owner, heard) == []
+        assert _coordination_told(fleet, owner, heard, fleet_database) == []
+
+
 def _sleep(keep: Callable[[object], None], dsn: str) -> None:
     fleet = connect(dsn, "crew")
     keep(fleet)
