@@ -163,6 +163,7 @@ def keep_one(keep: Callable[[object], None], dsn: str) -> str:
 def test_a_dead_processs_kept_hold_stays_until_a_person_decides(
     fleet_database: FleetDatabase, fleet: Fleet, console: Database, owner: Owner
 ) -> None:
+    to_midnight(fleet_database, owner, 50_000)
     limit(console, "1")
     with victim(keep_one, fleet_database.dsn("worker")) as spender:
         spender.kill()

@@ -174,6 +174,7 @@ def test_units_that_nobody_comes_for_don_t_close_a_pool_that_is_spread(
     day = (100_000, 86_400)
     configure(console, "api_requests", day)
     configure(console, "users_me", day)
+    paid_now = "UPDATE fleet.rate_prepaid SET paid_real_at = clock_timestamp()"
     for endpoint in (*OTHERS, "more", "still_more", "even_more"):
         configure(console, endpoint, day)
         for _ in range(3):
@@ -181,8 +182,10 @@ def test_units_that_nobody_comes_for_don_t_close_a_pool_that_is_spread(
         # As the last second's demand had been: a batch of some hundred was used up.
         owner.execute("UPDATE fleet.rate_prepaid SET units = 0, batch = 400 WHERE endpoint = %s", (endpoint,))
         fleet_database.advance(1)
+        owner.execute(paid_now)  # a move of time ends what is prepaid; here it passes
         spend(fleet, endpoint)
         fleet_database.advance(3600)  # what it was charged passes
+        owner.execute(paid_now)
     left = value(owner, LEFT)
     owner.execute(ENDED)
     fleet_database.advance(2 * 86_400)
