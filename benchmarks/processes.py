@@ -1,8 +1,9 @@
 """What processes cost: memory as the kernel shares it out, and processor time."""
 
 import contextlib
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from threading import Event
 
 import psutil
@@ -42,6 +43,22 @@ def seconds_until(look: Callable[[], bool], *, within_s: float, what: str, every
             raise TimeoutError(f"not within {within_s:g} s: {what}")
         pause.wait(every_s)
     return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def on_one_core(pids: Iterable[int]) -> Generator[None]:
+    """Keep this process and those on one processor for a while.
+
+    Where a caller and its session take turns, a call between two processors may take three times as long, and
+    which session gets the caller's own is the scheduler's choice.
+    """
+    before = os.sched_getaffinity(0)
+    for pid in (0, *pids):
+        os.sched_setaffinity(pid, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def settle(seconds: float) -> None:

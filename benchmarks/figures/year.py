@@ -5,10 +5,13 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 
+import psycopg
+
 from benchmarks import year
 from benchmarks.core import TMPFS, Core, beside, core
 from benchmarks.figure import Figure, Target
 from benchmarks.hot_calls import HOT_CALLS, OTHER, WORKER, Call, Station
+from benchmarks.processes import on_one_core
 from coordination.database import Database
 
 WARM_UP = 30
@@ -18,7 +21,7 @@ MOST = 1.2
 
 
 def measure(runs: int) -> Iterator[Figure]:
-    """Two databases of one server, one client; their calls in turns, ten of the one and ten of the other."""
+    """Two databases of one server, one client, one processor; calls in turns, ten of each."""
     with core(TMPFS) as empty, beside(empty, "year") as full:
         rows = year.generate(full.admin)
         with _station(full) as ours, _station(empty) as raw:
@@ -26,7 +29,8 @@ def measure(runs: int) -> Iterator[Figure]:
                 calls = (make(ours), make(raw))
                 for call in calls:
                     _times_ms(call, WARM_UP)
-                taken = [_run(calls) for _ in range(runs)]
+                with on_one_core(_sessions(empty.admin)):
+                    taken = [_run(calls) for _ in range(runs)]
                 yield Figure(
                     name=f"year: {name}",
                     unit="ms",
@@ -37,6 +41,11 @@ def measure(runs: int) -> Iterator[Figure]:
                     disk=full.disk,
                     note=f"medians of {BLOCKS * BLOCK} calls a run; the year has {rows:,} rows",
                 )
+
+
+def _sessions(admin: psycopg.Connection) -> list[int]:
+    found = admin.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
+    return [pid for (pid,) in found]
 
 
 @contextmanager

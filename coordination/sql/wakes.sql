@@ -40,7 +40,7 @@ END $$;
 
 -- Wakes whoever listens for a name: at once where one of them sleeps or nothing is known of them; nobody where all are awake and will
 -- look again by themselves, or were told within the last second: that is one read. Not flushed; waits for the commit of who is falling
--- asleep, passes over those whom another tells. True: told.
+-- asleep and takes no jobs, passes over those whom another tells. True: told.
 CREATE OR REPLACE FUNCTION fleet.wake(worker text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
@@ -49,9 +49,11 @@ BEGIN
     IF coalesce(length(worker), 0) NOT BETWEEN 1 AND 200 THEN
         PERFORM fleet.refuse('worker', worker, 'a text of 1 to 200 characters');
     END IF;
-    -- Who is falling asleep is waited for until it is seen to sleep: it may have looked already. Who does so from here on looks once
-    -- more, and sees what the caller committed before.
-    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('asleep', worker));
+    -- Who falls asleep from here on looks once more, and sees what the caller committed before. Who is falling asleep may have looked
+    -- already, and is waited for until it is seen to sleep; but who takes jobs looks once more after that (claim_jobs).
+    IF worker NOT LIKE '%/jobs' THEN
+        PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('asleep', worker));
+    END IF;
     IF NOT fleet.is_to_be_told(worker) THEN
         RETURN false;
     END IF;

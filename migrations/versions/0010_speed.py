@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # The functions that belong to these tables: sha256 over coordination/sql (see migrations/functions.py).
-functions = "b71d54ed3dad9bca"
+functions = "6277d507932af0d6"
 
 
 def upgrade() -> None:

@@ -216,7 +216,7 @@ def test_who_has_looked_and_is_not_yet_seen_to_sleep_is_told(
 def test_without_a_wait_for_its_commit_it_would_not_be(
     fleet_database: FleetDatabase, fleet: Fleet, other: Fleet, owner: Owner, heard: Heard
 ) -> None:
-    fault = ("    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('asleep', worker));\n", "")
+    fault = ("    PERFORM pg_advisory_xact_lock_shared(fleet.lock_key('asleep', worker));\n", "NULL;")
     with planted(owner, "wake", fault):
         assert _worker_told(fleet, other, owner, heard) == []
         assert _coordination_told(fleet, owner, heard, fleet_database) == []
