@@ -163,8 +163,9 @@ def test_counted_without_the_keys_row_the_test_above_would_fail(
     lock = (
         "PERFORM fleet.hold_limits(array_agg(j.concurrency_key), array_agg(coalesce(j.concurrency_limit, 1)))"
     )
-    unlocked = "PERFORM pg_sleep(0.01)"
-    with planted(owner, "within_limits", (lock, unlocked)):
+    counted = "WHERE t.turn <= p.free"
+    slowly = f"{counted} AND pg_sleep(0.05) IS NOT NULL"  # a wider gap between the count and the claim
+    with planted(owner, "within_limits", (lock, "PERFORM 1"), (counted, slowly)):
         together(_work_with_a_limit, 6, fleet_database.dsn("worker"))
     assert value(owner, MOST_AT_ONCE) > 1
 
