@@ -6,6 +6,7 @@ import pytest
 
 from coordination import alerts, black_boxes
 from coordination.desired import Part
+from tests.host_process import eventually
 from tests.integration.host.scripted_manager import Said, ScriptedManager, managing
 from tests.integration.host.shell import Shell, following
 
@@ -151,8 +152,12 @@ def test_status_names_the_host_and_says_why_nobody_runs_a_worker(shell: Shell) -
         heads, planner, poster = shell.lines()
         assert heads.split()[3:8] == ["HOST", "PID", "RESTARTS", "CPU", "MEMORY"]
         assert poster.split()[:8] == ["poster/1", "READY", "no", "here", "4711", "0", "1.5%", "64"]
-        assert shell.run("status", "--host", "here", "--json") == 0
-        assert [slot["name"] for slot in shell.json()] == ["poster"]
+
+        def only_the_poster_is_here() -> bool:
+            assert shell.run("status", "--host", "here", "--json") == 0
+            return [slot["name"] for slot in shell.json()] == ["poster"]
+
+        eventually(only_the_poster_is_here, within_s=30, what="the planner has left this host")
         assert shell.run("status", "--host", "her") == 2
         assert "host is 'her': did you mean here?" in shell.complaint()
         assert planner.startswith("planner/1")
